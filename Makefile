@@ -1,0 +1,62 @@
+# make on its own lists the targets. Everything runs from .venv, which `make setup` makes and keeps up to date.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+UNFINISHED := .venv/.unfinished
+
+# An environment holds absolute paths: one that came along with a moved or copied checkout, or whose Python is gone, is
+# made anew; so is one whose making was interrupted.
+USABLE := $(shell . $(BIN)/activate 2>/dev/null && [ "$$VIRTUAL_ENV" = "$(CURDIR)/.venv" ] && [ ! -e $(UNFINISHED) ] \
+            && $(BIN)/python -m pip --version >/dev/null 2>&1 && echo yes)
+ifneq ($(USABLE),yes)
+.PHONY: $(READY)
+endif
+
+.PHONY: help setup demo test check test-browser bench clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
+
+setup: $(READY) ## make .venv with flowscope and all that tests and checks need (quick when nothing changed)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "flowscope needs Python 3.11 or later as $(PYTHON); or name one: make setup PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	    || { echo "$(PYTHON) has no venv module; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2; }
+	@if [ "$(USABLE)" != yes ]; then \
+	    echo "making .venv"; \
+	    rm -rf .venv && mkdir .venv && touch $(UNFINISHED) && $(PYTHON) -m venv .venv; \
+	fi
+	@touch $(UNFINISHED)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[all]'
+	@rm $(UNFINISHED) && touch $(READY)
+
+demo: setup ## the main job on an embedded real data set: the page goes to runs/digits
+	$(BIN)/flowscope stages digits --out runs/digits
+	@echo "Open $(CURDIR)/runs/digits/index.html in a browser."
+
+# One thread a worker: two workers with two threads each would share two cores.
+test: setup ## run the tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+check: setup ## lint, format, types, import order, duplicate code
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pylint src tests benchmarks
+
+test-browser: setup ## open the pages that flowscope writes in headless Chromium
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
+	    || { echo "no Chromium found; on Debian: apt-get install chromium" >&2; exit 2; }
+	$(BIN)/python -m pytest -m browser
+
+bench: setup ## run the benchmarks, one after the other
+	@set -e; for file in benchmarks/[!_]*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+
+clean: ## remove what builds and tools left behind; keep .venv and runs
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +

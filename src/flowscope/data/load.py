@@ -1,0 +1,133 @@
+"""load: any source of points, told apart here and read by the loader of its format."""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from flowscope.data.build import build
+from flowscope.data.builtin import KNOWN, is_builtin, load_builtin
+from flowscope.data.images import load_folder
+from flowscope.data.npy import load_npy
+from flowscope.data.npz import load_npz
+from flowscope.data.options import Options, check_options
+from flowscope.data.pt import load_pt
+from flowscope.data.rows import MappedRows
+from flowscope.data.safetensors import load_safetensors
+from flowscope.data.source import Source, native
+from flowscope.data.training_set import TrainingSet
+from flowscope.errors import InputError
+
+READERS: dict[str, Callable[[Path], Source]] = {
+    ".npy": load_npy,
+    ".npz": load_npz,
+    ".safetensors": load_safetensors,
+    ".pt": load_pt,
+    ".pth": load_pt,
+}
+
+
+def load(
+    source: Any,
+    *,
+    labels: Any = None,
+    weights: Any = None,
+    name: str | None = None,
+    resize: int | tuple[int, int] | None = None,
+    grey: bool = False,
+    flips: bool = False,
+    subset: int | None = None,
+    classes: Any = None,
+    skip_broken: bool = False,
+    layout: str | None = None,
+    seed: int = 0,
+) -> TrainingSet:
+    """Make a TrainingSet of nearly anything.
+
+    uint8 values are pixels: images become (C, H, W) and values value / 127.5 - 1, float32 in [-1, 1]. Floating-point
+    values are taken as they are. Points of more than 1 GiB stay in their file and are mapped as they are read.
+
+    Args:
+        source: an array, tensor or TrainingSet; a name ("digits", "mnist5k", "gaussian:N=1400,D=4096,seed=0",
+            "mixture:N=1000,D=64,modes=10,spread=0.1,seed=0"); a file (.npy, .npz, .safetensors, .pt, .pth); or a folder
+            of .safetensors shards or of images, whose subfolders are classes. A name wins over a file of that name.
+        labels: (N,) integers for the whole source, in place of its own.
+        weights: (N,) likewise.
+        name: what results call the set.
+        resize: images to (H, W), or to a square of this side; bilinear, antialiased.
+        grey: images of three channels to one, by ITU-R BT.601.
+        flips: add the horizontal mirror image of every image: 2 N points, the mirror image of point i at N + i.
+        subset: that many points drawn without replacement with `seed`, in their order in the source.
+        classes: keep the points of this label or class name, or of several; labels stay as they are.
+        skip_broken: leave out images that cannot be read instead of refusing the source.
+        layout: "chw" or "hwc": how the axes of images in an array lie, where their shape does not tell.
+        seed: of the random choice that `subset` makes.
+
+    Raises:
+        InputError: the source is unknown, missing, damaged or no set of points, or an option does not apply to it.
+        MissingExtraError: the source needs a package that is not installed.
+    """
+    options = check_options(
+        resize=resize,
+        grey=grey,
+        flips=flips,
+        subset=subset,
+        classes=classes,
+        skip_broken=skip_broken,
+        layout=layout,
+        seed=seed,
+    )
+    plain = labels is None and weights is None and name is None and options == Options(seed=options.seed)
+    if isinstance(source, TrainingSet) and plain:
+        return source
+    found = _find(source)
+    if labels is not None:
+        found = replace(found, labels=labels, class_names=None)
+    if weights is not None:
+        found = replace(found, weights=weights)
+    return build(found, options, name)
+
+
+def _find(source: Any) -> Source:
+    if isinstance(source, TrainingSet):
+        return Source(
+            source.points, source.name, source.labels, source.weights, source.class_names, source.normalisation
+        )
+    if isinstance(source, str) and is_builtin(source):
+        return load_builtin(source)
+    if isinstance(source, (str, os.PathLike)):
+        return _read(os.fsdecode(source))
+    return Source(_as_array(source), "points")
+
+
+def _as_array(source: Any) -> Any:
+    if isinstance(source, torch.Tensor):
+        return source.detach()
+    if isinstance(source, MappedRows):
+        return source
+    try:
+        return native(source if isinstance(source, np.ndarray) else np.asarray(source))
+    except ValueError as error:
+        raise InputError(
+            f"points are not one array ({error}); expected (N, *shape): are the rows of one length?"
+        ) from None
+
+
+def _read(text: str) -> Source:
+    """The source at a path, by what lies there and how it is called."""
+    path = Path(text)
+    reader = READERS.get(path.suffix.lower())
+    if os.path.isdir(path):
+        return load_safetensors(path) if any(path.glob("*.safetensors")) else load_folder(path)
+    if os.path.isfile(path) and reader is not None:
+        return reader(path)
+    files = f"a file ({', '.join(READERS)}) or a folder of images or .safetensors"
+    if os.path.exists(path):
+        raise InputError(f"{text!r} is no kind of file that flowscope reads; expected {files}")
+    if reader is not None or os.path.basename(text) != text:
+        raise InputError(f"there is no file or folder {text!r}; expected {files}: check the path")
+    raise InputError(f"{text!r} is an unknown source; expected a name ({KNOWN}), {files}")

@@ -1,0 +1,139 @@
+"""The options of a loader: checked once, in one place; and the choice of points that they make."""
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from flowscope.errors import InputError
+
+LAYOUTS = ("chw", "hwc")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Checked options; :func:`flowscope.data.load.load` says what each does."""
+
+    resize: tuple[int, int] | None = None
+    grey: bool = False
+    flips: bool = False
+    subset: int | None = None
+    classes: tuple[int | str, ...] | None = None
+    skip_broken: bool = False
+    layout: str | None = None
+    seed: int = 0
+
+    @property
+    def for_images(self) -> list[str]:
+        """The names of the options in use that make sense for images only."""
+        used = {"resize": self.resize is not None, "grey": self.grey, "flips": self.flips}
+        return [name for name, on in used.items() if on]
+
+    @property
+    def note(self) -> str:
+        """What was chosen and changed, in words, for the name of the set; empty for nothing."""
+        words = []
+        if self.classes is not None:
+            words.append(f"class {', '.join(map(str, self.classes))}")
+        if self.subset is not None:
+            words.append(f"subset {self.subset}, seed {self.seed}")
+        if self.resize is not None:
+            words.append(f"{self.resize[0]}x{self.resize[1]}")
+        words += [name for name, on in (("grey", self.grey), ("flips", self.flips)) if on]
+        return "; ".join(words)
+
+
+def check_options(
+    *, resize: Any, grey: Any, flips: Any, subset: Any, classes: Any, skip_broken: Any, layout: Any, seed: Any
+) -> Options:
+    """Check the options as a user gives them.
+
+    Raises:
+        InputError: one has the wrong type or lies out of range.
+    """
+    for name, value in (("grey", grey), ("flips", flips), ("skip_broken", skip_broken)):
+        if not isinstance(value, (bool, np.bool_)):
+            raise InputError(f"{name} is {value!r}; expected True or False")
+    if layout not in (None, *LAYOUTS):
+        raise InputError(
+            f"layout is {layout!r}; expected {' or '.join(map(repr, LAYOUTS))}, the order of an image's axes"
+        )
+    return Options(
+        _check_size(resize),
+        bool(grey),
+        bool(flips),
+        None if subset is None else _integer("subset", subset, 1),
+        None if classes is None else _check_classes(classes),
+        bool(skip_broken),
+        layout,
+        _integer("seed", seed, 0),
+    )
+
+
+def choose(count: int, labels: np.ndarray | None, names: Sequence[str] | None, options: Options) -> np.ndarray | None:
+    """Ascending positions of the points that `classes` and `subset` keep; None for all of them.
+
+    Raises:
+        InputError: a class that no point has, or a subset larger than what there is.
+    """
+    chosen = None
+    if options.classes is not None:
+        if labels is None:
+            raise InputError(
+                "classes are given and the source has no labels; expected labels (labels=...), or no classes"
+            )
+        kept = {label for wanted in options.classes for label in _find_class(wanted, labels, names)}
+        chosen = np.flatnonzero(np.isin(labels, sorted(kept)))
+        count = len(chosen)
+    if options.subset is not None:
+        if options.subset > count:
+            raise InputError(
+                f"subset is {options.subset} and there are {count} points to choose from; expected at most that"
+            )
+        picked = np.sort(np.random.default_rng(options.seed).choice(count, options.subset, replace=False))
+        chosen = picked if chosen is None else chosen[picked]
+    return chosen
+
+
+def _find_class(wanted: int | str, labels: np.ndarray, names: Sequence[str] | None) -> list[int]:
+    """The labels that a number or a name means."""
+    there = [int(label) for label in np.unique(labels)]
+    called = {label: names[label] if names is not None and 0 <= label < len(names) else str(label) for label in there}
+    found = [label for label in there if wanted in (label, called[label])]
+    if not found:
+        listed = ", ".join(list(called.values())[:12]) + (", ..." if len(there) > 12 else "")
+        raise InputError(f"class {wanted!r} has no points; expected one of {listed}")
+    return found
+
+
+def _integer(name: str, value: Any, lowest: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, (bool, np.bool_)) or number < lowest:
+        raise InputError(f"{name} is {value!r}; expected an integer of at least {lowest}")
+    return number
+
+
+def _check_size(value: Any) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    if isinstance(value, (tuple, list)):
+        if len(value) != 2:
+            raise InputError(f"resize is {value!r}; expected one size or (height, width)")
+        return _integer("resize", value[0], 1), _integer("resize", value[1], 1)
+    side = _integer("resize", value, 1)
+    return side, side
+
+
+def _check_classes(value: Any) -> tuple[int | str, ...]:
+    wanted = (
+        [value] if isinstance(value, str) or not isinstance(value, (Sequence, set, frozenset, np.ndarray)) else value
+    )
+    checked = tuple(one if isinstance(one, str) else _integer("classes", one, 0) for one in wanted)
+    if not checked:
+        raise InputError(f"classes is {value!r}, which keeps nothing; expected a label, a name or several")
+    return checked

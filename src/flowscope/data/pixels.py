@@ -1,0 +1,137 @@
+"""What is done to images that are already arrays, as functions of a block of rows, so that they may run on demand."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from flowscope.data.memory import check_memory
+from flowscope.data.options import Options
+from flowscope.data.rows import RowFunction
+from flowscope.errors import InputError
+
+CHANNELS = (1, 3, 4)
+NORMALISATION = "value / 127.5 - 1"
+
+
+def row_functions(shape: tuple[int, ...], pixels: bool, latents: bool, options: Options) -> list[RowFunction]:
+    """What turns stored rows into points: axes to (C, H, W), grey, pixels to [-1, 1], size; in this order.
+
+    Args:
+        shape: of the whole stored set, (N, ...).
+        pixels: the values are uint8.
+        latents: the values are no pictures whatever their axes.
+
+    Raises:
+        InputError: the layout is ambiguous, or an option does not apply to such values.
+    """
+    layout = find_layout(shape, pixels, options.layout)
+    if options.for_images and (layout is None or latents):
+        kind = "latents" if latents else f"values of shape {shape}"
+        raise InputError(f"{', '.join(options.for_images)} applies to images (N, C, H, W) and the source holds {kind}")
+    channels, height, width = image_shape(shape, layout)
+    functions: list[RowFunction] = []
+    if layout in _TO_CHW:
+        functions.append(_TO_CHW[layout])
+    if options.grey and channels != 1:
+        if channels != 3:
+            raise InputError(
+                f"grey applies to images of 1 or 3 channels and these have {channels}: drop the others first"
+            )
+        functions.append(to_grey)
+    if pixels:
+        functions.append(map_pixels)
+    if options.resize not in (None, (height, width)):
+        size = options.resize or (height, width)
+        check_memory(
+            4 * channels * size[0] * size[1], f"one image resized to {size[0]}x{size[1]}", "choose a smaller size"
+        )
+        functions.append(partial(resize_rows, size=size))
+    return functions
+
+
+def find_layout(shape: tuple[int, ...], pixels: bool, asked: str | None) -> str | None:
+    """How an image's axes lie: "chw", "hwc", "hw", or None where points are not images.
+
+    Raises:
+        InputError: pixels whose channels could be either axis, or a layout asked for where there is no choice.
+    """
+    if len(shape) == 4 and asked is not None:
+        return asked
+    if asked is not None:
+        raise InputError(
+            f"layout is {asked!r} and the values have shape {shape}; it applies to four axes, N and an image's"
+        )
+    if not pixels:
+        return "chw" if len(shape) == 4 else None
+    if len(shape) == 4:
+        first, last = shape[1] in CHANNELS, shape[3] in CHANNELS
+        if first == last:
+            raise InputError(
+                f"uint8 images of shape {shape} may be (N, C, H, W) or (N, H, W, C); say which: layout='chw' or 'hwc'"
+            )
+        return "chw" if first else "hwc"
+    if len(shape) not in (2, 3):
+        raise InputError(f"uint8 values have shape {shape}; expected (N, D), (N, H, W), (N, C, H, W) or (N, H, W, C)")
+    return "hw" if len(shape) == 3 else None
+
+
+def image_shape(shape: tuple[int, ...], layout: str | None) -> tuple[int, int, int]:
+    """(C, H, W) of stored images; zeros where the values are none."""
+    if layout is None:
+        return 0, 0, 0
+    if layout == "hw":
+        return 1, shape[1], shape[2]
+    return (shape[1], shape[2], shape[3]) if layout == "chw" else (shape[3], shape[1], shape[2])
+
+
+def map_pixels(block: np.ndarray) -> np.ndarray:
+    """uint8 0..255 to float32 in [-1, 1]: value / 127.5 - 1."""
+    values = block.astype(np.float32)
+    values /= np.float32(127.5)
+    values -= np.float32(1)
+    return values
+
+
+def to_grey(block: np.ndarray) -> np.ndarray:
+    """(n, 3, H, W) to (n, 1, H, W) by ITU-R BT.601; uint8 by Pillow's integers, so both roads give the same bytes."""
+    red, green, blue = (block[:, c : c + 1] for c in range(3))
+    if block.dtype == np.uint8:
+        red, green, blue = (c.astype(np.uint32) for c in (red, green, blue))
+        luma = red * 19595 + green * 38470 + blue * 7471 + 0x8000
+        return (luma >> 16).astype(np.uint8)
+    return (red * 0.299 + green * 0.587 + blue * 0.114).astype(block.dtype)
+
+
+def resize_rows(block: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(n, C, H, W) floats to (n, C, *size): bilinear, antialiased, in float32 at least."""
+    if not len(block):
+        return np.empty((*block.shape[:2], *size), block.dtype)
+    work = np.ascontiguousarray(block, dtype=np.float64 if block.dtype == np.float64 else np.float32)
+    images = torch.from_numpy(work if work.flags.writeable else work.copy())
+    resized = torch.nn.functional.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
+    return resized.numpy().astype(block.dtype, copy=False)
+
+
+def mirror(block: np.ndarray) -> np.ndarray:
+    """The horizontal mirror image of each row (n, C, H, W)."""
+    return block[..., ::-1]
+
+
+def chain(functions: list[RowFunction], block: np.ndarray) -> np.ndarray:
+    """Apply the functions one after the other."""
+    for function in functions:
+        block = function(block)
+    return block
+
+
+def _last_to_first(block: np.ndarray) -> np.ndarray:
+    return np.moveaxis(block, -1, 1)
+
+
+def _one_channel(block: np.ndarray) -> np.ndarray:
+    return block[:, None]
+
+
+_TO_CHW: dict[Any, RowFunction] = {"hwc": _last_to_first, "hw": _one_channel}

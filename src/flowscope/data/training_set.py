@@ -1,0 +1,200 @@
+"""TrainingSet: the finite law {x1_i, w_i} that a network is trained on, and the digest that names it.
+
+Points stay where they are (a tensor, an array, a memory-mapped file) and in their stored dtype; everything that
+reads them goes through :meth:`TrainingSet.rows`, so a set larger than memory is never copied whole.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from flowscope.errors import InputError
+
+DIGEST_ROWS = 4096  # rows to a hashed block: fixed, so that the digest does not depend on how points are read
+CHECK_BYTES = 32 << 20  # bytes looked at at a time when points are checked
+
+
+class TrainingSet:
+    """The points {x1_i}, i = 1..N, with labels, weights, normalisation and a digest.
+
+    Args:
+        points: (N, *shape) floating point: a torch tensor, a numpy array or memory map, or a
+            :class:`flowscope.data.rows.MappedRows`. Kept as it is, in its stored dtype. NaN and infinity are refused.
+        labels: (N,) integers or None.
+        weights: (N,) finite, not negative, not all zero, or None for equal weights. Only their ratios matter.
+        name: what results call this set.
+        normalisation: how stored values came from raw ones, for people to read ("none" for as they are).
+        class_names: names of labels 0..K-1, where the source had names.
+
+    Raises:
+        InputError: for anything that is not such a set.
+    """
+
+    def __init__(
+        self,
+        points: Any,
+        labels: Any = None,
+        weights: Any = None,
+        name: str | None = None,
+        *,
+        normalisation: str = "none",
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        self.points = _check_points(points)
+        self.shape: tuple[int, ...] = tuple(int(n) for n in self.points.shape[1:])
+        self.labels = None if labels is None else _check_labels(labels, len(self))
+        self.weights = None if weights is None else _check_weights(weights, len(self))
+        self.name = "points" if name is None else str(name)
+        self.normalisation = normalisation
+        self.class_names = None if class_names is None else tuple(str(n) for n in class_names)
+        self._check_finite()
+
+    def __len__(self) -> int:
+        return int(self.points.shape[0])
+
+    def __repr__(self) -> str:
+        classes = "" if self.labels is None else f", {len(self.classes)} classes"
+        return f"TrainingSet({self.name!r}, N={len(self)}, shape={self.shape}, {self.dtype}{classes})"
+
+    @property
+    def dimension(self) -> int:
+        """D, the number of coordinates of a point."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def dtype(self) -> str:
+        """The stored dtype's name, such as "float32"."""
+        return str(self.points.dtype).removeprefix("torch.")
+
+    @cached_property
+    def classes(self) -> tuple[int, ...]:
+        """The labels that occur, ascending; empty without labels."""
+        return () if self.labels is None else tuple(int(y) for y in np.unique(self.labels))
+
+    def class_name(self, label: int) -> str:
+        """The name of a label: its class name where the source had one, else the number."""
+        names = self.class_names
+        return names[label] if names is not None and 0 <= label < len(names) else str(label)
+
+    def rows(self, which: slice | np.ndarray) -> torch.Tensor:
+        """The chosen points as a tensor (n, *shape) in the stored dtype; reads only these rows."""
+        if isinstance(self.points, torch.Tensor):
+            return self.points[which if isinstance(which, slice) else torch.as_tensor(which, device=self.points.device)]
+        block = np.ascontiguousarray(self.points[which])
+        return torch.from_numpy(block if block.flags.writeable else block.copy())
+
+    def blocks(self, rows: int) -> Iterator[tuple[int, torch.Tensor]]:
+        """(start, points[start:start+rows]) for every block, in order."""
+        for start in range(0, len(self), rows):
+            yield start, self.rows(slice(start, min(start + rows, len(self))))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the hashes of blocks of points, and over shape, dtype, labels, weights and normalisation.
+
+        It does not depend on where the points are kept or on how they are read. 64 hexadecimal digits; computed
+        once, on first use.
+        """
+        total = hashlib.sha256(f"flowscope-1|{len(self)}|{self.shape}|{self.dtype}|{self.normalisation}|".encode())
+        for start in range(0, len(self), DIGEST_ROWS):
+            stop = min(start + DIGEST_ROWS, len(self))
+            block = hashlib.sha256()
+            for _, part in self._parts(start, stop):
+                block.update(_raw_bytes(part))
+            total.update(block.digest())
+        for tag, values in ((b"labels", self.labels), (b"weights", self.weights)):
+            total.update(tag)
+            if values is not None:
+                total.update(hashlib.sha256(values.tobytes()).digest())
+        return total.hexdigest()
+
+    def _parts(self, start: int, stop: int) -> Iterator[tuple[int, torch.Tensor]]:
+        """Rows start..stop in pieces of bounded size."""
+        step = max(1, CHECK_BYTES // max(1, 8 * self.dimension))
+        for at in range(start, stop, step):
+            yield at, self.rows(slice(at, min(at + step, stop)))
+
+    def _check_finite(self) -> None:
+        for start, part in self._parts(0, len(self)):
+            finite = torch.isfinite(part).flatten(1)
+            if not bool(finite.all()):
+                row = int((~finite).any(1).nonzero()[0])
+                value = part.flatten(1)[row][~finite[row]][0].item()
+                raise InputError(
+                    f"point {start + row} of {self.name} holds {value}; expected finite numbers: "
+                    "remove or repair such points"
+                )
+
+
+def as_training_set(source: Any) -> TrainingSet:
+    """A TrainingSet as it is; an array or a tensor of points as a set without labels."""
+    return source if isinstance(source, TrainingSet) else TrainingSet(source)
+
+
+def _raw_bytes(part: torch.Tensor) -> memoryview:
+    cpu = part.detach().cpu().contiguous()
+    return memoryview(cpu.view(torch.uint8).numpy().reshape(-1)) if cpu.numel() else memoryview(b"")
+
+
+def _check_points(points: Any) -> Any:
+    if isinstance(points, (str, bytes)):
+        raise InputError(
+            f"points are the text {points[:60]!r}; expected an array (use flowscope.load for a name or a file)"
+        )
+    if not all(hasattr(points, name) for name in ("shape", "dtype", "__getitem__")):
+        try:
+            points = np.asarray(points)
+        except ValueError as error:
+            raise InputError(f"points are not one array ({error}); expected (N, *shape) floating point") from None
+    kind = str(points.dtype).removeprefix("torch.")
+    if isinstance(points, torch.Tensor):
+        points = points.detach()
+        floating = points.dtype.is_floating_point
+    else:
+        floating = np.dtype(points.dtype).kind == "f" and kind in ("float16", "float32", "float64")
+    if not floating:
+        raise InputError(
+            f"points have dtype {kind}; expected float16, bfloat16, float32 or float64: "
+            "convert them, or let flowscope.load map uint8 pixels to [-1, 1]"
+        )
+    if len(points.shape) < 2:
+        raise InputError(
+            f"points have shape {tuple(points.shape)}; expected (N, *shape) with at least one coordinate axis"
+        )
+    if 0 in points.shape:
+        raise InputError(f"points have shape {tuple(points.shape)}: there are no points; expected at least one")
+    return points
+
+
+def _as_numpy(values: Any, what: str) -> np.ndarray:
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu().numpy()
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise InputError(f"{what} are not one array ({error})") from None
+
+
+def _check_labels(labels: Any, count: int) -> np.ndarray:
+    array = _as_numpy(labels, "labels")
+    if array.shape != (count,):
+        raise InputError(f"labels have shape {array.shape}; expected ({count},), one for each point")
+    if array.dtype.kind not in "iu":
+        raise InputError(f"labels have dtype {array.dtype}; expected integers")
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def _check_weights(weights: Any, count: int) -> np.ndarray:
+    array = _as_numpy(weights, "weights")
+    if array.shape != (count,):
+        raise InputError(f"weights have shape {array.shape}; expected ({count},), one for each point")
+    if array.dtype.kind not in "iuf":
+        raise InputError(f"weights have dtype {array.dtype}; expected real numbers")
+    array = np.ascontiguousarray(array, dtype=np.float64)
+    if not np.isfinite(array).all() or (array < 0).any() or not (array > 0).any():
+        raise InputError("weights must be finite, not negative and not all zero")
+    return array

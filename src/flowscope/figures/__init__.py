@@ -1,0 +1,23 @@
+"""Figures: arrays in, matplotlib figures out.
+
+The only room that imports matplotlib, and only when a figure is asked for: through its object API, without pyplot's
+global state and without changing anybody's settings. Results are taken by their fields, so that any object with the
+fields of a study's result can be drawn.
+"""
+
+from flowscope.figures.curve import path_figure, stage_figure
+from flowscope.figures.pictures import picture_figure
+from flowscope.figures.style import DARK, LIGHT, Theme, to_png, to_svg
+from flowscope.figures.sweep import sweep_figure
+
+__all__ = [
+    "DARK",
+    "LIGHT",
+    "Theme",
+    "path_figure",
+    "picture_figure",
+    "stage_figure",
+    "sweep_figure",
+    "to_png",
+    "to_svg",
+]

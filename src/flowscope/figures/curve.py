@@ -1,0 +1,150 @@
+"""The stage curve: one data set's measures against t, and one data set's curve on several paths."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from flowscope.figures.style import LIGHT, Theme, escape_math, finish, new_figure, styled
+
+BAND = 1.96  # standard errors: bands hold 95 %
+ZOOM_BELOW = 0.3  # where everything happens below this time, the axis is cut ...
+ZOOM = 2.5  # ... at this multiple of the last boundary
+
+
+def stage_figure(curve: Any, theme: Theme = LIGHT) -> Figure:
+    """What flow matching asks a network to learn, against t.
+
+    Args:
+        curve: a result with the fields of :class:`flowscope.StageCurve`.
+        theme: LIGHT or DARK.
+
+    Returns:
+        Three panels over t: the two heaviest weights, the gap, how many points share the posterior. The stages are
+        shaded; half and saturation carry their 95 % intervals, bands are 95 %, the predicted boundary is dashed.
+    """
+    with styled(theme):
+        figure = new_figure(6.8, 8.6)
+        top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(1.35, 1, 1))
+        _weights(top, curve, theme)
+        _line(middle, curve, "gap", theme.lines[0], None)
+        middle.set(title="Gap to the conditional velocity", ylabel="mean over coordinates")
+        middle.set_ylim(bottom=0)
+        _sharing(bottom, curve, theme)
+        for axes in (top, middle, bottom):
+            _shade(axes, curve, theme)
+            finish(axes, theme)
+        limit = time_limit(curve)
+        cut = "" if limit == 1 else f", axis cut at {limit:g}"
+        bottom.set(xlim=(0, limit), xlabel=f"t  (0 = noise, 1 = data{cut})")
+        figure.legend(handles=_legend(curve, theme), loc="outside lower center", ncols=3)
+    return figure
+
+
+def time_limit(curve: Any) -> float:
+    """Where the time axis ends: 1, or earlier where both boundaries lie in the first part of it."""
+    last = float(curve.saturation.t)
+    if not 0 < last < ZOOM_BELOW:
+        return 1.0
+    return float(np.ceil(ZOOM * last * 20) / 20)
+
+
+def path_figure(curves: Sequence[Any], theme: Theme = LIGHT) -> Figure:
+    """One training set on several paths, against log-snr: a law says that the curves lie on one another.
+
+    Args:
+        curves: results with the fields of a StageCurve; the label is `settings["path"]`.
+        theme: LIGHT or DARK.
+    """
+    with styled(theme):
+        figure = new_figure(6.8, 5.6)
+        top, bottom = figure.subplots(2, 1, sharex=True)
+        for k, curve in enumerate(curves):
+            colour, label = theme.lines[k % len(theme.lines)], escape_math(str(curve.settings["path"]))
+            shown = np.isfinite(curve.log_snr)
+            # Later paths are drawn thinner, so that equal curves show as one line of several colours.
+            width = 1.5 + 2.2 * (len(curves) - 1 - k)
+            for axes, name in ((top, "top1"), (bottom, "entropy")):
+                axes.plot(curve.log_snr[shown], getattr(curve, name)[shown], color=colour, linewidth=width, label=label)
+        top.set(title="Mean top-1 weight", ylim=(0, 1.02))
+        bottom.set(title="Entropy of the posterior", ylabel="nats", xlabel="log-snr  2 log(alpha/sigma)")
+        bottom.set_ylim(bottom=0)
+        top.legend(loc="upper left")
+        for axes in (top, bottom):
+            finish(axes, theme)
+    return figure
+
+
+def _line(axes: Axes, curve: Any, name: str, colour: str, label: str | None, dashes: str = "-") -> None:
+    mean, error = getattr(curve, name), BAND * getattr(curve, f"{name}_error")
+    axes.plot(curve.t, mean, dashes, color=colour, label=label, marker="o" if len(curve.t) == 1 else None)
+    axes.fill_between(curve.t, mean - error, mean + error, color=colour, alpha=0.22, linewidth=0)
+
+
+def _weights(axes: Axes, curve: Any, theme: Theme) -> None:
+    for level in (0.5, 0.99):
+        axes.axhline(level, color=theme.faint, linewidth=0.8, linestyle=(0, (2, 2)))
+    for part in curve.per_class or ():
+        axes.plot(curve.t, part.top1, color=theme.faint, linewidth=0.7, alpha=0.6)
+    _line(axes, curve, "top1", theme.lines[0], "top-1 weight")
+    _line(axes, curve, "margin", theme.lines[1], "margin (first less second)", "--")
+    for crossing, level in ((curve.half, 0.5), (curve.saturation, 0.99)):
+        if np.isfinite(crossing.t):
+            reach = [[crossing.t - crossing.low], [crossing.high - crossing.t]]
+            bar = np.nan_to_num(np.clip(reach, 0, None))
+            axes.errorbar(crossing.t, level, xerr=bar, fmt="o", color=theme.ink, markersize=6, capsize=4, zorder=5)
+    axes.set(title="Weight of the heaviest training point", ylim=(0, 1.04))
+    axes.legend(loc="best")
+
+
+def _sharing(axes: Axes, curve: Any, theme: Theme) -> None:
+    """exp(entropy) and 1/sum gamma^2 are both numbers of points; the entropy itself is read on the right."""
+    low, high = curve.entropy - BAND * curve.entropy_error, curve.entropy + BAND * curve.entropy_error
+    axes.plot(curve.t, np.exp(curve.entropy), color=theme.lines[2], label="exp(entropy)")
+    axes.fill_between(curve.t, np.exp(low), np.exp(high), color=theme.lines[2], alpha=0.22, linewidth=0)
+    _line(axes, curve, "effective_size", theme.lines[3], "effective size 1/Σγ²", "--")
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=0.9)
+    axes.set(title="How many points share the posterior", ylabel="points")
+    nats = axes.twinx()
+    nats.set_ylim(*np.log(axes.get_ylim()))
+    nats.spines["right"].set_visible(True)
+    nats.grid(False)
+    nats.set_ylabel("entropy (nats)")
+    nats.tick_params(length=0, labelsize=9.5, labelcolor=theme.ink)
+    axes.legend(loc="best")
+
+
+def _shade(axes: Axes, curve: Any, theme: Theme) -> None:
+    half, saturation = float(curve.half.t), float(curve.saturation.t)
+    if np.isfinite(half):
+        axes.axvspan(0, half, color=theme.navigation, zorder=0, linewidth=0)
+        axes.axvspan(half, saturation if np.isfinite(saturation) else 1, color=theme.transition, zorder=0, linewidth=0)
+        axes.axvline(half, color=theme.ink, linewidth=1.2)
+    if np.isfinite(saturation):
+        axes.axvline(saturation, color=theme.ink, linewidth=1.2, linestyle=(0, (6, 2)))
+    for value, dashes in ((curve.predicted, (0, (4, 2, 1, 2))), (curve.predicted_plain, (0, (1, 1.5)))):
+        if 0 <= value <= 1:  # False for NaN
+            axes.axvline(value, color=theme.lines[1], linewidth=1.4, linestyle=dashes)
+
+
+def _legend(curve: Any, theme: Theme) -> list[Any]:
+    def line(label: str, colour: str, dashes: Any) -> Line2D:
+        return Line2D([], [], color=colour, linestyle=dashes, linewidth=1.4, label=label)
+
+    handles: list[Any] = []
+    if np.isfinite(curve.half.t):
+        for stage in ("navigation", "transition", "refinement"):
+            handles += [Patch(facecolor=getattr(theme, stage), label=stage, edgecolor=theme.faint, linewidth=0.6)]
+        handles += [line("half (top-1 = 0.5)", theme.ink, "-")]
+    if np.isfinite(curve.saturation.t):
+        handles += [line("saturation (0.99)", theme.ink, (0, (6, 2)))]
+    if np.isfinite(curve.predicted):
+        handles += [line("predicted half", theme.lines[1], (0, (4, 2, 1, 2)))]
+    if np.isfinite(curve.predicted_plain):
+        handles += [line("plain spectrum", theme.lines[1], (0, (1, 1.5)))]
+    return handles

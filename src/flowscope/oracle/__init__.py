@@ -1,0 +1,5 @@
+"""TrainingSet + Path -> the exact posterior, velocity, score and density."""
+
+from flowscope.oracle.oracle import Oracle, Posterior
+
+__all__ = ["Oracle", "Posterior"]

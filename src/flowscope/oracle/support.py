@@ -1,0 +1,162 @@
+"""Support: the distinct points of a training set, and the laws on them (all of it, or one class).
+
+Exact duplicates are one point with the sum of their weights: otherwise copies would share a weight that no state can tell
+apart, and cap the top-1 weight below 1. Points without weight are not in a law.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from flowscope.data.training_set import TrainingSet
+from flowscope.errors import InputError
+from flowscope.oracle.posterior import Block
+
+Tensor = torch.Tensor
+
+PASS_BYTES = 64 << 20  # float64 bytes of points looked at at a time
+
+
+class Support:
+    """What is computed once for a training set: its distinct points, their centre and norms.
+
+    Attributes:
+        first: (G,) position of each distinct point's first copy, ascending.
+        group: (N,) which distinct point each point is.
+        centre: (D,) float64, the mean of all points.
+        norms: (G,) |x1 - centre|^2, float64.
+    """
+
+    def __init__(self, training_set: TrainingSet, device: torch.device) -> None:
+        self.training_set = training_set
+        self.device = device
+        self._resident = None if device.type == "cpu" else training_set.rows(slice(None)).to(device)
+        self.first, self.group, self.centre = self._read()
+        self.norms = self._norms()
+        self._laws: dict[int | None, Law] = {}
+
+    @property
+    def dimension(self) -> int:
+        return self.training_set.dimension
+
+    def rows(self, positions: np.ndarray) -> Tensor:
+        """(n, D) points at these positions, as stored, on the device."""
+        whole = len(positions) and positions[-1] - positions[0] == len(positions) - 1 and bool(np.all(np.diff(positions) == 1))
+        which = slice(int(positions[0]), int(positions[-1]) + 1) if whole else positions
+        if self._resident is None:
+            return self.training_set.rows(which).reshape(len(positions), -1)
+        chosen = self._resident[which if isinstance(which, slice) else torch.as_tensor(which, device=self.device)]
+        return chosen.reshape(len(positions), -1)
+
+    def law(self, label: int | None = None) -> "Law":
+        """The law over all points, or over those with a label.
+
+        Raises:
+            InputError: the set has no labels, or no point with this one.
+        """
+        if label not in self._laws:
+            self._laws[label] = self._make_law(label)
+        return self._laws[label]
+
+    def _make_law(self, label: int | None) -> "Law":
+        s = self.training_set
+        member = np.ones(len(s), bool) if label is None else _members(s, label)
+        weights = np.ones(len(s)) if s.weights is None else s.weights / s.weights.max()
+        mass = np.bincount(self.group[member], weights=weights[member], minlength=len(self.first))
+        chosen = np.flatnonzero(mass > 0)
+        if len(chosen) == 0:
+            raise InputError(f"all points with label {label} have weight 0; expected at least one with a positive weight")
+        return Law(self, chosen, mass[chosen] / mass[chosen].sum())
+
+    def _read(self) -> tuple[np.ndarray, np.ndarray, Tensor]:
+        s = self.training_set
+        names = np.empty(len(s), dtype="V16")
+        total = torch.zeros(s.dimension, dtype=torch.float64)
+        for start, block in s.blocks(max(1, PASS_BYTES // (8 * s.dimension))):
+            flat = block.flatten(1).cpu()
+            total += flat.to(torch.float64).sum(0)
+            raw = (flat + 0.0).contiguous().view(torch.uint8).numpy()  # + 0.0 makes one zero of -0 and +0
+            for i, row in enumerate(raw):
+                names[start + i] = hashlib.blake2b(row.data, digest_size=16).digest()
+        _, first, group = np.unique(names, return_index=True, return_inverse=True)
+        order = np.argsort(first)  # by position, not by hash
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
+        return first[order], rank[group.reshape(-1)], (total / len(s)).to(self.device)
+
+    def _norms(self) -> Tensor:
+        step = max(1, PASS_BYTES // (8 * self.dimension))
+        parts = []
+        for i in range(0, len(self.first), step):
+            points = self.rows(self.first[i : i + step]).to(torch.float64) - self.centre
+            parts.append((points * points).sum(1))
+        return torch.cat(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Law:
+    """A probability law on distinct points: which of the support's, and with what probability.
+
+    Attributes:
+        chosen: (M,) which distinct points, ascending.
+        probabilities: (M,) float64, all positive, sum 1.
+    """
+
+    support: Support
+    chosen: np.ndarray
+    probabilities: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    @cached_property
+    def positions(self) -> np.ndarray:
+        """(M,) positions in the training set (of first copies), ascending."""
+        return self.support.first[self.chosen]
+
+    @cached_property
+    def norms(self) -> Tensor:
+        return self.support.norms[torch.as_tensor(self.chosen, device=self.support.device)]
+
+    @cached_property
+    def log_weights(self) -> Tensor:
+        return torch.as_tensor(np.log(self.probabilities), device=self.support.device)
+
+    @cached_property
+    def radius(self) -> float:
+        """The largest distance of a point from the centre."""
+        return math.sqrt(float(self.norms.max()))
+
+    @cached_property
+    def entropy(self) -> float:
+        """Of the weights, in nats: log N for N equally likely points."""
+        return max(0.0, float(-(self.probabilities * np.log(self.probabilities)).sum()))
+
+    def block(self, start: int, stop: int) -> Block:
+        """Points start..stop of the law."""
+        positions = self.positions[start:stop]
+        raw = self.support.rows(positions)
+        points = raw.to(torch.float64, copy=True).sub_(self.support.centre)
+        index = torch.as_tensor(positions, device=self.support.device)
+        return Block(points, raw, self.norms[start:stop], self.log_weights[start:stop], index)
+
+    def blocks(self, rows: int) -> Iterator[Block]:
+        """The whole law in blocks of at most this many points."""
+        for start in range(0, len(self), rows):
+            yield self.block(start, min(start + rows, len(self)))
+
+
+def _members(training_set: TrainingSet, label: int) -> np.ndarray:
+    if training_set.labels is None:
+        raise InputError(f"y is given, but {training_set.name} has no labels; call without y, or give the set labels")
+    member = training_set.labels == label
+    if not member.any():
+        known = training_set.classes
+        shown = ", ".join(map(str, known[:10])) + (f", ... ({len(known)} in all)" if len(known) > 10 else "")
+        raise InputError(f"no point has label {label}; expected one of {shown}")
+    return member

@@ -1,0 +1,201 @@
+r"""Paths: how noise and data are mixed at time t, and the one conversion between what a network may predict.
+
+    x_t = alpha_t x1 + sigma_t x0,    x0 ~ N(0, I),    t = 0 noise, t = 1 data                            (1)
+
+A path is the pair (alpha, sigma) with its derivatives; everything else in flowscope asks for one :class:`Coefficients`.
+Coefficients are float64, from t exactly as given.
+
+Conversion: velocity, data, noise and score are each a combination a x1_hat + b x0_hat of the predicted data and noise
+
+    data (1, 0)    noise (0, 1)    velocity (alpha', sigma')    score (0, -1/sigma)                          (2)
+
+and x itself is (alpha, sigma), so that x and any one of them determine the other three by one 2x2 linear system.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+
+from flowscope.errors import InputError
+
+Tensor = torch.Tensor
+Quantity = Literal["velocity", "data", "noise", "score"]
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """One path at some times: float64 tensors of t's shape. Primes are derivatives by t."""
+
+    t: Tensor
+    alpha: Tensor
+    sigma: Tensor
+    d_alpha: Tensor
+    d_sigma: Tensor
+
+    @property
+    def A(self) -> Tensor:
+        """A_t = alpha' - alpha sigma'/sigma, the weight of E[x1|x] in the velocity (arXiv 2512.02826, Theorem 2.1)."""
+        return self.d_alpha - self.alpha * self.d_sigma / self.sigma
+
+    @property
+    def B(self) -> Tensor:
+        """B_t = sigma'/sigma, the weight of x in the velocity."""
+        return self.d_sigma / self.sigma
+
+    @property
+    def snr(self) -> Tensor:
+        """(alpha/sigma)^2."""
+        return (self.alpha / self.sigma) ** 2
+
+    def expand(self, ndim: int) -> "Coefficients":
+        """The same with trailing axes, to broadcast against x of `ndim` axes."""
+        parts = (v.reshape(v.shape + (1,) * (ndim - v.ndim)) for v in vars(self).values())
+        return Coefficients(*parts)
+
+
+@dataclass(frozen=True)
+class Path:
+    """A path by name, with the functions that define it.
+
+    Attributes:
+        name: what users call it.
+        formula: (alpha, sigma, alpha', sigma') of a float64 t.
+        time: t of a signal-to-noise ratio snr = (alpha/sigma)^2, the inverse of snr(t).
+    """
+
+    name: str
+    formula: Callable[[Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
+    time: Callable[[Tensor], Tensor]
+
+    def __call__(self, t: float | Tensor) -> Coefficients:
+        """Coefficients at t: a number or a tensor of any shape, 0 <= t < 1.
+
+        Raises:
+            InputError: t is NaN or outside [0, 1).
+        """
+        t = torch.as_tensor(t, dtype=torch.float64)
+        check_time(t)
+        return Coefficients(t, *self.formula(t))
+
+    def time_of_snr(self, snr: float | Tensor) -> Tensor:
+        """The time at which (alpha/sigma)^2 equals snr, float64. May lie outside [0, 1) where the path never gets there."""
+        return self.time(torch.as_tensor(snr, dtype=torch.float64))
+
+
+def check_time(t: Tensor) -> None:
+    """Refuse NaN and times outside [0, 1), saying why t = 1 is not one."""
+    if bool(((t >= 0) & (t < 1)).all()):
+        return
+    bad = t[~((t >= 0) & (t < 1))].flatten()[0].item()
+    why = " (at t = 1 sigma is 0 on most paths, so the posterior and the velocity are not defined there)" if bad == 1 else ""
+    raise InputError(f"t is {bad}; expected 0 <= t < 1{why}: t = 0 is noise, t -> 1 is data")
+
+
+def _linear(t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return t, 1 - t, torch.ones_like(t), -torch.ones_like(t)
+
+
+def _linear_time(snr: Tensor) -> Tensor:
+    return snr.sqrt() / (1 + snr.sqrt())
+
+
+def _cosine(t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    angle, rate = t * (math.pi / 2), math.pi / 2
+    sigma = torch.sin((1 - t) * rate)  # = cos(angle), without its cancellation near t = 1
+    return torch.sin(angle), sigma, rate * sigma, -rate * torch.sin(angle)
+
+
+def _cosine_time(snr: Tensor) -> Tensor:
+    return torch.atan(snr.sqrt()) * (2 / math.pi)
+
+
+BETA_MIN, BETA_MAX = 0.1, 20.0  # of the VP path, as SiT has them (arXiv 2401.08740)
+
+
+def _vp(t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    # r = 1 - t, T = r^2 (b_max - b_min)/2 + r b_min, alpha = exp(-T/2), sigma = sqrt(1 - exp(-T))
+    r = 1 - t
+    T = r * (r * (BETA_MAX - BETA_MIN) / 2 + BETA_MIN)
+    d_T = -(r * (BETA_MAX - BETA_MIN) + BETA_MIN)
+    alpha, sigma = torch.exp(-T / 2), torch.sqrt(-torch.expm1(-T))
+    return alpha, sigma, -d_T * alpha / 2, d_T * torch.exp(-T) / (2 * sigma)
+
+
+def _vp_time(snr: Tensor) -> Tensor:
+    T = torch.log1p(1 / snr)  # exp(-T) = snr / (1 + snr)
+    slope = (BETA_MAX - BETA_MIN) / 2
+    return 1 - 2 * T / (BETA_MIN + torch.sqrt(BETA_MIN**2 + 4 * slope * T))  # the root of slope r^2 + b_min r = T
+
+
+SIGMA_MAX, SIGMA_MIN = 80.0, 0.002  # of the VE path, EDM's range (arXiv 2206.00364)
+
+
+def _ve(t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    rate = math.log(SIGMA_MIN / SIGMA_MAX)
+    sigma = SIGMA_MAX * torch.exp(rate * t)
+    return torch.ones_like(t), sigma, torch.zeros_like(t), rate * sigma
+
+
+def _ve_time(snr: Tensor) -> Tensor:
+    return (-0.5 * torch.log(snr) - math.log(SIGMA_MAX)) / math.log(SIGMA_MIN / SIGMA_MAX)
+
+
+linear = Path("linear", _linear, _linear_time)
+cosine = Path("cosine", _cosine, _cosine_time)
+vp = Path("vp", _vp, _vp_time)
+ve = Path("ve", _ve, _ve_time)
+PATHS: dict[str, Path] = {path.name: path for path in (linear, cosine, vp, ve)}
+
+
+def get_path(path: str | Path) -> Path:
+    """A path by name, or the one given.
+
+    Raises:
+        InputError: the name is unknown.
+    """
+    if isinstance(path, Path):
+        return path
+    if not isinstance(path, str) or path not in PATHS:
+        raise InputError(f"path is {path!r}; expected one of {', '.join(PATHS)}, or a flowscope.Path")
+    return PATHS[path]
+
+
+def convert(value: Tensor, x: Tensor, coefficients: Coefficients, source: Quantity, target: Quantity) -> Tensor:
+    """One prediction of a field turned into another, at state x.
+
+    Args:
+        value: (B, *shape), the predicted velocity, data E[x1|x], noise E[x0|x] or score.
+        x: (B, *shape), the state.
+        coefficients: of the path at the states' times, scalar or (B,).
+        source: what `value` is.
+        target: what to return.
+
+    Raises:
+        InputError: an unknown quantity, or one that does not determine the other at this time (noise and score say
+            nothing of the data where alpha = 0).
+    """
+    for word in (source, target):
+        if word not in get_args(Quantity):
+            raise InputError(f"quantity is {word!r}; expected one of {', '.join(get_args(Quantity))}")
+    if source == target:
+        return value
+    c = coefficients.expand(x.ndim)
+    a, b = _weights(c, source)
+    determinant = c.alpha * b - c.sigma * a
+    if bool((determinant == 0).any()):
+        raise InputError(f"the {source} does not determine the {target} where alpha = 0 (t = 0 of this path); ask at t > 0")
+    data = (b * x - c.sigma * value) / determinant
+    # Of the two ways to the noise, the one that does not divide by a sigma near 0 where the source allows it.
+    noise = (x - c.alpha * data) / c.sigma if source == "data" else (c.alpha * value - a * x) / determinant
+    to_data, to_noise = _weights(c, target)
+    return to_data * data + to_noise * noise
+
+
+def _weights(c: Coefficients, quantity: Quantity) -> tuple[Tensor, Tensor]:
+    """(a, b) of equation (2): the quantity is a x1_hat + b x0_hat."""
+    zero, one = torch.zeros_like(c.alpha), torch.ones_like(c.alpha)
+    table = {"data": (one, zero), "noise": (zero, one), "velocity": (c.d_alpha, c.d_sigma), "score": (zero, -1 / c.sigma)}
+    return table[quantity]

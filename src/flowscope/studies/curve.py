@@ -1,0 +1,192 @@
+"""StageCurve: the result of `stages`, frozen, with its errors, its provenance and its forms on disk."""
+
+import csv
+import dataclasses
+import io
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flowscope.errors import InputError
+from flowscope.files import write_files
+from flowscope.studies.crossing import Crossing
+
+SCHEMA = 1  # of stages.json
+CSV_NAME, JSON_NAME = "stages.csv", "stages.json"
+
+
+class Information(NamedTuple):
+    """The self-check: 1/2 the integral of mmse over snr, from snr(0) up, must be the entropy of the weights.
+
+    In nats. `log_n` is that entropy, log N for N distinct, equally likely points (less what x at t = 0 already tells, on
+    paths with snr(0) > 0, where it has an error of its own).
+    """
+
+    integral: float
+    integral_error: float
+    log_n: float
+    log_n_error: float
+
+
+class LossFloor(NamedTuple):
+    """The conditional flow-matching loss (mean over coordinates, t uniform on [0, 1)) that no network can beat."""
+
+    value: float
+    error: float
+
+
+class ClassStages(NamedTuple):
+    """One class of a conditional curve."""
+
+    label: int
+    name: str
+    points: int  # distinct points
+    half: Crossing
+    saturation: Crossing
+    predicted: float
+    top1: np.ndarray  # (T,)
+    gap: np.ndarray  # (T,)
+
+
+@dataclass(frozen=True, eq=False)
+class StageCurve:
+    """What flow matching asks for along t; all arrays (T,) float64 numpy, means over probes, `*_error` standard errors.
+
+    Attributes:
+        t, log_snr: the timesteps and log (alpha/sigma)^2 there.
+        gap: E|u* - u_cond|^2 / D, mean over coordinates: the loss floor at t. By the pair form of the trace.
+        top1: mean weight of the heaviest training point; margin: that less the second.
+        entropy: of the posterior, nats. effective_size: 1 / sum gamma^2.
+        total_variance: tr Cov(x1|x_t), a sum over coordinates. divergence: of u*, a sum over coordinates.
+        half, saturation: where the mean top-1 weight crosses 0.5 and 0.99, with 95 % bootstrap intervals over probes.
+        predicted, predicted_plain: t_half predicted from the clustered and from the plain spectrum.
+        information: the self-check. loss_floor: the gap's mean over t.
+        per_class: one entry a class where conditional, else None.
+        notes: plain sentences on whatever is undefined or approximate.
+        training_set, settings, provenance: what the numbers are of and how they came about.
+    """
+
+    t: np.ndarray
+    log_snr: np.ndarray
+    gap: np.ndarray
+    gap_error: np.ndarray
+    top1: np.ndarray
+    top1_error: np.ndarray
+    margin: np.ndarray
+    margin_error: np.ndarray
+    entropy: np.ndarray
+    entropy_error: np.ndarray
+    effective_size: np.ndarray
+    effective_size_error: np.ndarray
+    total_variance: np.ndarray
+    total_variance_error: np.ndarray
+    divergence: np.ndarray
+    divergence_error: np.ndarray
+    half: Crossing
+    saturation: Crossing
+    predicted: float
+    predicted_plain: float
+    information: Information
+    loss_floor: LossFloor
+    conditional: bool
+    per_class: tuple[ClassStages, ...] | None
+    notes: tuple[str, ...]
+    training_set: dict[str, Any]
+    settings: dict[str, Any]
+    provenance: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        for name in array_names():
+            getattr(self, name).setflags(write=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers, lists and dictionaries; NaN as None, so that it is JSON anywhere."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {"schema": SCHEMA, **{name: _plain(value) for name, value in fields.items()}}
+
+    def save(self, directory: str | Path) -> None:
+        """Write stages.csv (the arrays) and stages.json (all the rest) into a folder, each beside and renamed.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        names = array_names()
+        rest = {key: value for key, value in self.to_dict().items() if key not in names}
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows(zip(*(map(repr, getattr(self, name).tolist()) for name in names), strict=True))
+        text = json.dumps(rest, indent=1, allow_nan=False) + "\n"
+        write_files(directory, {CSV_NAME: table.getvalue(), JSON_NAME: text})
+
+    @classmethod
+    def load(cls, directory: str | Path) -> "StageCurve":
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: the files are missing, broken or of another schema.
+        """
+        try:
+            rest = json.loads((Path(directory) / JSON_NAME).read_text(encoding="utf-8"))
+            rows = list(csv.reader(io.StringIO((Path(directory) / CSV_NAME).read_text(encoding="utf-8"))))
+            if rest.pop("schema") != SCHEMA:
+                raise ValueError(f"expected schema {SCHEMA}")
+            arrays = {name: np.array([float(v) for v in column]) for name, *column in zip(*rows, strict=True)}
+            classes = rest.pop("per_class")
+            return cls(
+                **arrays,
+                **{name: _number(rest.pop(name)) for name in ("predicted", "predicted_plain")},
+                **{name: kind(*map(_number, rest.pop(name))) for name, kind in _TUPLES.items()},
+                per_class=None if classes is None else tuple(map(_read_class, classes)),
+                notes=tuple(rest.pop("notes")),
+                **rest,
+            )
+        except FileNotFoundError as error:
+            raise InputError(f"{error.filename} is missing; expected a folder that StageCurve.save wrote") from None
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(f"{JSON_NAME} or {CSV_NAME} in {directory} cannot be read as a stage curve ({error})") from None
+
+    def plot(self) -> Any:
+        """The curve as a matplotlib Figure."""
+        from flowscope.figures import stage_figure
+
+        return stage_figure(self)
+
+    def _repr_html_(self) -> str:
+        from flowscope.figures import to_svg
+
+        return to_svg(self.plot())
+
+
+_TUPLES = {"half": Crossing, "saturation": Crossing, "information": Information, "loss_floor": LossFloor}
+
+
+def array_names() -> list[str]:
+    """The names of the curve's arrays, in order."""
+    return [f.name for f in dataclasses.fields(StageCurve) if f.type is np.ndarray]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, ClassStages):
+        return {name: _plain(v) for name, v in value._asdict().items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return {key: _plain(v) for key, v in value.items()} if isinstance(value, dict) else value
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _read_class(entry: dict[str, Any]) -> ClassStages:
+    crossings = {name: Crossing(*map(_number, entry[name])) for name in ("half", "saturation")}
+    arrays = {name: np.array([_number(v) for v in entry[name]]) for name in ("top1", "gap")}
+    return ClassStages(**{**entry, **crossings, **arrays, "predicted": _number(entry["predicted"])})

@@ -1,0 +1,149 @@
+"""The measurement behind the two-stage curve: one law's posterior statistics at all nodes, from one pass over its points."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from flowscope.errors import NumericalError
+from flowscope.oracle.budget import plan
+from flowscope.oracle.pairs import PathSums, add_blocks
+from flowscope.oracle.support import Law
+from flowscope.paths import Path
+from flowscope.studies.crossing import resample
+from flowscope.studies.probes import draw
+from flowscope.studies.state import State
+
+SPACING = 0.25  # of the internal grid, in log snr: the integrand is about one wide
+LOWEST, HIGHEST = 1e-3, 1e17  # of the internal grid, times the total variance: before and behind anything that happens
+
+QUANTITIES = ("total_variance", "top1", "margin", "entropy", "effective_size")
+
+
+class Nodes(NamedTuple):
+    """Where the posterior is evaluated."""
+
+    r: np.ndarray  # (R,) alpha/sigma, ascending
+    asked: np.ndarray  # (T,) which of them are the timesteps asked for
+    grid: np.ndarray  # (G,) which of them are the internal grid, ascending
+
+    @property
+    def snr(self) -> np.ndarray:
+        return self.r**2
+
+
+class Part(NamedTuple):
+    """What is kept of one law, all points or a class."""
+
+    means: np.ndarray  # (Q, R) over probes, of QUANTITIES
+    errors: np.ndarray  # (Q, R) their standard errors
+    resampled: np.ndarray  # (RESAMPLES, R) bootstrap means of top1
+    integrals: np.ndarray  # (2, 2) information integral and loss floor, each with its standard error
+
+
+def make_nodes(path: Path, t: np.ndarray, total_variance: float) -> Nodes:
+    """The timesteps asked for and an internal grid, even in log snr, together and in order."""
+    coefficients = path(torch.as_tensor(t))
+    r = (coefficients.alpha / coefficients.sigma).numpy()
+    start, unit = float(path(0.0).snr), total_variance or 1.0
+    low = math.log(start) if start > 0 else math.log(LOWEST / unit)
+    count = max(2, math.ceil((math.log(HIGHEST / unit) - low) / SPACING))
+    grid = np.exp((low + SPACING * np.arange(count)) / 2)
+    if start > 0:
+        grid[0] = math.sqrt(start)
+    both, where = np.unique(np.concatenate([r, grid]), return_inverse=True)
+    return Nodes(both, where[: len(r)], where[len(r) :])
+
+
+def measure(
+    law: Law,
+    path: Path,
+    nodes: Nodes,
+    probes: int,
+    seed: int,
+    label: int | None,
+    memory: int,
+    report: Callable[[int], None],
+    state: State | None,
+) -> Part:
+    """Follow `probes` probes of a law through all its points.
+
+    Args:
+        report: called after every block with the number of (batch of probes, points) done so far.
+        state: holds, and is given, what is done so far under "current".
+    """
+    sizes = plan(memory, probes, len(law), law.support.dimension)
+    r = torch.as_tensor(nodes.r, device=law.support.device)
+    saved = (state.get("current") if state is not None else None) or {}
+    done = [saved["values"]] if "values" in saved else []
+    first = int(saved.get("probe", 0))
+    for low in range(first, probes, sizes.queries):
+        which = range(low, min(low + sizes.queries, probes))
+        sums, at = PathSums.of_source(len(which), len(nodes.r), r.device), 0
+        if low == first and "sums" in saved:
+            sums, at = PathSums(*(torch.as_tensor(v, device=r.device) for v in saved["sums"])), int(saved["at"])
+        for at in add_blocks(sums, law, draw(law, which, seed, label), r, sizes, at):
+            report(low // sizes.queries * len(law) + at)
+            if state is not None:
+                state.keep("current", _current(low, at, sums, done))
+        done.append(_values(sums))
+    if state is not None:
+        state.drop("current")
+    return _summarise(np.concatenate(done, axis=1), path, nodes, law.support.dimension, seed, label)
+
+
+def batches(law: Law, probes: int, memory: int) -> int:
+    """How often the points of a law are passed over for this many probes."""
+    return math.ceil(probes / plan(memory, probes, len(law), law.support.dimension).queries)
+
+
+def _current(probe: int, at: int, sums: PathSums, done: list[np.ndarray]) -> dict[str, np.ndarray]:
+    held = {"probe": np.array(probe), "at": np.array(at), "sums": torch.stack(list(sums)).cpu().numpy()}
+    return held | ({"values": np.concatenate(done, axis=1)} if done else {})
+
+
+def _values(sums: PathSums) -> np.ndarray:
+    """(Q, n, R) of QUANTITIES.
+
+    Raises:
+        NumericalError: a sum is not finite.
+    """
+    first, second = sums.first / sums.mass, sums.second / sums.mass
+    values = torch.stack([sums.trace, first, first - second, sums.entropy, sums.effective_size]).cpu().numpy()
+    if not np.isfinite(values).all():
+        raise NumericalError("the posterior's sums left the range of float64: the points or their weights span too many decades")
+    return values
+
+
+def _summarise(values: np.ndarray, path: Path, nodes: Nodes, dimension: int, seed: int, label: int | None) -> Part:
+    rng = np.random.default_rng((seed, 0 if label is None else 1 + label % 2**64, 2**63))  # no probe has this number
+    trace, top1 = values[0], values[1]
+    grid = nodes.snr[nodes.grid]
+    # I-MMSE (Guo, Shamai and Verdu 2005): the information is 1/2 the integral of mmse by snr
+    integrand = 0.5 * grid * trace[:, nodes.grid]
+    below = integrand[:, 0] if float(path(0.0).snr) == 0 else 0.0  # under the grid mmse is the total variance
+    information = np.trapezoid(integrand, dx=SPACING, axis=1) + below
+    floor = _time_integral(trace, path, nodes) / dimension
+    scalars = np.array([_mean_and_error(information), _mean_and_error(floor)])
+    means, errors = _mean_and_error(values.swapaxes(0, 1))
+    return Part(means, errors, resample(top1, rng), scalars)
+
+
+def _time_integral(trace: np.ndarray, path: Path, nodes: Nodes) -> np.ndarray:
+    """Integral over t in [0, 1) of A^2 tr Cov, for each probe; nodes beyond the path's end are left out."""
+    t = path.time_of_snr(torch.as_tensor(nodes.snr))
+    inside = ((t >= 0) & (t < 1)).numpy()
+    c = path(t[torch.as_tensor(inside)])
+    rate = (c.A**2).numpy() * trace[:, inside]
+    start = c.t.numpy()[0] * rate[:, 0]  # from t = 0 to the first node, where the rate hardly changes
+    return np.asarray(np.trapezoid(rate, c.t.numpy(), axis=1) + start)
+
+
+def _mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over the first axis and its standard error, NaN for one probe."""
+    n = len(values)
+    error = values.std(0, ddof=1) / math.sqrt(n) if n > 1 else np.full(values.shape[1:], math.nan)
+    return values.mean(0), error
+

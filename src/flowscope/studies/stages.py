@@ -1,0 +1,132 @@
+r"""The two-stage curve (arXiv 2512.02826, Fig. 2 and 3): where navigation ends and refinement begins.
+
+Probes are pairs (x1_j, x0) from the training law; on each path the posterior is followed at all nodes in one pass over the
+points (oracle/pairs.py). Nodes are the timesteps asked for, and an internal grid in log snr from snr(0) up, far enough to tell
+the nearest pair apart: on it the crossings are located and the information integral is taken.
+
+"Dominated by the nearest sample" is a mean top-1 weight of at least 0.5 (`half`), settled at 0.99 (`saturation`).
+"""
+
+import platform
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+
+from flowscope.errors import InputError
+from flowscope.oracle import Oracle
+from flowscope.studies.curve import StageCurve
+from flowscope.studies.measure import Nodes, Part, batches, make_nodes, measure
+from flowscope.studies.probes import check_count, check_seed
+from flowscope.studies.state import State
+from flowscope.studies.summary import ClassLaw, summarise
+
+Progress = Callable[[int, int], None]
+
+
+def stages(
+    oracle_or_training_set: Any,
+    timesteps: int | Sequence[float] = 64,
+    probes: int = 512,
+    seed: int = 0,
+    conditional: bool = False,
+    *,
+    progress: Progress | None = None,
+    state: State | None = None,
+) -> StageCurve:
+    """Measure the two-stage curve of a training set in one pass over its points.
+
+    Args:
+        oracle_or_training_set: an Oracle (its path, memory budget and device are used), or what Oracle takes.
+        timesteps: a count n >= 1 for t = 0, 1/n, ..., (n-1)/n, or explicit times in [0, 1).
+        probes: how many pairs (x1, x0) are followed; where conditional, in each class.
+        seed: of the probes; the same seed gives the same curve.
+        conditional: follow the posterior within the source's class, and report each class. The curve is the mean over
+            classes by their weight.
+        progress: called as progress(done, total) after every block of points.
+        state: keeps what is done, so that an interrupted run can go on.
+
+    Raises:
+        InputError: an argument is not usable.
+        ResumeError: `state` is of another data set or other settings.
+        NumericalError: the sums left the range of float64.
+    """
+    oracle = oracle_or_training_set if isinstance(oracle_or_training_set, Oracle) else Oracle(oracle_or_training_set)
+    t = _check_timesteps(timesteps)
+    probes, seed, conditional = check_count(probes, "probes"), check_seed(seed), bool(conditional)
+    laws = _laws(oracle, conditional)
+    settings: dict[str, Any] = {
+        "path": oracle.path.name,
+        "timesteps": t.tolist(),
+        "probes": probes,
+        "seed": seed,
+        "conditional": conditional,
+        "memory": oracle.memory,
+        "device": str(oracle.device),
+    }
+    began = time.perf_counter()
+    if state is not None:
+        state.open({"training_set": oracle.training_set.digest, **settings})
+    total_variance = float((oracle.support.law().norms * oracle.support.law().log_weights.exp()).sum())
+    nodes = make_nodes(oracle.path, t, total_variance)
+    parts = _measure_all(oracle, laws, nodes, probes, seed, progress, state)
+    provenance = {
+        "flowscope": version("flowscope"),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "nfe": probes * len(laws) * len(nodes.r),  # posteriors evaluated, all in one pass
+        "seconds": round(time.perf_counter() - began, 3),
+    }
+    return summarise(oracle, laws, nodes, parts, t, settings, provenance)
+
+
+def _check_timesteps(timesteps: Any) -> np.ndarray:
+    if isinstance(timesteps, (int, np.integer)) and not isinstance(timesteps, bool):
+        count = check_count(timesteps, "timesteps")
+        return np.arange(count) / count
+    try:
+        values = timesteps.detach().cpu() if isinstance(timesteps, torch.Tensor) else timesteps
+        t = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        t = np.empty((0, 0))
+    if t.ndim != 1 or len(t) == 0:
+        raise InputError(f"timesteps is {timesteps!r}; expected a count of at least 1, or a list of times in [0, 1)")
+    return t
+
+
+def _laws(oracle: Oracle, conditional: bool) -> list[ClassLaw]:
+    """(share, label, law) of all points, or of each class that has any weight."""
+    if not conditional:
+        return [ClassLaw(1.0, None, oracle.support.law())]
+    s = oracle.training_set
+    if s.labels is None:
+        raise InputError(f"conditional is asked for, but {s.name} has no labels; give it labels, or leave conditional out")
+    weights = np.ones(len(s)) if s.weights is None else s.weights / s.weights.max()
+    mass = {y: float(weights[s.labels == y].sum()) for y in s.classes}
+    total = sum(mass.values())
+    return [ClassLaw(m / total, y, oracle.support.law(y)) for y, m in mass.items() if m > 0]
+
+
+def _measure_all(
+    oracle: Oracle, laws: list[ClassLaw], nodes: Nodes, probes: int, seed: int, progress: Progress | None, state: State | None
+) -> list[Part]:
+    parts, done = [], 0
+    work = [len(c.law) * batches(c.law, probes, oracle.memory) for c in laws]
+    for k, (_, label, law) in enumerate(laws):
+        saved = None if state is None else state.get(f"part {k}")
+
+        def report(at: int, before: int = done) -> None:
+            if progress is not None:
+                progress(before + at, sum(work))
+
+        part = Part(**saved) if saved else measure(law, oracle.path, nodes, probes, seed, label, oracle.memory, report, state)
+        if state is not None and not saved:
+            state.keep(f"part {k}", part._asdict())
+        parts.append(part)
+        done += work[k]
+        report(0, done)
+    return parts

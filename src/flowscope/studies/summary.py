@@ -1,0 +1,193 @@
+"""From the measured parts to the frozen curve: the mean over classes, the crossings, the prediction and the self-check."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from flowscope.data.spectrum import CLUSTERS, Spectrum, boundary_snr, measure_spectrum
+from flowscope.oracle import Oracle
+from flowscope.oracle.support import Law
+from flowscope.paths import Path
+from flowscope.studies.crossing import Crossing, crossing
+from flowscope.studies.curve import ClassStages, Information, LossFloor, StageCurve
+from flowscope.studies.measure import QUANTITIES, Nodes, Part
+
+HALF, SETTLED = 0.5, 0.99  # levels of the mean top-1 weight: dominated by the nearest sample, and settled on it
+TAIL = 1e-6  # of the entropy: the integrand allowed at the end of the grid before a note is made
+
+
+class ClassLaw(NamedTuple):
+    """A law and its share of the whole; label None for all points."""
+
+    share: float
+    label: int | None
+    law: Law
+
+
+def summarise(
+    oracle: Oracle,
+    laws: list[ClassLaw],
+    nodes: Nodes,
+    parts: list[Part],
+    t: np.ndarray,
+    settings: dict[str, Any],
+    provenance: dict[str, Any],
+) -> StageCurve:
+    """The curve of laws that were measured, with everything that follows from them."""
+    whole = _mean_part([c.share for c in laws], parts)
+    half, saturation = (_cross(oracle.path, nodes, whole, level) for level in (HALF, SETTLED))
+    clustered, plain = ([_spectrum(oracle, c.law, count) for c in laws] for count in (CLUSTERS, 1))
+    information = _information(oracle.path, nodes, whole, sum(c.share * c.law.entropy for c in laws))
+    conditional = settings["conditional"]
+    predicted = _predict(oracle.path, laws, clustered)
+    return StageCurve(
+        t=t,
+        **_arrays(oracle, t, whole, nodes),
+        half=half,
+        saturation=saturation,
+        predicted=predicted,
+        predicted_plain=_predict(oracle.path, laws, plain),
+        information=information,
+        loss_floor=LossFloor(*whole.integrals[1].tolist()),
+        conditional=conditional,
+        per_class=_per_class(oracle, laws, nodes, parts, clustered, t) if conditional else None,
+        notes=_notes(laws, whole, nodes, half, saturation, predicted, information, clustered[0], settings),
+        training_set=describe(oracle),
+        settings=settings,
+        provenance=provenance,
+    )
+
+
+def describe(oracle: Oracle) -> dict[str, Any]:
+    """What names a training set in a result."""
+    s = oracle.training_set
+    return {
+        "name": s.name,
+        "digest": s.digest,
+        "N": len(s),
+        "distinct": len(oracle.support.law()),
+        "shape": list(s.shape),
+        "dtype": s.dtype,
+        "classes": len(s.classes),
+        "normalisation": s.normalisation,
+        "weighted": s.weights is not None,
+        "entropy": oracle.support.law().entropy,
+    }
+
+
+def _mean_part(shares: list[float], parts: list[Part]) -> Part:
+    """The mean over classes by their shares; classes are probed apart from each other, so their variances add."""
+    pi = np.array(shares)
+    scalars = np.stack([p.integrals for p in parts])
+    return Part(
+        np.einsum("c,cqr->qr", pi, np.stack([p.means for p in parts])),
+        np.sqrt(np.einsum("c,cqr->qr", pi**2, np.stack([p.errors for p in parts]) ** 2)),
+        np.einsum("c,cbr->br", pi, np.stack([p.resampled for p in parts])),
+        np.stack([pi @ scalars[:, :, 0], np.sqrt(pi**2 @ scalars[:, :, 1] ** 2)], 1),
+    )
+
+
+def _arrays(oracle: Oracle, t: np.ndarray, whole: Part, nodes: Nodes) -> dict[str, np.ndarray]:
+    c = oracle.path(torch.as_tensor(t))
+    D = oracle.training_set.dimension
+    arrays = {}
+    for k, name in enumerate(QUANTITIES):
+        arrays[name] = whole.means[k, nodes.asked]
+        arrays[f"{name}_error"] = whole.errors[k, nodes.asked]
+    trace, trace_error = arrays["total_variance"], arrays["total_variance_error"]
+    gap, turn = (c.A**2).numpy() / D, (c.A * c.alpha / c.sigma**2).numpy()
+    with np.errstate(divide="ignore"):  # -inf at t = 0 where that is pure noise
+        log_snr = np.log(c.snr.numpy())
+    return arrays | {
+        "log_snr": log_snr,
+        "gap": gap * trace,
+        "gap_error": gap * trace_error,
+        "divergence": turn * trace + D * c.B.numpy(),
+        "divergence_error": np.abs(turn) * trace_error,
+    }
+
+
+def _cross(path: Path, nodes: Nodes, part: Part, level: float) -> Crossing:
+    """Where the mean top-1 weight first reaches a level, located on all nodes with a finite log snr."""
+    inside = nodes.r > 0
+    log_snr = np.log(nodes.snr[inside])
+    top1 = part.means[QUANTITIES.index("top1")]
+    return crossing(path, log_snr, top1[inside], part.resampled[:, inside], level)
+
+
+def _information(path: Path, nodes: Nodes, whole: Part, entropy: float) -> Information:
+    integral, error = whole.integrals[0].tolist()
+    if float(path(0.0).snr) == 0:
+        return Information(integral, error, entropy, 0.0)
+    start, row = nodes.grid[0], QUANTITIES.index("entropy")
+    return Information(integral, error, float(whole.means[row, start]), float(whole.errors[row, start]))
+
+
+def _spectrum(oracle: Oracle, law: Law, clusters: int) -> Spectrum:
+    return measure_spectrum(oracle.training_set, law.positions, law.probabilities, clusters, oracle.memory // 4)
+
+
+def _predict(path: Path, laws: list[ClassLaw], spectra: list[Spectrum]) -> float:
+    snr = boundary_snr([(c.share, c.law.entropy, s) for c, s in zip(laws, spectra, strict=True)])
+    return _inside(path, snr)
+
+
+def _inside(path: Path, snr: float) -> float:
+    """The time of an snr, NaN where the path does not pass it."""
+    t = float(path.time_of_snr(snr)) if math.isfinite(snr) else math.nan
+    return t if 0 <= t < 1 else math.nan
+
+
+def _per_class(
+    oracle: Oracle, laws: list[ClassLaw], nodes: Nodes, parts: list[Part], spectra: list[Spectrum], t: np.ndarray
+) -> tuple[ClassStages, ...]:
+    entries = []
+    for c, part, spectrum in zip(laws, parts, spectra, strict=True):
+        arrays = _arrays(oracle, t, part, nodes)
+        entries.append(
+            ClassStages(
+                label=int(c.label or 0),
+                name=oracle.training_set.class_name(int(c.label or 0)),
+                points=len(c.law),
+                half=_cross(oracle.path, nodes, part, HALF),
+                saturation=_cross(oracle.path, nodes, part, SETTLED),
+                predicted=_predict(oracle.path, [ClassLaw(1.0, c.label, c.law)], [spectrum]),
+                top1=arrays["top1"],
+                gap=arrays["gap"],
+            )
+        )
+    return tuple(entries)
+
+
+def _notes(
+    laws: list[ClassLaw],
+    whole: Part,
+    nodes: Nodes,
+    half: Crossing,
+    saturation: Crossing,
+    predicted: float,
+    information: Information,
+    spectrum: Spectrum,
+    settings: dict[str, Any],
+) -> tuple[str, ...]:
+    top1 = whole.means[QUANTITIES.index("top1")]
+    notes = []
+    for name, level, found in (("half", HALF, half), ("saturation", SETTLED, saturation)):
+        if math.isnan(found.t) and top1[0] >= level:
+            notes.append(f"{name} is undefined: the mean top-1 weight is {level} or more from t = 0 on.")
+        elif math.isnan(found.t):
+            notes.append(f"{name} is undefined: the mean top-1 weight does not reach {level} on this path.")
+    if math.isnan(predicted):
+        notes.append("No boundary is predicted: that takes more than two distinct points that do not all coincide.")
+    else:
+        notes.append(f"The predicted boundary uses the {spectrum.note}" + (" of the first class." if len(laws) > 1 else "."))
+    if settings["probes"] == 1:
+        notes.append("One probe has no standard error: errors are NaN; ask for more probes.")
+    last = nodes.grid[-1]
+    if 0.5 * nodes.snr[last] * whole.means[0, last] > TAIL * max(1.0, information.log_n):
+        notes.append("The nearest points lie too close to be told apart on the internal grid: the self-check falls short.")
+    merged = sum(len(c.law) for c in laws)
+    notes.append(f"{merged:,} distinct points with weight take part.")
+    return tuple(notes)

@@ -1,0 +1,28 @@
+"""The public names are a promise: a change here is a change of the interface, and belongs in CHANGELOG.md."""
+
+import flowscope
+
+PUBLIC_NAMES = {
+    "FlowscopeError",
+    "InputError",
+    "Oracle",
+    "Path",
+    "Posterior",
+    "TrainingSet",
+    "VelocityField",
+    "convert",
+}
+
+
+def test_the_public_names_are_pinned() -> None:
+    assert set(flowscope.__all__) == PUBLIC_NAMES
+
+
+def test_public_names_are_listed_once_and_exist() -> None:
+    assert len(flowscope.__all__) == len(set(flowscope.__all__))
+    assert [name for name in flowscope.__all__ if not hasattr(flowscope, name)] == []
+
+
+def test_every_public_object_says_what_it_is() -> None:
+    objects = {name: getattr(flowscope, name) for name in flowscope.__all__}
+    assert [name for name, value in objects.items() if callable(value) and not value.__doc__] == []
