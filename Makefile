@@ -40,7 +40,7 @@ demo: setup ## the main job on an embedded real data set: the page goes to runs/
 
 # One thread a worker: two workers with two threads each would share two cores.
 test: setup ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8
 
 check: setup ## lint, format, types, import order, duplicate code
 	$(BIN)/ruff check

@@ -81,7 +81,7 @@ class Path:
         return Coefficients(t, *self.formula(t))
 
     def time_of_snr(self, snr: float | Tensor) -> Tensor:
-        """The time at which (alpha/sigma)^2 equals snr, float64. May lie outside [0, 1) where the path never gets there."""
+        """The time at which (alpha/sigma)^2 equals snr, float64; outside [0, 1) where the path does not get there."""
         return self.time(torch.as_tensor(snr, dtype=torch.float64))
 
 
@@ -90,7 +90,11 @@ def check_time(t: Tensor) -> None:
     if bool(((t >= 0) & (t < 1)).all()):
         return
     bad = t[~((t >= 0) & (t < 1))].flatten()[0].item()
-    why = " (at t = 1 sigma is 0 on most paths, so the posterior and the velocity are not defined there)" if bad == 1 else ""
+    why = (
+        " (at t = 1 sigma is 0 on most paths, so the posterior and the velocity are not defined there)"
+        if bad == 1
+        else ""
+    )
     raise InputError(f"t is {bad}; expected 0 <= t < 1{why}: t = 0 is noise, t -> 1 is data")
 
 
@@ -186,7 +190,9 @@ def convert(value: Tensor, x: Tensor, coefficients: Coefficients, source: Quanti
     a, b = _weights(c, source)
     determinant = c.alpha * b - c.sigma * a
     if bool((determinant == 0).any()):
-        raise InputError(f"the {source} does not determine the {target} where alpha = 0 (t = 0 of this path); ask at t > 0")
+        raise InputError(
+            f"the {source} does not determine the {target} where alpha = 0 (t = 0 of this path); ask at t > 0"
+        )
     data = (b * x - c.sigma * value) / determinant
     # Of the two ways to the noise, the one that does not divide by a sigma near 0 where the source allows it.
     noise = (x - c.alpha * data) / c.sigma if source == "data" else (c.alpha * value - a * x) / determinant
@@ -197,5 +203,10 @@ def convert(value: Tensor, x: Tensor, coefficients: Coefficients, source: Quanti
 def _weights(c: Coefficients, quantity: Quantity) -> tuple[Tensor, Tensor]:
     """(a, b) of equation (2): the quantity is a x1_hat + b x0_hat."""
     zero, one = torch.zeros_like(c.alpha), torch.ones_like(c.alpha)
-    table = {"data": (one, zero), "noise": (zero, one), "velocity": (c.d_alpha, c.d_sigma), "score": (zero, -1 / c.sigma)}
+    table = {
+        "data": (one, zero),
+        "noise": (zero, one),
+        "velocity": (c.d_alpha, c.d_sigma),
+        "score": (zero, -1 / c.sigma),
+    }
     return table[quantity]

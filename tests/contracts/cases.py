@@ -51,7 +51,8 @@ def expected(points, x, t, path="linear", weights=None, exact=False):
 
 def same_posterior(a, b, tolerance=1e-6):
     """Two Posteriors agree: entries of weights absolutely, everything else relative to its own size."""
-    assert torch.equal(a.indices, b.indices)
+    alive = b.weights > 1e-6  # points of no weight are in no order
+    assert torch.equal(a.indices[alive], b.indices[alive])
     for name in ("weights", "mean", "entropy", "effective_size", "total_variance", "log_density"):
         one, two = getattr(a, name), getattr(b, name)
         size = 1.0 if name in ("weights", "entropy") else max(1e-30, float(two.abs().max()))

@@ -27,35 +27,30 @@ def build(source: Source, options: Options, name: str | None) -> TrainingSet:
     Raises:
         InputError: the values are no points, or an option does not apply to them.
     """
-    if not isinstance(source.values, EncodedImages):
-        source = replace(source, values=_check_values(source.values))
-    count = len(source.values)
-    labels = None if source.labels is None else _check_labels(source.labels, count)
-    weights = None if source.weights is None else _check_weights(source.weights, count)
-    index = choose(count, labels, source.class_names, options)
+    encoded = isinstance(source.values, EncodedImages)
+    values = source.values if encoded else _check_values(source.values)
+    labels = None if source.labels is None else _check_labels(source.labels, len(values))
+    weights = None if source.weights is None else _check_weights(source.weights, len(values))
+    index = choose(len(values), labels, source.class_names, options)
     called = _name(source, options) if name is None else name
-    if isinstance(source.values, EncodedImages):
-        pixels, kept, skipped = _decode(source.values, index, options)
+    normalisation = NORMALISATION if encoded or is_pixels(values) else source.normalisation
+    if encoded:
+        pixels, index, skipped = _decode(values, index, options)
         called += f" ({skipped} broken left out)" if skipped else ""
         points = _points(pixels, None, replace(options, layout="chw"), source.latents)
-        index = kept if skipped else index
+    elif options.skip_broken:
+        raise InputError("skip_broken applies to image files and JPEG bytes; the source holds plain numbers")
     else:
-        if options.skip_broken:
-            raise InputError("skip_broken applies to image files and JPEG bytes; the source holds plain numbers")
-        points = _points(source.values, index, options, source.latents)
-    copies = 2 if options.flips else 1
-    labels, weights = (
-        None if a is None else np.tile(a if index is None else a[index], copies) for a in (labels, weights)
-    )
-    mapped = isinstance(source.values, EncodedImages) or is_pixels(source.values)
-    return TrainingSet(
-        points,
-        labels,
-        weights,
-        called,
-        normalisation=NORMALISATION if mapped else source.normalisation,
-        class_names=source.class_names,
-    )
+        points = _points(values, index, options, source.latents)
+    labels, weights = (_keep(of_each, index, options.flips) for of_each in (labels, weights))
+    return TrainingSet(points, labels, weights, called, normalisation=normalisation, class_names=source.class_names)
+
+
+def _keep(of_each: np.ndarray | None, index: np.ndarray | None, flips: bool) -> np.ndarray | None:
+    """Labels or weights of the chosen points, and again of their mirror images."""
+    if of_each is None:
+        return None
+    return np.tile(of_each if index is None else of_each[index], 2 if flips else 1)
 
 
 def _name(source: Source, options: Options) -> str:

@@ -57,17 +57,11 @@ class EncodedImages:
             InputError: an image is broken or gigantic (unless `skip_broken`), sizes differ and no size is given, or the
                 pixels do not fit into memory.
         """
-        pixels: np.ndarray | None = None
+        pixels = None if size is None else _allocate(len(positions), (1 if grey else 3, *size))
         kept: list[int] = []
         for position in positions.tolist():
-            try:
-                image = self._decode_one(position, size, grey)
-            except InputError as error:
-                if not skip_broken:
-                    raise InputError(
-                        f"{error}; repair or remove it, or go on without (skip_broken=True, --skip-broken)"
-                    ) from error
-                logger.warning("left out: %s", error)
+            image = self._decode_or_skip(position, size, grey, skip_broken)
+            if image is None:
                 continue
             if pixels is None:
                 pixels = _allocate(len(positions), image.shape)
@@ -75,14 +69,25 @@ class EncodedImages:
                 raise InputError(self._sizes_differ(kept[0], pixels.shape[1:], position, image.shape))
             pixels[len(kept)] = image
             kept.append(position)
-        skipped = len(positions) - len(kept)
-        if pixels is None:
+        if pixels is None or not kept:
             raise InputError(
                 f"none of {len(positions)} images can be read; expected at least one ({self._describe(0)})"
             )
+        skipped = len(positions) - len(kept)
         if skipped:
             logger.warning("%d of %d images are broken and were left out", skipped, len(positions))
         return Decoded(pixels[: len(kept)], np.array(kept, dtype=np.int64), skipped)
+
+    def _decode_or_skip(
+        self, position: int, size: tuple[int, int] | None, grey: bool, skip_broken: bool
+    ) -> np.ndarray | None:
+        try:
+            return self._decode_one(position, size, grey)
+        except InputError as error:
+            if not skip_broken:
+                raise InputError(f"{error}, or leave broken images out (skip_broken=True, --skip-broken)") from error
+            logger.warning("left out: %s", error)
+            return None
 
     def _decode_one(self, position: int, size: tuple[int, int] | None, grey: bool) -> np.ndarray:
         """One image as (C, H, W) uint8."""

@@ -121,12 +121,12 @@ def _read(text: str) -> Source:
     """The source at a path, by what lies there and how it is called."""
     path = Path(text)
     reader = READERS.get(path.suffix.lower())
-    if os.path.isdir(path):
+    if os.path.isdir(text):
         return load_safetensors(path) if any(path.glob("*.safetensors")) else load_folder(path)
-    if os.path.isfile(path) and reader is not None:
+    if os.path.isfile(text) and reader is not None:
         return reader(path)
     files = f"a file ({', '.join(READERS)}) or a folder of images or .safetensors"
-    if os.path.exists(path):
+    if os.path.exists(text):
         raise InputError(f"{text!r} is no kind of file that flowscope reads; expected {files}")
     if reader is not None or os.path.basename(text) != text:
         raise InputError(f"there is no file or folder {text!r}; expected {files}: check the path")

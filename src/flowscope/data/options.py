@@ -102,6 +102,7 @@ def _find_class(wanted: int | str, labels: np.ndarray, names: Sequence[str] | No
     there = [int(label) for label in np.unique(labels)]
     called = {label: names[label] if names is not None and 0 <= label < len(names) else str(label) for label in there}
     found = [label for label in there if wanted in (label, called[label])]
+    found = found or [label for label in there if wanted == str(label)]  # a number typed where classes have names
     if not found:
         listed = ", ".join(list(called.values())[:12]) + (", ..." if len(there) > 12 else "")
         raise InputError(f"class {wanted!r} has no points; expected one of {listed}")

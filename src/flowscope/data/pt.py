@@ -1,6 +1,7 @@
 """.pt and .pth files through torch.load(weights_only=True): tensors only, code is never run."""
 
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ def load_pt(path: Path) -> Source:
     Raises:
         InputError: the file holds anything but tensors, is damaged, or lacks the entries.
     """
-    with reading(path, "tensors written by torch.save"):
+    with reading(path, "tensors written by torch.save"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's remarks on pickles it did not write
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-        except pickle.UnpicklingError as error:
-            # torch's own message advises weights_only=False, which would run the code: it is not passed on
+        except (pickle.UnpicklingError, RuntimeError) as error:
+            # torch's own message tells how to run the code after all: it is not passed on
             raise InputError(
                 f"{path} is damaged or holds Python objects beyond tensors, and flowscope never runs pickled code; "
                 "if you trust the file, load it yourself and save the tensor alone with torch.save"
@@ -47,4 +49,6 @@ def load_pt(path: Path) -> Source:
 def _plain(values: Any, what: str, path: Path) -> torch.Tensor:
     if not isinstance(values, torch.Tensor):
         raise InputError(f"{what} of {path} is a {type(values).__name__}; expected a tensor (N, *shape)")
+    if values.layout == torch.strided and values.numel() * values.element_size() > values.untyped_storage().nbytes():
+        raise InputError(f"{what} of {path} has the shape {tuple(values.shape)} and fewer values: save it contiguous")
     return values

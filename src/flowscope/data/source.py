@@ -48,9 +48,7 @@ def reading(where: object, kind: str) -> Iterator[None]:
         raise
     except Exception as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise InputError(
-            f"{where} cannot be read ({said}); expected {kind}: is it damaged or of another kind?"
-        ) from error
+        raise InputError(f"{where} cannot be read ({said}); expected {kind}: check it or save it again") from error
 
 
 def pick_points(found: Collection[str], where: object) -> str:

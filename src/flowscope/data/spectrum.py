@@ -1,7 +1,8 @@
 r"""Spectrum and the predicted boundary: where the posterior should collapse, without any oracle evaluation.
 
-The posterior collapses where the information that x_t carries about x1 reaches the entropy H of the weights (log N for N equally
-likely points). For data that is a mixture of K Gaussians with weights pi_c and covariance eigenvalues l_ck, far apart,
+The posterior collapses where the information that x_t carries about x1 reaches the entropy H of the weights (log N
+for N equally likely points). For data that is a mixture of K Gaussians with weights pi_c and covariance eigenvalues
+l_ck, far apart,
 
     I(snr) = H(pi) + sum_c pi_c 1/2 sum_k log(1 + snr l_ck) = H,    snr = (alpha/sigma)^2                 (8)
 
@@ -41,13 +42,13 @@ class Spectrum:
     def information(self, snr: float) -> float:
         """I(snr) of (8), in nats."""
         entropy = -sum(w * math.log(w) for w in self.weights)
-        parts = (w * 0.5 * np.log1p(snr * l).sum() for w, l in zip(self.weights, self.eigenvalues, strict=True))
+        parts = (w * 0.5 * np.log1p(snr * v).sum() for w, v in zip(self.weights, self.eigenvalues, strict=True))
         return float(entropy + sum(parts))
 
     @property
     def total_variance(self) -> float:
         """Trace of the covariance; of the clusters' own, weighted, where there are several."""
-        return float(sum(w * l.sum() for w, l in zip(self.weights, self.eigenvalues, strict=True)))
+        return float(sum(w * v.sum() for w, v in zip(self.weights, self.eigenvalues, strict=True)))
 
     @property
     def effective_rank(self) -> float:

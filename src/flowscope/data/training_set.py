@@ -135,9 +135,8 @@ def as_training_set(source: Any) -> TrainingSet:
     return source if isinstance(source, TrainingSet) else TrainingSet(source)
 
 
-def _raw_bytes(part: torch.Tensor) -> memoryview:
-    cpu = part.detach().cpu().contiguous()
-    return memoryview(cpu.view(torch.uint8).numpy().reshape(-1)) if cpu.numel() else memoryview(b"")
+def _raw_bytes(part: torch.Tensor) -> bytes:
+    return bytes(part.detach().cpu().contiguous().view(torch.uint8).numpy().data)
 
 
 def _check_points(points: Any) -> Any:

@@ -28,20 +28,22 @@ def stage_figure(curve: Any, theme: Theme = LIGHT) -> Figure:
         shaded; half and saturation carry their 95 % intervals, bands are 95 %, the predicted boundary is dashed.
     """
     with styled(theme):
-        figure = new_figure(6.8, 8.6)
-        top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(1.35, 1, 1))
+        figure = new_figure(6.8, 8.6, layout=None)  # placed by hand: a layout engine takes as long as all the rest
+        panels = figure.subplots(3, 1, sharex=True, height_ratios=(1.35, 1, 1))
+        figure.subplots_adjust(left=0.1, right=0.91, top=0.965, bottom=0.15, hspace=0.2)
+        top, middle, bottom = panels
         _weights(top, curve, theme)
         _line(middle, curve, "gap", theme.lines[0], None)
         middle.set(title="Gap to the conditional velocity", ylabel="mean over coordinates")
         middle.set_ylim(bottom=0)
         _sharing(bottom, curve, theme)
-        for axes in (top, middle, bottom):
+        for axes in panels:
             _shade(axes, curve, theme)
             finish(axes, theme)
         limit = time_limit(curve)
         cut = "" if limit == 1 else f", axis cut at {limit:g}"
         bottom.set(xlim=(0, limit), xlabel=f"t  (0 = noise, 1 = data{cut})")
-        figure.legend(handles=_legend(curve, theme), loc="outside lower center", ncols=3)
+        figure.legend(handles=_legend(curve, theme), loc="lower center", ncols=3)
     return figure
 
 
@@ -110,6 +112,7 @@ def _sharing(axes: Axes, curve: Any, theme: Theme) -> None:
     axes.set_yscale("log")
     axes.set_ylim(bottom=0.9)
     axes.set(title="How many points share the posterior", ylabel="points")
+    axes.yaxis.set_major_formatter("{x:g}")
     nats = axes.twinx()
     nats.set_ylim(*np.log(axes.get_ylim()))
     nats.spines["right"].set_visible(True)

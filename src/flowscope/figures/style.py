@@ -35,7 +35,7 @@ LIGHT = Theme(
     navigation="#dbe9f6",
     transition="#fbe7c6",
     refinement="#ffffff",
-    lines=("#0072b2", "#d55e00", "#009e73", "#a3508a", "#8a6d00", "#3f3f9f"),
+    lines=("#0072b2", "#c25400", "#008a64", "#a3508a", "#8a6d00", "#3f3f9f"),
 )
 DARK = Theme(
     ground="#15191e",

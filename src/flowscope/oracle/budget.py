@@ -30,7 +30,9 @@ def parse_memory(memory: str | int | float) -> int:
         is_number = isinstance(memory, (int, float)) and not isinstance(memory, bool)
         amount = float(memory) if is_number else -1.0
     if not 1 <= amount < 2**63:
-        raise InputError(f'memory is {memory!r}; expected an amount above zero such as "512MB", "2GiB" or a number of bytes')
+        raise InputError(
+            f'memory is {memory!r}; expected an amount above zero such as "512MB", "2GiB" or a number of bytes'
+        )
     return int(amount)
 
 

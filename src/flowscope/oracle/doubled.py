@@ -1,8 +1,8 @@
 """Squared distances in doubled float64: an unevaluated sum of two floats, about 32 digits.
 
-Near sigma = 0 the logit -|x - alpha x1|^2 / (2 sigma^2) is so large that float64 no longer tells points apart that share the
-weight. The few points for which that matters are done here with error-free transformations (Dekker 1971, Knuth 1969): each
-sum and product returns its rounding error beside it.
+Near sigma = 0 the logit -|x - alpha x1|^2 / (2 sigma^2) is so large that float64 no longer tells points apart that
+share the weight. The few points for which that matters are done here with error-free transformations (Dekker 1971,
+Knuth 1969): each sum and product returns its rounding error beside it.
 """
 
 import torch

@@ -9,8 +9,8 @@ l* = max_S l_i:
     mean   = E_S[x1 | x],   total_variance = tr Cov_S(x1 | x)
 
 :func:`combine` is associative and commutative up to rounding, so that a chunked pass, blocks read from a disk, several
-devices and several ranks are one piece of mathematics: the answer does not depend on how the points are cut. l* is kept as
-an unevaluated sum of two floats, because near sigma = 0 a logit has more digits than float64 holds.
+devices and several ranks are one piece of mathematics: the answer does not depend on how the points are cut. l* is
+kept as an unevaluated sum of two floats, because near sigma = 0 a logit has more digits than float64 holds.
 """
 
 from typing import NamedTuple

@@ -2,15 +2,15 @@ r"""Oracle: TrainingSet + Path -> the exact posterior, velocity, score and densi
 
     u*(x, t) = A_t sum_i gamma_i(x, t) x1_i + B_t x                                                       (6)
 
-with gamma from posterior.py; for a label y the same sum over that class alone. Answers are exact up to rounding: nothing
-is dropped or approximated, and they do not depend on the memory budget or on the order of the points. Nothing is tracked
-for autograd: the oracle is a fixed function of the data, and its derivatives are asked for by name (score, divergence).
+with gamma from posterior.py; for a label y the same sum over that class alone. Answers are exact up to rounding:
+nothing is dropped or approximated, and they do not depend on the memory budget or on the order of the points.
+Nothing is tracked for autograd: the oracle is a fixed function of the data, and its derivatives are asked for by
+name (score, divergence).
 """
 
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import torch
@@ -53,10 +53,10 @@ class Posterior:
 class Oracle:
     """The exact velocity field that flow matching asks for on a finite training set; a VelocityField.
 
-    Every method takes `(x, t, y=None)`: x (B, *shape) of any float dtype, t a float or (B,) with 0 <= t < 1, y None or (B,)
-    integer labels. Results have x's dtype and device; arithmetic is float64 and leading points are refined beyond it, so that the
-    velocity's error relative to sqrt(|u|^2 + A^2 tr Cov), the size of a conditional velocity, is under 1e-6 (before
-    rounding to x's dtype).
+    Every method takes `(x, t, y=None)`: x (B, *shape) of any float dtype, t a float or (B,) with 0 <= t < 1, y None
+    or (B,) integer labels. Results have x's dtype and device; arithmetic is float64 and leading points are refined
+    beyond it, so that the velocity's error relative to sqrt(|u|^2 + A^2 tr Cov), the size of a conditional velocity,
+    is under 1e-6 (before rounding to x's dtype).
 
     Args:
         training_set: a TrainingSet, or an array or tensor (N, *shape) of points.
@@ -171,7 +171,9 @@ class Oracle:
         pieces: list[tuple[Tensor, Moments]] = []
         for rows, law in self._by_label(query.y, len(x)):
             if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= len(law):
-                raise InputError(f"k is {k!r}; expected a whole number from 1 to {len(law)}, the number of distinct points")
+                raise InputError(
+                    f"k is {k!r}; expected a whole number from 1 to {len(law)}, the number of distinct points"
+                )
             sizes = plan(self.memory, len(rows), len(law), self.training_set.dimension)
             for part in rows.split(sizes.queries):
                 state = self._state(x[part], z[part], coefficients.alpha[part], coefficients.sigma[part], law)
@@ -198,14 +200,11 @@ class Oracle:
 def _law_moments(law: Law, state: State, k: int, rows: int, pairs: int) -> Moments:
     """One pass over a law, block by block."""
 
-    def join(total: Moments | None, block: Any) -> Moments:
-        best = None if total is None else total.peak
-        moments = block_moments(block, state, best, k, pairs)
-        return moments if total is None else combine(total, moments)
-
-    result = reduce(join, law.blocks(rows), None)
-    assert result is not None  # a law has points
-    return result
+    blocks = law.blocks(rows)
+    total = block_moments(next(blocks), state, None, k, pairs)
+    for block in blocks:
+        total = combine(total, block_moments(block, state, total.peak, k, pairs))
+    return total
 
 
 def _no_moments(k: int, x: Tensor) -> Moments:
@@ -226,5 +225,7 @@ def resolve_device(device: str | torch.device | None, points: Any = None) -> tor
         torch.empty(1, dtype=torch.float64, device=found)
     except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0][:120]
-        raise InputError(f'device is {device!r}, which cannot be used ({reason}); expected "cpu", or "cuda" where there is one') from None
+        raise InputError(
+            f'device is {device!r}, which cannot be used ({reason}); expected "cpu", or "cuda" where there is one'
+        ) from None
     return found

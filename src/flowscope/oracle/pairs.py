@@ -1,16 +1,17 @@
 r"""One pass over the points for every timestep: the posterior along the paths of training points.
 
-On the path x_t = alpha x1_j + sigma x0 of a training point, the logits (3) of posterior.py, less that of the source j, depend
-on t through r = alpha/sigma alone:
+On the path x_t = alpha x1_j + sigma x0 of a training point, the logits (3) of posterior.py, less that of the source
+j, depend on t through r = alpha/sigma alone:
 
     l_i(r) = log(w_i/w_j) - r^2 d_ij / 2 - r c_ij,    d_ij = |x1_i - x1_j|^2,    c_ij = <x0, x1_j - x1_i>   (7)
 
-so two products give the posterior at every t, and a further timestep costs exponentials alone. The source is itself a draw
-from the posterior, so that E tr Cov(x1|x_t) = E sum_i gamma_i d_ij / 2: a sum of terms that do not cancel.
+so two products give the posterior at every t, and a further timestep costs exponentials alone. The source is itself
+a draw from the posterior, so that E tr Cov(x1|x_t) = E sum_i gamma_i d_ij / 2: a sum of terms that do not cancel.
 
-For r > 0 the path's part of a negative l_i(r) can only fall further (its derivative is below -r d/2), so a pair whose weight has
-died, under e^-40 of the source's, is dropped for good. d and c are float64, and where d is small against |x1|^2 they are done
-again from the differences; then l_i is a sum of terms of order l_i itself, and float32 weights are good to about 1e-6.
+For r > 0 the path's part of a negative l_i(r) can only fall further (its derivative is below -r d/2), so a pair
+whose weight has died, under e^-40 of the source's, is dropped for good. d and c are float64, and where d is small
+against |x1|^2 they are done again from the differences; then l_i is a sum of terms of order l_i itself, and float32
+weights are good to about 1e-6.
 """
 
 import math
@@ -73,14 +74,19 @@ class Probes(NamedTuple):
     noise: Tensor  # (n, D) x0, float64
 
 
-def add_blocks(sums: PathSums, law: Law, probes: Probes, r: Tensor, sizes: Plan, start: int = 0) -> Iterator[int]:
+def add_blocks(
+    sums: PathSums, law: Law, probes: Probes, r: Tensor, full: list[bool], sizes: Plan, start: int = 0
+) -> Iterator[int]:
     """Add the points from `start` on to `sums`, in place, block by block; yields how many are done after each.
 
     Args:
         r: (R,) float64, ascending, alpha/sigma of the nodes.
+        full: at which nodes all sums are wanted; at the others mass2, slope and second are not to be used.
         sizes: how much to work on at a time.
     """
-    spread = math.sqrt(float((law.norms * law.log_weights.exp()).sum())) or 1.0  # unit of length: keeps float32 in range
+    spread = (
+        math.sqrt(float((law.norms * law.log_weights.exp()).sum())) or 1.0
+    )  # unit of length: keeps float32 in range
     radii = (r * spread).clamp_min(SMALLEST).tolist()
     query = torch.cat([probes.points, probes.noise])
     norms = (probes.points**2).sum(1)
@@ -100,7 +106,7 @@ def add_blocks(sums: PathSums, law: Law, probes: Probes, r: Tensor, sizes: Plan,
         step = max(1, TILE // len(block.norms))
         for i in range(0, len(half), step):
             part = slice(i, i + step)
-            tile = _follow(half[part], cross[part], None if shift is None else shift[part], radii)
+            tile = _follow(half[part], cross[part], None if shift is None else shift[part], radii, full)
             _add_tile(sums, part, tile, 2 * spread**2)
         yield low + len(block.norms)
 
@@ -125,10 +131,11 @@ def _pair_terms(
     return square, cross
 
 
-def _follow(half: Tensor, cross: Tensor, shift: Tensor | None, radii: list[float]) -> Tensor:
-    """Sums over one tile of pairs at all nodes: (R, 6, n) float32 of peak, mass, mass2, slope, half and second weight.
+def _follow(half: Tensor, cross: Tensor, shift: Tensor | None, radii: list[float], full: list[bool]) -> Tensor:
+    """Sums over one tile of pairs at all nodes: (R, 6, n) float32 of peak, mass, half, mass2, slope and second weight.
 
-    Sums are relative to e^peak. Nodes at which all pairs have died are left at peak = -inf and sums 0.
+    Sums are relative to e^peak; the last three are made only at full nodes. Nodes at which all pairs have died are
+    left at peak = -inf and sums 0.
     """
     out = half.new_zeros(len(radii), 6, len(half))
     out[:, 0] = -math.inf
@@ -137,20 +144,20 @@ def _follow(half: Tensor, cross: Tensor, shift: Tensor | None, radii: list[float
         logits = path if shift is None else path + shift
         if k % 4 == 0 and r > SMALLEST:
             alive = logits > DEAD if shift is None else (logits > DEAD) | (path >= 0)
-            width = int(alive.sum(1).max())
+            width = int(alive.to(torch.float32).sum(1).max())
             if width == 0:
                 break
             if width < 0.7 * half.shape[1]:
                 half, cross, shift, logits = _compact(alive, width, half, cross, shift, logits)
-        peak, where = logits.max(1, keepdim=True)
-        logits = logits.sub_(peak) if shift is None else logits - peak
+        peak = logits.amax(1, keepdim=True)
+        logits = logits - peak
         weight = logits.exp()
-        out[k, 0] = peak[:, 0]
-        torch.sum(weight, 1, out=out[k, 1])
-        for place, other in ((2, weight), (3, logits), (4, half)):
-            out[k, place] = torch.einsum("nm,nm->n", weight, other)
-        weight.scatter_(1, where, 0)
-        torch.amax(weight, 1, out=out[k, 5])
+        out[k, 0], out[k, 1], out[k, 2] = peak[:, 0], weight.sum(1), (weight * half).sum(1)
+        if full[k]:
+            out[k, 3], out[k, 4] = (weight * weight).sum(1), (weight * logits).sum(1)
+            weight.masked_fill_(logits == 0, 0)  # the peak, and what ties with it
+            tied = (out[k, 1] - weight.sum(1)).round() > 1
+            out[k, 5] = torch.where(tied, 1.0, weight.amax(1))
     return out
 
 
@@ -172,14 +179,14 @@ def _compact(
 
 
 def _add_tile(sums: PathSums, part: slice, tile: Tensor, unit: float) -> None:
-    """Add a tile's sums, which are relative to their own peaks, to those of its probes; `unit` is that of half squares."""
-    peak, mass, mass2, slope, half, second = tile.to(torch.float64).transpose(0, 1).transpose(1, 2)
+    """Add a tile's sums, which are relative to their own peaks, to its probes'; `unit` is that of half squares."""
+    peak, mass, half, mass2, slope, second = tile.to(torch.float64).permute(1, 2, 0)
     scale = peak.exp()
     level = torch.where(scale > 0, peak, 0)  # 0 * -inf would be NaN
     sums.mass[part] += scale * mass
+    sums.spread[part] += scale * half * unit
     sums.mass2[part] += scale**2 * mass2
     sums.slope[part] += scale * (slope + level * mass)
-    sums.spread[part] += scale * half * unit
     first, second = scale * (mass > 0), scale * second
     smaller = torch.minimum(sums.first[part], first)
     sums.second[part] = torch.maximum(torch.maximum(sums.second[part], second), smaller)

@@ -42,7 +42,7 @@ class Block(NamedTuple):
     raw: Tensor  # (M, D) as stored
     norms: Tensor  # (M,) |p_i|^2, float64
     log_weights: Tensor  # (M,) log w_i, float64
-    index: Tensor  # (M,) positions in the training set, ascending
+    positions: Tensor  # (M,) positions in the training set, ascending
 
 
 class State(NamedTuple):
@@ -54,10 +54,12 @@ class State(NamedTuple):
     alpha: Tensor  # (B,)
     sigma: Tensor  # (B,)
     error: Tensor  # (B,) E, the bound on the error of an expanded logit
-    count: int  # N, the number of points in the law
+    points: int  # N, how many the law has
 
 
-def logit_error(state_norm: Tensor, offset_norm: Tensor, alpha: Tensor, sigma: Tensor, radius: float, dim: int) -> Tensor:
+def logit_error(
+    state_norm: Tensor, offset_norm: Tensor, alpha: Tensor, sigma: Tensor, radius: float, dim: int
+) -> Tensor:
     """E: a bound on the error of logits expanded in float64.
 
     A product of length D errs by about sqrt(D) roundings of |z||p| (Higham and Mary 2019, a probabilistic bound; the
@@ -90,7 +92,7 @@ def block_moments(block: Block, state: State, best: Tensor | None, k: int, pairs
     mean = (gamma @ block.points) / mass[:, None]
     second = (gamma @ block.norms) / mass
     slope = torch.einsum("bm,bm->b", gamma, logits)
-    top, top_index = top_of(logits, block.index, k)
+    top, top_index = top_of(logits, block.positions, k)
     mass2 = torch.einsum("bm,bm->b", gamma, gamma)
     total_variance = (second - (mean * mean).sum(1)).clamp_min(0)
     return Moments(peak, peak_low, mass, mass2, slope, mean, total_variance, top, top_index)
@@ -104,8 +106,8 @@ def _refine(logits: Tensor, block: Block, state: State, best: Tensor | None, pai
     high = logits.amax(1)
     low = torch.zeros_like(high)
     double = 2 * state.error
-    window = math.log(state.count) + 2 * torch.log(torch.expm1(double.clamp_max(300)) / TAU) + double
-    window = torch.where(double > 300, math.log(state.count) - 2 * math.log(TAU) + 3 * double, window)
+    window = math.log(state.points) + 2 * torch.log(torch.expm1(double.clamp_max(300)) / TAU) + double
+    window = torch.where(double > 300, math.log(state.points) - 2 * math.log(TAU) + 3 * double, window)
     floor = (high if best is None else torch.maximum(high, best)) - window
     again = (logits >= floor[:, None]) & (double > TAU)[:, None]
     row, column = again.nonzero(as_tuple=True)

@@ -1,7 +1,7 @@
 """Support: the distinct points of a training set, and the laws on them (all of it, or one class).
 
-Exact duplicates are one point with the sum of their weights: otherwise copies would share a weight that no state can tell
-apart, and cap the top-1 weight below 1. Points without weight are not in a law.
+Exact duplicates are one point with the sum of their weights: otherwise copies would share a weight that no state can
+tell apart, and cap the top-1 weight below 1. Points without weight are not in a law.
 """
 
 import hashlib
@@ -46,7 +46,11 @@ class Support:
 
     def rows(self, positions: np.ndarray) -> Tensor:
         """(n, D) points at these positions, as stored, on the device."""
-        whole = len(positions) and positions[-1] - positions[0] == len(positions) - 1 and bool(np.all(np.diff(positions) == 1))
+        whole = (
+            len(positions)
+            and positions[-1] - positions[0] == len(positions) - 1
+            and bool(np.all(np.diff(positions) == 1))
+        )
         which = slice(int(positions[0]), int(positions[-1]) + 1) if whole else positions
         if self._resident is None:
             return self.training_set.rows(which).reshape(len(positions), -1)
@@ -70,7 +74,9 @@ class Support:
         mass = np.bincount(self.group[member], weights=weights[member], minlength=len(self.first))
         chosen = np.flatnonzero(mass > 0)
         if len(chosen) == 0:
-            raise InputError(f"all points with label {label} have weight 0; expected at least one with a positive weight")
+            raise InputError(
+                f"all points with label {label} have weight 0; expected at least one with a positive weight"
+            )
         return Law(self, chosen, mass[chosen] / mass[chosen].sum())
 
     def _read(self) -> tuple[np.ndarray, np.ndarray, Tensor]:

@@ -88,10 +88,10 @@ def guidance(curve: Any) -> str:
     if not math.isfinite(curve.half.t):
         return "Where guidance should begin cannot be said, since the end of navigation was not found."
     return (
-        f"A guidance interval may begin at the end of navigation, t = {time(curve.half.t)}{_noise_level(curve)}: before it, "
-        "guidance pushes along a mixture of many points. The paper, whose boundary on ImageNet latents is near 0.1, found "
-        "gFID 2.80 for guidance on [0.1, 0.6], 10.79 on all of [0, 1] and 12.99 without any (LightningDiT-B/1, scale 2.5). "
-        "Where the interval should end the oracle does not say: try some ends."
+        f"A guidance interval may begin at the end of navigation, t = {time(curve.half.t)}{_noise_level(curve)}: "
+        "before it, guidance pushes along a mixture of many points. The paper, whose boundary on ImageNet latents is "
+        "near 0.1, found gFID 2.80 for guidance on [0.1, 0.6], 10.79 on all of [0, 1] and 12.99 without any "
+        "(LightningDiT-B/1, scale 2.5). Where the interval should end the oracle does not say: try some ends."
     )
 
 
@@ -110,13 +110,13 @@ def floor(curve: Any) -> list[str]:
     if not math.isfinite(value):
         return ["The floor of the loss could not be computed."]
     below = (
-        f"No network can bring the conditional flow-matching loss below {with_error(value, error)} on this training set "
-        "(velocity target, mean over coordinates, t uniform on [0, 1), in expectation over the training points)."
+        f"No network can bring the conditional flow-matching loss below {with_error(value, error)} on this training "
+        "set (velocity target, mean over coordinates, t uniform on [0, 1), in expectation over the training points)."
     )
     meaning = "That much of the loss is the variance of its target; only what exceeds it is the network's error."
     dropout = (
-        "This is for a network that is always given the label; with label dropout p the floor is (1 − p) times this one "
-        "plus p times the unconditional one."
+        "This is for a network that is always given the label; with label dropout p the floor is (1 − p) times this "
+        "one plus p times the unconditional one."
     )
     return [below, meaning, dropout] if curve.conditional else [below, meaning]
 
@@ -135,13 +135,12 @@ def self_check(curve: Any) -> list[str]:
         unknown = "The error is undefined, so that nothing can be said about agreement; take more probes."
         return [identity, measured, unknown]
     difference = abs(info.integral - info.log_n)
-    distance = (
-        f"{number(difference / error, 2)} standard errors" if error > 0 else f"{number(difference)} without any error"
-    )
+    distance = f"{number(difference / error, 2)} standard errors" if error > 0 else f"{number(difference)} nats"
     if difference <= max(AGREES * error, ROUNDING):
-        return [identity, measured, f"They agree: they differ by {distance}, within {AGREES}."]
+        return [identity, measured, f"They agree within {AGREES} standard errors: they differ by {distance}."]
+    refusal = f"They do not agree within {AGREES} standard errors: they differ by {distance}."
     advice = "Do not rely on this curve before you know why; run it again with another seed and more probes."
-    return [identity, measured, f"They do not agree: they differ by {distance}, more than {AGREES}.", advice]
+    return [identity, measured, refusal, advice]
 
 
 def prediction(curve: Any) -> str:
@@ -168,7 +167,7 @@ def alt_text(curve: Any) -> str:
     heavy, gap, sharing = (" to ".join(number(float(values[k])) for k in ends) for values in (top1, curve.gap, size))
     return (
         f"Three panels against t from {time(float(t[0]))} to {time(float(t[-1]))}. The mean weight of the heaviest "
-        f"training point goes from {heavy}; the gap to the conditional velocity from {gap}; the effective number of points "
-        f"that share the posterior from {sharing}. Half is at {crossing(curve.half)}, saturation at "
+        f"training point goes from {heavy}; the gap to the conditional velocity from {gap}; the effective number of "
+        f"points that share the posterior from {sharing}. Half is at {crossing(curve.half)}, saturation at "
         f"{crossing(curve.saturation)}."
     )

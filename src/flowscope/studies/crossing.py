@@ -1,5 +1,6 @@
 """Where a mean curve crosses a level, with a bootstrap interval over probes."""
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -36,29 +37,31 @@ def crossing(path: Path, log_snr: np.ndarray, curve: np.ndarray, resampled: np.n
     Args:
         log_snr: (R,). curve: (R,). resampled: (RESAMPLES, R), the same for resampled probes.
     """
-    at = _first_reach(log_snr, curve, level)
+    at, *others = _first_reach(log_snr, np.vstack([curve, resampled]), level)
     if not math.isfinite(at):
         return NEVER
-    reached = np.array([_first_reach(log_snr, row, level) for row in resampled])
-    low, high = np.quantile(reached, [0.025, 0.975], method="nearest")  # +-inf where a resample does not cross
-    t, low_t, high_t = (float(path.time_of_snr(torch.tensor(v, dtype=torch.float64).exp())) for v in (at, low, high))
-    return Crossing(t, max(low_t, 0.0) if low > -math.inf else 0.0, min(high_t, 1.0) if high < math.inf else 1.0)
+    low, high = np.quantile(others, [0.025, 0.975], method="nearest")  # +-inf where a resample does not cross
+    t, low, high = path.time_of_snr(torch.tensor([at, low, high], dtype=torch.float64).exp()).tolist()
+    return Crossing(t, max(low, 0.0), min(high, 1.0)) if 0 <= t < 1 else NEVER
 
 
-def _first_reach(x: np.ndarray, y: np.ndarray, level: float) -> float:
-    """-inf where y starts at the level or above it, inf where it never gets there."""
-    above = np.flatnonzero(y >= level)
-    if len(above) == 0:
-        return math.inf
-    k = int(above[0])
-    if k == 0:
-        return -math.inf
-    # a monotone cubic through the neighbours: a straight line would be off by a share of the spacing of the nodes
+def _first_reach(x: np.ndarray, rows: np.ndarray, level: float) -> np.ndarray:
+    """Where each row first reaches the level; -inf where it starts there or above, inf where it never does."""
+    above = rows >= level
+    first = np.where(above.any(1), above.argmax(1), len(x))
+    inside = (first > 0) & (first < len(x))
+    reach = np.where(first == 0, -math.inf, math.inf)
+    if not inside.any():
+        return reach
+    # a monotone cubic: a straight line between two nodes would be off by a share of their spacing
     from scipy.interpolate import PchipInterpolator
 
-    near = slice(max(0, k - 3), k + 3)
-    fine = np.linspace(x[k - 1], x[k], FINE + 1)
-    values = PchipInterpolator(x[near], y[near])(fine)
-    j = max(1, int(np.flatnonzero(values >= level)[0]) if (values >= level).any() else FINE)
-    rise = values[j] - values[j - 1]
-    return float(fine[j - 1] + (fine[1] - fine[0]) * (min(1.0, max(0.0, (level - values[j - 1]) / rise)) if rise > 0 else 1.0))
+    near = slice(max(0, first[inside].min() - 3), first[inside].max() + 3)
+    fine = np.unique(np.concatenate([np.linspace(a, b, FINE + 1) for a, b in itertools.pairwise(x[near])]))
+    values = PchipInterpolator(x[near], rows[inside, near], axis=1)(fine)
+    k = np.maximum((values >= level).argmax(1), 1)
+    row = np.arange(len(values))
+    before, after = values[row, k - 1], values[row, k]
+    share = np.clip((level - before) / np.where(after > before, after - before, 1), 0, 1)
+    reach[inside] = fine[k - 1] + share * (fine[k] - fine[k - 1])
+    return reach

@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import io
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,16 +13,16 @@ import numpy as np
 from flowscope.errors import InputError
 from flowscope.files import write_files
 from flowscope.studies.crossing import Crossing
+from flowscope.studies.forms import SCHEMA, csv_text, json_text, number, plain
 
-SCHEMA = 1  # of stages.json
 CSV_NAME, JSON_NAME = "stages.csv", "stages.json"
 
 
 class Information(NamedTuple):
     """The self-check: 1/2 the integral of mmse over snr, from snr(0) up, must be the entropy of the weights.
 
-    In nats. `log_n` is that entropy, log N for N distinct, equally likely points (less what x at t = 0 already tells, on
-    paths with snr(0) > 0, where it has an error of its own).
+    In nats. `log_n` is that entropy, log N for N distinct, equally likely points (less what x at t = 0 already
+    tells, on paths with snr(0) > 0, where it has an error of its own).
     """
 
     integral: float
@@ -104,24 +103,22 @@ class StageCurve:
             getattr(self, name).setflags(write=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain numbers, lists and dictionaries; NaN as None, so that it is JSON anywhere."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {"schema": SCHEMA, **{name: _plain(value) for name, value in fields.items()}}
+        """Everything as plain numbers, lists and dictionaries; NaN and infinity as None."""
+        return {"schema": SCHEMA} | {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+    def to_files(self) -> dict[str, str]:
+        """stages.csv (the arrays) and stages.json (all the rest), by name."""
+        arrays = {name: getattr(self, name).tolist() for name in array_names()}
+        rest = {key: value for key, value in self.to_dict().items() if key not in arrays}
+        return {CSV_NAME: csv_text(arrays), JSON_NAME: json_text(rest)}
 
     def save(self, directory: str | Path) -> None:
-        """Write stages.csv (the arrays) and stages.json (all the rest) into a folder, each beside and renamed.
+        """Write `to_files` into a folder, whole or not at all.
 
         Raises:
             OutputError: the folder cannot be written.
         """
-        names = array_names()
-        rest = {key: value for key, value in self.to_dict().items() if key not in names}
-        table = io.StringIO()
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows(zip(*(map(repr, getattr(self, name).tolist()) for name in names), strict=True))
-        text = json.dumps(rest, indent=1, allow_nan=False) + "\n"
-        write_files(directory, {CSV_NAME: table.getvalue(), JSON_NAME: text})
+        write_files(directory, self.to_files())
 
     @classmethod
     def load(cls, directory: str | Path) -> "StageCurve":
@@ -135,20 +132,20 @@ class StageCurve:
             rows = list(csv.reader(io.StringIO((Path(directory) / CSV_NAME).read_text(encoding="utf-8"))))
             if rest.pop("schema") != SCHEMA:
                 raise ValueError(f"expected schema {SCHEMA}")
-            arrays = {name: np.array([float(v) for v in column]) for name, *column in zip(*rows, strict=True)}
+            arrays: dict[str, Any] = {
+                name: np.array([float(v) for v in column]) for name, *column in zip(*rows, strict=True)
+            }
             classes = rest.pop("per_class")
-            return cls(
-                **arrays,
-                **{name: _number(rest.pop(name)) for name in ("predicted", "predicted_plain")},
-                **{name: kind(*map(_number, rest.pop(name))) for name, kind in _TUPLES.items()},
-                per_class=None if classes is None else tuple(map(_read_class, classes)),
-                notes=tuple(rest.pop("notes")),
-                **rest,
-            )
+            read: dict[str, Any] = {name: number(rest.pop(name)) for name in ("predicted", "predicted_plain")}
+            read |= {name: kind(*map(number, rest.pop(name))) for name, kind in _TUPLES.items()}
+            read["per_class"] = None if classes is None else tuple(map(_read_class, classes))
+            return cls(**arrays, **read, notes=tuple(rest.pop("notes")), **rest)
         except FileNotFoundError as error:
             raise InputError(f"{error.filename} is missing; expected a folder that StageCurve.save wrote") from None
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(f"{JSON_NAME} or {CSV_NAME} in {directory} cannot be read as a stage curve ({error})") from None
+            raise InputError(
+                f"{JSON_NAME} or {CSV_NAME} in {directory} cannot be read as a stage curve ({error})"
+            ) from None
 
     def plot(self) -> Any:
         """The curve as a matplotlib Figure."""
@@ -159,7 +156,7 @@ class StageCurve:
     def _repr_html_(self) -> str:
         from flowscope.figures import to_svg
 
-        return to_svg(self.plot())
+        return to_svg(self.plot()).decode()
 
 
 _TUPLES = {"half": Crossing, "saturation": Crossing, "information": Information, "loss_floor": LossFloor}
@@ -170,23 +167,7 @@ def array_names() -> list[str]:
     return [f.name for f in dataclasses.fields(StageCurve) if f.type is np.ndarray]
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, ClassStages):
-        return {name: _plain(v) for name, v in value._asdict().items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return {key: _plain(v) for key, v in value.items()} if isinstance(value, dict) else value
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
-
-
 def _read_class(entry: dict[str, Any]) -> ClassStages:
-    crossings = {name: Crossing(*map(_number, entry[name])) for name in ("half", "saturation")}
-    arrays = {name: np.array([_number(v) for v in entry[name]]) for name in ("top1", "gap")}
-    return ClassStages(**{**entry, **crossings, **arrays, "predicted": _number(entry["predicted"])})
+    crossings = {name: Crossing(*map(number, entry[name])) for name in ("half", "saturation")}
+    arrays = {name: np.array([number(v) for v in entry[name]]) for name in ("top1", "gap")}
+    return ClassStages(**{**entry, **crossings, **arrays, "predicted": number(entry["predicted"])})

@@ -1,4 +1,4 @@
-"""The measurement behind the two-stage curve: one law's posterior statistics at all nodes, from one pass over its points."""
+"""The measurement behind the two-stage curve: one law's posterior statistics at all nodes, in one pass."""
 
 import math
 from collections.abc import Callable
@@ -17,9 +17,9 @@ from flowscope.studies.probes import draw
 from flowscope.studies.state import State
 
 SPACING = 0.25  # of the internal grid, in log snr: the integrand is about one wide
-LOWEST, HIGHEST = 1e-3, 1e17  # of the internal grid, times the total variance: before and behind anything that happens
+LOWEST, HIGHEST = 0.03, 1e17  # of the internal grid, times the total variance: before and behind anything that happens
 
-QUANTITIES = ("total_variance", "top1", "margin", "entropy", "effective_size")
+QUANTITIES = ("total_variance", "top1", "margin", "entropy", "effective_size")  # the last three at full nodes only
 
 
 class Nodes(NamedTuple):
@@ -30,6 +30,13 @@ class Nodes(NamedTuple):
     grid: np.ndarray  # (G,) which of them are the internal grid, ascending
 
     @property
+    def full(self) -> np.ndarray:
+        """(R,) where every quantity is measured: at the timesteps asked for, and at the start of the grid."""
+        full = np.zeros(len(self.r), bool)
+        full[self.asked] = full[self.grid[0]] = True
+        return full
+
+    @property
     def snr(self) -> np.ndarray:
         return self.r**2
 
@@ -37,7 +44,7 @@ class Nodes(NamedTuple):
 class Part(NamedTuple):
     """What is kept of one law, all points or a class."""
 
-    means: np.ndarray  # (Q, R) over probes, of QUANTITIES
+    means: np.ndarray  # (Q, R) over probes, of QUANTITIES; the last three are NaN at nodes that are not full
     errors: np.ndarray  # (Q, R) their standard errors
     resampled: np.ndarray  # (RESAMPLES, R) bootstrap means of top1
     integrals: np.ndarray  # (2, 2) information integral and loss floor, each with its standard error
@@ -81,14 +88,15 @@ def measure(
     first = int(saved.get("probe", 0))
     for low in range(first, probes, sizes.queries):
         which = range(low, min(low + sizes.queries, probes))
-        sums, at = PathSums.of_source(len(which), len(nodes.r), r.device), 0
+        sums, start = PathSums.of_source(len(which), len(nodes.r), r.device), 0
         if low == first and "sums" in saved:
-            sums, at = PathSums(*(torch.as_tensor(v, device=r.device) for v in saved["sums"])), int(saved["at"])
-        for at in add_blocks(sums, law, draw(law, which, seed, label), r, sizes, at):
+            sums = PathSums(*(torch.as_tensor(v, device=r.device) for v in saved["sums"]))
+            start = int(saved["at"])
+        for at in add_blocks(sums, law, draw(law, which, seed, label), r, nodes.full.tolist(), sizes, start):
             report(low // sizes.queries * len(law) + at)
             if state is not None:
                 state.keep("current", _current(low, at, sums, done))
-        done.append(_values(sums))
+        done.append(_values(sums, nodes.full))
     if state is not None:
         state.drop("current")
     return _summarise(np.concatenate(done, axis=1), path, nodes, law.support.dimension, seed, label)
@@ -104,8 +112,8 @@ def _current(probe: int, at: int, sums: PathSums, done: list[np.ndarray]) -> dic
     return held | ({"values": np.concatenate(done, axis=1)} if done else {})
 
 
-def _values(sums: PathSums) -> np.ndarray:
-    """(Q, n, R) of QUANTITIES.
+def _values(sums: PathSums, full: np.ndarray) -> np.ndarray:
+    """(Q, n, R) of QUANTITIES; what a node does not have is NaN.
 
     Raises:
         NumericalError: a sum is not finite.
@@ -113,7 +121,10 @@ def _values(sums: PathSums) -> np.ndarray:
     first, second = sums.first / sums.mass, sums.second / sums.mass
     values = torch.stack([sums.trace, first, first - second, sums.entropy, sums.effective_size]).cpu().numpy()
     if not np.isfinite(values).all():
-        raise NumericalError("the posterior's sums left the range of float64: the points or their weights span too many decades")
+        raise NumericalError(
+            "the posterior's sums left the range of float64: the points or their weights span too many decades"
+        )
+    values[2:, :, ~full] = np.nan
     return values
 
 
@@ -146,4 +157,3 @@ def _mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     n = len(values)
     error = values.std(0, ddof=1) / math.sqrt(n) if n > 1 else np.full(values.shape[1:], math.nan)
     return values.mean(0), error
-

@@ -11,11 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle
+from flowscope.paths import Coefficients
+from flowscope.studies.probes import check_count, check_seed
 
 LAST = 0.95  # the last of evenly spaced times
 REACH = 2.2  # times around a boundary go this far from it in logit t: odds of 9 to 1 either way
+SHOWN = {1: "the first is shown as grey", 3: "the first 3 are shown as red, green and blue"}
 SMALLEST = 4  # pixels a side from which points are taken for images
 
 
@@ -76,45 +80,32 @@ def pictures(
             labels.
     """
     data = oracle.training_set
-    if not is_image(data.shape):
-        raise InputError(
-            f"points have shape {data.shape}; expected images (C, H, W) of at least {SMALLEST} pixels a side"
-        )
-    if conditional and data.labels is None:
-        raise InputError(
-            f"conditional pictures were asked for, but {data.name} has no labels; give labels, or leave it off"
-        )
-    for name, count in (("probes", probes), ("neighbours", neighbours)):
-        _check_count(name, count)
-    t = _times(times)
-    rng = np.random.default_rng(seed)
+    _check(data, probes, neighbours, conditional)
+    rng = np.random.default_rng(check_seed(seed))
     chosen = _draw(data.weights, len(data), probes, rng)
     labels = data.labels[chosen] if conditional and data.labels is not None else None
+    c = oracle.path(_times(times))
+    x = _states(data.rows(chosen).to("cpu", torch.float64), c, rng)
     laws = [oracle.support.law()] if labels is None else [oracle.support.law(int(y)) for y in np.unique(labels)]
     k = min(neighbours, *(len(law) for law in laws))
+    y = None if labels is None else torch.from_numpy(np.repeat(labels, len(c.t)))
+    found = oracle.posterior(x.flatten(0, 1), c.t.repeat(len(chosen)), y, k=k)
 
-    x1 = data.rows(chosen).to("cpu", torch.float64)[:, None]  # (P, 1, *shape)
-    x0 = torch.from_numpy(rng.standard_normal(x1.shape))
-    c = oracle.path(t).expand(1 + len(data.shape))
-    x = c.alpha * x1 + c.sigma * x0  # (P, T, *shape)
-    y = None if labels is None else torch.from_numpy(np.repeat(labels, len(t)))
-    found = oracle.posterior(x.flatten(0, 1), t.repeat(len(chosen)), y, k=k)
-
-    lead = (len(chosen), len(t))
-    indices = found.indices.cpu().numpy()
-    nearest = data.rows(indices.reshape(-1)).to("cpu", torch.float64).numpy().reshape(*lead, k, *data.shape)
-    shown = 3 if data.shape[0] >= 3 else 1
+    lead, channels = x.shape[:2], data.shape[0]
+    indices = found.indices.cpu().numpy().reshape(*lead, k)
+    nearest = data.rows(indices.reshape(-1)).to("cpu", torch.float64).reshape(*lead, k, *data.shape)
+    shown = 3 if channels >= 3 else 1
     return Pictures(
-        t=t.numpy(),
+        t=c.t.numpy(),
         states=x.numpy()[:, :, :shown],
-        predictions=found.mean.cpu().numpy().reshape(x.shape)[:, :, :shown],
-        neighbours=nearest[:, :, :, :shown],
+        predictions=found.mean.cpu().reshape(x.shape).numpy()[:, :, :shown],
+        neighbours=nearest.numpy()[:, :, :, :shown],
         weights=found.weights.cpu().numpy().reshape(*lead, k),
-        indices=indices.reshape(*lead, k),
+        indices=indices,
         probes=chosen,
         labels=labels,
         names=None if labels is None else tuple(data.class_name(int(label)) for label in labels),
-        note="" if shown == data.shape[0] else f"Points have {data.shape[0]} channels; {_shown_channels(shown)}.",
+        note="" if shown == channels else f"Points have {channels} channels; {SHOWN[shown]}.",
     )
 
 
@@ -131,26 +122,34 @@ def times_around(half: float, count: int = 8) -> np.ndarray:
     return np.concatenate([[0.0], 1 / (1 + np.exp(-logit))])
 
 
+def _check(data: TrainingSet, probes: int, neighbours: int, conditional: bool) -> None:
+    if not is_image(data.shape):
+        raise InputError(
+            f"points have shape {data.shape}; expected images (C, H, W) of at least {SMALLEST} pixels a side"
+        )
+    if conditional and data.labels is None:
+        raise InputError(f"conditional is asked for, but {data.name} has no labels; give it labels, or leave it out")
+    check_count(probes, "probes")
+    check_count(neighbours, "neighbours")
+
+
 def _times(times: int | Sequence[float]) -> torch.Tensor:
-    if isinstance(times, int):
-        _check_count("times", times)
-        return torch.linspace(0, LAST, times, dtype=torch.float64)
+    if isinstance(times, (int, np.integer)):
+        return torch.linspace(0, LAST, check_count(times, "times"), dtype=torch.float64)
     t = torch.as_tensor(np.asarray(times, dtype=np.float64))
     if t.ndim != 1 or len(t) == 0:
         raise InputError(f"times have shape {tuple(t.shape)}; expected a count, or a list of at least one time")
     return t
 
 
-def _check_count(name: str, count: int) -> None:
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise InputError(f"{name} is {count!r}; expected a whole number of at least 1")
+def _states(x1: torch.Tensor, c: Coefficients, rng: np.random.Generator) -> torch.Tensor:
+    """(P, T, *shape) x_t of points x1 (P, *shape); one noise for all times of a probe."""
+    x0 = torch.from_numpy(rng.standard_normal(x1.shape))
+    c = c.expand(x1.ndim)
+    return c.alpha * x1[:, None] + c.sigma * x0[:, None]
 
 
 def _draw(weights: np.ndarray | None, count: int, probes: int, rng: np.random.Generator) -> np.ndarray:
     law = None if weights is None else weights / weights.sum()
     there = count if law is None else int((law > 0).sum())
     return rng.choice(count, size=min(probes, there), replace=False, p=law)
-
-
-def _shown_channels(shown: int) -> str:
-    return "the first is shown as grey" if shown == 1 else "the first 3 are shown as red, green and blue"

@@ -1,8 +1,8 @@
 r"""The two-stage curve (arXiv 2512.02826, Fig. 2 and 3): where navigation ends and refinement begins.
 
-Probes are pairs (x1_j, x0) from the training law; on each path the posterior is followed at all nodes in one pass over the
-points (oracle/pairs.py). Nodes are the timesteps asked for, and an internal grid in log snr from snr(0) up, far enough to tell
-the nearest pair apart: on it the crossings are located and the information integral is taken.
+Probes are pairs (x1_j, x0) from the training law; on each path the posterior is followed at all nodes in one pass
+over the points (oracle/pairs.py). Nodes are the timesteps asked for, and an internal grid in log snr from snr(0) up,
+far enough to tell the nearest pair apart: on it the crossings are located and the information integral is taken.
 
 "Dominated by the nearest sample" is a mean top-1 weight of at least 0.5 (`half`), settled at 0.99 (`saturation`).
 """
@@ -73,15 +73,19 @@ def stages(
     total_variance = float((oracle.support.law().norms * oracle.support.law().log_weights.exp()).sum())
     nodes = make_nodes(oracle.path, t, total_variance)
     parts = _measure_all(oracle, laws, nodes, probes, seed, progress, state)
-    provenance = {
+    nfe = probes * len(laws) * len(nodes.r)  # posteriors evaluated, all in one pass
+    provenance = {**versions(), "nfe": nfe, "seconds": round(time.perf_counter() - began, 3)}
+    return summarise(oracle, laws, nodes, parts, t, settings, provenance)
+
+
+def versions() -> dict[str, str]:
+    """The versions that a number may depend on."""
+    return {
         "flowscope": version("flowscope"),
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
-        "nfe": probes * len(laws) * len(nodes.r),  # posteriors evaluated, all in one pass
-        "seconds": round(time.perf_counter() - began, 3),
     }
-    return summarise(oracle, laws, nodes, parts, t, settings, provenance)
 
 
 def _check_timesteps(timesteps: Any) -> np.ndarray:
@@ -104,7 +108,9 @@ def _laws(oracle: Oracle, conditional: bool) -> list[ClassLaw]:
         return [ClassLaw(1.0, None, oracle.support.law())]
     s = oracle.training_set
     if s.labels is None:
-        raise InputError(f"conditional is asked for, but {s.name} has no labels; give it labels, or leave conditional out")
+        raise InputError(
+            f"conditional is asked for, but {s.name} has no labels; give it labels, or leave conditional out"
+        )
     weights = np.ones(len(s)) if s.weights is None else s.weights / s.weights.max()
     mass = {y: float(weights[s.labels == y].sum()) for y in s.classes}
     total = sum(mass.values())
@@ -112,7 +118,13 @@ def _laws(oracle: Oracle, conditional: bool) -> list[ClassLaw]:
 
 
 def _measure_all(
-    oracle: Oracle, laws: list[ClassLaw], nodes: Nodes, probes: int, seed: int, progress: Progress | None, state: State | None
+    oracle: Oracle,
+    laws: list[ClassLaw],
+    nodes: Nodes,
+    probes: int,
+    seed: int,
+    progress: Progress | None,
+    state: State | None,
 ) -> list[Part]:
     parts, done = [], 0
     work = [len(c.law) * batches(c.law, probes, oracle.memory) for c in laws]
@@ -123,7 +135,11 @@ def _measure_all(
             if progress is not None:
                 progress(before + at, sum(work))
 
-        part = Part(**saved) if saved else measure(law, oracle.path, nodes, probes, seed, label, oracle.memory, report, state)
+        part = (
+            Part(**saved)
+            if saved
+            else measure(law, oracle.path, nodes, probes, seed, label, oracle.memory, report, state)
+        )
         if state is not None and not saved:
             state.keep(f"part {k}", part._asdict())
         parts.append(part)

@@ -1,4 +1,4 @@
-"""From the measured parts to the frozen curve: the mean over classes, the crossings, the prediction and the self-check."""
+"""From measured parts to the frozen curve: the mean over classes, crossings, prediction and self-check."""
 
 import math
 from typing import Any, NamedTuple
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from flowscope.data.spectrum import CLUSTERS, Spectrum, boundary_snr, measure_spectrum
+from flowscope.data.spectrum import CLUSTERS, Spectrum, boundary_snr
 from flowscope.oracle import Oracle
 from flowscope.oracle.support import Law
 from flowscope.paths import Path
@@ -38,17 +38,17 @@ def summarise(
     """The curve of laws that were measured, with everything that follows from them."""
     whole = _mean_part([c.share for c in laws], parts)
     half, saturation = (_cross(oracle.path, nodes, whole, level) for level in (HALF, SETTLED))
-    clustered, plain = ([_spectrum(oracle, c.law, count) for c in laws] for count in (CLUSTERS, 1))
+    clustered, plain = ([measured_spectrum(oracle, c.law, count) for c in laws] for count in (CLUSTERS, 1))
     information = _information(oracle.path, nodes, whole, sum(c.share * c.law.entropy for c in laws))
     conditional = settings["conditional"]
-    predicted = _predict(oracle.path, laws, clustered)
+    predicted = predict(oracle.path, laws, clustered)
     return StageCurve(
         t=t,
         **_arrays(oracle, t, whole, nodes),
         half=half,
         saturation=saturation,
         predicted=predicted,
-        predicted_plain=_predict(oracle.path, laws, plain),
+        predicted_plain=predict(oracle.path, laws, plain),
         information=information,
         loss_floor=LossFloor(*whole.integrals[1].tolist()),
         conditional=conditional,
@@ -125,11 +125,13 @@ def _information(path: Path, nodes: Nodes, whole: Part, entropy: float) -> Infor
     return Information(integral, error, float(whole.means[row, start]), float(whole.errors[row, start]))
 
 
-def _spectrum(oracle: Oracle, law: Law, clusters: int) -> Spectrum:
+def measured_spectrum(oracle: Oracle, law: Law, clusters: int) -> Spectrum:
+    """The spectrum of a law in at most this many clusters, from a sample that fits a part of the memory budget."""
     return measure_spectrum(oracle.training_set, law.positions, law.probabilities, clusters, oracle.memory // 4)
 
 
-def _predict(path: Path, laws: list[ClassLaw], spectra: list[Spectrum]) -> float:
+def predict(path: Path, laws: list[ClassLaw], spectra: list[Spectrum]) -> float:
+    """The predicted t_half of a mean over laws, one spectrum each; NaN where there is none on the path."""
     snr = boundary_snr([(c.share, c.law.entropy, s) for c, s in zip(laws, spectra, strict=True)])
     return _inside(path, snr)
 
@@ -153,7 +155,7 @@ def _per_class(
                 points=len(c.law),
                 half=_cross(oracle.path, nodes, part, HALF),
                 saturation=_cross(oracle.path, nodes, part, SETTLED),
-                predicted=_predict(oracle.path, [ClassLaw(1.0, c.label, c.law)], [spectrum]),
+                predicted=predict(oracle.path, [ClassLaw(1.0, c.label, c.law)], [spectrum]),
                 top1=arrays["top1"],
                 gap=arrays["gap"],
             )
@@ -182,12 +184,16 @@ def _notes(
     if math.isnan(predicted):
         notes.append("No boundary is predicted: that takes more than two distinct points that do not all coincide.")
     else:
-        notes.append(f"The predicted boundary uses the {spectrum.note}" + (" of the first class." if len(laws) > 1 else "."))
+        notes.append(
+            f"The predicted boundary uses the {spectrum.note}" + (" of the first class." if len(laws) > 1 else ".")
+        )
     if settings["probes"] == 1:
         notes.append("One probe has no standard error: errors are NaN; ask for more probes.")
     last = nodes.grid[-1]
     if 0.5 * nodes.snr[last] * whole.means[0, last] > TAIL * max(1.0, information.log_n):
-        notes.append("The nearest points lie too close to be told apart on the internal grid: the self-check falls short.")
+        notes.append(
+            "The nearest points lie too close to be told apart on the internal grid: the self-check falls short."
+        )
     merged = sum(len(c.law) for c in laws)
     notes.append(f"{merged:,} distinct points with weight take part.")
     return tuple(notes)

@@ -1,0 +1,17 @@
+"""The command line: parse -> settings -> print -> run."""
+
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0 done, 2 an error said in one line, 130 interrupted.
+
+    Args:
+        arguments: without the program's name; None for those of the process.
+    """
+    from flowscope.cli.app import run
+
+    return run(arguments)
+
+
+__all__ = ["main"]

@@ -1,0 +1,35 @@
+"""What a training set is, and what its spectrum predicts, without any oracle evaluation."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from flowscope.data.spectrum import CLUSTERS, boundary_snr
+from flowscope.oracle import Oracle
+from flowscope.studies.forms import plain
+from flowscope.studies.summary import ClassLaw, describe, measured_spectrum, predict
+
+
+def inspect(oracle: Oracle) -> dict[str, Any]:
+    """Plain facts about the oracle's training set: counts, classes, entropy, digest, spectrum, predicted boundary.
+
+    Numbers that are not defined are None. `predicted_*` are t_half on the oracle's path; `effective_rank` is exp of the
+    entropy of the covariance's eigenvalues (Roy and Vetterli 2007).
+    """
+    s, law = oracle.training_set, oracle.support.law()
+    whole, clustered = (measured_spectrum(oracle, law, count) for count in (1, CLUSTERS))
+    labels = np.array([]) if s.labels is None else s.labels
+    about = describe(oracle) | {
+        "classes": {s.class_name(y): int((labels == y).sum()) for y in s.classes},
+        "duplicates": len(s) - len(np.unique(oracle.support.group)),
+        "total_variance": whole.total_variance,
+        "effective_rank": whole.effective_rank,
+        "spectrum": whole.note,
+        "path": oracle.path.name,
+    }
+    for name, spectrum in (("predicted", clustered), ("predicted_plain", whole)):
+        about[name] = predict(oracle.path, [ClassLaw(1.0, None, law)], [spectrum])
+    snr = boundary_snr([(1.0, law.entropy, clustered)])
+    about["predicted_log_snr"] = math.log(snr) if snr > 0 else math.nan
+    return dict(plain(about))
