@@ -46,7 +46,7 @@ check: setup ## lint, format, types, import order, duplicate code
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/pylint src tests benchmarks
 
 test-browser: setup ## open the pages that flowscope writes in headless Chromium
@@ -58,5 +58,5 @@ bench: setup ## run the benchmarks, one after the other
 	@set -e; for file in benchmarks/[!_]*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
 
 clean: ## remove what builds and tools left behind; keep .venv and runs
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +

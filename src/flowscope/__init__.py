@@ -1,5 +1,7 @@
 """flowscope: what flow matching asks a network to learn on your data, computed exactly."""
 
+import logging
+
 from flowscope.data import TrainingSet, load
 from flowscope.errors import FlowscopeError, InputError
 from flowscope.fields import VelocityField
@@ -20,3 +22,5 @@ __all__ = [
     "load",
     "stages",
 ]
+
+logging.getLogger("flowscope").addHandler(logging.NullHandler())  # a library is silent unless its user listens

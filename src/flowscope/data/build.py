@@ -14,7 +14,7 @@ from flowscope.data.options import Options, choose
 from flowscope.data.pixels import NORMALISATION, chain, mirror, row_functions
 from flowscope.data.rows import MappedRows, RowFunction
 from flowscope.data.source import Source, is_pixels
-from flowscope.data.training_set import TrainingSet, _check_labels, _check_points, _check_weights
+from flowscope.data.training_set import TrainingSet, check_labels, check_points, check_weights
 from flowscope.errors import InputError
 
 EAGER_BYTES = GIB  # points of at most this size are made at once; larger ones stay as they are stored
@@ -29,8 +29,8 @@ def build(source: Source, options: Options, name: str | None) -> TrainingSet:
     """
     encoded = isinstance(source.values, EncodedImages)
     values = source.values if encoded else _check_values(source.values)
-    labels = None if source.labels is None else _check_labels(source.labels, len(values))
-    weights = None if source.weights is None else _check_weights(source.weights, len(values))
+    labels = None if source.labels is None else check_labels(source.labels, len(values))
+    weights = None if source.weights is None else check_weights(source.weights, len(values))
     index = choose(len(values), labels, source.class_names, options)
     called = _name(source, options) if name is None else name
     normalisation = NORMALISATION if encoded or is_pixels(values) else source.normalisation
@@ -69,7 +69,7 @@ def _check_values(values: Any) -> Any:
     if isinstance(values, torch.Tensor) and (values.layout != torch.strided or values.is_quantized):
         raise InputError("the tensor is sparse or quantised; expected a dense one: pass its to_dense() or dequantize()")
     if not is_pixels(values):
-        return _check_points(values)
+        return check_points(values)
     if len(values.shape) < 2 or 0 in values.shape:
         raise InputError(f"pixels have shape {tuple(values.shape)}; expected (N, D) or images, with at least one point")
     return values

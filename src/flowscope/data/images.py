@@ -71,7 +71,8 @@ class EncodedImages:
             kept.append(position)
         if pixels is None or not kept:
             raise InputError(
-                f"none of {len(positions)} images can be read; expected at least one ({self._describe(0)})"
+                f"none of {len(positions)} images can be read, from {self._describe(int(positions[0]))} on; "
+                "expected at least one"
             )
         skipped = len(positions) - len(kept)
         if skipped:

@@ -44,10 +44,10 @@ class TrainingSet:
         normalisation: str = "none",
         class_names: Sequence[str] | None = None,
     ) -> None:
-        self.points = _check_points(points)
+        self.points = check_points(points)
         self.shape: tuple[int, ...] = tuple(int(n) for n in self.points.shape[1:])
-        self.labels = None if labels is None else _check_labels(labels, len(self))
-        self.weights = None if weights is None else _check_weights(weights, len(self))
+        self.labels = None if labels is None else check_labels(labels, len(self))
+        self.weights = None if weights is None else check_weights(weights, len(self))
         self.name = "points" if name is None else str(name)
         self.normalisation = normalisation
         self.class_names = None if class_names is None else tuple(str(n) for n in class_names)
@@ -139,7 +139,8 @@ def _raw_bytes(part: torch.Tensor) -> bytes:
     return bytes(part.detach().cpu().contiguous().view(torch.uint8).numpy().data)
 
 
-def _check_points(points: Any) -> Any:
+def check_points(points: Any) -> Any:
+    """Points as they are kept; refused where they are not (N, *shape) floating point with N >= 1."""
     if isinstance(points, (str, bytes)):
         raise InputError(
             f"points are the text {points[:60]!r}; expected an array (use flowscope.load for a name or a file)"
@@ -178,7 +179,8 @@ def _as_numpy(values: Any, what: str) -> np.ndarray:
         raise InputError(f"{what} are not one array ({error})") from None
 
 
-def _check_labels(labels: Any, count: int) -> np.ndarray:
+def check_labels(labels: Any, count: int) -> np.ndarray:
+    """Labels as (count,) int64."""
     array = _as_numpy(labels, "labels")
     if array.shape != (count,):
         raise InputError(f"labels have shape {array.shape}; expected ({count},), one for each point")
@@ -187,7 +189,8 @@ def _check_labels(labels: Any, count: int) -> np.ndarray:
     return np.ascontiguousarray(array, dtype=np.int64)
 
 
-def _check_weights(weights: Any, count: int) -> np.ndarray:
+def check_weights(weights: Any, count: int) -> np.ndarray:
+    """Weights as (count,) float64."""
     array = _as_numpy(weights, "weights")
     if array.shape != (count,):
         raise InputError(f"weights have shape {array.shape}; expected ({count},), one for each point")

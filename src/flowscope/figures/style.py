@@ -17,7 +17,7 @@ PNG_DPI = 160
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of one scheme. Lines are from Okabe and Ito's palette, lightened on dark ground where it needs it."""
+    """Colours of one scheme. Lines are after Okabe and Ito's palette, at 3 to 1 or more on every ground."""
 
     ground: str
     ink: str

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from flowscope.data.spectrum import CLUSTERS, Spectrum, boundary_snr
+from flowscope.data.spectrum import CLUSTERS, Spectrum, boundary_snr, measure_spectrum
 from flowscope.oracle import Oracle
 from flowscope.oracle.support import Law
 from flowscope.paths import Path
