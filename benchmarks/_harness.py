@@ -1,4 +1,4 @@
-"""Timing side by side: every contender in turn, several rounds, medians; so that a drift of the machine hits all of them."""
+"""Timing side by side: every contender in turn, over several rounds, so that a drift of the machine hits them all."""
 
 import json
 import platform

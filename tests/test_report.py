@@ -65,11 +65,27 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
+def draw_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Blank figures in place of drawn ones: they have tests of their own."""
+    for name in ("stages", "sweep"):
+        module = f"flowscope.report.{name}"
+        patch.setattr(f"{module}.{name.removesuffix('s')}_figure", lambda *_: None)
+        patch.setattr(f"{module}.to_svg", lambda _: b"<svg xmlns='http://www.w3.org/2000/svg'/>")
+        patch.setattr(f"{module}.to_png", lambda _: b"\x89PNG")
+
+
+@pytest.fixture
+def blank(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_nothing(monkeypatch)
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Page]:
     """Each kind of page, written once."""
     folder = tmp_path_factory.mktemp("pages")
     hostile = {**TRAINING_SET, "name": HOSTILE}
+    patch = pytest.MonkeyPatch()
+    draw_nothing(patch)
     written = {
         "pictures": write_stages(digits_curve(12), folder / "pictures", fake_pictures(probes=1, times=2)),
         "hostile": write_stages(class_curve(training_set=hostile, notes=(HOSTILE,)), folder / "hostile"),
@@ -77,6 +93,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Page]:
         "sweep": write_sweep(size_sweep(), folder / "sweep"),
         "hostile sweep": write_sweep(class_sweep(), folder / "hostile-sweep"),
     }
+    patch.undo()
     return {name: Page(path.read_text(encoding="utf-8")) for name, path in written.items()}
 
 
@@ -221,6 +238,7 @@ def test_numbers_keep_their_digits() -> None:
     assert numbers.crossing(Crossing(0.5, np.nan, np.nan)) == "0.500 (95 % interval undefined)"
 
 
+@pytest.mark.usefixtures("blank")
 def test_no_absolute_path_is_in_a_page(tmp_path: Path) -> None:
     secret = "/home/somebody/secret place/set.npz"
     curve = digits_curve(
@@ -257,6 +275,7 @@ def test_settings_read_plainly() -> None:
     assert cleaned({1: (np.float64(np.nan), "x")}) == {"1": [None, "x"]}
 
 
+@pytest.mark.usefixtures("blank")
 def test_pictures_are_left_out_on_request_and_only_then(pages: dict[str, Page], tmp_path: Path) -> None:
     with_pictures, without = pages["pictures"], pages["hostile"]
     assert sum(a["src"].startswith("data:image/png") for a in with_pictures.all("img")) == 1
@@ -284,6 +303,7 @@ def test_the_class_table_has_each_class_and_its_keys(pages: dict[str, Page]) -> 
     ]
 
 
+@pytest.mark.usefixtures("blank")
 def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -294,6 +314,7 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("blank")
 def test_a_measured_curve_becomes_a_page_that_repeats(tmp_path: Path) -> None:
     points = np.random.default_rng(0).uniform(-1, 1, (40, 3, 4, 4)).astype(np.float32)
     oracle = flowscope.Oracle(flowscope.TrainingSet(points, labels=np.arange(40) % 2, name="noise"))

@@ -1,4 +1,4 @@
-"""What the commands say: settings and progress on standard error, results on standard output."""
+"""What the commands say: settings and results on standard output, progress on standard error."""
 
 import math
 import sys
@@ -24,7 +24,7 @@ def say(text: str = "") -> None:
 def say_settings(title: str, settings: Mapping[str, Any]) -> None:
     """What is about to be run."""
     lines = [title, *(f"  {key:<12} {value}" for key, value in settings.items() if value is not None)]
-    sys.stderr.write("\n".join(lines) + "\n")
+    say("\n".join(lines))
 
 
 @contextmanager

@@ -52,7 +52,8 @@ def stages(
     data = o.load_source(source, resize, grey, flips, subset, classes, skip_broken, layout)
     oracle = Oracle(data, path, memory=memory, device=device)
     settings = {"path": path, "timesteps": timesteps, "probes": probes, "seed": seed, "conditional": conditional}
-    say_settings(f"flowscope stages {data.name}", _about(data, oracle) | settings | {"memory": memory, "out": out})
+    if not as_json:
+        say_settings(f"flowscope stages {data.name}", _about(data, oracle) | settings | {"memory": memory, "out": out})
     if dry_run:
         say("Nothing was done: this was a dry run.")
         return

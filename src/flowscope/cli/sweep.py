@@ -45,7 +45,8 @@ def sweep(
         check_writable(out)
     data = source if over == "D" else o.load_source(source, resize, grey, flips, subset, classes, skip_broken, layout)
     settings = {"over": over, "values": values, "path": path, "timesteps": timesteps, "probes": probes, "seed": seed}
-    say_settings(f"flowscope sweep {source}", settings | {"memory": memory, "out": out})
+    if not as_json:
+        say_settings(f"flowscope sweep {source}", settings | {"memory": memory, "out": out})
     if dry_run:
         say("Nothing was done: this was a dry run.")
         return

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
 
 LONG = 8  # entries from which a list is only summed up
-_PATH = re.compile(r"(?<![\w./\\])(?:file://)?(?:~?/|[A-Za-z]:[\\/])[^\s\"'<>|:;,()]*[^\s\"'<>|:;,().]")
+_PATH = re.compile(r"(?:^|(?<=[\s'\"(=,;]))(?:file://)?(?:~?/|[A-Za-z]:[\\/])[^\s'\"<>|:;,()]*[^\s'\"<>|:;,().]")
 
 
 class Cell(NamedTuple):
@@ -81,7 +81,7 @@ def outputs(prefix: str, names: Iterable[tuple[str, str]]) -> str:
 
 def pairs(caption: str, values: dict[str, Any]) -> str:
     """A dictionary as a table of two columns."""
-    rows = [(Cell(key.replace("_", " "), key), Cell(plain(value), str(value))) for key, value in values.items()]
+    rows = [(Cell(key.replace("_", " "), key), Cell(plain(value), plain(value))) for key, value in values.items()]
     return table(caption, ("what", "value"), rows)
 
 

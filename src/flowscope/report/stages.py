@@ -18,19 +18,12 @@ from flowscope.report.values import values_section
 from flowscope.studies.pictures import Pictures
 
 
-def write_stages(curve: Any, directory: str | os.PathLike[str], pictures: Pictures | None = None) -> Path:
-    """Write stages.png, stages.svg and index.html, whole or not at all.
+def stages_files(curve: Any, pictures: Pictures | None = None) -> dict[str, bytes | str]:
+    """stages.png, stages.svg and index.html, by name.
 
     Args:
-        curve: a :class:`flowscope.StageCurve`, or an object with its fields.
-        directory: the folder; made if it is missing. The curve's own `save` writes CSV and JSON into the same.
+        curve: a :class:`flowscope.StageCurve`, or an object with its fields. Its own `to_files` makes CSV and JSON.
         pictures: of the same oracle; None leaves pictures and training images out, and the page says so.
-
-    Returns:
-        The path of index.html.
-
-    Raises:
-        OutputError: the files cannot be written.
     """
     figure = stage_figure(curve, LIGHT)
     svg = to_svg(figure)
@@ -51,7 +44,16 @@ def write_stages(curve: Any, directory: str | os.PathLike[str], pictures: Pictur
     given = "conditional on the label" if curve.conditional else "unconditional"
     subtitle = f"{words.describe(curve.training_set)}; {curve.settings['path']} path, {given}"
     html = page(f"flowscope stages: {words.name_of(curve)}", subtitle, "\n".join(filter(None, sections)))
-    write_files(directory, {"stages.png": to_png(figure), "stages.svg": svg, "index.html": html})
+    return {"stages.png": to_png(figure), "stages.svg": svg, "index.html": html}
+
+
+def write_stages(curve: Any, directory: str | os.PathLike[str], pictures: Pictures | None = None) -> Path:
+    """Write `stages_files` into a folder, whole or not at all; returns the path of index.html.
+
+    Raises:
+        OutputError: the files cannot be written.
+    """
+    write_files(directory, stages_files(curve, pictures))
     return Path(directory) / "index.html"
 
 

@@ -22,19 +22,12 @@ OVER = {  # what is swept, and how one value of it is called
 }
 
 
-def write_sweep(result: Any, directory: str | os.PathLike[str]) -> Path:
-    """Write sweep.png, sweep.svg and index.html, whole or not at all.
+def sweep_files(result: Any) -> dict[str, bytes | str]:
+    """sweep.png, sweep.svg and index.html, by name.
 
     Args:
         result: a sweep: `over`, `values`, `names` and, for each value, `half`, `saturation` with `_low` and `_high`,
             `predicted` and `predicted_plain`; `training_set`, `settings`, `provenance`, `notes` and `to_dict`.
-        directory: the folder; made if it is missing.
-
-    Returns:
-        The path of index.html.
-
-    Raises:
-        OutputError: the files cannot be written.
     """
     figure = sweep_figure(result, LIGHT)
     svg = to_svg(figure)
@@ -47,7 +40,16 @@ def write_sweep(result: Any, directory: str | os.PathLike[str]) -> Path:
     name = without_paths(str(result.training_set.get("name", "points")))
     subtitle = f"How the two stages move with the {_over(result)}"
     html = page(f"flowscope sweep: {name}", subtitle, "\n".join(filter(None, sections)))
-    write_files(directory, {"sweep.png": to_png(figure), "sweep.svg": svg, "index.html": html})
+    return {"sweep.png": to_png(figure), "sweep.svg": svg, "index.html": html}
+
+
+def write_sweep(result: Any, directory: str | os.PathLike[str]) -> Path:
+    """Write `sweep_files` into a folder, whole or not at all; returns the path of index.html.
+
+    Raises:
+        OutputError: the files cannot be written.
+    """
+    write_files(directory, sweep_files(result))
     return Path(directory) / "index.html"
 
 
