@@ -3,7 +3,7 @@ r"""The slow oracle: what flow matching asks for on a finite training set, strai
 For points x1_i with weights w_i, a path (alpha, sigma) and one state x at time t,
 
     gamma_i = w_i N(x; alpha x1_i, sigma^2 I) / p_t(x),    p_t(x) = sum_i w_i N(x; alpha x1_i, sigma^2 I)
-    E[x1|x] = sum_i gamma_i x1_i,    velocity u = alpha' E[x1|x] + sigma' E[x0|x],    score = grad log p_t = -E[x0|x]/sigma
+    E[x1|x] = sum_i gamma_i x1_i,    u = alpha' E[x1|x] + sigma' E[x0|x],    score = grad log p_t = -E[x0|x]/sigma
 
 One query at a time, in numpy, in float64, by direct differences; nothing of the library is used. Where float64
 distances are not the truth (two points compete while both are many sigma away), `exact=True` takes the distances from
@@ -51,9 +51,9 @@ def alpha_sigma(path, t):
     return mpmath.exp(-T / 2), mpmath.sqrt(1 - mpmath.exp(-T))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def coefficients(path, t):
-    """(alpha, sigma, alpha', sigma') to 40 digits and more; the derivatives are numerical ones at twice the precision."""
+    """(alpha, sigma, alpha', sigma') to 40 digits and more; derivatives are numerical, at twice the precision."""
     with mpmath.workdps(2 * DIGITS):
         t = mpmath.mpf(float(t))
         return (*alpha_sigma(path, t), *(mpmath.diff(lambda s, i=i: alpha_sigma(path, s)[i], t) for i in (0, 1)))

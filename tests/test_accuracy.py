@@ -45,7 +45,7 @@ SETS = {
     "scale 1e3": lambda: cloud(80, (D,), scale=1e3),
     "near-duplicates at scale 1e3": lambda: 1000 * near_duplicates(20),
     "near-duplicates with offset": lambda: near_duplicates(20) + 3.0,
-    "zeros and ones": lambda: (cloud(80, (D,)) > 0).float(),
+    "signs": lambda: torch.sign(cloud(80, (D,))),
 }
 
 
@@ -138,6 +138,23 @@ def test_posterior_of_near_duplicates():
         assert np.allclose(posterior.total_variance.numpy(), answer.total_variance, rtol=1e-4)
 
 
+@pytest.mark.parametrize("path", ("linear", "ve"))
+@pytest.mark.parametrize("name", ["offset 1e3", "offset 1e6"])
+def test_moments_far_from_the_origin(name, path):
+    """The trace of the covariance as sum gamma |x1|^2 - |mean|^2 would be lost in the offset."""
+    points = SETS[name]()
+    for t in (0.0, 0.1, 0.15, 0.3, 0.9):
+        x = queries(points, t, path)
+        answer, posterior = expected(points, x, t, path), Oracle(points, path).posterior(x, t)
+        spread = float(points.double().var(0).sum())
+        assert np.abs(posterior.total_variance.numpy() - answer.total_variance).max() < 1e-6 * spread
+        assert np.abs(posterior.entropy.numpy() - answer.entropy).max() < 1e-5
+        alpha, sigma, d_alpha, d_sigma = map(float, coefficients(path, t))
+        slope = (d_alpha - alpha * d_sigma / sigma) * alpha / sigma**2
+        difference = np.abs(Oracle(points, path).divergence(x, t).numpy() - answer.divergence)
+        assert (difference <= 1e-6 * (slope * spread + D * abs(d_sigma / sigma))).all()
+
+
 def test_float64_points_keep_their_digits():
     """Points a 1e-10th apart are different points: 200 units of sigma apart at the last time."""
     base = cloud(1, (16,), dtype=torch.float64)
@@ -164,7 +181,9 @@ def test_blocks_are_combined_by_their_partition_sums():
 def test_each_row_has_its_own_maximum():
     """A maximum shared over the batch makes every other row underflow."""
     points = cloud(50, (D,))
-    x = torch.cat([states(points, 0.9, rows=2), 1e4 * cloud(1, (D,), seed=3), torch.zeros(1, D), 1e8 * cloud(1, (D,), seed=4)])
+    x = torch.cat(
+        [states(points, 0.9, rows=2), 1e4 * cloud(1, (D,), seed=3), torch.zeros(1, D), 1e8 * cloud(1, (D,), seed=4)]
+    )
     check(points, x.double(), 0.9)
     posterior = Oracle(points).posterior(x.double(), 0.9, k=50)
     assert all(bool(torch.isfinite(value).all()) for value in vars(posterior).values())

@@ -12,7 +12,10 @@ from flowscope.fields import check_query
 X = torch.zeros(3, 2, 4)
 
 
-@pytest.mark.parametrize("t", [0, 0.25, np.float32(0.25), torch.tensor(0.25), torch.tensor([0.25]), [0.1, 0.2, 0.3], np.array([0.1, 0.2, 0.3])])
+@pytest.mark.parametrize(
+    "t",
+    [0, 0.25, np.float32(0.25), torch.tensor(0.25), torch.tensor([0.25]), [0.1, 0.2, 0.3], np.array([0.1, 0.2, 0.3])],
+)
 @pytest.mark.parametrize("y", [None, 2, torch.tensor([1, 2, 0]), np.array([1, 2, 0], dtype=np.uint8), [1, 2, 0]])
 def test_time_and_labels_are_broadcast(t, y):
     query = check_query(X, t, y, (2, 4))

@@ -159,13 +159,16 @@ def test_pictures_are_drawn_in_the_datas_own_range() -> None:
 
 def test_a_picture_shows_its_weight_and_clips_noise() -> None:
     pictures = fake_pictures()
-    figure = picture_figure(pictures, 1)
-    grid = np.reshape(np.array(figure.axes, dtype=object), (5, 8))
-    state = np.asarray(grid[0, 0].images[0].get_array())
+    axes = picture_figure(pictures, 1).axes[0]
+    shown = {tuple(image.get_extent())[::3]: np.asarray(image.get_array()) for image in axes.images}
+    columns, rows = (sorted({place[k] for place in shown}) for k in (0, 1))
+    assert (len(columns), len(rows)) == (8, 5)
+    state, nearest = shown[columns[0], rows[0]], shown[columns[4], rows[2]]
     assert state.min() == 0
     assert state.max() == 1
-    np.testing.assert_allclose(np.asarray(grid[2, 4].images[0].get_array()), (pictures.neighbours[1, 4, 0, 0] + 1) / 2)
-    assert grid[2, 4].get_title() == f"{pictures.weights[1, 4, 0]:.2f}  #3"
+    np.testing.assert_allclose(nearest, (pictures.neighbours[1, 4, 0, 0] + 1) / 2)
+    above = [text.get_text() for text in axes.texts if abs(text.get_position()[1] - rows[2]) < 0.1]
+    assert above == [f"{weight:.2f}  #3" for weight in pictures.weights[1, :, 0]]
 
 
 def luminance(colour: Any) -> float:

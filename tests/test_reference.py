@@ -15,14 +15,17 @@ def brute(points, weights, x, t, path):
         points, x = ([[mpmath.mpf(v) for v in row] for row in rows] for rows in (points.tolist(), [x.tolist()]))
         x = x[0]
         joint = [
-            mpmath.mpf(float(w)) * mpmath.exp(-sum((a - alpha * b) ** 2 for a, b in zip(x, row, strict=True)) / (2 * sigma**2))
+            mpmath.mpf(float(w))
+            * mpmath.exp(-sum((a - alpha * b) ** 2 for a, b in zip(x, row, strict=True)) / (2 * sigma**2))
             for w, row in zip(weights, points, strict=True)
         ]
         total = sum(joint)
         gamma = [value / total for value in joint]
         mean = [sum(g * row[k] for g, row in zip(gamma, points, strict=True)) for k in range(len(x))]
         velocity = [d_alpha * m + d_sigma * (v - alpha * m) / sigma for m, v in zip(mean, x, strict=True)]
-        density = mpmath.log(total / mpmath.mpf(float(sum(weights)))) - mpmath.log(2 * mpmath.pi * sigma**2) * len(x) / 2
+        density = (
+            mpmath.log(total / mpmath.mpf(float(sum(weights)))) - mpmath.log(2 * mpmath.pi * sigma**2) * len(x) / 2
+        )
         return [np.array(values, dtype=np.float64) for values in (gamma, velocity)] + [float(density)]
 
 

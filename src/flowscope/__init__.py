@@ -1,6 +1,7 @@
 """flowscope: what flow matching asks a network to learn on your data, computed exactly."""
 
 import logging
+from importlib.metadata import version
 
 from flowscope.data import TrainingSet, load
 from flowscope.errors import FlowscopeError, InputError
@@ -22,5 +23,7 @@ __all__ = [
     "load",
     "stages",
 ]
+
+__version__ = version("flowscope")
 
 logging.getLogger("flowscope").addHandler(logging.NullHandler())  # a library is silent unless its user listens

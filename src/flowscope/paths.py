@@ -187,7 +187,9 @@ def convert(value: Tensor, x: Tensor, coefficients: Coefficients, source: Quanti
     if source == target:
         return value
     c = coefficients.expand(x.ndim)
-    a, b = _weights(c, source)
+    (a, b), (to_data, to_noise) = _weights(c, source), _weights(c, target)
+    if {source, target} == {"noise", "score"}:  # the score is the noise over -sigma, whatever x is
+        return value * (to_noise / b)
     determinant = c.alpha * b - c.sigma * a
     if bool((determinant == 0).any()):
         raise InputError(
@@ -196,7 +198,6 @@ def convert(value: Tensor, x: Tensor, coefficients: Coefficients, source: Quanti
     data = (b * x - c.sigma * value) / determinant
     # Of the two ways to the noise, the one that does not divide by a sigma near 0 where the source allows it.
     noise = (x - c.alpha * data) / c.sigma if source == "data" else (c.alpha * value - a * x) / determinant
-    to_data, to_noise = _weights(c, target)
     return to_data * data + to_noise * noise
 
 

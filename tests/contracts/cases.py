@@ -1,5 +1,7 @@
 """What the contract tests share: training sets, states on a path, and how answers are compared."""
 
+import random
+
 import numpy as np
 import torch
 from hypothesis import settings
@@ -57,3 +59,19 @@ def same_posterior(a, b, tolerance=1e-6):
         one, two = getattr(a, name), getattr(b, name)
         size = 1.0 if name in ("weights", "entropy") else max(1e-30, float(two.abs().max()))
         assert float((one - two).abs().max()) <= tolerance * size, name
+
+
+def process_state():
+    """What a library must leave alone: global random states, threads, defaults, error settings."""
+    return (
+        random.getstate(),
+        np.random.get_state()[1].tolist(),  # noqa: NPY002
+        torch.get_rng_state().tolist(),
+        torch.get_num_threads(),
+        torch.get_default_dtype(),
+        torch.get_default_device(),
+        torch.get_float32_matmul_precision(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_grad_enabled(),
+        np.geterr(),
+    )

@@ -1,4 +1,4 @@
-"""The stage curve by other means: quadrature for two points, and a direct estimate for any set from probes of its own."""
+"""The stage curve by other means: quadrature for two points, and a direct estimate from probes of its own."""
 
 import functools
 
@@ -32,13 +32,13 @@ def measures(gamma, total_variance, path, t, dimension):
     }
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def two_points(distance, share, path, t, dimension):
     """The exact curve of two points at a distance, the first with a share of the weight: one integral over a Gaussian.
 
     If x comes from point j, the log odds of j are log(w_j/w_k) + snr d^2/2 + sqrt(snr) d n with n ~ N(0, 1).
     """
-    n = np.linspace(-14, 14, 20_001)
+    n = np.linspace(-14, 14, 8001)
     law = np.exp(-(n**2) / 2) / np.exp(-(n**2) / 2).sum()
     alpha, sigma, _, _ = along(path, t)
     ratio, total = alpha / sigma * distance, {}

@@ -79,9 +79,14 @@ def test_any_float_dtype_goes_in_and_the_dtype_of_x_comes_out(dtype, points_dtyp
     oracle = Oracle(points)
     for t in (0.0, 0.3, 0.6):
         x = states(points, t, rows=5, dtype=dtype)
-        results = [getattr(oracle, f)(x, t) for f in ("velocity", "denoise", "noise", "score", "log_density", "divergence")]
+        results = [
+            getattr(oracle, f)(x, t) for f in ("velocity", "denoise", "noise", "score", "log_density", "divergence")
+        ]
         posterior = oracle.posterior(x, t, k=3)
-        results += [getattr(posterior, f) for f in ("mean", "weights", "entropy", "effective_size", "total_variance", "log_density")]
+        results += [
+            getattr(posterior, f)
+            for f in ("mean", "weights", "entropy", "effective_size", "total_variance", "log_density")
+        ]
         assert {r.dtype for r in results} == {dtype} and posterior.indices.dtype == torch.int64
         shapes = [tuple(r.shape) for r in results]
         assert shapes == [(5, 2, 3)] * 4 + [(5,)] * 2 + [(5, 2, 3), (5, 3)] + [(5,)] * 4
@@ -159,7 +164,9 @@ def test_integer_weights_are_repeated_points():
 def test_rescaled_weights_are_the_same_weights(factor):
     points, weights = cloud(8, (3,)), np.arange(1, 9.0)
     x = states(points, 0.4)
-    same_posterior(*(Oracle(TrainingSet(points, weights=w)).posterior(x, 0.4, k=8) for w in (weights * factor, weights)))
+    same_posterior(
+        *(Oracle(TrainingSet(points, weights=w)).posterior(x, 0.4, k=8) for w in (weights * factor, weights))
+    )
 
 
 def test_points_of_weight_zero_are_not_there():
@@ -258,7 +265,9 @@ def test_copies_in_two_classes_are_conditioned_apart():
         assert np.allclose(flat(posterior.weights), np.sort(answer.weights)[:, ::-1], atol=1e-6)
         assert torch.equal(points[posterior.indices[:, 0]], points[members][answer.weights.argmax(1)])
     merged = oracle.posterior(x, t, k=3)
-    assert np.allclose(flat(merged.weights), np.sort(expected(points[[0, 1, 3]], x, t, weights=[3, 1, 1]).weights)[:, ::-1])
+    assert np.allclose(
+        flat(merged.weights), np.sort(expected(points[[0, 1, 3]], x, t, weights=[3, 1, 1]).weights)[:, ::-1]
+    )
 
 
 @pytest.mark.parametrize("target", PATHS[1:])

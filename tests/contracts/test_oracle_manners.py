@@ -1,14 +1,13 @@
 """What the oracle leaves alone, and what it refuses."""
 
 import math
-import random
 
 import numpy as np
 import pytest
 import torch
 
 from flowscope import FlowscopeError, InputError, Oracle, TrainingSet
-from tests.contracts.cases import PATHS, cloud, states
+from tests.contracts.cases import PATHS, cloud, process_state, states
 
 POINTS = cloud(8, (2, 3))
 LABELS = np.array([0, 0, 1, 1, 4, 4, 0, 1])
@@ -33,24 +32,11 @@ def test_nothing_is_tracked_and_nothing_changed(path):
 
 
 def test_the_process_is_left_as_it_was():
-    def state():
-        return (
-            random.getstate(),
-            np.random.get_state()[1].tolist(),
-            torch.get_rng_state().tolist(),
-            torch.get_num_threads(),
-            torch.get_default_dtype(),
-            torch.get_default_device(),
-            torch.get_float32_matmul_precision(),
-            torch.are_deterministic_algorithms_enabled(),
-            np.geterr(),
-        )
-
-    before = state()
+    before = process_state()
     for path in PATHS:
         oracle = Oracle(TrainingSet(POINTS, LABELS), path)
         oracle.posterior(states(POINTS, 0.5, path), 0.5, torch.tensor([0, 1, 4, 0]), k=2)
-    assert state() == before
+    assert process_state() == before
 
 
 def test_two_oracles_do_not_share_anything():
@@ -152,7 +138,19 @@ def test_wrong_options(options):
     assert isinstance(caught.value, ValueError) and str(value) in str(caught.value)
 
 
-@pytest.mark.parametrize("source", ["digits-but-a-name", None, 3.0, torch.zeros(0, 2), torch.zeros(3), torch.zeros(3, 2).long(), torch.full((3, 2), math.nan)], ids=repr)
+@pytest.mark.parametrize(
+    "source",
+    [
+        "digits-but-a-name",
+        None,
+        3.0,
+        torch.zeros(0, 2),
+        torch.zeros(3),
+        torch.zeros(3, 2).long(),
+        torch.full((3, 2), math.nan),
+    ],
+    ids=repr,
+)
 def test_wrong_sets(source):
     with pytest.raises(FlowscopeError):
         Oracle(source)

@@ -69,7 +69,9 @@ def test_conversion_is_one_linear_system(path, source, target):
     rng = np.random.default_rng(0)
     t = np.array([1e-3, 0.2, 0.5, 0.9, 0.99])
     data, noise = rng.standard_normal((2, len(t), 2, 3))
-    alpha, sigma, d_alpha, d_sigma = np.array([[float(v) for v in coefficients(path, s)] for s in t]).T[:, :, None, None]
+    alpha, sigma, d_alpha, d_sigma = np.array([[float(v) for v in coefficients(path, s)] for s in t]).T[
+        :, :, None, None
+    ]
     x = alpha * data + sigma * noise
     truth = {"data": data, "noise": noise, "velocity": d_alpha * data + d_sigma * noise, "score": -noise / sigma}
     c = RECORDS[path](torch.as_tensor(t))

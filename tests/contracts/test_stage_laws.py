@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from flowscope import InputError, Oracle, TrainingSet, load, stages
-from tests.contracts.cases import PATHS, cloud, ladder
+from tests.contracts.cases import PATHS, cloud, ladder, process_state
 from tests.contracts.stage_truths import NAMES, direct, direct_crossing, two_point_time, two_points
 from tests.reference import coefficients, time_of_snr
 
@@ -45,26 +45,25 @@ def test_two_points_are_one_integral(path, share):
     assert curve.t.tolist() == list(times)
     for k, t in enumerate(times):
         truth = two_points(APART, share, path, t, 4)
-        for name in NAMES:
-            room = 1e-3 * abs(truth[name]) if name in ("top1", "margin", "effective_size") else 0  # rare probes may be missing
-            tail = 1e-3 * (two_points(APART, share, path, times[3], 4)[name] if name in ("entropy", "total_variance") else 0)
-            if name in ("gap", "divergence"):
-                alpha, sigma, d_alpha, d_sigma = map(float, coefficients(path, t))
-                A = d_alpha - alpha * d_sigma / sigma
-                tail = 1e-3 * A * (A / 4 if name == "gap" else alpha / sigma**2) * min(1, sigma**2 / max(alpha, 1e-9) ** 2)
-            agree(getattr(curve, name)[k], getattr(curve, name + "_error")[k], truth[name], floor=1e-9 + room + tail)
+        if truth["entropy"] > 0.02:
+            for name in NAMES:
+                agree(getattr(curve, name)[k], getattr(curve, name + "_error")[k], truth[name], floor=1e-8)
+        else:  # means that hang on a probe in a thousand have no normal errors
+            assert curve.top1[k] > 0.99 and curve.margin[k] > 0.98 and curve.entropy[k] < 0.05
+            assert curve.effective_size[k] < 1.03 and curve.total_variance[k] < 0.01 * APART**2
 
 
 def test_standard_errors_are_honest():
     """Over many seeds, deviations from the exact curve are as large as the errors say."""
-    times, scores = [0.1, 0.3, 0.4], []
-    for seed in range(12):
+    times, scores = [0.1, 0.4], []
+    for seed in range(24):
         curve = measure(PAIR, timesteps=times, probes=200, seed=seed)
         for k, t in enumerate(times):
-            truth = two_points(APART, 0.5, "linear", t, 4)
-            scores.append([(getattr(curve, n)[k] - truth[n]) / getattr(curve, n + "_error")[k] for n in ("gap", "top1", "entropy")])
-    assert 0.6 < float(np.sqrt(np.mean(np.square(scores)))) < 1.5
-    assert abs(np.mean(scores)) < 0.8
+            truth, names = two_points(APART, 0.5, "linear", t, 4), ("gap", "top1", "entropy", "divergence")
+            scores.append([(getattr(curve, n)[k] - truth[n]) / getattr(curve, n + "_error")[k] for n in names])
+    sizes = np.sqrt(np.mean(np.square(scores), axis=0))
+    assert (sizes > 0.7).all() and (sizes < 1.4).all()
+    assert (np.abs(np.mean(scores, axis=0)) < 0.6).all()
 
 
 def test_two_points_intervals_cover_and_check_holds():
@@ -80,7 +79,7 @@ def test_two_points_intervals_cover_and_check_holds():
         assert c.information.log_n == pytest.approx(math.log(2), rel=1e-12) and c.information.log_n_error == 0
         assert math.isnan(c.half.t) and any("half" in note for note in c.notes)  # never below one half
         assert math.isnan(c.predicted)
-    grid = (np.arange(500) + 0.5) / 500
+    grid = (np.arange(200) + 0.5) / 200
     floor = np.mean([two_points(APART, 0.5, "linear", t, 4)["gap"] for t in grid])
     scores = [(c.loss_floor.value - floor) / c.loss_floor.error for c in curves]
     assert max(map(abs, scores)) < MANY and 0.4 < np.sqrt(np.mean(np.square(scores))) < 1.7
@@ -88,7 +87,14 @@ def test_two_points_intervals_cover_and_check_holds():
 
 def test_one_point_has_nothing_to_navigate():
     curve = measure(cloud(1, (3,)), timesteps=[0.0, 0.5, 0.99], probes=16)
-    for name, value in (("gap", 0), ("top1", 1), ("margin", 1), ("entropy", 0), ("effective_size", 1), ("total_variance", 0)):
+    for name, value in (
+        ("gap", 0),
+        ("top1", 1),
+        ("margin", 1),
+        ("entropy", 0),
+        ("effective_size", 1),
+        ("total_variance", 0),
+    ):
         assert getattr(curve, name).tolist() == [value] * 3 and getattr(curve, name + "_error").tolist() == [0] * 3
     np.testing.assert_allclose(curve.divergence, [-3, -6, -300], rtol=1e-12)
     assert curve.information[:3] == (0, 0, 0) and curve.loss_floor == (0, 0)
@@ -211,7 +217,12 @@ def test_gap_and_divergence_follow_from_the_total_variance():
         for k, t in enumerate(ladder(path)):
             alpha, sigma, d_alpha, d_sigma = map(float, coefficients(path, t))
             A, B = d_alpha - alpha * d_sigma / sigma, d_sigma / sigma
-            agree(A**2 * curve.total_variance[k] / 10, A**2 * curve.total_variance_error[k] / 10, curve.gap[k], curve.gap_error[k])
+            agree(
+                A**2 * curve.total_variance[k] / 10,
+                A**2 * curve.total_variance_error[k] / 10,
+                curve.gap[k],
+                curve.gap_error[k],
+            )
             divergence = A * alpha / sigma**2 * curve.total_variance[k] + 10 * B
             assert curve.divergence[k] == pytest.approx(divergence, rel=1e-6)
 
@@ -225,8 +236,8 @@ def test_shape_of_the_curve():
         assert (sign * np.diff(values) > -MANY * np.hypot(errors[1:], errors[:-1]) - 1e-9).all()
         assert values.dtype == errors.dtype == np.float64 and values.shape == (32,) and (errors >= 0).all()
     assert (curve.top1 >= 1 / 150 - 1e-12).all() and (curve.top1 <= 1 + 1e-12).all()
-    assert (curve.entropy <= math.log(150) + 1e-9).all() and (curve.entropy >= -1e-12).all()
-    assert (curve.effective_size >= 1 - 1e-9).all() and (curve.effective_size <= 150 + 1e-6).all()
+    assert (curve.entropy <= math.log(150) + 1e-6).all() and (curve.entropy >= -1e-9).all()
+    assert (curve.effective_size >= 1 - 1e-6).all() and (curve.effective_size <= 150 * (1 + 1e-6)).all()
     assert (curve.gap >= 0).all() and (curve.margin <= curve.top1 + 1e-12).all()
     assert curve.top1[0] == pytest.approx(1 / 150) and curve.entropy[0] == pytest.approx(math.log(150))
     assert curve.half.low < curve.half.t < curve.half.high < curve.saturation.t
@@ -237,7 +248,7 @@ def compare(a, b, tolerance):
         for field in (name, name + "_error"):
             one, two = getattr(a, field), getattr(b, field)
             assert np.abs(one - two).max() <= tolerance * max(1.0, np.abs(two).max()), field
-    flat = [np.r_[c.half, c.saturation, c.predicted, c.predicted_plain, c.information, c.loss_floor] for c in (a, b)]
+    flat = [np.r_[c.half, c.saturation, c.information, c.loss_floor] for c in (a, b)]
     np.testing.assert_allclose(*flat, rtol=10 * tolerance, atol=10 * tolerance, equal_nan=True)
 
 
@@ -245,6 +256,9 @@ def test_the_budget_does_not_change_the_curve():
     points = cloud(3000, (64,))
     whole, cut = (measure(points, timesteps=6, probes=48, memory=memory) for memory in ("512MB", "1MB"))
     compare(cut, whole, 1e-6)
+    if cut.notes == whole.notes:  # a small budget may take the spectrum of a part of the points, and then says so
+        assert cut.predicted == pytest.approx(whole.predicted, rel=1e-6)
+    assert cut.predicted == pytest.approx(whole.predicted, rel=0.1)
 
 
 def test_the_same_seed_is_the_same_curve():
@@ -253,16 +267,23 @@ def test_the_same_seed_is_the_same_curve():
     for name in NAMES:
         assert np.array_equal(getattr(a, name), getattr(b, name))
     compare(a, b, 0)
+    assert (a.predicted, a.predicted_plain) == (b.predicted, b.predicted_plain)
     other = measure(points, timesteps=6, seed=1)
     assert not np.array_equal(a.top1[1:], other.top1[1:])
     for name in NAMES:
-        agree(getattr(other, name), getattr(other, name + "_error"), getattr(a, name), getattr(a, name + "_error"), floor=1e-6)
+        agree(
+            getattr(other, name),
+            getattr(other, name + "_error"),
+            getattr(a, name),
+            getattr(a, name + "_error"),
+            floor=1e-6,
+        )
 
 
 def test_the_process_is_left_as_it_was():
-    before = (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), torch.get_num_threads(), torch.get_default_dtype())
+    before = process_state()
     measure(PAIR, timesteps=2, probes=8)
-    assert before == (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), torch.get_num_threads(), torch.get_default_dtype())
+    assert process_state() == before
 
 
 def test_weights_are_repeats():
@@ -289,7 +310,11 @@ def test_a_conditional_curve_is_the_mixture_of_its_classes():
     times = (0.0, 0.2, 0.4, 0.6)
     curve = measure(points, weights=weights, labels=labels, timesteps=times, probes=400, conditional=True)
     shares = {label: weights[labels == label].sum() / weights.sum() for label in (3, 5, 8)}
-    assert curve.conditional and [c.label for c in curve.per_class] == [3, 5, 8] and [c.points for c in curve.per_class] == [40, 25, 15]
+    assert (
+        curve.conditional
+        and [c.label for c in curve.per_class] == [3, 5, 8]
+        and [c.points for c in curve.per_class] == [40, 25, 15]
+    )
     for name in ("top1", "gap"):
         mixture = sum(shares[c.label] * getattr(c, name) for c in curve.per_class)
         agree(getattr(curve, name), getattr(curve, name + "_error"), mixture)
@@ -346,7 +371,11 @@ def test_a_prediction_sees_modes():
     assert abs(curve.predicted / curve.half.t - 1) < abs(curve.predicted_plain / curve.half.t - 1)
 
 
-@pytest.mark.parametrize("points", [cloud(1, (4,)), PAIR, cloud(1, (4,)).repeat(9, 1), cloud(2, (4,)).repeat(4, 1)], ids=["1", "2", "9 copies", "8 copies of 2"])
+@pytest.mark.parametrize(
+    "points",
+    [cloud(1, (4,)), PAIR, cloud(1, (4,)).repeat(9, 1), cloud(2, (4,)).repeat(4, 1)],
+    ids=["1", "2", "9 copies", "8 copies of 2"],
+)
 def test_no_prediction_for_two_points_or_fewer(points):
     curve = measure(points, timesteps=2, probes=16)
     assert math.isnan(curve.predicted) and math.isnan(curve.predicted_plain) and curve.notes
@@ -438,9 +467,6 @@ def test_a_result_names_what_it_is_of():
         {"timesteps": -3},
         {"timesteps": 2.5},
         {"timesteps": []},
-        {"timesteps": [0.5, 1.0]},
-        {"timesteps": [0.5, math.nan]},
-        {"timesteps": [-0.1]},
         {"timesteps": "many"},
         {"timesteps": None},
         {"timesteps": True},
@@ -459,6 +485,12 @@ def test_wrong_options(options):
     with pytest.raises(InputError) as caught:
         stages(PAIR, **options)
     assert isinstance(caught.value, ValueError) and next(iter(options)) in str(caught.value)
+
+
+@pytest.mark.parametrize("times", [[0.5, 1.0], [0.5, math.nan], [-0.1]], ids=str)
+def test_wrong_times(times):
+    with pytest.raises(InputError, match="expected 0 <= t < 1"):
+        stages(PAIR, timesteps=times)
 
 
 def test_digits():

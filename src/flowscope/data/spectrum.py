@@ -21,7 +21,7 @@ from flowscope.data.training_set import TrainingSet
 
 CLUSTERS = 8
 POINTS_PER_CLUSTER = 16  # fewer than this say nothing about a cluster's covariance: then use fewer clusters
-SAMPLE = 8192  # points looked at, at most
+SAMPLE, SAMPLE_BYTES = 8192, 128 << 20  # points looked at, at most, and bytes they take
 SIDE = 2048  # points or coordinates of one eigendecomposition, at most
 
 
@@ -65,7 +65,6 @@ def measure_spectrum(
     positions: np.ndarray,
     probabilities: np.ndarray,
     clusters: int = CLUSTERS,
-    memory: int = 2**27,
 ) -> Spectrum:
     """The spectrum of a law on distinct points of a training set, in at most `clusters` k-means clusters.
 
@@ -74,13 +73,13 @@ def measure_spectrum(
     Args:
         positions: (M,) the distinct points, ascending.
         probabilities: (M,) their weights, all positive.
-        memory: bytes that the sample may take.
     """
-    limit = max(256, min(SAMPLE, memory // (8 * training_set.dimension)))
+    limit = max(256, min(SAMPLE, SAMPLE_BYTES // (4 * training_set.dimension)))
     chosen = np.arange(len(positions))
     if len(positions) > limit:
         chosen = np.sort(np.random.default_rng(0).choice(len(positions), limit, replace=False))
-    points = training_set.rows(positions[chosen]).flatten(1).to("cpu", torch.float64).numpy()
+    raw = training_set.rows(positions[chosen]).flatten(1).to("cpu")
+    points = (raw - raw[:1]).to(torch.float32).numpy()  # a common offset would cost digits
     weights = probabilities[chosen] / probabilities[chosen].sum()
     group = _clusters(points, weights, max(1, min(clusters, len(chosen) // POINTS_PER_CLUSTER)))
     shares = np.bincount(group, weights=weights)
@@ -128,6 +127,7 @@ def _eigenvalues(points: np.ndarray, weights: np.ndarray) -> np.ndarray:
         chosen = np.random.default_rng(1).choice(len(points), SIDE, replace=False)
         points, weights = points[chosen], weights[chosen]
     weights = weights / weights.sum()
+    points = points.astype(np.float64)
     scaled = (points - weights @ points) * np.sqrt(weights)[:, None]
     gram = scaled @ scaled.T if scaled.shape[0] < scaled.shape[1] else scaled.T @ scaled
     values = np.linalg.eigvalsh(gram)[::-1]

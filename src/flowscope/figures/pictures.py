@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 
 from flowscope.figures.style import LIGHT, Theme, new_figure, styled
 
-CELL = 0.92  # inches a picture is wide
-TITLE = 0.17  # and inches above it for its weight
-LEFT, TOP = 0.3, 0.26  # inches for the rows' names and for the times
+CELL = 0.92  # inches from picture to picture, of which ...
+WIDE = 0.86  # ... the picture takes these
+LINE = 0.17  # inches above a picture for its weight
+LEFT, TOP = 0.3, 0.1  # inches for the rows' names and above the times
 ORDER = ("nearest", "second", "third")
 
 
@@ -24,41 +25,30 @@ def picture_figure(pictures: Any, probe: int, theme: Theme = LIGHT) -> Figure:
     """
     count = pictures.neighbours.shape[2]
     names = ["state", "prediction", *(ORDER[k] if k < len(ORDER) else f"{k + 1}th" for k in range(count))]
-    low, high = display_range(pictures.neighbours)
+    span = display_range(pictures.neighbours)
     with styled(theme):
-        figure, grid = _grid(len(names), len(pictures.t))
+        width, height = LEFT + len(pictures.t) * CELL, TOP + len(names) * (WIDE + LINE)
+        figure = new_figure(width, height, layout=None)
+        axes = figure.add_axes((0, 0, 1, 1))  # one for all, in inches: axes for each picture would take seconds to draw
+        axes.set_axis_off()
         for column, t in enumerate(pictures.t):
-            at = (probe, column)
+            x, at = LEFT + column * CELL, (probe, column)
+            labels = [f"t = {t:.2f}", "", *map(_label, pictures.weights[at], pictures.indices[at])]
             images = [pictures.states[at], pictures.predictions[at], *pictures.neighbours[at]]
-            for axes, image in zip(grid[:, column], images, strict=True):
-                _show(axes, (image - low) / (high - low))
-            grid[0, column].set_title(f"t = {t:.2f}", fontsize=9, loc="center", pad=3)
-            for axes, weight, index in zip(grid[2:, column], pictures.weights[at], pictures.indices[at], strict=True):
-                label = f"{format_weight(weight)}  #{index}"
-                axes.set_title(label, fontsize=7.5, loc="center", fontweight="normal", pad=2)
-        for axes, name in zip(grid[:, 0], names, strict=True):
-            axes.set_ylabel(name, fontsize=9)
+            for row, (image, label) in enumerate(zip(images, labels, strict=True)):
+                y = TOP + row * (WIDE + LINE) + LINE
+                _show(axes, image, span, (x, x + WIDE, y + WIDE, y))
+                size, weight = (9, "bold") if row == 0 else (7.5, "normal")
+                axes.text(x + WIDE / 2, y - 0.03, label, fontsize=size, fontweight=weight, ha="center", va="bottom")
+        for row, name in enumerate(names):
+            y = TOP + row * (WIDE + LINE) + LINE + WIDE / 2
+            axes.text(LEFT - 0.06, y, name, fontsize=9, rotation=90, ha="right", va="center")
+        axes.set(xlim=(0, width), ylim=(height, 0))
     return figure
 
 
-def _grid(rows: int, columns: int) -> tuple[Figure, np.ndarray]:
-    """Axes in rows and columns, placed by hand: a layout engine takes seconds for so many."""
-    width, height = LEFT + columns * CELL, TOP + rows * (CELL + TITLE)
-    figure = new_figure(width, height, layout=None)
-    grid = figure.subplots(
-        rows,
-        columns,
-        squeeze=False,
-        gridspec_kw={
-            "left": LEFT / width,
-            "right": 1,
-            "top": 1 - TOP / height,
-            "bottom": 0,
-            "wspace": 0.08,
-            "hspace": TITLE / CELL,
-        },
-    )
-    return figure, np.asarray(grid)
+def _label(weight: float, index: int) -> str:
+    return f"{format_weight(weight)}  #{index}"
 
 
 def display_range(points: np.ndarray) -> tuple[float, float]:
@@ -76,12 +66,9 @@ def format_weight(weight: float) -> str:
     return f"{weight:.2f}" if weight >= 0.005 else "<.01"
 
 
-def _show(axes: Axes, image: np.ndarray) -> None:
-    """image: (C, H, W), C = 1 (grey) or 3; what lies outside [0, 1] is clipped."""
-    channels = np.clip(np.moveaxis(image, 0, -1), 0, 1)
+def _show(axes: Axes, image: np.ndarray, span: tuple[float, float], place: tuple[float, float, float, float]) -> None:
+    """image: (C, H, W), C = 1 (grey) or 3; what lies outside `span` is clipped. place: left, right, bottom, top."""
+    low, high = span
+    channels = np.clip((np.moveaxis(image, 0, -1) - low) / (high - low), 0, 1)
     pixels = channels[..., 0] if channels.shape[-1] == 1 else channels
-    axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axes.set(xticks=[], yticks=[])
-    axes.grid(False)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest", extent=place, aspect="auto")

@@ -28,7 +28,7 @@ Tensor = torch.Tensor
 
 DEAD = -40.0  # a logit below this, against the source's, carries no weight any more
 GONE = 1e20  # the cross term of an empty place: its weight is 0 at every r > 0
-SMALLEST = 1e-9  # stands for r = 0, in units of the data's spread
+SMALLEST = 1e-12  # stands for r = 0, in units of the data's spread
 TILE = 1 << 17  # pairs worked on at a time: they stay in the caches
 
 

@@ -29,8 +29,10 @@ class Interval(NamedTuple):
 
 def number(value: float, digits: int = 3) -> str:
     """A number with that many significant digits, plainly where it can be; "undefined" for NaN."""
-    if not math.isfinite(value):
+    if math.isnan(value):
         return "undefined"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
     if value == 0:
         return "0"
     if 1e-4 <= abs(value) < 1e6:

@@ -6,6 +6,7 @@
     return element ? JSON.parse(element.textContent) : null;
   };
   const shown = (value, digits = 3) => {
+    if (typeof value === "string") return value;
     if (value === null || !Number.isFinite(value)) return "undefined";
     const size = Math.abs(value);
     const words = value === 0 || (size >= 1e-4 && size < 1e6)

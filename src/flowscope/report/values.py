@@ -35,13 +35,18 @@ def values_section(curve: Any) -> str:
         "divergence are sums over them."
     )
     data = {
-        "columns": {name: [float(f"{v:.6g}") for v in array] for name, array in values.items()},
-        "errors": {name: [float(f"{v:.3g}") for v in array] for name, array in errors.items()},
+        "columns": {name: [_rounded(v, 6) for v in array] for name, array in values.items()},
+        "errors": {name: [_rounded(v, 3) for v in array] for name, array in errors.items()},
         "half": float(curve.half.t),
         "saturation": float(curve.saturation.t),
     }
     shown = table(f"{len(chosen)} of {last + 1} timesteps", tuple(COLUMNS.values()), rows)
     return section("values", "Values", paragraph(intro), _slider(last, start), shown, json_island("curve-data", data))
+
+
+def _rounded(value: float, digits: int) -> float | str:
+    """For the script: fewer digits, and infinity, which JSON does not have, as the text to show."""
+    return number(value) if math.isinf(value) else float(f"{value:.{digits}g}")
 
 
 def _slider(last: int, start: int) -> str:

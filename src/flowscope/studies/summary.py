@@ -126,8 +126,8 @@ def _information(path: Path, nodes: Nodes, whole: Part, entropy: float) -> Infor
 
 
 def measured_spectrum(oracle: Oracle, law: Law, clusters: int) -> Spectrum:
-    """The spectrum of a law in at most this many clusters, from a sample that fits a part of the memory budget."""
-    return measure_spectrum(oracle.training_set, law.positions, law.probabilities, clusters, oracle.memory // 4)
+    """The spectrum of a law in at most this many clusters, from a sample of bounded size."""
+    return measure_spectrum(oracle.training_set, law.positions, law.probabilities, clusters)
 
 
 def predict(path: Path, laws: list[ClassLaw], spectra: list[Spectrum]) -> float:
