@@ -4,14 +4,12 @@ import random
 
 import numpy as np
 import torch
-from hypothesis import settings
 
 from tests.reference import coefficients, oracles
 
 PATHS = ("linear", "cosine", "vp", "ve")
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 TIMES = (0.0, 1e-3, 0.1, 0.3, 0.5, 0.9, 0.99, 0.999)
-LAW = settings(derandomize=True, deadline=None, database=None, max_examples=20)
 
 
 def flat(values):

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from flowscope import Oracle, TrainingSet
 from tests.contracts.cases import (
     DTYPES,
-    LAW,
     PATHS,
     cloud,
     expected,
@@ -95,7 +94,6 @@ def test_any_float_dtype_goes_in_and_the_dtype_of_x_comes_out(dtype, points_dtyp
 
 
 @pytest.mark.parametrize("path", PATHS)
-@LAW
 @given(
     seed=st.integers(0, 10**6),
     count=st.integers(1, 12),
@@ -159,7 +157,6 @@ def test_integer_weights_are_repeated_points():
         torch.testing.assert_close(u, v, rtol=1e-6, atol=1e-6)
 
 
-@LAW
 @given(factor=st.sampled_from([1e-300, 1e-12, 1 / 3, 7.0, 1e12, 1e300]))
 def test_rescaled_weights_are_the_same_weights(factor):
     points, weights = cloud(8, (3,)), np.arange(1, 9.0)

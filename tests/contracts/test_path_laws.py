@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flowscope import InputError, convert
 from flowscope.paths import PATHS as RECORDS
-from tests.contracts.cases import LAW, PATHS
+from tests.contracts.cases import PATHS
 from tests.reference import alpha_sigma, coefficients
 
 QUANTITIES = ("velocity", "data", "noise", "score")
@@ -54,7 +54,6 @@ def test_snr_increases_from_noise_to_data(path):
 
 
 @pytest.mark.parametrize("path", PATHS)
-@LAW
 @given(t=st.floats(0.01, 0.9999))
 def test_time_of_snr_inverts(path, t):
     alpha, sigma = alpha_sigma(path, mpmath.mpf(t))

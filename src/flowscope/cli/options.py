@@ -1,44 +1,66 @@
 """Options that several commands share, and what they mean to the library."""
 
+import os
 import re
+from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 
 from flowscope.data import TrainingSet, load
 from flowscope.errors import InputError
+from flowscope.paths import get_path
 
 Source = Annotated[
     str,
     typer.Argument(
-        help="A name (digits, mnist5k, gaussian:N=1400,D=4096,seed=0, mixture:N=1000,D=64), a file (.npy, .npz, "
-        ".safetensors, .pt) or a folder (of images, whose subfolders are classes, or of .safetensors shards)."
+        metavar="SOURCE",
+        help="A name (digits, mnist5k, gaussian:N=1400,D=4096,seed=0, mixture:N=1000,D=64,modes=10), a file (.npy, "
+        ".npz, .safetensors, .pt) or a folder (of images, whose subfolders are classes, or of .safetensors shards).",
     ),
 ]
-Resize = Annotated[str | None, typer.Option(help="Resize images to N or HxW.", metavar="N|HxW")]
-Grey = Annotated[bool, typer.Option("--grey", help="Images to one channel.")]
-Flips = Annotated[bool, typer.Option("--flips", help="Add every image's mirror image.")]
-Subset = Annotated[int | None, typer.Option(help="That many points, drawn at random with seed 0.")]
+Out = Annotated[str | None, typer.Option(metavar="DIR", help="Folder for the page, figures, CSV and JSON.")]
+Resize = Annotated[
+    str | None, typer.Option(metavar="N|HxW", help="Resize images to N x N pixels, or to height x width.")
+]
+Grey = Annotated[bool, typer.Option("--grey", help="Make images grey: one channel.")]
+Flips = Annotated[bool, typer.Option("--flips", help="Add the mirror image of every image: twice the points.")]
+Subset = Annotated[
+    str | None, typer.Option(metavar="N", help="Take N points, drawn at random and always the same. [default: all]")
+]
 Classes = Annotated[
-    list[str] | None, typer.Option("--class", help="Keep this class, by label or name; may be repeated.")
+    list[str] | None,
+    typer.Option("--class", metavar="NAME", help="Keep this class, by name or label; may be repeated. [default: all]"),
 ]
 SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave out images that cannot be read.")]
 Layout = Annotated[
-    str | None, typer.Option(help="How images lie in an array, where it is not clear.", metavar="chw|hwc")
+    str | None,
+    typer.Option(metavar="chw|hwc", help="Order of an image's axes in an array, where its shape does not tell."),
 ]
 
 Timesteps = Annotated[
-    str, typer.Option(help="How many, or the times themselves separated by commas.", metavar="N|T,T,...")
+    str,
+    typer.Option(metavar="N|T,T,...", help="N times from 0 to 1 - 1/N, or the times themselves, each in [0, 1)."),
 ]
 Probes = Annotated[
-    int, typer.Option(help="Pairs of data and noise that are followed; with --conditional in each class.")
+    str,
+    typer.Option(metavar="N", help="Pairs of data and noise to follow; errors shrink with the square root of N."),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of the probes.")]
-PathName = Annotated[str, typer.Option("--path", help="linear, cosine, vp or ve.")]
-Device = Annotated[str | None, typer.Option(help="cpu, or cuda where there is one.")]
-Memory = Annotated[str, typer.Option(help="Budget beyond the data itself, such as 512MB.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+Seed = Annotated[str, typer.Option(metavar="N", help="Seed of the probes: the same seed gives the same numbers.")]
+PathName = Annotated[
+    str, typer.Option("--path", metavar="NAME", help="How data and noise are mixed: linear, cosine, vp or ve.")
+]
+Device = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Where to compute: cpu, or cuda where there is one. [default: cpu]")
+]
+Memory = Annotated[
+    str, typer.Option(metavar="SIZE", help="Memory to use beyond the data itself, such as 512MB or 2GiB.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result, and nothing else, as JSON on standard output.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Load the data, say what would be done, and stop. Writes nothing.")
+]
 
 
 def load_source(
@@ -46,7 +68,7 @@ def load_source(
     resize: str | None,
     grey: bool,
     flips: bool,
-    subset: int | None,
+    subset: str | None,
     classes: list[str] | None,
     skip_broken: bool,
     layout: str | None,
@@ -57,36 +79,68 @@ def load_source(
         InputError: it cannot be loaded so.
     """
     return load(
-        source,
+        os.path.expanduser(source),
         resize=None if resize is None else parse_size(resize),
         grey=grey,
         flips=flips,
-        subset=subset,
-        classes=[parse_class(c) for c in classes] if classes else None,
+        subset=None if subset is None else parse_whole("--subset", subset, 1),
+        classes=classes or None,
         skip_broken=skip_broken,
         layout=layout,
     )
 
 
+def check_out(out: str | None, source: str, as_json: bool, dry_run: bool, resume: bool) -> Path | None:
+    """The folder for results; None where results are only printed. Nothing is made yet.
+
+    Raises:
+        InputError: results would go nowhere, or among the files of the source.
+    """
+    if out is None and resume:
+        raise InputError("--resume is given without --out; expected the folder of the run to go on with: --out DIR")
+    if out is None and not (as_json or dry_run):
+        raise InputError("there is no --out; expected a folder for the results: --out DIR (or --json, or --dry-run)")
+    if out is None:
+        return None
+    if not out.strip():
+        raise InputError(f"--out is {out!r}; expected a folder for the results: --out DIR (--out . for this one)")
+    folder, data = Path(os.path.expanduser(out)), Path(os.path.expanduser(source))
+    if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
+        raise InputError(
+            f"--out {out} lies in the folder of the data, where figures would be taken for data; choose another folder"
+        )
+    return folder
+
+
+def parse_whole(option: str, text: str, least: int) -> int:
+    """A whole number of at least `least`."""
+    if not re.fullmatch(r"[+-]?\d{1,18}", text.strip(), re.ASCII) or int(text) < least:
+        raise InputError(f"{option} is {text!r}; expected a whole number of at least {least} and at most 18 digits")
+    return int(text)
+
+
 def parse_size(text: str) -> int | tuple[int, int]:
     """32 or 32x48 (height by width)."""
-    match = re.fullmatch(r"(\d{1,6})(?:[xX](\d{1,6}))?", text)
+    match = re.fullmatch(r"(\d{1,6})(?:[xX](\d{1,6}))?", text, re.ASCII)
     if match is None:
         raise InputError(f"--resize is {text!r}; expected a side such as 32, or HxW such as 32x48")
     return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
 
 
-def parse_class(text: str) -> int | str:
-    """A label where the text is a whole number, else a class name."""
-    return int(text) if re.fullmatch(r"-?\d{1,18}", text) else text
-
-
-def parse_timesteps(text: str) -> int | list[float]:
-    """A count, or times separated by commas."""
+def parse_timesteps(text: str, path: str) -> int | list[float]:
+    """A count, or times separated by commas that the path named has."""
+    expected = "expected a count such as 64, or times in [0, 1) such as 0,0.1,0.5"
+    if re.fullmatch(r"[+-]?\d+", text.strip(), re.ASCII):
+        try:
+            return parse_whole("--timesteps", text, 1)
+        except InputError:
+            raise InputError(f"--timesteps is {text!r}; {expected}") from None
     try:
-        return int(text) if re.fullmatch(r"[+-]?\d+", text.strip()) else [float(part) for part in text.split(",")]
+        times = [float(part) for part in text.split(",")]
     except ValueError:
-        raise InputError(f"--timesteps is {text!r}; expected a count such as 64, or times such as 0,0.1,0.5") from None
+        raise InputError(f"--timesteps is {text!r}; {expected}") from None
+    get_path(path)(torch.tensor(times, dtype=torch.float64))
+    return times
 
 
 def parse_values(text: str | None) -> list[int] | None:

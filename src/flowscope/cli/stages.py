@@ -8,8 +8,6 @@ import typer
 
 from flowscope.cli import options as o
 from flowscope.cli.show import between, progress, say, say_settings, with_error
-from flowscope.data import TrainingSet
-from flowscope.errors import InputError
 from flowscope.files import check_writable, write_files
 from flowscope.oracle import Oracle
 from flowscope.studies import StageCurve
@@ -21,16 +19,20 @@ STATE = ".stages-state.npz"
 
 def stages(
     source: o.Source,
-    out: Annotated[Path | None, typer.Option(help="Folder for the page, figures, CSV and JSON.")] = None,
+    out: o.Out = None,
     timesteps: o.Timesteps = "64",
-    probes: o.Probes = 512,
+    probes: o.Probes = "512",
     path: o.PathName = "linear",
-    seed: o.Seed = 0,
-    conditional: Annotated[bool, typer.Option("--conditional", help="Follow the posterior within each class.")] = False,
+    seed: o.Seed = "0",
+    conditional: Annotated[
+        bool, typer.Option("--conditional", help="Follow the posterior within each class, with --probes in each.")
+    ] = False,
     device: o.Device = None,
     memory: o.Memory = "512MB",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from where an interrupted run was.")] = False,
-    no_images: Annotated[bool, typer.Option("--no-images", help="Leave pictures of the data out of the page.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from what an interrupted run with the same settings kept in --out.")
+    ] = False,
+    no_images: Annotated[bool, typer.Option("--no-images", help="Leave training images out of the page.")] = False,
     as_json: o.Json = False,
     dry_run: o.DryRun = False,
     resize: o.Resize = None,
@@ -41,41 +43,41 @@ def stages(
     skip_broken: o.SkipBroken = False,
     layout: o.Layout = None,
 ) -> None:
-    """Measure where navigation ends and refinement begins on a data set, and write a page that explains it."""
-    if out is None and not (as_json or dry_run):
-        raise InputError("there is no --out; expected a folder for the results: --out DIR (or --json, or --dry-run)")
-    if resume and out is None:
-        raise InputError("--resume needs the --out folder of the run to go on with")
-    if out is not None and not dry_run:
-        check_writable(out)
-    times = o.parse_timesteps(timesteps)
+    """Find where navigation ends and refinement begins.
+
+    Measures the two-stage curve of a data set and writes figures, numbers and a page that explains them to --out.
+    """
+    folder = o.check_out(out, source, as_json, dry_run, resume)
+    times = o.parse_timesteps(timesteps, path)
+    count, number = o.parse_whole("--probes", probes, 1), o.parse_whole("--seed", seed, 0)
+    if folder is not None and not dry_run:
+        check_writable(folder)
     data = o.load_source(source, resize, grey, flips, subset, classes, skip_broken, layout)
     oracle = Oracle(data, path, memory=memory, device=device)
-    settings = {"path": path, "timesteps": timesteps, "probes": probes, "seed": seed, "conditional": conditional}
-    if not as_json:
-        say_settings(f"flowscope stages {data.name}", _about(data, oracle) | settings | {"memory": memory, "out": out})
+    settings = {"path": path, "timesteps": timesteps, "probes": count, "seed": number, "conditional": conditional}
+    about = _about(oracle) | settings | {"memory": memory, "resume": resume, "out": folder and str(folder)}
+    say_settings(f"flowscope stages {data.name}", about, as_json, dry_run)
     if dry_run:
-        say("Nothing was done: this was a dry run.")
         return
-    state = None if out is None else State(out / STATE)
-    if state is not None and not resume:
-        state.remove()
-    with progress("posterior") as report:
-        curve = measure(oracle, times, probes, seed, conditional, progress=report, state=state)
-    if out is not None:
-        _write(curve, oracle, out, conditional, seed, no_images)
+    state = None if folder is None else State(folder / STATE, resume)
+    try:
+        with progress("posterior") as report:
+            curve = measure(oracle, times, count, number, conditional, progress=report, state=state)
+        if folder is not None:
+            _write(curve, oracle, folder, conditional, number, no_images)
+    except KeyboardInterrupt:
+        if state is not None:
+            state.write()
+        raise
     if state is not None:
         state.remove()
-    say(json.dumps(curve.to_dict(), allow_nan=False) if as_json else _summary(curve, out))
+    say(json.dumps(curve.to_dict(), allow_nan=False) if as_json else _summary(curve, folder))
 
 
-def _about(data: TrainingSet, oracle: Oracle) -> dict[str, Any]:
-    distinct = len(oracle.support.law())
-    return {
-        "points": f"{len(data)} of shape {data.shape}, {distinct} distinct",
-        "digest": data.digest[:12],
-        "device": oracle.device,
-    }
+def _about(oracle: Oracle) -> dict[str, Any]:
+    data, distinct = oracle.training_set, len(oracle.support.law())
+    points = f"{len(data)} of shape {data.shape}, {distinct} distinct with weight"
+    return {"points": points, "classes": len(data.classes), "digest": data.digest, "device": str(oracle.device)}
 
 
 def _write(curve: StageCurve, oracle: Oracle, out: Path, conditional: bool, seed: int, no_images: bool) -> None:
@@ -92,10 +94,11 @@ def _summary(curve: StageCurve, out: Path | None) -> str:
     check, floor = curve.information, curve.loss_floor
     integral = with_error(check.integral, check.integral_error)
     entropy = with_error(check.log_n, check.log_n_error or float("nan"))
+    plain = between(curve.predicted_plain)
     lines = [
         f"navigation ends at    t = {between(*curve.half)}   mean top-1 weight 0.5, 95 % interval",
         f"refinement settles at t = {between(*curve.saturation)}   mean top-1 weight 0.99",
-        f"predicted end         t = {curve.predicted:.4f}   from the spectrum (plain {curve.predicted_plain:.4f})",
+        f"predicted end         t = {between(curve.predicted)}   from the spectrum (plain {plain})",
         f"loss floor                {with_error(*floor)}   that no network can beat, mean over coordinates and t",
         f"self-check                {integral} nats   the information integral, against an entropy of {entropy}",
     ]

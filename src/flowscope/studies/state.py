@@ -3,16 +3,18 @@
 import io
 import json
 import time
-import zipfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from flowscope.errors import ResumeError
+from flowscope.data.source import reading
+from flowscope.errors import InputError, OutputError, ResumeError
 from flowscope.files import write_atomic
 
 INTERVAL = 20.0  # seconds between two writings, at least
+SHARE = 0.05  # of the time may go into writing: a large state is written less often
 
 
 class State:
@@ -20,43 +22,42 @@ class State:
 
     Args:
         path: the file. Nothing is read or written before :meth:`open`.
+        resume: take up what the file holds. Otherwise it stays as it is until the first writing replaces it.
         interval: seconds between two writings, at least.
     """
 
-    def __init__(self, path: str | Path, interval: float = INTERVAL) -> None:
+    def __init__(self, path: str | Path, resume: bool = True, interval: float = INTERVAL) -> None:
         self.path = Path(path)
+        self._resume = resume
         self._interval = interval
         self._identity: dict[str, Any] = {}
         self._groups: dict[str, dict[str, np.ndarray]] = {}
-        self._written = time.monotonic()
+        self._next = time.monotonic() + interval
 
     def open(self, identity: dict[str, Any]) -> None:
-        """Take up what the file holds, if it is there.
+        """Begin, with what the file holds if that is wanted and there.
 
         Args:
-            identity: what the computation is of: plain numbers, texts and lists.
+            identity: what the computation is of: plain numbers, texts and lists. The version of flowscope is added.
 
         Raises:
             ResumeError: the file is of another computation, or cannot be read.
         """
-        self._identity = json.loads(json.dumps(identity))
-        if not self.path.exists():
+        self._identity = json.loads(json.dumps({"version": version("flowscope"), **identity}))
+        if not self._resume or not self.path.exists():
             return
         try:
-            with np.load(self.path, allow_pickle=False) as file:
-                found = json.loads(bytes(file["identity"]).decode())
-                for key in set(file.files) - {"identity"}:
-                    group, name = key.split("|")
-                    self._groups.setdefault(group, {})[name] = file[key]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise ResumeError(f"{self.path.name} cannot be read ({error}); remove it to start anew") from None
+            with reading(self.path, "the state of an interrupted run"):
+                found, groups = _read(self.path)
+        except InputError as error:
+            raise ResumeError(f"{error}, or remove it to start anew") from None
         other = [k for k in self._identity.keys() | found.keys() if self._identity.get(k) != found.get(k)]
         if other:
-            self._groups = {}
             raise ResumeError(
-                f"{self.path.name} is of a run with another {', '.join(sorted(other))}; "
+                f"{self.path} is of a run with another {', '.join(sorted(other))}; "
                 "expected the same data and settings: run with those, or without --resume"
             )
+        self._groups = groups
 
     def get(self, group: str) -> dict[str, np.ndarray] | None:
         """The arrays of a group, or None."""
@@ -65,7 +66,7 @@ class State:
     def keep(self, group: str, arrays: dict[str, np.ndarray]) -> None:
         """Replace a group; it is written when the last writing is long enough ago."""
         self._groups[group] = arrays
-        if time.monotonic() - self._written >= self._interval:
+        if time.monotonic() >= self._next:
             self.write()
 
     def drop(self, group: str) -> None:
@@ -73,18 +74,40 @@ class State:
         self._groups.pop(group, None)
 
     def write(self) -> None:
-        """Write the file now.
+        """Write the file now, if there is anything to keep.
 
         Raises:
             OutputError: it cannot be written; what was there before is still there.
         """
-        buffer = io.BytesIO()
+        if not self._groups:
+            return
+        began, buffer = time.monotonic(), io.BytesIO()
         identity = np.frombuffer(json.dumps(self._identity).encode(), dtype=np.uint8)
         flat = {f"{group}|{name}": value for group, arrays in self._groups.items() for name, value in arrays.items()}
         np.savez(buffer, identity=identity, **flat)  # type: ignore[arg-type]
-        write_atomic(self.path, buffer.getvalue())
-        self._written = time.monotonic()
+        write_atomic(self.path, buffer.getbuffer())
+        now = time.monotonic()
+        self._next = now + max(self._interval, (now - began) / SHARE)
 
     def remove(self) -> None:
-        """Delete the file: the computation is finished."""
-        self.path.unlink(missing_ok=True)
+        """Delete the file: the computation is finished.
+
+        Raises:
+            OutputError: it cannot be deleted.
+        """
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            reason = (error.strerror or type(error).__name__).lower()
+            raise OutputError(f"cannot remove {self.path}: {reason}; expected a file of flowscope: remove it") from None
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
+    """Identity and groups in a file, none of whose bytes can be trusted."""
+    groups: dict[str, dict[str, np.ndarray]] = {}
+    with np.load(path, allow_pickle=False) as file:
+        found = dict(json.loads(bytes(file["identity"]).decode()))
+        for key in set(file.files) - {"identity"}:
+            group, name = key.split("|")
+            groups.setdefault(group, {})[name] = file[key]
+    return found, groups

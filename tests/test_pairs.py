@@ -1,0 +1,93 @@
+"""The one pass along paths says of every probe what the oracle says of its states."""
+
+import numpy as np
+import pytest
+import torch
+
+import flowscope as fs
+from flowscope.oracle.budget import plan
+from flowscope.oracle.pairs import PathSums, add_blocks
+from flowscope.studies.probes import draw
+
+TIMES = torch.tensor([0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99], dtype=torch.float64)
+
+
+def swarm() -> fs.TrainingSet:
+    rng = np.random.default_rng(5)
+    near = rng.standard_normal((1, 24)) + 1e-4 * rng.standard_normal((150, 24))
+    return fs.TrainingSet(np.concatenate([near, rng.standard_normal((60, 24))]).astype(np.float32))
+
+
+def weighted() -> fs.TrainingSet:
+    data = fs.load("digits")
+    return fs.TrainingSet(data.points, weights=1 / np.arange(1, len(data) + 1.0))
+
+
+SETS = {
+    "digits": lambda: fs.load("digits"),
+    "Zipf weights": weighted,
+    "three far modes": lambda: fs.load("mixture:N=400,D=16,modes=3,spread=0.01"),
+    "near-duplicates": swarm,
+    "scale 1000": lambda: fs.TrainingSet(1e3 * torch.randn(300, 12, generator=torch.Generator().manual_seed(1))),
+    "scale 0.001": lambda: fs.TrainingSet(1e-3 * torch.randn(300, 12, generator=torch.Generator().manual_seed(1))),
+    "one point": lambda: fs.TrainingSet(torch.ones(1, 5)),
+    "duplicates": lambda: fs.TrainingSet(torch.randn(50, 6, generator=torch.Generator().manual_seed(2)).repeat(3, 1)),
+}
+
+
+def follow(oracle: fs.Oracle, probes, r: torch.Tensor, memory: int) -> PathSums:
+    law = oracle.support.law()
+    sums = PathSums.of_source(len(probes.source), len(r), r.device)
+    for _ in add_blocks(sums, law, probes, r, [True] * len(r), plan(memory, 48, len(law), law.support.dimension)):
+        pass
+    return sums
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_every_probe_agrees_with_the_oracle(name: str) -> None:
+    oracle = fs.Oracle(SETS[name]())
+    probes = draw(oracle.support.law(), range(48), 0)
+    sums = follow(oracle, probes, TIMES / (1 - TIMES), 10**6)
+    for k, t in enumerate(TIMES):
+        x = t * (probes.points + oracle.support.centre) + (1 - t) * probes.noise
+        two = min(2, len(oracle.support.law()))
+        found = oracle.posterior(x.reshape(48, *oracle.training_set.shape), t, k=two)
+        second = found.weights[:, 1] if two == 2 else torch.zeros(48, dtype=torch.float64)
+        close = {"rtol": 5e-6, "atol": 5e-6}
+        torch.testing.assert_close(sums.first[:, k] / sums.mass[:, k], found.weights[:, 0], **close)
+        torch.testing.assert_close(sums.second[:, k] / sums.mass[:, k], second, **close)
+        torch.testing.assert_close(sums.entropy[:, k], found.entropy, **close)
+        torch.testing.assert_close(sums.effective_size[:, k], found.effective_size, **close)
+
+
+def test_spread_is_the_posterior_mean_of_squared_distances() -> None:
+    oracle = fs.Oracle(SETS["digits"]())
+    probes = draw(oracle.support.law(), range(8), 3)
+    sums = follow(oracle, probes, TIMES / (1 - TIMES), 10**6)
+    X = torch.as_tensor(oracle.training_set.points).double().flatten(1)
+    for k, t in enumerate(TIMES):
+        x1 = probes.points + oracle.support.centre
+        x = t * x1 + (1 - t) * probes.noise
+        gamma = (-((x[:, None] - t * X) ** 2).sum(2) / (2 * (1 - t) ** 2)).softmax(1)
+        truth = (gamma * ((x1[:, None] - X) ** 2).sum(2)).sum(1) / 2
+        torch.testing.assert_close(sums.trace[:, k], truth, rtol=1e-5, atol=1e-9)
+
+
+def test_blocks_and_their_order_of_summation_do_not_matter() -> None:
+    oracle = fs.Oracle(SETS["Zipf weights"]())
+    probes = draw(oracle.support.law(), range(32), 1)
+    r = torch.logspace(-2, 2, 40, dtype=torch.float64)
+    whole, cut = follow(oracle, probes, r, 10**9), follow(oracle, probes, r, 300_000)
+    for name in ("trace", "entropy", "effective_size"):
+        torch.testing.assert_close(getattr(whole, name), getattr(cut, name), rtol=2e-6, atol=1e-6)
+    for name in ("first", "second"):
+        one, other = (getattr(sums, name) / sums.mass for sums in (whole, cut))
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+
+def test_a_probe_is_the_same_however_many_are_drawn() -> None:
+    law = fs.Oracle(fs.load("digits")).support.law()
+    many, few = draw(law, range(40), 7), draw(law, range(30, 40), 7)
+    assert torch.equal(many.source[30:], few.source) and torch.equal(many.noise[30:], few.noise)
+    assert not torch.equal(draw(law, range(40), 8).noise, many.noise)
+    assert not torch.equal(draw(law, range(40), 7, label=0).noise, many.noise)
