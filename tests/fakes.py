@@ -1,6 +1,6 @@
 """Results with made-up numbers, for figures and pages: real types, no computation."""
 
-from types import SimpleNamespace
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from flowscope.studies.crossing import NEVER, Crossing
 from flowscope.studies.curve import ClassStages, Information, LossFloor, StageCurve
 from flowscope.studies.pictures import Pictures
+from flowscope.studies.sweep import Sweep
 
 HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)>&\"$\\frac{1}{2}$"
 TRAINING_SET = {
@@ -97,33 +98,35 @@ def undefined_curve(**changes: Any) -> StageCurve:
     return digits_curve(**(fields | changes))
 
 
-def size_sweep(**changes: Any) -> Any:
-    """A sweep over N."""
-    half = np.array([0.31, 0.36, 0.42, 0.48, 0.537])
+def size_sweep(values: Sequence[float] = (100, 200, 450, 900, 1797), **changes: Any) -> Sweep:
+    """A sweep over N; `half` may be given, and all else follows it."""
+    half = changes.pop("half", np.linspace(0.31, 0.537, len(values)))
     fields: dict[str, Any] = {
         "over": "N",
-        "values": np.array([100, 200, 450, 900, 1797]),
-        "names": (),
+        "values": np.array(values, dtype=np.float64),
+        "names": tuple(str(v) for v in values),
         "half": half,
+        "half_low": half - 0.02,
+        "half_high": half + 0.015,
+        "saturation": half + 0.2,
+        "saturation_low": half + 0.17,
+        "saturation_high": half + 0.22,
         "predicted": half * 1.03,
         "predicted_plain": half * 0.98,
+        "curves": tuple(digits_curve(3) for _ in values),
         "notes": ("subsets are nested",),
-        "training_set": dict(TRAINING_SET),
+        "training_set": {**TRAINING_SET, "variants": [{**TRAINING_SET, "N": v} for v in values]},
         "settings": {"path": "linear", "probes": 512, "seed": 0},
         "provenance": dict(VERSIONS),
-    } | changes
-    half = fields["half"]
-    fields |= {"half_low": half - 0.02, "half_high": half + 0.015, "saturation": half + 0.2}
-    fields |= {"saturation_low": half + 0.17, "saturation_high": half + 0.22}
-    return SimpleNamespace(**fields, to_dict=lambda: {"schema": 1, "half": half.tolist()})
+    }
+    return Sweep(**(fields | changes))
 
 
-def class_sweep(names: tuple[str, ...] = ("zero", "one", "two", HOSTILE)) -> Any:
+def class_sweep(names: tuple[str, ...] = ("zero", "one", "two", HOSTILE)) -> Sweep:
     """A sweep over classes, the last of which never crosses."""
     half = np.linspace(0.3, 0.5, len(names))
     half[-1] = np.nan
-    values = np.arange(len(names))
-    return size_sweep(over="classes", values=values, names=names, half=half, predicted=half * 1.1, predicted_plain=half)
+    return size_sweep(range(len(names)), over="classes", names=names, half=half)
 
 
 def fake_pictures(probes: int = 2, times: int = 8, channels: int = 1, side: int = 8) -> Pictures:

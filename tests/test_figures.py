@@ -134,8 +134,7 @@ def test_the_axis_is_cut_only_where_all_happens_early_and_says_so() -> None:
 )
 def test_a_sweep_is_logarithmic_from_a_decade_on(values: list[int], scale: str) -> None:
     half = np.array([0.3, np.nan, 0.4])
-    result = size_sweep(values=np.array(values), half=half, predicted=half, predicted_plain=half)
-    axes = sweep_figure(result).axes[0]
+    axes = sweep_figure(size_sweep(values, half=half)).axes[0]
     assert axes.get_xscale() == scale
     axes.figure.draw_without_rendering()
     assert [label.get_text() for label in axes.get_xticklabels()] == [str(v) for v in values]

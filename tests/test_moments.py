@@ -1,6 +1,7 @@
 """Moments: one associative operation, so that it does not matter how points are cut; and doubled arithmetic."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ def blocks_of(oracle: fs.Oracle, t: float, x: torch.Tensor, cuts: list[int]) -> 
     alpha, sigma = torch.full((n,), t, dtype=torch.float64), torch.full((n,), 1 - t, dtype=torch.float64)
     state = oracle._state(x, x - alpha[:, None] * oracle.support.centre, alpha, sigma, law)
     edges = [0, *sorted(set(cuts)), len(law)]
-    pairs = [(a, b) for a, b in zip(edges, edges[1:], strict=False) if a < b]
+    pairs = [(a, b) for a, b in pairwise(edges) if a < b]
     return [block_moments(law.block(a, b), state, None, 3, 1000) for a, b in pairs]
 
 

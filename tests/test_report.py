@@ -248,10 +248,8 @@ def test_no_absolute_path_is_in_a_page(tmp_path: Path) -> None:
         settings={"path": "linear", "resume": "/home/somebody/state", "windows": "C:\\Users\\somebody\\x.npy"},
         notes=("read from /home/somebody/data.npy, file:///home/somebody/b.npy and ~/private/c.npy",),
     )
-    for path in (
-        write_stages(curve, tmp_path / "a"),
-        write_sweep(size_sweep(training_set=curve.training_set), tmp_path / "b"),
-    ):
+    swept = size_sweep(training_set={"name": secret, "variants": [curve.training_set]})
+    for path in (write_stages(curve, tmp_path / "a"), write_sweep(swept, tmp_path / "b")):
         source = path.read_text(encoding="utf-8")
         sources = [source, *(base64.b64decode(m).decode("latin-1") for m in re.findall(r";base64,([\w+/=]+)", source))]
         for text in sources:
@@ -287,11 +285,18 @@ def test_pictures_are_left_out_on_request_and_only_then(pages: dict[str, Page], 
     assert "points of shape 64 are not images" in vectors.read_text(encoding="utf-8")
 
 
-def test_downloads_hold_the_numbers(pages: dict[str, Page]) -> None:
-    link = next(a for a in pages["pictures"].all("a") if "download" in a)
-    kind, _, body = link["href"].partition(";base64,")
-    assert kind == "data:application/json"
-    assert json.loads(base64.b64decode(body)) == cleaned(digits_curve(12).to_dict())
+@pytest.mark.parametrize(("kind", "result"), [("pictures", digits_curve(12)), ("sweep", size_sweep())])
+def test_downloads_are_the_files_that_the_result_saves(pages: dict[str, Page], kind: str, result: Any) -> None:
+    links = {a["download"]: a["href"] for a in pages[kind].all("a") if "download" in a}
+    assert set(links) == set(result.to_files())
+    for name, source in result.to_files().items():
+        content, _, body = links[name].partition(";base64,")
+        saved = base64.b64decode(body).decode()
+        if name.endswith(".csv"):
+            assert (content, saved) == ("data:text/csv", source)
+        else:
+            assert content == "data:application/json"
+            assert json.loads(saved) == json.loads(source)
 
 
 def test_the_class_table_has_each_class_and_its_keys(pages: dict[str, Page]) -> None:

@@ -175,7 +175,7 @@ def convert(value: Tensor, x: Tensor, coefficients: Coefficients, source: Quanti
         x: (B, *shape), the state.
         coefficients: of the path at the states' times, scalar or (B,).
         source: what `value` is.
-        target: what to return.
+        target: what to return, in value's dtype.
 
     Raises:
         InputError: an unknown quantity, or one that does not determine the other at this time (noise and score say
@@ -189,7 +189,7 @@ def convert(value: Tensor, x: Tensor, coefficients: Coefficients, source: Quanti
     c = coefficients.expand(x.ndim)
     (a, b), (to_data, to_noise) = _weights(c, source), _weights(c, target)
     if {source, target} == {"noise", "score"}:  # the score is the noise over -sigma, whatever x is
-        return value * (to_noise / b)
+        return (value * (to_noise / b)).to(value.dtype)
     determinant = c.alpha * b - c.sigma * a
     if bool((determinant == 0).any()):
         raise InputError(
@@ -198,7 +198,7 @@ def convert(value: Tensor, x: Tensor, coefficients: Coefficients, source: Quanti
     data = (b * x - c.sigma * value) / determinant
     # Of the two ways to the noise, the one that does not divide by a sigma near 0 where the source allows it.
     noise = (x - c.alpha * data) / c.sigma if source == "data" else (c.alpha * value - a * x) / determinant
-    return to_data * data + to_noise * noise
+    return (to_data * data + to_noise * noise).to(value.dtype)
 
 
 def _weights(c: Coefficients, quantity: Quantity) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,6 @@
 """The pages that flowscope writes, in a browser: they load nothing, draw every picture, and their controls work."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -15,20 +14,21 @@ PHONE = {"width": 360, "height": 740}
 DESKTOP = {"width": 1280, "height": 900}
 
 
-@pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_opens_quietly_whole_and_fits(open_page: Open, name: str, scheme: str, viewport: Any) -> None:
-    opened = open_page(name, color_scheme=scheme, viewport=viewport)
+def test_a_page_opens_quietly_whole_and_fits(open_page: Open, name: str, scheme: str) -> None:
+    # One scheme from the start: a change swaps the pictures' sources, and none decodes while it is swapped.
+    opened = open_page(name, color_scheme=scheme)
     page = opened.page
-    page.wait_for_load_state("load")
     widths = page.evaluate("Promise.all([...document.images].map(i => i.decode().then(() => i.naturalWidth)))")
     assert len(widths) >= 1
     assert min(widths) > 0
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     brightness = sum(int(v) for v in ground.removeprefix("rgb(").removesuffix(")").split(","))
     assert (brightness > 600) == (scheme == "light")
+    for viewport in (PHONE, DESKTOP):
+        page.set_viewport_size(viewport)
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert opened.complaints == []
     assert [url for url in opened.requests if url != opened.address and not url.startswith("data:")] == []
 
@@ -140,9 +140,9 @@ def test_sizes_sort_as_numbers(open_page: Open) -> None:
 def test_the_download_is_the_curve(open_page: Open) -> None:
     opened = open_page("classes")
     with opened.page.expect_download() as waiting:
-        opened.page.locator("a[download]").click()
-    assert waiting.value.suggested_filename == "stages.json"
-    assert waiting.value.path().stat().st_size > 1000
+        opened.page.locator("a[download]").first.click()
+    assert waiting.value.suggested_filename == "stages.csv"
+    assert waiting.value.path().read_text() == digits_curve().to_files()["stages.csv"]
 
 
 def test_a_printed_page_has_no_controls(open_page: Open) -> None:
@@ -158,4 +158,10 @@ def test_frames_that_scroll_sideways_take_focus(open_page: Open) -> None:
     frame.focus()
     opened.page.keyboard.press("End")
     opened.page.keyboard.press("ArrowRight")
-    opened.page.wait_for_function("document.querySelector('.scroll.wide').scrollLeft > 0")
+    for _ in range(
+        100
+    ):  # scrolling is smooth; the page's policy forbids the evaluated text that wait_for_function needs
+        if frame.evaluate("frame => frame.scrollLeft") > 0:
+            return
+        opened.page.wait_for_timeout(50)
+    pytest.fail("the frame did not scroll")

@@ -4,18 +4,19 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.main import get_command
 
 from flowscope.cli.info import info
-from flowscope.cli.show import ReaderGone, printable, say
+from flowscope.cli.show import ReaderGoneError, printable, say
 from flowscope.cli.stages import stages
 from flowscope.cli.sweep import sweep
 from flowscope.errors import FlowscopeError
 
 INTERRUPTED = 130
+REFUSED: Any = typer.BadParameter.__base__  # UsageError, wherever this version of typer keeps it
 app = typer.Typer(
     name="flowscope",
     help="What flow matching asks a network to learn on your data, computed exactly: where navigation ends and "
@@ -58,29 +59,26 @@ def _run(arguments: Sequence[str] | None) -> int:
         code = error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
-    except ReaderGone:
+    except ReaderGoneError:
         return 1
     except FlowscopeError as error:
         return _end(str(error), 2)
     except OSError as error:
         return _end(f"{error}; expected files and folders that can be used: look there, then run again", 2)
-    except Exception as error:
-        return _end(_explain(error), 2)
-    if code == INTERRUPTED:  # some versions of typer raise, others return this
-        return _end("interrupted: nothing half-written is left; --resume goes on from what was kept in --out", code)
-    return int(code)
-
-
-def _explain(error: Exception) -> str:
-    """A line for what typer refuses and for too little memory; whatever else there is is a bug and raised again."""
-    if hasattr(error, "format_message"):  # what typer itself refuses
+    except REFUSED as error:
         context = getattr(error, "ctx", None)
         command = "flowscope" if context is None else context.command_path
-        return f"{error.format_message().rstrip('.')}; expected what {command} --help says: look there"
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
-        first = next(iter(str(error).splitlines()), "") or "no details"
-        return f"out of memory ({first}); expected the run to fit: lower --memory, or take a --subset or fewer --probes"
-    raise error
+        return _end(f"{error.format_message().rstrip('.')}; expected what {command} --help says: look there", 2)
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or "out of memory" in str(error) or "allocate memory" in str(error)):
+            raise  # a bug
+        reason = next(iter(str(error).splitlines()), "no details")
+        return _end(f"out of memory ({reason}); expected a run that fits: lower --memory, or take a --subset", 2)
+    if code == INTERRUPTED:  # some versions of typer raise, others return this
+        return _end(
+            "interrupted: nothing half-written is left; with --out, --resume goes on from what was kept there", code
+        )
+    return int(code)
 
 
 def _settle_output() -> None:

@@ -22,7 +22,11 @@ def info(
     skip_broken: o.SkipBroken = False,
     layout: o.Layout = None,
 ) -> None:
-    """Print what a data set is: points, classes, duplicates, digest, spectrum and the predicted boundary."""
+    """Say what a data set is, and what it predicts.
+
+    Prints points, classes, duplicates, digest, total variance, effective rank of the spectrum, and t where navigation
+    is predicted to end. Evaluates no oracle.
+    """
     data = o.load_source(source, resize, grey, flips, subset, classes, skip_broken, layout)
     found = inspect(Oracle(data, path, memory=memory))
     if as_json:

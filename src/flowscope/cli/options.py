@@ -9,6 +9,7 @@ import torch
 import typer
 
 from flowscope.data import TrainingSet, load
+from flowscope.data.builtin import is_builtin
 from flowscope.errors import InputError
 from flowscope.paths import get_path
 
@@ -104,8 +105,8 @@ def check_out(out: str | None, source: str, as_json: bool, dry_run: bool, resume
         return None
     if not out.strip():
         raise InputError(f"--out is {out!r}; expected a folder for the results: --out DIR (--out . for this one)")
-    folder, data = Path(os.path.expanduser(out)), Path(os.path.expanduser(source))
-    if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
+    folder, data = Path(os.path.expanduser(out)), os.path.expanduser(source)
+    if not is_builtin(source) and os.path.isdir(data) and folder.resolve().is_relative_to(Path(data).resolve()):
         raise InputError(
             f"--out {out} lies in the folder of the data, where figures would be taken for data; choose another folder"
         )
@@ -119,6 +120,13 @@ def parse_whole(option: str, text: str, least: int) -> int:
     return int(text)
 
 
+def parse_device(text: str | None) -> str | None:
+    """cpu, or cuda with or without a number; torch knows other names, which cannot do float64 or are not there."""
+    if text is None or re.fullmatch(r"cpu|cuda(:\d{1,3})?", text, re.ASCII):
+        return text
+    raise InputError(f"--device is {text!r}; expected cpu, or cuda (cuda:1 for the second) where there is one")
+
+
 def parse_size(text: str) -> int | tuple[int, int]:
     """32 or 32x48 (height by width)."""
     match = re.fullmatch(r"(\d{1,6})(?:[xX](\d{1,6}))?", text, re.ASCII)
@@ -128,7 +136,8 @@ def parse_size(text: str) -> int | tuple[int, int]:
 
 
 def parse_timesteps(text: str, path: str) -> int | list[float]:
-    """A count, or times separated by commas that the path named has."""
+    """A count, or times separated by commas; on the path named, which is checked, too."""
+    on = get_path(path)
     expected = "expected a count such as 64, or times in [0, 1) such as 0,0.1,0.5"
     if re.fullmatch(r"[+-]?\d+", text.strip(), re.ASCII):
         try:
@@ -139,7 +148,7 @@ def parse_timesteps(text: str, path: str) -> int | list[float]:
         times = [float(part) for part in text.split(",")]
     except ValueError:
         raise InputError(f"--timesteps is {text!r}; {expected}") from None
-    get_path(path)(torch.tensor(times, dtype=torch.float64))
+    on(torch.tensor(times, dtype=torch.float64))
     return times
 
 

@@ -20,7 +20,7 @@ class Report(Protocol):
     def __call__(self, done: int, total: int, what: str = "") -> None: ...
 
 
-class ReaderGone(Exception):
+class ReaderGoneError(Exception):
     """Whoever read standard output has closed it, as `head` does: no error, but nobody to go on for."""
 
 
@@ -28,7 +28,7 @@ def say(text: str = "") -> None:
     """Lines of the result, shown at once.
 
     Raises:
-        ReaderGone: nobody reads standard output any more.
+        ReaderGoneError: nobody reads standard output any more.
         OutputError: it cannot be written.
     """
     if sys.stdout is None:
@@ -39,7 +39,7 @@ def say(text: str = "") -> None:
         sys.stdout.write(lines.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
     except BrokenPipeError:
-        raise ReaderGone from None
+        raise ReaderGoneError from None
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
         raise OutputError(

@@ -8,6 +8,7 @@ import typer
 
 from flowscope.cli import options as o
 from flowscope.cli.show import between, progress, say, say_settings, with_error
+from flowscope.errors import InputError
 from flowscope.files import check_writable, write_files
 from flowscope.oracle import Oracle
 from flowscope.studies import StageCurve
@@ -48,12 +49,14 @@ def stages(
     Measures the two-stage curve of a data set and writes figures, numbers and a page that explains them to --out.
     """
     folder = o.check_out(out, source, as_json, dry_run, resume)
-    times = o.parse_timesteps(timesteps, path)
+    times, where = o.parse_timesteps(timesteps, path), o.parse_device(device)
     count, number = o.parse_whole("--probes", probes, 1), o.parse_whole("--seed", seed, 0)
     if folder is not None and not dry_run:
         check_writable(folder)
     data = o.load_source(source, resize, grey, flips, subset, classes, skip_broken, layout)
-    oracle = Oracle(data, path, memory=memory, device=device)
+    if conditional and data.labels is None:
+        raise InputError(f"--conditional is given, but {data.name} has no labels; expected labels: leave it out")
+    oracle = Oracle(data, path, memory=memory, device=where)
     settings = {"path": path, "timesteps": timesteps, "probes": count, "seed": number, "conditional": conditional}
     about = _about(oracle) | settings | {"memory": memory, "resume": resume, "out": folder and str(folder)}
     say_settings(f"flowscope stages {data.name}", about, as_json, dry_run)

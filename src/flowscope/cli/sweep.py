@@ -10,7 +10,8 @@ from flowscope.cli import options as o
 from flowscope.cli.show import between, progress, say, say_settings
 from flowscope.errors import InputError
 from flowscope.files import check_writable, write_files
-from flowscope.studies.sweep import Sweep
+from flowscope.oracle import Oracle
+from flowscope.studies.sweep import Sweep, variants
 from flowscope.studies.sweep import sweep as measure
 
 CURVES = "curves"
@@ -18,16 +19,31 @@ CURVES = "curves"
 
 def sweep(
     source: o.Source,
-    over: Annotated[str, typer.Option(help="N, D (synthetic sources), classes or resolution (images).")],
-    out: Annotated[Path | None, typer.Option(help="Folder for the page, figures, CSV and JSON.")] = None,
-    values: Annotated[str | None, typer.Option(help="The values, separated by commas.", metavar="V,V,...")] = None,
+    over: Annotated[
+        str,
+        typer.Option(
+            metavar="N|D|classes|resolution",
+            help="What changes: the number of points, the dimension (synthetic sources), the class, or the side of "
+            "images.",
+        ),
+    ],
+    out: o.Out = None,
+    values: Annotated[
+        str | None,
+        typer.Option(
+            metavar="V,V,...",
+            help="Numbers of points, dimensions, labels or sides in pixels. [default: some that fit the data]",
+        ),
+    ] = None,
     timesteps: o.Timesteps = "64",
-    probes: o.Probes = 512,
+    probes: o.Probes = "512",
     path: o.PathName = "linear",
-    seed: o.Seed = 0,
+    seed: o.Seed = "0",
     device: o.Device = None,
     memory: o.Memory = "512MB",
-    resume: Annotated[bool, typer.Option("--resume", help="Keep the curves that an earlier run has finished.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Take the curves with the same settings that an earlier run left in --out.")
+    ] = False,
     as_json: o.Json = False,
     dry_run: o.DryRun = False,
     resize: o.Resize = None,
@@ -38,43 +54,65 @@ def sweep(
     skip_broken: o.SkipBroken = False,
     layout: o.Layout = None,
 ) -> None:
-    """Measure the two-stage curve again and again as the data set changes, and draw where the boundaries go."""
-    if out is None and not (as_json or dry_run):
-        raise InputError("there is no --out; expected a folder for the results: --out DIR (or --json, or --dry-run)")
-    if out is not None and not dry_run:
-        check_writable(out)
-    data = source if over == "D" else o.load_source(source, resize, grey, flips, subset, classes, skip_broken, layout)
-    settings = {"over": over, "values": values, "path": path, "timesteps": timesteps, "probes": probes, "seed": seed}
-    if not as_json:
-        say_settings(f"flowscope sweep {source}", settings | {"memory": memory, "out": out})
+    """Measure the boundaries again as the data changes.
+
+    Over N, D, classes or resolution; writes a figure of measured and predicted boundaries, the numbers and a page to
+    --out, and every curve below it.
+    """
+    folder = o.check_out(out, source, as_json, dry_run, resume)
+    times, where = o.parse_timesteps(timesteps, path), o.parse_device(device)
+    count, number = o.parse_whole("--probes", probes, 1), o.parse_whole("--seed", seed, 0)
+    wanted = o.parse_values(values)
+    changes = (resize, grey, flips, subset, classes, skip_broken, layout)
+    if over == "D" and any(changes):
+        raise InputError(
+            "a sweep over D makes its own points; expected none of --resize, --grey, --flips, --subset, --class, "
+            "--skip-broken, --layout with it: leave them out"
+        )
+    if folder is not None and not dry_run:
+        check_writable(folder)
+    data = source if over == "D" else o.load_source(source, *changes)
+    found = variants(data, over, wanted, number)
+    if dry_run:  # what is wrong with the largest is said now
+        Oracle(found[-1].make(), path, memory=memory, device=where)
+    settings = {
+        "over": over,
+        "values": ", ".join(v.name for v in found),
+        "path": path,
+        "timesteps": timesteps,
+        "probes": count,
+        "seed": number,
+    }
+    about = settings | {"memory": memory, "device": device, "resume": resume, "out": folder and str(folder)}
+    say_settings(f"flowscope sweep {source if isinstance(data, str) else data.name}", about, as_json, dry_run)
     if dry_run:
-        say("Nothing was done: this was a dry run.")
         return
-    keep = None if out is None else out / CURVES
     with progress("curve") as report:
         result = measure(
             data,
             over,
-            o.parse_values(values),
-            o.parse_timesteps(timesteps),
-            probes,
-            seed,
+            wanted,
+            times,
+            count,
+            number,
             path=path,
             memory=memory,
-            device=device,
-            keep=keep,
+            device=where,
+            keep=None if folder is None else folder / CURVES,
             resume=resume,
             progress=report,
         )
-    if out is not None:
+    if folder is not None:
         from flowscope.report import sweep_files
 
-        write_files(out, {**result.to_files(), **sweep_files(result)})
-    say(json.dumps(result.to_dict(), allow_nan=False) if as_json else _summary(result, out))
+        write_files(folder, {**result.to_files(), **sweep_files(result)})
+    say(json.dumps(result.to_dict(), allow_nan=False) if as_json else _summary(result, folder))
 
 
 def _summary(result: Sweep, out: Path | None) -> str:
     rows = zip(result.names, result.half, result.half_low, result.half_high, result.predicted, strict=True)
     lines = [f"{result.over:>12}   navigation ends at (95 % interval)   predicted"]
-    lines += [f"{name:>12}   {between(t, low, high):<35}  {predicted:.4f}" for name, t, low, high, predicted in rows]
+    lines += [
+        f"{name:>12}   {between(t, low, high):<35}  {between(predicted)}" for name, t, low, high, predicted in rows
+    ]
     return "\n".join([*lines, *([] if out is None else [f"page: {out / 'index.html'}"])])

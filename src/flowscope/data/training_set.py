@@ -48,9 +48,9 @@ class TrainingSet:
         self.shape: tuple[int, ...] = tuple(int(n) for n in self.points.shape[1:])
         self.labels = None if labels is None else check_labels(labels, len(self))
         self.weights = None if weights is None else check_weights(weights, len(self))
-        self.name = "points" if name is None else str(name)
+        self.name = "points" if name is None else _text(name)
         self.normalisation = normalisation
-        self.class_names = None if class_names is None else tuple(str(n) for n in class_names)
+        self.class_names = None if class_names is None else tuple(_text(n) for n in class_names)
         self._check_finite()
 
     def __len__(self) -> int:
@@ -133,6 +133,11 @@ class TrainingSet:
 def as_training_set(source: Any) -> TrainingSet:
     """A TrainingSet as it is; an array or a tensor of points as a set without labels."""
     return source if isinstance(source, TrainingSet) else TrainingSet(source)
+
+
+def _text(name: Any) -> str:
+    """A name that can be shown and written: in those of files, control characters and bytes that are no text are ?."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in str(name))
 
 
 def _raw_bytes(part: torch.Tensor) -> bytes:

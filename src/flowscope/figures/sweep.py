@@ -73,8 +73,7 @@ def _by_class(sweep: Any, theme: Theme) -> Figure:
     axes.plot(sweep.predicted, rows, "D", color=theme.lines[2], fillstyle="none", label="predicted half")
     axes.plot(sweep.predicted_plain, rows, "x", color=theme.lines[3], label="plain spectrum")
     if count <= MOST_NAMES:
-        names = sweep.names or [f"{v:g}" for v in sweep.values]
-        axes.set_yticks(rows, [escape_math(_short(str(name))) for name in names])
+        axes.set_yticks(rows, [escape_math(_short(str(name))) for name in sweep.names])
     axes.set(xlabel="t  (0 = noise, 1 = data)", ylabel="class", ylim=(count - 0.4, -0.6))
     axes.set_xlim(left=0)
     finish(axes, theme)

@@ -61,7 +61,8 @@ class Oracle:
     Args:
         training_set: a TrainingSet, or an array or tensor (N, *shape) of points.
         path: "linear", "cosine", "vp", "ve", or a Path.
-        tolerance: None, for exact answers; nothing else is offered yet.
+        tolerance: None, or the largest relative velocity error allowed, above 0. Nothing is left out so far: answers
+            are exact whatever it is.
         memory: budget for what a call needs beyond the data and its own arguments and results.
         device: where to compute, such as "cpu" or "cuda"; None for where the points are.
 
@@ -78,8 +79,7 @@ class Oracle:
         memory: str | int = "512MB",
         device: str | torch.device | None = None,
     ) -> None:
-        if tolerance is not None:
-            raise InputError(f"tolerance is {tolerance!r}; expected None: this version computes every answer exactly")
+        check_tolerance(tolerance)
         self.training_set: TrainingSet = as_training_set(training_set)
         self.path = get_path(path)
         self.memory = parse_memory(memory)
@@ -210,6 +210,13 @@ def _law_moments(law: Law, state: State, k: int, rows: int, pairs: int) -> Momen
 def _no_moments(k: int, x: Tensor) -> Moments:
     row = x.new_empty(0)
     return Moments(row, row, row, row, row, x, row, x.new_empty(0, k), torch.empty(0, k, dtype=torch.int64))
+
+
+def check_tolerance(tolerance: Any) -> None:
+    """Refuse what is neither None nor a finite number above 0."""
+    number = isinstance(tolerance, (int, float)) and not isinstance(tolerance, bool)
+    if tolerance is not None and not (number and 0 < tolerance < math.inf):
+        raise InputError(f"tolerance is {tolerance!r}; expected None, or a number above 0 such as 1e-6")
 
 
 def resolve_device(device: str | torch.device | None, points: Any = None) -> torch.device:

@@ -39,7 +39,7 @@ def stages_files(curve: Any, pictures: Pictures | None = None) -> dict[str, byte
         classes_section(curve),
         values_section(curve),
         notes_section(curve),
-        provenance_section(curve, "stages.json"),
+        provenance_section(curve),
     )
     given = "conditional on the label" if curve.conditional else "unconditional"
     subtitle = f"{words.describe(curve.training_set)}; {curve.settings['path']} path, {given}"

@@ -27,7 +27,7 @@ def sweep_files(result: Any) -> dict[str, bytes | str]:
 
     Args:
         result: a sweep: `over`, `values`, `names` and, for each value, `half`, `saturation` with `_low` and `_high`,
-            `predicted` and `predicted_plain`; `training_set`, `settings`, `provenance`, `notes` and `to_dict`.
+            `predicted` and `predicted_plain`; `training_set`, `settings`, `provenance`, `notes` and `to_files`.
     """
     figure = sweep_figure(result, LIGHT)
     svg = to_svg(figure)
@@ -35,7 +35,7 @@ def sweep_files(result: Any) -> dict[str, bytes | str]:
         _figure(result, svg, to_svg(sweep_figure(result, DARK))),
         _table(result),
         notes_section(result),
-        provenance_section(result, "sweep.json"),
+        provenance_section(result),
     )
     name = without_paths(str(result.training_set.get("name", "points")))
     subtitle = f"How the two stages move with the {_over(result)}"
@@ -57,10 +57,6 @@ def _over(result: Any) -> str:
     return OVER.get(result.over, (str(result.over), ""))[0]
 
 
-def _labels(result: Any) -> list[str]:
-    return [str(name) for name in result.names] if len(result.names) else [f"{v:g}" for v in result.values]
-
-
 def _figure(result: Any, light: bytes, dark: bytes) -> str:
     meaning = (
         "Navigation ends at half, where the mean top-1 weight crosses 0.5; the transition ends at saturation, where it "
@@ -74,7 +70,7 @@ def _figure(result: Any, light: bytes, dark: bytes) -> str:
 
 def _finding(result: Any) -> str:
     """From where to where navigation's end moved."""
-    half, labels = np.asarray(result.half, dtype=np.float64), _labels(result)
+    half, labels = np.asarray(result.half, dtype=np.float64), result.names
     there = np.flatnonzero(np.isfinite(half))
     if len(there) == 0:
         return "The end of navigation was found for none of the values."
@@ -99,10 +95,10 @@ def _trust(result: Any) -> str:
 
 def _table(result: Any) -> str:
     rows = []
-    for k, label in enumerate(_labels(result)):
+    for k, label in enumerate(result.names):
         half = Interval(*(float(getattr(result, name)[k]) for name in ("half", "half_low", "half_high")))
         predicted = float(result.predicted[k])
-        name = Cell(label, label if len(result.names) else float(result.values[k]))
+        name = Cell(label, label if result.over == "classes" else float(result.values[k]))
         cells = [number_cell(half.t, time), Cell(interval(half), half.low if math.isfinite(half.low) else None)]
         cells += [number_cell(float(result.saturation[k]), time), number_cell(predicted, time)]
         cells += [number_cell(relative_error(predicted, half.t), signed_percent)]

@@ -13,6 +13,7 @@ from flowscope.report.markup import (
     number_cell,
     pairs,
     paragraph,
+    plain,
     section,
     table,
     without_paths,
@@ -68,23 +69,42 @@ def notes_section(result: Any) -> str:
     return section("notes", "Notes", bullets(without_paths(note) for note in result.notes)) if result.notes else ""
 
 
-def provenance_section(result: Any, name: str) -> str:
-    """Training set, settings, versions, and the numbers as a file where the result can give them.
+def provenance_section(result: Any) -> str:
+    """Training set, settings, versions, and the result's own files to download.
 
     Args:
-        result: with the dictionaries training_set, settings and provenance.
-        name: of the file that the numbers are saved as.
+        result: with the dictionaries training_set, settings and provenance, and with to_files.
     """
     intro = (
         "The digest names the points, labels, weights and normalisation; the same digest, settings and seed give these "
         "numbers again."
     )
+    data = dict(result.training_set)
+    variants = data.pop("variants", None)
+    about = pairs("Training set", data) if variants is None else ""
     tables = (
-        pairs("Training set", result.training_set),
+        about,
         pairs("Settings", result.settings),
         pairs("Versions and cost (nfe: oracle evaluations)", result.provenance),
     )
-    source = json.dumps(cleaned(result.to_dict()), indent=1, allow_nan=False).encode()
-    link = f'<p class="downloads">{download(name, source, "application/json", "Download the numbers (JSON)")}</p>'
     grid = f'<div class="columns">{"".join(tables)}</div>'
-    return section("provenance", "Where this comes from", paragraph(intro), grid, link)
+    sets = "" if variants is None else _variants(variants)
+    links = "".join(_download(name, source) for name, source in result.to_files().items())
+    return section(
+        "provenance", "Where this comes from", paragraph(intro), sets, grid, f'<p class="downloads">{links}</p>'
+    )
+
+
+def _variants(variants: list[dict[str, Any]]) -> str:
+    """The training sets of a sweep, a row each."""
+    columns = ("name", "N", "distinct", "shape", "digest")
+    rows = [[Cell(plain(v[c]), v[c] if c in ("N", "distinct") else plain(v[c])) for c in columns] for v in variants]
+    return table("Training sets", columns, rows)
+
+
+def _download(name: str, source: str) -> str:
+    """A link to a file kept in the page; absolute paths that JSON may hold are cut as elsewhere."""
+    if not name.endswith(".json"):
+        return download(name, source.encode(), "text/csv", f"Download {name}")
+    shown = json.dumps(cleaned(json.loads(source)), indent=1, allow_nan=False)
+    return download(name, shown.encode(), "application/json", f"Download {name}")

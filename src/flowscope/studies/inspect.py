@@ -1,10 +1,12 @@
 """What a training set is, and what its spectrum predicts, without any oracle evaluation."""
 
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
 
+from flowscope.data import TrainingSet
 from flowscope.data.spectrum import CLUSTERS, boundary_snr
 from flowscope.oracle import Oracle
 from flowscope.studies.forms import plain
@@ -19,9 +21,8 @@ def inspect(oracle: Oracle) -> dict[str, Any]:
     """
     s, law = oracle.training_set, oracle.support.law()
     whole, clustered = (measured_spectrum(oracle, law, count) for count in (1, CLUSTERS))
-    labels = np.array([]) if s.labels is None else s.labels
     about = describe(oracle) | {
-        "classes": {s.class_name(y): int((labels == y).sum()) for y in s.classes},
+        "classes": _class_sizes(s),
         "duplicates": len(s) - len(np.unique(oracle.support.group)),
         "total_variance": whole.total_variance,
         "effective_rank": whole.effective_rank,
@@ -33,3 +34,13 @@ def inspect(oracle: Oracle) -> dict[str, Any]:
     snr = boundary_snr([(1.0, law.entropy, clustered)])
     about["predicted_log_snr"] = math.log(snr) if snr > 0 else math.nan
     return dict(plain(about))
+
+
+def _class_sizes(s: TrainingSet) -> dict[str, int]:
+    """Points by class name; a name that several labels share is told apart by them."""
+    if s.labels is None:
+        return {}
+    labels, sizes = np.unique(s.labels, return_counts=True)
+    shared = Counter(s.class_name(y) for y in labels.tolist())
+    names = (f"{name} ({y})" if shared[name := s.class_name(y)] > 1 else name for y in labels.tolist())
+    return dict(zip(names, sizes.tolist(), strict=True))

@@ -10,6 +10,7 @@ far enough to tell the nearest pair apart: on it the crossings are located and t
 import platform
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -74,8 +75,9 @@ def stages(
     nodes = make_nodes(oracle.path, t, total_variance)
     parts = _measure_all(oracle, laws, nodes, probes, seed, progress, state)
     nfe = probes * len(laws) * len(nodes.r)  # posteriors evaluated, all in one pass
-    provenance = {**versions(), "nfe": nfe, "seconds": round(time.perf_counter() - began, 3)}
-    return summarise(oracle, laws, nodes, parts, t, settings, provenance)
+    provenance: dict[str, Any] = {**versions(), "nfe": nfe}
+    curve = summarise(oracle, laws, nodes, parts, t, settings, provenance)
+    return replace(curve, provenance=provenance | {"seconds": round(time.perf_counter() - began, 3)})
 
 
 def versions() -> dict[str, str]:

@@ -22,7 +22,7 @@ class State:
 
     Args:
         path: the file. Nothing is read or written before :meth:`open`.
-        resume: take up what the file holds. Otherwise it stays as it is until the first writing replaces it.
+        resume: take up what the file holds; otherwise it is deleted.
         interval: seconds between two writings, at least.
     """
 
@@ -35,16 +35,19 @@ class State:
         self._next = time.monotonic() + interval
 
     def open(self, identity: dict[str, Any]) -> None:
-        """Begin, with what the file holds if that is wanted and there.
+        """Begin, with what the file holds if that is wanted and there is one.
 
         Args:
             identity: what the computation is of: plain numbers, texts and lists. The version of flowscope is added.
 
         Raises:
             ResumeError: the file is of another computation, or cannot be read.
+            OutputError: it cannot be deleted.
         """
         self._identity = json.loads(json.dumps({"version": version("flowscope"), **identity}))
-        if not self._resume or not self.path.exists():
+        if not self._resume:
+            self.remove()
+        if not self.path.exists():
             return
         try:
             with reading(self.path, "the state of an interrupted run"):
@@ -85,12 +88,12 @@ class State:
         identity = np.frombuffer(json.dumps(self._identity).encode(), dtype=np.uint8)
         flat = {f"{group}|{name}": value for group, arrays in self._groups.items() for name, value in arrays.items()}
         np.savez(buffer, identity=identity, **flat)  # type: ignore[arg-type]
-        write_atomic(self.path, buffer.getbuffer())
+        write_atomic(self.path, buffer.getvalue())
         now = time.monotonic()
         self._next = now + max(self._interval, (now - began) / SHARE)
 
     def remove(self) -> None:
-        """Delete the file: the computation is finished.
+        """Delete the file: nobody needs it any more.
 
         Raises:
             OutputError: it cannot be deleted.

@@ -61,8 +61,9 @@ class Sweep:
         """sweep.csv (a row for each value), sweep_top1.csv (a column for each value) and sweep.json (all the rest)."""
         arrays = [f.name for f in fields(self) if f.type is np.ndarray]
         table = {"name": list(self.names)} | {name: getattr(self, name).tolist() for name in arrays}
+        columns = [_slug(self.over, v) for v in self.values.tolist()]  # names may be alike, or "t"
         top1 = {"t": self.curves[0].t.tolist()} | {
-            n: c.top1.tolist() for n, c in zip(self.names, self.curves, strict=True)
+            name: c.top1.tolist() for name, c in zip(columns, self.curves, strict=True)
         }
         rest = {key: value for key, value in self.to_dict().items() if key not in table}
         return {"sweep.csv": csv_text(table), "sweep_top1.csv": csv_text(top1), "sweep.json": json_text(rest)}
@@ -115,20 +116,21 @@ def sweep(
         timesteps, probes, seed: as in `stages`; the seed also draws the subsets.
         path, memory, device: as in Oracle.
         keep: a folder in which every finished curve is saved.
-        resume: take from there the curves that are of the same data and settings.
+        resume: take from there the curves that are of the same data, settings and version of flowscope.
         progress: called as progress(done, total, name) after every curve, and once at the start.
 
     Raises:
         InputError: an argument is not usable, or the sweep does not apply to the source.
     """
     check_count(probes, "probes")
-    base = None if over == "D" else load(source)
-    variants = _variants(source, base, over, values, check_seed(seed))
+    data = source if over == "D" else load(source)
+    found = variants(data, over, values, check_seed(seed))
     curves, began = [], time.perf_counter()
-    for k, variant in enumerate(variants):
+    # The largest first: what does not fit is found out before anything is kept.
+    for k, variant in enumerate(reversed(found)):
         if progress is not None:
-            progress(k, len(variants), variant.name)
-        folder = None if keep is None else FilePath(keep) / _slug(over, variant)
+            progress(k, len(found), variant.name)
+        folder = None if keep is None else FilePath(keep) / _slug(over, variant.value)
         oracle = Oracle(variant.make(), path, memory=memory, device=device)
         curve = _kept(folder, oracle, timesteps, probes, seed) if folder is not None and resume else None
         if curve is None:
@@ -137,9 +139,9 @@ def sweep(
                 curve.save(folder)
         curves.append(curve)
     if progress is not None:
-        progress(len(variants), len(variants), "")
-    name = str(source) if base is None else base.name
-    return _collect(over, variants, curves, name, seed, time.perf_counter() - began)
+        progress(len(found), len(found), "")
+    name = data.name if isinstance(data, TrainingSet) else str(data)
+    return _collect(over, found, curves[::-1], name, seed, time.perf_counter() - began)
 
 
 def _kept(folder: FilePath, oracle: Oracle, timesteps: Any, probes: int, seed: int) -> StageCurve | None:
@@ -149,27 +151,24 @@ def _kept(folder: FilePath, oracle: Oracle, timesteps: Any, probes: int, seed: i
     except InputError:  # not there, cut off, or of another version: measured again
         return None
     wanted = {"path": oracle.path.name, "probes": probes, "seed": seed, "conditional": False}
-    times = len(found.t) == timesteps if isinstance(timesteps, int) else np.array_equal(found.t, timesteps)
-    same = times and all(found.settings[key] == value for key, value in wanted.items())
-    return found if same and found.training_set["digest"] == oracle.training_set.digest else None
+    times = np.arange(timesteps) / timesteps if isinstance(timesteps, int) else timesteps
+    same = np.array_equal(found.t, times) and all(found.settings.get(key) == value for key, value in wanted.items())
+    same &= found.provenance.get("flowscope") == versions()["flowscope"]
+    return found if same and found.training_set.get("digest") == oracle.training_set.digest else None
 
 
-def _collect(
-    over: str, variants: list[Variant], curves: list[StageCurve], name: str, seed: int, seconds: float
-) -> Sweep:
+def _collect(over: str, found: list[Variant], curves: list[StageCurve], name: str, seed: int, seconds: float) -> Sweep:
     first = curves[0]
     numbers = {
         f"{what}{suffix}": np.array([getattr(getattr(c, what), field) for c in curves])
         for what in ("half", "saturation")
         for suffix, field in (("", "t"), ("_low", "low"), ("_high", "high"))
     }
-    notes = [
-        f"{v.name}: {note}" for v, c in zip(variants, curves, strict=True) for note in c.notes if "undefined" in note
-    ]
+    notes = [f"{v.name}: {note}" for v, c in zip(found, curves, strict=True) for note in c.notes if "undefined" in note]
     return Sweep(
         over=over,
-        values=np.array([v.value for v in variants], dtype=np.float64),
-        names=tuple(v.name for v in variants),
+        values=np.array([v.value for v in found], dtype=np.float64),
+        names=tuple(v.name for v in found),
         **numbers,
         predicted=np.array([c.predicted for c in curves]),
         predicted_plain=np.array([c.predicted_plain for c in curves]),
@@ -181,15 +180,24 @@ def _collect(
     )
 
 
-def _variants(source: Any, base: TrainingSet | None, over: str, values: Any, seed: int) -> list[Variant]:
-    if over == "N" and base is not None:
-        return _over_points(base, values, seed)
+def variants(data: Any, over: str, values: Sequence[int] | None = None, seed: int = 0) -> list[Variant]:
+    """What a sweep goes through, ascending by value; the training sets are made when they are asked for.
+
+    Args:
+        data: a TrainingSet; for a sweep over D the name of a synthetic source.
+        over, values, seed: as in `sweep`.
+
+    Raises:
+        InputError: the sweep does not apply to the data, or a value is not usable.
+    """
+    if over == "N":
+        return _over_points(data, values, seed)
     if over == "D":
-        return _over_dimension(source, values)
-    if over == "classes" and base is not None:
-        return _over_classes(base, values)
-    if over == "resolution" and base is not None:
-        return _over_resolution(base, values)
+        return _over_dimension(data, values)
+    if over == "classes":
+        return _over_classes(data, values)
+    if over == "resolution":
+        return _over_resolution(data, values)
     raise InputError(f"a sweep over {over!r} is asked for; expected one of {', '.join(OVER)}")
 
 
@@ -223,11 +231,14 @@ def _over_dimension(source: Any, values: Any) -> list[Variant]:
 
 def _over_classes(base: TrainingSet, values: Any) -> list[Variant]:
     if not base.classes:
-        raise InputError(f"a sweep over classes is asked for, but {base.name} has no labels")
-    labels = list(base.classes) if values is None else [int(v) for v in _whole(values, None, "labels")]
+        raise InputError(
+            f"a sweep over classes is asked for, but {base.name} has no labels; expected labels: sweep over N instead"
+        )
+    labels = list(base.classes) if values is None else _whole(values, None, "labels")
     unknown = [y for y in labels if y not in base.classes]
     if unknown:
-        raise InputError(f"no point of {base.name} has label {unknown[0]}; expected labels that occur")
+        listed = ", ".join(map(str, base.classes[:12])) + (", ..." if len(base.classes) > 12 else "")
+        raise InputError(f"no point of {base.name} has label {unknown[0]}; expected labels that occur: {listed}")
     return [Variant(y, base.class_name(y), partial(load, base, classes=y)) for y in labels]
 
 
@@ -257,5 +268,6 @@ def _whole(values: Any, least: int | None, what: str, most: int | None = None) -
     return sorted(set(good))
 
 
-def _slug(over: str, variant: Variant) -> str:
-    return f"{over}={variant.value:g}"
+def _slug(over: str, value: float) -> str:
+    """A name for files and columns that no other value has."""
+    return f"{over}={value:.17g}"

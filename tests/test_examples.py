@@ -1,0 +1,67 @@
+"""The examples run as a reader would run them, print nothing to standard error, and say what is true."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
+
+
+def run(name: str, folder: Path) -> str:
+    """What an example prints, run in a fresh interpreter in an empty folder, in which it leaves nothing."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(ROOT / "examples" / name)],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "" and list(folder.iterdir()) == []
+    return done.stdout
+
+
+def numbers(text: str) -> list[float]:
+    return [float(found) for found in re.findall(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?", text)]
+
+
+def line(output: str, start: str) -> str:
+    return next(found for found in output.splitlines() if found.startswith(start))
+
+
+def test_every_example_is_tested() -> None:
+    assert set(EXAMPLES) == {"conditional_curves.py", "oracle_sampling.py", "stages_of_an_array.py"}
+
+
+def test_stages_of_an_array(tmp_path: Path) -> None:
+    output = run("stages_of_an_array.py", tmp_path)
+    half, _, low, high = numbers(line(output, "navigation ends"))
+    saturation = numbers(line(output, "refinement settles"))[0]
+    assert 0 < low <= half <= high < saturation < 1
+    integral, error, entropy = numbers(line(output, "self-check").replace("+-", " "))
+    assert abs(integral - entropy) < 4 * error
+
+
+def test_oracle_sampling_lands_on_training_points(tmp_path: Path) -> None:
+    output = run("oracle_sampling.py", tmp_path)
+    evaluations, largest = numbers(line(output, "50 function"))
+    assert evaluations == 50 and largest < 1e-6
+    points = {numbers(found)[1] for found in output.splitlines() if found.startswith("sample")}
+    assert len(points) > 4  # different noise, different points
+
+
+def test_conditional_curves(tmp_path: Path) -> None:
+    output = run("conditional_curves.py", tmp_path)
+    digits = [numbers(found) for found in output.splitlines() if found.startswith("digit")]
+    assert [int(values[0]) for values in digits] == list(range(10))
+    assert sum(values[1] for values in digits) == pytest.approx(1797)
+    assert all(low <= half <= high for _, _, half, low, high in digits)
+    together, apart = (numbers(line(output, start))[0] for start in ("without", "with the"))
+    assert apart < together  # fewer points: navigation ends earlier
