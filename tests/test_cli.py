@@ -1,8 +1,9 @@
 """The command line where all is well: what it prints, what it writes, and where."""
 
 import csv
+import io
 import json
-import subprocess
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,12 @@ def picture_folder(folder: Path, names: list[str], count: int = 4, side: int = 6
     return folder
 
 
+@pytest.fixture
+def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves page and figures out, which take seconds."""
+    monkeypatch.setattr("flowscope.report.stages_files", lambda curve, pictures: {})
+
+
 def test_stages_writes_a_page_figures_and_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "a folder" / "ü [red]"
     text = printed(capsys, "stages", GAUSSIAN, *SMALL, "--out", str(out), "--seed", "3")
@@ -60,6 +67,7 @@ def test_stages_writes_a_page_figures_and_numbers(tmp_path: Path, capsys: pytest
     assert str(out / "index.html") in text
 
 
+@pytest.mark.usefixtures("no_page")
 def test_results_alone_are_in_the_csv_and_timings_are_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     printed(capsys, "stages", GAUSSIAN, *SMALL, "--out", str(tmp_path), "--timesteps", "0,0.25,0.9", "--path", "cosine")
     table = list(csv.DictReader((tmp_path / "stages.csv").read_text().splitlines()))
@@ -96,6 +104,7 @@ def test_dry_run_says_what_would_be_done_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("no_page")
 def test_the_folder_may_be_this_one_or_below_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,18 +112,25 @@ def test_the_folder_may_be_this_one_or_below_home(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     printed(capsys, "stages", "~/x.npy", *SMALL, "--out", ".")
-    assert {p.name for p in tmp_path.iterdir()} == WRITTEN | {"x.npy"}
+    assert {p.name for p in tmp_path.iterdir()} == {"stages.csv", "stages.json", "x.npy"}
     assert "~" not in printed(capsys, "stages", "~/x.npy", *SMALL, "--out", "~/below", "--dry-run")
 
 
-def test_no_images_leaves_training_images_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_images_leaves_training_images_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def seen(*_: object, **__: object) -> None:
+        raise RuntimeError("a training image was drawn")
+
+    monkeypatch.setattr("flowscope.studies.pictures.pictures", seen)
     source = str(picture_folder(tmp_path / "data", ["a"]))
-    for name, options in (("with", []), ("without", ["--no-images"])):
-        printed(capsys, "stages", source, *SMALL, *options, "--out", str(tmp_path / name))
-    with_images, without = ((tmp_path / name / "index.html").read_text() for name in ("with", "without"))
-    assert with_images.count("data:image/png") > 0
-    assert without.count("data:image/png") == 0
-    assert "no training image is in it" in without
+    with pytest.raises(RuntimeError, match="was drawn"):
+        main(["stages", source, *SMALL, "--out", str(tmp_path / "with")])
+    capsys.readouterr()
+    printed(capsys, "stages", source, *SMALL, "--no-images", "--out", str(tmp_path / "without"))
+    page = (tmp_path / "without" / "index.html").read_text()
+    assert "data:image/png" not in page
+    assert "no training image is in it" in page
 
 
 def test_names_of_folders_may_hold_anything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,23 +163,24 @@ def test_options_reach_the_loader(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert found["path"] == "vp"
 
 
-def test_what_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None:
-    source = picture_folder(tmp_path / "data", ["日本"])
-    code = f"from flowscope.cli import main; import sys; sys.exit(main(['info', {str(source)!r}]))"
-    environment = {"PYTHONIOENCODING": "ascii", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert r"\u65e5\u672c: 4" in done.stdout
-    assert done.stderr == ""
+def test_what_the_terminal_cannot_show_is_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert main(["info", str(picture_folder(tmp_path / "data", ["日本"]))]) == 0
+    assert r"\u65e5\u672c: 4" in stream.buffer.getvalue().decode()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("command", [[], ["stages"], ["info"], ["sweep"]])
 def test_help_is_complete(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
     text = printed(capsys, *command, "--help")
-    assert "..." not in text.replace("T,T,...", "").replace("V,V,...", "")  # no sentence is cut off
-    for said in {"stages": ["--conditional", "[default: 512]", "512MB", "SOURCE"], "": ["stages", "info", "sweep"]}.get(
-        "".join(command), ["SOURCE"]
-    ):
+    assert not re.search(r"[a-z]\.\.\.", text)  # no sentence is cut off
+    expected = {
+        "": ["stages", "info", "sweep", "--version"],
+        "stages": ["SOURCE", "--conditional", "[default: 512]", "[default: 512MB]", "pixels", "[0, 1)"],
+        "info": ["SOURCE", "[default: linear]", "--json"],
+        "sweep": ["SOURCE", "--over N|D|classes|resolution", "--values V,V,..."],
+    }
+    for said in expected["".join(command)]:
         assert said in " ".join(text.split()), said
 
 

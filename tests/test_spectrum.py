@@ -78,5 +78,5 @@ def test_a_set_without_spread_has_no_boundary() -> None:
 def test_large_sets_are_sampled_always_in_the_same_way() -> None:
     data = fs.load("gaussian:N=9000,D=8,seed=3")
     one, other = spectrum_of(data, 8), spectrum_of(data, 8)
-    assert "8,192 of 9,000" in one.note
+    assert "4,096 of 9,000" in one.note
     assert one.information(1.0) == other.information(1.0)

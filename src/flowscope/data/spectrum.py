@@ -21,7 +21,7 @@ from flowscope.data.training_set import TrainingSet
 
 CLUSTERS = 8
 POINTS_PER_CLUSTER = 16  # fewer than this say nothing about a cluster's covariance: then use fewer clusters
-SAMPLE, SAMPLE_BYTES = 8192, 128 << 20  # points looked at, at most, and bytes they take
+SAMPLE, SAMPLE_BYTES = 4096, 128 << 20  # points looked at, at most, and bytes they take
 SIDE = 2048  # points or coordinates of one eigendecomposition, at most
 
 
@@ -119,7 +119,7 @@ def _clusters(points: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray
         return np.zeros(len(points), dtype=np.int64)
     from sklearn.cluster import KMeans
 
-    return np.asarray(KMeans(count, n_init=3, max_iter=100, random_state=0).fit_predict(points, sample_weight=weights))
+    return np.asarray(KMeans(count, n_init=1, max_iter=30, random_state=0).fit_predict(points, sample_weight=weights))
 
 
 def _eigenvalues(points: np.ndarray, weights: np.ndarray) -> np.ndarray:
