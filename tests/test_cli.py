@@ -165,8 +165,9 @@ def test_options_reach_the_loader(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_what_the_terminal_cannot_show_is_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    monkeypatch.setattr(sys, "stdout", stream)
-    assert main(["info", str(picture_folder(tmp_path / "data", ["日本"]))]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        assert main(["info", str(picture_folder(tmp_path / "data", ["日本"]))]) == 0
     assert r"\u65e5\u672c: 4" in stream.buffer.getvalue().decode()  # type: ignore[attr-defined]
 
 

@@ -10,7 +10,7 @@ from flowscope.report.numbers import STEPS, crossing, number, percent, steps_bef
 
 MEAN_WEIGHT = "the mean weight of the heaviest training point"
 ROUNDING = 1e-9  # nats that exact numbers may differ by
-AGREES = 3  # standard errors within which the self-check agrees
+AGREES = 4  # standard errors within which the self-check agrees: rare probes give its errors a long tail
 
 
 def name_of(result: Any) -> str:

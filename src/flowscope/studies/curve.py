@@ -1,7 +1,9 @@
 """StageCurve: the result of `stages`, frozen, with its errors, its provenance and its forms on disk."""
 
+import base64
 import csv
 import dataclasses
+import html
 import io
 import json
 from dataclasses import dataclass
@@ -156,7 +158,9 @@ class StageCurve:
     def _repr_html_(self) -> str:
         from flowscope.figures import to_svg
 
-        return to_svg(self.plot()).decode()
+        image = base64.b64encode(to_svg(self.plot())).decode()
+        alt = html.escape(f"The two-stage curve of {self.training_set['name']}")
+        return f'<img alt="{alt}" src="data:image/svg+xml;base64,{image}">'
 
 
 _TUPLES = {"half": Crossing, "saturation": Crossing, "information": Information, "loss_floor": LossFloor}

@@ -108,7 +108,7 @@ class State:
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
     """Identity and groups in a file, none of whose bytes can be trusted."""
     groups: dict[str, dict[str, np.ndarray]] = {}
-    with np.load(path, allow_pickle=False) as file:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
         found = dict(json.loads(bytes(file["identity"]).decode()))
         for key in set(file.files) - {"identity"}:
             group, name = key.split("|")

@@ -174,7 +174,7 @@ def _collect(over: str, found: list[Variant], curves: list[StageCurve], name: st
         predicted_plain=np.array([c.predicted_plain for c in curves]),
         curves=tuple(curves),
         notes=tuple(notes),
-        training_set={**first.training_set, "name": name, "variants": [c.training_set for c in curves]},
+        training_set={"name": name, "variants": [c.training_set for c in curves]},
         settings={**first.settings, "over": over, "seed": seed},
         provenance={**versions(), "nfe": sum(c.provenance["nfe"] for c in curves), "seconds": round(seconds, 3)},
     )
