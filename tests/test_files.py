@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flowscope.errors import OutputError
-from flowscope.files import check_writable, write_atomic, write_files
+from flowscope.files import check_writable, remove_file, write_atomic, write_files
 
 
 def everything(folder: Path) -> dict[str, bytes]:
@@ -88,6 +88,18 @@ def test_a_file_or_folder_in_the_place_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError):
         write_atomic(tmp_path / "folder" / "name", "")
     assert everything(tmp_path) == {"file": b"keep"}
+
+
+def test_what_a_killed_writer_left_goes_with_its_file(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "a[1]", "1")
+    for name in (".a[1].0f0f0f0f.part", ".a1.0f0f0f0f.part", ".b.0f0f0f0f.part"):
+        (tmp_path / name).write_text("half")
+    remove_file(tmp_path / "a[1]")
+    remove_file(tmp_path / "a[1]")  # not there: nothing to do
+    assert sorted(everything(tmp_path)) == [".a1.0f0f0f0f.part", ".b.0f0f0f0f.part"]
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputError, match="cannot remove"):
+        remove_file(tmp_path / "folder")
 
 
 def test_check_writable_tells_and_leaves_nothing(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ when all of them are complete, so that a full disk, a missing permission or Ctrl
 
 import contextlib
 import errno
+import glob
 import os
 import secrets
 from collections.abc import Iterable, Mapping
@@ -61,6 +62,22 @@ def write_files(directory: str | os.PathLike[str], files: Mapping[str, str | byt
     finally:  # also on Ctrl-C
         if not done:
             _remove(temporary.values(), made)
+
+
+def remove_file(path: str | os.PathLike[str]) -> None:
+    """Delete a file, if it is there, and what a writer of it that was killed has left behind.
+
+    Raises:
+        OutputError: it cannot be deleted.
+    """
+    path = Path(path)
+    at = path
+    try:
+        for at in (path, *path.parent.glob(f".{glob.escape(path.name)}.*.part")):
+            at.unlink(missing_ok=True)
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise OutputError(f"cannot remove {at}: {reason}; expected a file in a folder with write permission") from None
 
 
 def check_writable(directory: str | os.PathLike[str]) -> None:

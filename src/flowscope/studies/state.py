@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from flowscope.data.source import reading
-from flowscope.errors import InputError, OutputError, ResumeError
-from flowscope.files import write_atomic
+from flowscope.errors import InputError, ResumeError
+from flowscope.files import remove_file, write_atomic
 
 INTERVAL = 20.0  # seconds between two writings, at least
 SHARE = 0.05  # of the time may go into writing: a large state is written less often
@@ -98,11 +98,7 @@ class State:
         Raises:
             OutputError: it cannot be deleted.
         """
-        try:
-            self.path.unlink(missing_ok=True)
-        except OSError as error:
-            reason = (error.strerror or type(error).__name__).lower()
-            raise OutputError(f"cannot remove {self.path}: {reason}; expected a file of flowscope: remove it") from None
+        remove_file(self.path)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
