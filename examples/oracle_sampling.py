@@ -5,6 +5,8 @@ Euler step moves x along u*(x, t). On the linear path a step from t to 1 lands o
 asked at t = 1.
 """
 
+import itertools
+
 import torch
 
 import flowscope as fs
@@ -16,7 +18,7 @@ oracle = fs.Oracle(data, path="linear")
 x = torch.randn(8, *data.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 times = torch.linspace(0, 1, STEPS + 1, dtype=torch.float64).tolist()
 
-for now, after in zip(times[:-1], times[1:], strict=True):
+for now, after in itertools.pairwise(times):
     x = x + (after - now) * oracle(x, now)
 
 points = torch.as_tensor(data.points, dtype=torch.float64)

@@ -78,7 +78,7 @@ from flowscope.cli import main
 
 command.State, state.SHARE = functools.partial(state.State, interval=0.02), 1
 flowscope.report.stages_files = lambda curve, pictures: {}  # the page takes seconds and is not what this is about
-RUN = ["stages", "mixture:N=4000,D=24,modes=3", "--conditional", "--probes", "32", "--timesteps", "5"]
+RUN = ["stages", "mixture:N=2500,D=24,modes=3", "--conditional", "--probes", "32", "--timesteps", "5"]
 RUN += ["--memory", "200KB"]
 
 def start(out, *options):
@@ -115,25 +115,24 @@ for k in range(3):
     os.kill(child, signal.SIGKILL)
     kills.append(end(child))
 finished = end(start("killed", "--resume"))
-print(json.dumps([whole, interrupted, left, resumed, kills, finished, seconds]))
+print(json.dumps([whole, interrupted, left, resumed, kills, finished]))
 """
 
 
 def test_runs_that_are_interrupted_or_killed_go_on_to_the_same_numbers(tmp_path: Path) -> None:
     done = start([sys.executable, "-c", SIGNALS], tmp_path)
     assert done.stderr == ""
-    whole, interrupted, left, resumed, kills, finished, seconds = json.loads(done.stdout)
+    whole, interrupted, left, resumed, kills, finished = json.loads(done.stdout)
     assert (whole, interrupted, resumed, finished) == (0, 130, 0, 0)
     assert left == [".stages-state.npz"]
     assert -9 in kills
-    print("SECONDS", seconds, kills)
     said = (tmp_path / "interrupted.txt").read_text()
     assert said.count("\n") == 1
     assert "interrupted: nothing half-written is left" in said
     results = [(tmp_path / name / "stages.csv").read_bytes() for name in ("whole", "interrupted", "killed")]
     assert results[0] == results[1] == results[2]
-    assert not (tmp_path / "interrupted" / ".stages-state.npz").exists()
-    assert sorted(p.name for p in (tmp_path / "whole").iterdir()) == ["stages.csv", "stages.json"]
+    for name in ("whole", "interrupted", "killed"):  # no state is left, nor halves of one
+        assert sorted(p.name for p in (tmp_path / name).iterdir()) == ["stages.csv", "stages.json"]
 
 
 @pytest.fixture

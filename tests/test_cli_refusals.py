@@ -144,6 +144,8 @@ def test_an_unknown_source(tmp_path: Path, capsys: pytest.CaptureFixture[str], s
         (["--over", "D", "--values", "0"], "dimensions"),
         (["--over", "D", "--values", "4,99999999999"], "memory"),
         (["--over", "D", "--subset", "5"], "--subset"),
+        (["--over", "D", "--class", "1"], "--class"),
+        (["--over", "D", "--layout", ""], "--layout"),
         (["--over", "classes"], "no labels"),
         (["--over", "resolution"], "images"),
     ],

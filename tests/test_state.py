@@ -100,9 +100,8 @@ def test_a_damaged_file_is_refused_or_whole(tmp_path: Path) -> None:
         path.write_bytes(bad)
         try:
             found = reopened(path).get("group")
-        except ResumeError as error:
+        except ResumeError:
             refused += 1
-            assert "\n" not in str(error)
             continue
         if found is not None and "x" in found:
             np.testing.assert_array_equal(found["x"], [1.0, 2.0])

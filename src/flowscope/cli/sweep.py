@@ -15,35 +15,41 @@ from flowscope.studies.sweep import Sweep, variants
 from flowscope.studies.sweep import sweep as measure
 
 CURVES = "curves"
+OWN_POINTS = (
+    "a sweep over D makes its own points; expected none of --resize, --grey, --flips, --subset, --class, "
+    "--skip-broken, --layout with it: leave them out"
+)
+Over = Annotated[
+    str,
+    typer.Option(
+        metavar="N|D|classes|resolution",
+        help="What changes: the number of points, the dimension (synthetic sources), the class, or the side of images.",
+    ),
+]
+Values = Annotated[
+    str | None,
+    typer.Option(
+        metavar="V,V,...",
+        help="Numbers of points, dimensions, labels or sides in pixels. [default: some that fit the data]",
+    ),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Take the curves with the same settings that an earlier run left in --out.")
+]
 
 
 def sweep(
     source: o.Source,
-    over: Annotated[
-        str,
-        typer.Option(
-            metavar="N|D|classes|resolution",
-            help="What changes: the number of points, the dimension (synthetic sources), the class, or the side of "
-            "images.",
-        ),
-    ],
+    over: Over,
     out: o.Out = None,
-    values: Annotated[
-        str | None,
-        typer.Option(
-            metavar="V,V,...",
-            help="Numbers of points, dimensions, labels or sides in pixels. [default: some that fit the data]",
-        ),
-    ] = None,
+    values: Values = None,
     timesteps: o.Timesteps = "64",
     probes: o.Probes = "512",
     path: o.PathName = "linear",
     seed: o.Seed = "0",
     device: o.Device = None,
     memory: o.Memory = "512MB",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Take the curves with the same settings that an earlier run left in --out.")
-    ] = False,
+    resume: Resume = False,
     as_json: o.Json = False,
     dry_run: o.DryRun = False,
     resize: o.Resize = None,
@@ -64,26 +70,17 @@ def sweep(
     count, number = o.parse_whole("--probes", probes, 1), o.parse_whole("--seed", seed, 0)
     wanted = o.parse_values(values)
     changes = (resize, grey, flips, subset, classes, skip_broken, layout)
-    if over == "D" and any(changes):
-        raise InputError(
-            "a sweep over D makes its own points; expected none of --resize, --grey, --flips, --subset, --class, "
-            "--skip-broken, --layout with it: leave them out"
-        )
+    if over == "D" and any(change not in (None, False, [], ()) for change in changes):
+        raise InputError(OWN_POINTS)
     if folder is not None and not dry_run:
         check_writable(folder)
     data = source if over == "D" else o.load_source(source, *changes)
     found = variants(data, over, wanted, number)
     if dry_run:  # what is wrong with the largest is said now
         Oracle(found[-1].make(), path, memory=memory, device=where)
-    settings = {
-        "over": over,
-        "values": ", ".join(v.name for v in found),
-        "path": path,
-        "timesteps": timesteps,
-        "probes": count,
-        "seed": number,
-    }
-    about = settings | {"memory": memory, "device": device, "resume": resume, "out": folder and str(folder)}
+    names = ", ".join(v.name for v in found)
+    about = {"over": over, "values": names, "path": path, "timesteps": timesteps, "probes": count, "seed": number}
+    about |= {"memory": memory, "device": device, "resume": resume, "out": folder and str(folder)}
     say_settings(f"flowscope sweep {source if isinstance(data, str) else data.name}", about, as_json, dry_run)
     if dry_run:
         return

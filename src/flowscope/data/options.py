@@ -109,13 +109,14 @@ def _find_class(wanted: int | str, labels: np.ndarray, names: Sequence[str] | No
     return found
 
 
-def _integer(name: str, value: Any, lowest: int) -> int:
+def _integer(name: str, value: Any, lowest: int | None = None) -> int:
     try:
         number = operator.index(value)
     except TypeError:
         number = None
-    if number is None or isinstance(value, (bool, np.bool_)) or number < lowest:
-        raise InputError(f"{name} is {value!r}; expected an integer of at least {lowest}")
+    if number is None or isinstance(value, (bool, np.bool_)) or (lowest is not None and number < lowest):
+        limit = "" if lowest is None else f" of at least {lowest}"
+        raise InputError(f"{name} is {value!r}; expected an integer{limit}")
     return number
 
 
@@ -134,7 +135,7 @@ def _check_classes(value: Any) -> tuple[int | str, ...]:
     wanted = (
         [value] if isinstance(value, str) or not isinstance(value, (Sequence, set, frozenset, np.ndarray)) else value
     )
-    checked = tuple(one if isinstance(one, str) else _integer("classes", one, 0) for one in wanted)
+    checked = tuple(one if isinstance(one, str) else _integer("classes", one) for one in wanted)
     if not checked:
         raise InputError(f"classes is {value!r}, which keeps nothing; expected a label, a name or several")
     return checked
