@@ -11,14 +11,14 @@ name (score, divergence).
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from flowscope.data.training_set import TrainingSet, as_training_set
 from flowscope.errors import InputError
 from flowscope.fields import Query, check_query
-from flowscope.oracle.budget import parse_memory, plan
+from flowscope.oracle.budget import Plan, parse_memory, plan
 from flowscope.oracle.moments import Moments, combine
 from flowscope.oracle.posterior import State, block_moments, logit_error
 from flowscope.oracle.support import Law, Support
@@ -48,6 +48,15 @@ class Posterior:
     effective_size: Tensor
     total_variance: Tensor
     log_density: Tensor
+
+
+class Batch(NamedTuple):
+    """Some queries of a call, and what a pass over the points found of them; float64."""
+
+    rows: Tensor  # (b,) which rows of the call
+    moments: Moments  # the mean is about the centre
+    z: Tensor  # (b, D) x - alpha c
+    coefficients: Coefficients
 
 
 class Oracle:
@@ -85,7 +94,7 @@ class Oracle:
         self.memory = parse_memory(memory)
         self.device = resolve_device(device, self.training_set.points)
         plan(self.memory, 1, 1, self.training_set.dimension)  # a budget too small is said now, not at the first call
-        self.support = Support(self.training_set, self.device)
+        self.support = Support(self.training_set, self.device, self.memory)
 
     def __repr__(self) -> str:
         return f"Oracle({self.training_set!r}, path={self.path.name!r}, device={str(self.device)!r})"
@@ -110,15 +119,17 @@ class Oracle:
 
     def log_density(self, x: Tensor, t: float | Tensor, y: Any = None) -> Tensor:
         """log p_t(x), the density of x_t by Lebesgue measure, in nats; (B,). Given y, of that class."""
-        return self._answer(x, t, y, self._log_density)
+        return self._answer(x, t, y, lambda batch: (self._log_density(batch),))[0]
 
     def divergence(self, x: Tensor, t: float | Tensor, y: Any = None) -> Tensor:
         r"""div u*(x, t) = A alpha/sigma^2 tr Cov(x1|x) + D B, a sum over coordinates; (B,)."""
 
-        def value(m: Moments, c: Coefficients, _: Tensor) -> Tensor:
-            return c.A * c.alpha / c.sigma**2 * m.total_variance + self.training_set.dimension * c.B
+        def value(batch: Batch) -> tuple[Tensor]:
+            c = batch.coefficients
+            trace = batch.moments.total_variance
+            return (c.A * c.alpha / c.sigma**2 * trace + self.training_set.dimension * c.B,)
 
-        return self._answer(x, t, y, value)
+        return self._answer(x, t, y, value)[0]
 
     def posterior(self, x: Tensor, t: float | Tensor, y: Any = None, k: int = 1) -> Posterior:
         """The posterior of x1 given x, with its k heaviest points.
@@ -126,90 +137,82 @@ class Oracle:
         Raises:
             InputError: k is not between 1 and the number of distinct points (of the label).
         """
-        query = self._check(x, t, y)
-        moments, _, coefficients = self._moments(query, k)
-        dtype, device = query.x.dtype, query.x.device
-        out = [
-            (moments.mean + self.support.centre).reshape(query.x.shape),
-            moments.weights,
-            moments.top_index,
-            moments.entropy,
-            moments.effective_size,
-            moments.total_variance,
-            self._log_density(moments, coefficients, moments.mean),
-        ]
-        return Posterior(*(v.to(device, dtype if v.dtype.is_floating_point else v.dtype) for v in out))
 
-    def _log_density(self, m: Moments, c: Coefficients, _: Tensor) -> Tensor:
-        normaliser = self.training_set.dimension * (0.5 * math.log(2 * math.pi) + c.sigma.log())
+        def values(batch: Batch) -> tuple[Tensor, ...]:
+            m = batch.moments
+            mean = (m.mean + self.support.centre).reshape(-1, *self.training_set.shape)
+            sizes = m.entropy, m.effective_size, m.total_variance, self._log_density(batch)
+            return mean, m.weights, m.top_index, *sizes
+
+        return Posterior(*self._answer(x, t, y, values, k))
+
+    def _log_density(self, batch: Batch) -> Tensor:
+        m = batch.moments
+        normaliser = self.training_set.dimension * (0.5 * math.log(2 * math.pi) + batch.coefficients.sigma.log())
         return m.peak + (m.peak_low + m.mass.log() - normaliser)
 
     def _converted(self, x: Tensor, t: Any, y: Any, target: Quantity) -> Tensor:
-        def value(m: Moments, c: Coefficients, z: Tensor) -> Tensor:
+        def value(batch: Batch) -> tuple[Tensor]:
             # About the centre c, where nothing large cancels; what c itself adds follows from x = alpha x1 + sigma x0.
+            c = batch.coefficients
             shift = {"data": torch.ones_like(c.alpha), "velocity": c.d_alpha}.get(target, torch.zeros_like(c.alpha))
-            return convert(m.mean, z, c, "data", target) + shift[:, None] * self.support.centre
+            about = convert(batch.moments.mean, batch.z, c, "data", target)
+            return ((about + shift[:, None] * self.support.centre).reshape(-1, *self.training_set.shape),)
 
-        return self._answer(x, t, y, value)
+        return self._answer(x, t, y, value)[0]
 
-    def _answer(self, x: Tensor, t: Any, y: Any, value: Callable[[Moments, Coefficients, Tensor], Tensor]) -> Tensor:
-        query = self._check(x, t, y)
-        moments, z, coefficients = self._moments(query, 1)
-        result = value(moments, coefficients, z)
-        return result.to(query.x.device, query.x.dtype).reshape(query.x.shape if result.ndim == 2 else (-1,))
+    def _answer(
+        self, x: Tensor, t: Any, y: Any, values: Callable[[Batch], tuple[Tensor, ...]], k: int = 1
+    ) -> tuple[Tensor, ...]:
+        """What `values` makes of the moments of all queries, batch by batch, in x's order, dtype and device."""
+        query = check_query(x, t, y, self.training_set.shape)
+        order, pieces = [], []
+        for batch in self._batches(query, k):
+            order.append(batch.rows)
+            found = (v.to(x.device, x.dtype if v.dtype.is_floating_point else v.dtype) for v in values(batch))
+            pieces.append(tuple(found))
+        if len(pieces) == 1:
+            return pieces[0]
+        back = torch.cat(order).argsort().to(x.device)
+        return tuple(torch.cat(column)[back] for column in zip(*pieces, strict=True))
 
-    def _check(self, x: Tensor, t: Any, y: Any) -> Query:
-        return check_query(x, t, y, self.training_set.shape)
-
-    def _moments(self, query: Query, k: int) -> tuple[Moments, Tensor, Coefficients]:
-        """Moments (mean about the centre), z = x - alpha c and coefficients of all queries; one pass for each label."""
-        x = query.x.to(self.device).flatten(1).to(torch.float64)
-        coefficients = self.path(query.t.to(self.device))
-        z = x - coefficients.alpha[:, None] * self.support.centre
-        if len(x) == 0:
-            return _no_moments(k, x), z, coefficients
-        pieces: list[tuple[Tensor, Moments]] = []
-        for rows, law in self._by_label(query.y, len(x)):
+    def _batches(self, query: Query, k: int) -> Iterator[Batch]:
+        """The moments of all queries: one pass over its law for every batch that the budget allows."""
+        for rows, law in self._by_label(query.y, len(query.x)):
             if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= len(law):
                 raise InputError(
                     f"k is {k!r}; expected a whole number from 1 to {len(law)}, the number of distinct points"
                 )
-            sizes = plan(self.memory, len(rows), len(law), self.training_set.dimension)
+            sizes = plan(self.memory, max(1, len(rows)), len(law), self.training_set.dimension)
             for part in rows.split(sizes.queries):
-                state = self._state(x[part], z[part], coefficients.alpha[part], coefficients.sigma[part], law)
-                pieces.append((part, _law_moments(law, state, k, sizes.points, sizes.pairs)))
-        order = torch.cat([rows for rows, _ in pieces]).argsort()
-        columns = zip(*(m for _, m in pieces), strict=True)
-        return Moments(*(torch.cat(column)[order] for column in columns)), z, coefficients
+                c = self.path(query.t.to(self.device)[part])
+                state = self._state(query.x[part.to(query.x.device)], c, law)
+                yield Batch(part, law_moments(law, state, k, sizes), state.z, c)
 
     def _by_label(self, y: Tensor | None, count: int) -> Iterator[tuple[Tensor, Law]]:
-        if y is None:
+        if y is None or count == 0:
             yield torch.arange(count, device=self.device), self.support.law()
             return
         y = y.to(self.device)
         for label in y.unique().tolist():
             yield (y == label).nonzero()[:, 0], self.support.law(label)
 
-    def _state(self, x: Tensor, z: Tensor, alpha: Tensor, sigma: Tensor, law: Law) -> State:
+    def _state(self, x: Tensor, c: Coefficients, law: Law) -> State:
+        x = x.to(self.device).flatten(1).to(torch.float64)
+        z = x - c.alpha[:, None] * self.support.centre
         norms = (z * z).sum(1)
-        offset = x.norm(dim=1) + alpha * self.support.centre.norm()
-        error = logit_error(norms.sqrt(), offset, alpha, sigma, law.radius, x.shape[1])
-        return State(x, z, norms, alpha, sigma, error, len(law))
+        offset = x.norm(dim=1) + c.alpha * self.support.centre.norm()
+        error = logit_error(norms.sqrt(), offset, c.alpha, c.sigma, law.radius, x.shape[1])
+        return State(x, z, norms, c.alpha, c.sigma, error, len(law))
 
 
-def _law_moments(law: Law, state: State, k: int, rows: int, pairs: int) -> Moments:
+def law_moments(law: Law, state: State, k: int, sizes: Plan) -> Moments:
     """One pass over a law, block by block."""
-
-    blocks = law.blocks(rows)
-    total = block_moments(next(blocks), state, None, k, pairs)
+    blocks = law.blocks(sizes.points)
+    total = block_moments(next(blocks), state, None, k, sizes.pairs)
     for block in blocks:
-        total = combine(total, block_moments(block, state, total.peak, k, pairs))
+        total = combine(total, block_moments(block, state, total.peak, k, sizes.pairs))
     return total
-
-
-def _no_moments(k: int, x: Tensor) -> Moments:
-    row = x.new_empty(0)
-    return Moments(row, row, row, row, row, x, row, x.new_empty(0, k), torch.empty(0, k, dtype=torch.int64))
 
 
 def check_tolerance(tolerance: Any) -> None:

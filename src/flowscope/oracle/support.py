@@ -19,7 +19,7 @@ from flowscope.oracle.posterior import Block
 
 Tensor = torch.Tensor
 
-PASS_BYTES = 64 << 20  # float64 bytes of points looked at at a time
+PASS_BYTES = 16 << 20  # float64 bytes of points looked at at a time, at most
 
 
 class Support:
@@ -32,9 +32,10 @@ class Support:
         norms: (G,) |x1 - centre|^2, float64.
     """
 
-    def __init__(self, training_set: TrainingSet, device: torch.device) -> None:
+    def __init__(self, training_set: TrainingSet, device: torch.device, memory: int) -> None:
         self.training_set = training_set
         self.device = device
+        self._rows = max(1, min(PASS_BYTES, memory // 4) // (8 * training_set.dimension))
         self._resident = None if device.type == "cpu" else training_set.rows(slice(None)).to(device)
         self.first, self.group, self.centre = self._read()
         self.norms = self._norms()
@@ -83,7 +84,7 @@ class Support:
         s = self.training_set
         names = np.empty(len(s), dtype="V16")
         total = torch.zeros(s.dimension, dtype=torch.float64)
-        for start, block in s.blocks(max(1, PASS_BYTES // (8 * s.dimension))):
+        for start, block in s.blocks(self._rows):
             flat = block.flatten(1).cpu()
             total += flat.to(torch.float64).sum(0)
             raw = (flat + 0.0).contiguous().view(torch.uint8).numpy()  # + 0.0 makes one zero of -0 and +0
@@ -96,10 +97,9 @@ class Support:
         return first[order], rank[group.reshape(-1)], (total / len(s)).to(self.device)
 
     def _norms(self) -> Tensor:
-        step = max(1, PASS_BYTES // (8 * self.dimension))
         parts = []
-        for i in range(0, len(self.first), step):
-            points = self.rows(self.first[i : i + step]).to(torch.float64) - self.centre
+        for i in range(0, len(self.first), self._rows):
+            points = self.rows(self.first[i : i + self._rows]).to(torch.float64) - self.centre
             parts.append((points * points).sum(1))
         return torch.cat(parts)
 
