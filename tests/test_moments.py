@@ -19,9 +19,7 @@ floats = st.floats(-1e6, 1e6, allow_subnormal=False)
 
 def blocks_of(oracle: fs.Oracle, t: float, x: torch.Tensor, cuts: list[int]) -> list:
     law = oracle.support.law()
-    n = len(x)
-    alpha, sigma = torch.full((n,), t, dtype=torch.float64), torch.full((n,), 1 - t, dtype=torch.float64)
-    state = oracle._state(x, x - alpha[:, None] * oracle.support.centre, alpha, sigma, law)
+    state = oracle._state(x, oracle.path(torch.full((len(x),), t)), law)
     edges = [0, *sorted(set(cuts)), len(law)]
     pairs = [(a, b) for a, b in pairwise(edges) if a < b]
     return [block_moments(law.block(a, b), state, None, 3, 1000) for a, b in pairs]

@@ -1,6 +1,7 @@
 """How figures look: colours that the colour-blind can tell apart, two schemes, output that repeats bit for bit."""
 
 import io
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,7 +100,10 @@ def to_svg(figure: Figure) -> bytes:
 
 def _saved(figure: Figure, form: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    with styled(LIGHT):  # ticks and text that are made at drawing time take no settings of the caller's
+    # ticks and text that are made at drawing time take no settings of the caller's; a letter that the font lacks is
+    # drawn as a box, and nobody need be warned of it
+    with styled(LIGHT), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format=form, facecolor=figure.get_facecolor(), **options)
     return buffer.getvalue()
 
@@ -118,5 +122,5 @@ def finish(axes: Axes, theme: Theme) -> None:
 
 
 def escape_math(text: str) -> str:
-    """A name in which dollar signs are dollar signs."""
-    return text.replace("$", r"\$")
+    """A name in which dollar signs are dollar signs, and control characters, which no SVG may hold, are gone."""
+    return "".join(c if c.isprintable() else "?" for c in text).replace("$", r"\$")

@@ -232,6 +232,8 @@ def resolve_device(device: str | torch.device | None, points: Any = None) -> tor
         return points.device if isinstance(points, torch.Tensor) else torch.device("cpu")
     try:
         found = torch.device(device)
+        if found.type not in ("cpu", "cuda"):
+            raise RuntimeError("flowscope computes in float64 on these alone: cpu, cuda")
         torch.empty(1, dtype=torch.float64, device=found)
     except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0][:120]

@@ -12,13 +12,14 @@ from flowscope.oracle.budget import plan
 from flowscope.oracle.pairs import PathSums, add_blocks
 from flowscope.oracle.support import Law
 from flowscope.paths import Path
-from flowscope.studies.crossing import resample
+from flowscope.studies.crossing import crossing, resample
 from flowscope.studies.probes import draw
 from flowscope.studies.state import State
 
 SPACING = 0.25  # of the internal grid, in log snr: the integrand is about one wide
 LOWEST, HIGHEST = 0.03, 1e17  # of the internal grid, times the total variance: before and behind anything that happens
 
+LEVELS = (0.5, 0.99)  # of the mean top-1 weight: dominated by the nearest sample, and settled on it
 QUANTITIES = ("total_variance", "top1", "margin", "entropy", "effective_size")  # the last three at full nodes only
 
 
@@ -46,7 +47,7 @@ class Part(NamedTuple):
 
     means: np.ndarray  # (Q, R) over probes, of QUANTITIES; the last three are NaN at nodes that are not full
     errors: np.ndarray  # (Q, R) their standard errors
-    resampled: np.ndarray  # (RESAMPLES, R) bootstrap means of top1
+    crossings: np.ndarray  # (2, 3) half and saturation: t, low, high
     integrals: np.ndarray  # (2, 2) information integral and loss floor, each with its standard error
 
 
@@ -74,8 +75,11 @@ def measure(
     memory: int,
     report: Callable[[int], None],
     state: State | None,
-) -> Part:
+) -> tuple[Part, np.ndarray]:
     """Follow `probes` probes of a law through all its points.
+
+    Returns:
+        The part, and (RESAMPLES, R) bootstrap means of its top-1 weight.
 
     Args:
         report: called after every block with the number of (batch of probes, points) done so far.
@@ -128,7 +132,20 @@ def _values(sums: PathSums, full: np.ndarray) -> np.ndarray:
     return values
 
 
-def _summarise(values: np.ndarray, path: Path, nodes: Nodes, dimension: int, seed: int, label: int | None) -> Part:
+def cross(path: Path, nodes: Nodes, top1: np.ndarray, resampled: np.ndarray) -> np.ndarray:
+    """(2, 3) where the mean top-1 weight reaches a half and 0.99, located on all nodes with a finite log snr.
+
+    Args:
+        top1: (R,). resampled: (RESAMPLES, R).
+    """
+    inside = nodes.r > 0
+    log_snr = np.log(nodes.snr[inside])
+    return np.array([crossing(path, log_snr, top1[inside], resampled[:, inside], level) for level in LEVELS])
+
+
+def _summarise(
+    values: np.ndarray, path: Path, nodes: Nodes, dimension: int, seed: int, label: int | None
+) -> tuple[Part, np.ndarray]:
     rng = np.random.default_rng((seed, 0 if label is None else 1 + label % 2**64, 2**63))  # no probe has this number
     trace, top1 = values[0], values[1]
     grid = nodes.snr[nodes.grid]
@@ -139,7 +156,8 @@ def _summarise(values: np.ndarray, path: Path, nodes: Nodes, dimension: int, see
     floor = _time_integral(trace, path, nodes) / dimension
     scalars = np.array([_mean_and_error(information), _mean_and_error(floor)])
     means, errors = _mean_and_error(values.swapaxes(0, 1))
-    return Part(means, errors, resample(top1, rng), scalars)
+    resampled = resample(top1, rng)
+    return Part(means, errors, cross(path, nodes, means[1], resampled), scalars), resampled
 
 
 def _time_integral(trace: np.ndarray, path: Path, nodes: Nodes) -> np.ndarray:

@@ -17,15 +17,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from flowscope.data.memory import check_memory
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle
+from flowscope.studies.crossing import RESAMPLES
 from flowscope.studies.curve import StageCurve
-from flowscope.studies.measure import Nodes, Part, batches, make_nodes, measure
+from flowscope.studies.measure import QUANTITIES, Nodes, Part, batches, make_nodes, measure
 from flowscope.studies.probes import check_count, check_seed
 from flowscope.studies.state import State
 from flowscope.studies.summary import ClassLaw, summarise
 
 Progress = Callable[[int, int], None]
+MOST_TIMESTEPS = 100_000
 
 
 def stages(
@@ -73,10 +76,12 @@ def stages(
         state.open({"training_set": oracle.training_set.digest, **settings})
     total_variance = float((oracle.support.law().norms * oracle.support.law().log_weights.exp()).sum())
     nodes = make_nodes(oracle.path, t, total_variance)
-    parts = _measure_all(oracle, laws, nodes, probes, seed, progress, state)
+    room = 8 * len(nodes.r) * (len(QUANTITIES) * (probes + 2 * len(laws)) + 3 * RESAMPLES)
+    check_memory(room, f"a curve of {len(nodes.r)} nodes and {probes} probes", "ask for fewer timesteps or probes")
+    parts, resampled = _measure_all(oracle, laws, nodes, probes, seed, progress, state)
     nfe = probes * len(laws) * len(nodes.r)  # posteriors evaluated, all in one pass
     provenance: dict[str, Any] = {**versions(), "nfe": nfe}
-    curve = summarise(oracle, laws, nodes, parts, t, settings, provenance)
+    curve = summarise(oracle, laws, nodes, parts, resampled, t, settings, provenance)
     return replace(curve, provenance=provenance | {"seconds": round(time.perf_counter() - began, 3)})
 
 
@@ -93,6 +98,8 @@ def versions() -> dict[str, str]:
 def _check_timesteps(timesteps: Any) -> np.ndarray:
     if isinstance(timesteps, (int, np.integer)) and not isinstance(timesteps, bool):
         count = check_count(timesteps, "timesteps")
+        if count > MOST_TIMESTEPS:
+            raise InputError(f"timesteps is {count}; expected at most {MOST_TIMESTEPS}")
         return np.arange(count) / count
     try:
         values = timesteps.detach().cpu() if isinstance(timesteps, torch.Tensor) else timesteps
@@ -127,24 +134,24 @@ def _measure_all(
     seed: int,
     progress: Progress | None,
     state: State | None,
-) -> list[Part]:
-    parts, done = [], 0
+) -> tuple[list[Part], np.ndarray]:
+    """Every law's part, and the mean over laws of the bootstrap means of the top-1 weight."""
+    saved = dict((state.get("finished") if state is not None else None) or {})
+    resampled = saved.pop("resampled", np.zeros((RESAMPLES, len(nodes.r))))
+    parts = [Part(*row) for row in zip(*(saved[name] for name in Part._fields), strict=True)] if saved else []
     work = [len(c.law) * batches(c.law, probes, oracle.memory) for c in laws]
-    for k, (_, label, law) in enumerate(laws):
-        saved = None if state is None else state.get(f"part {k}")
+    for k, (share, label, law) in enumerate(laws):
 
-        def report(at: int, before: int = done) -> None:
+        def report(at: int, before: int = sum(work[:k])) -> None:
             if progress is not None:
                 progress(before + at, sum(work))
 
-        part = (
-            Part(**saved)
-            if saved
-            else measure(law, oracle.path, nodes, probes, seed, label, oracle.memory, report, state)
-        )
-        if state is not None and not saved:
-            state.keep(f"part {k}", part._asdict())
-        parts.append(part)
-        done += work[k]
-        report(0, done)
-    return parts
+        if k >= len(parts):
+            part, own = measure(law, oracle.path, nodes, probes, seed, label, oracle.memory, report, state)
+            parts.append(part)
+            resampled = resampled + share * own
+            if state is not None:
+                columns = {name: np.stack([getattr(p, name) for p in parts]) for name in Part._fields}
+                state.keep("finished", {**columns, "resampled": resampled})
+        report(work[k])
+    return parts, resampled

@@ -10,11 +10,10 @@ from flowscope.data.spectrum import CLUSTERS, Spectrum, boundary_snr, measure_sp
 from flowscope.oracle import Oracle
 from flowscope.oracle.support import Law
 from flowscope.paths import Path
-from flowscope.studies.crossing import Crossing, crossing
+from flowscope.studies.crossing import Crossing
 from flowscope.studies.curve import ClassStages, Information, LossFloor, StageCurve
-from flowscope.studies.measure import QUANTITIES, Nodes, Part
+from flowscope.studies.measure import LEVELS, QUANTITIES, Nodes, Part, cross
 
-HALF, SETTLED = 0.5, 0.99  # levels of the mean top-1 weight: dominated by the nearest sample, and settled on it
 TAIL = 1e-6  # of the entropy: the integrand allowed at the end of the grid before a note is made
 
 
@@ -31,13 +30,18 @@ def summarise(
     laws: list[ClassLaw],
     nodes: Nodes,
     parts: list[Part],
+    resampled: np.ndarray,
     t: np.ndarray,
     settings: dict[str, Any],
     provenance: dict[str, Any],
 ) -> StageCurve:
-    """The curve of laws that were measured, with everything that follows from them."""
-    whole = _mean_part([c.share for c in laws], parts)
-    half, saturation = (_cross(oracle.path, nodes, whole, level) for level in (HALF, SETTLED))
+    """The curve of laws that were measured, with everything that follows from them.
+
+    Args:
+        resampled: (RESAMPLES, R) bootstrap means of the top-1 weight, the mean over the laws by their shares.
+    """
+    whole = _mean_part(oracle.path, nodes, [c.share for c in laws], parts, resampled)
+    half, saturation = (Crossing(*row) for row in whole.crossings.tolist())
     clustered, plain = ([measured_spectrum(oracle, c.law, count) for c in laws] for count in (CLUSTERS, 1))
     information = _information(oracle.path, nodes, whole, sum(c.share * c.law.entropy for c in laws))
     conditional = settings["conditional"]
@@ -77,14 +81,15 @@ def describe(oracle: Oracle) -> dict[str, Any]:
     }
 
 
-def _mean_part(shares: list[float], parts: list[Part]) -> Part:
+def _mean_part(path: Path, nodes: Nodes, shares: list[float], parts: list[Part], resampled: np.ndarray) -> Part:
     """The mean over classes by their shares; classes are probed apart from each other, so their variances add."""
     pi = np.array(shares)
     scalars = np.stack([p.integrals for p in parts])
+    means = np.einsum("c,cqr->qr", pi, np.stack([p.means for p in parts]))
     return Part(
-        np.einsum("c,cqr->qr", pi, np.stack([p.means for p in parts])),
+        means,
         np.sqrt(np.einsum("c,cqr->qr", pi**2, np.stack([p.errors for p in parts]) ** 2)),
-        np.einsum("c,cbr->br", pi, np.stack([p.resampled for p in parts])),
+        cross(path, nodes, means[QUANTITIES.index("top1")], resampled),
         np.stack([pi @ scalars[:, :, 0], np.sqrt(pi**2 @ scalars[:, :, 1] ** 2)], 1),
     )
 
@@ -107,14 +112,6 @@ def _arrays(oracle: Oracle, t: np.ndarray, whole: Part, nodes: Nodes) -> dict[st
         "divergence": turn * trace + D * c.B.numpy(),
         "divergence_error": np.abs(turn) * trace_error,
     }
-
-
-def _cross(path: Path, nodes: Nodes, part: Part, level: float) -> Crossing:
-    """Where the mean top-1 weight first reaches a level, located on all nodes with a finite log snr."""
-    inside = nodes.r > 0
-    log_snr = np.log(nodes.snr[inside])
-    top1 = part.means[QUANTITIES.index("top1")]
-    return crossing(path, log_snr, top1[inside], part.resampled[:, inside], level)
 
 
 def _information(path: Path, nodes: Nodes, whole: Part, entropy: float) -> Information:
@@ -153,8 +150,8 @@ def _per_class(
                 label=int(c.label or 0),
                 name=oracle.training_set.class_name(int(c.label or 0)),
                 points=len(c.law),
-                half=_cross(oracle.path, nodes, part, HALF),
-                saturation=_cross(oracle.path, nodes, part, SETTLED),
+                half=Crossing(*part.crossings[0].tolist()),
+                saturation=Crossing(*part.crossings[1].tolist()),
                 predicted=predict(oracle.path, [ClassLaw(1.0, c.label, c.law)], [spectrum]),
                 top1=arrays["top1"],
                 gap=arrays["gap"],
@@ -176,7 +173,7 @@ def _notes(
 ) -> tuple[str, ...]:
     top1 = whole.means[QUANTITIES.index("top1")]
     notes = []
-    for name, level, found in (("half", HALF, half), ("saturation", SETTLED, saturation)):
+    for name, level, found in zip(("half", "saturation"), LEVELS, (half, saturation), strict=True):
         if math.isnan(found.t) and top1[0] >= level:
             notes.append(f"{name} is undefined: the mean top-1 weight is {level} or more from t = 0 on.")
         elif math.isnan(found.t):
