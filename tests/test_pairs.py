@@ -38,7 +38,7 @@ SETS = {
 def follow(oracle: fs.Oracle, probes, r: torch.Tensor, memory: int) -> PathSums:
     law = oracle.support.law()
     sums = PathSums.of_source(len(probes.source), len(r), r.device)
-    for _ in add_blocks(sums, law, probes, r, [True] * len(r), plan(memory, 48, len(law), law.support.dimension)):
+    for _ in add_blocks(sums, law, probes, r, plan(memory, 48, len(law), law.support.dimension)):
         pass
     return sums
 

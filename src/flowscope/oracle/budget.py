@@ -6,7 +6,8 @@ from typing import NamedTuple
 from flowscope.errors import InputError
 
 _UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
-BLOCK_BYTES = 16 << 20  # a float64 block larger than this gains nothing and leaves the caches
+# a float64 block of points, or of (query, point) pairs, larger than this gains nothing and leaves the caches
+BLOCK_BYTES, PAIR_BYTES = 16 << 20, 8 << 20
 
 
 class Plan(NamedTuple):
@@ -50,5 +51,6 @@ def plan(budget: int, queries: int, points: int, dimension: int) -> Plan:
         )
     rows = min(queries, max(1, budget // 4 // query_bytes), 4096)
     cells = 48 * rows  # bytes of the (queries, points) arrays for each point
-    block = min(points, max(1, budget // 2 // (point_bytes + cells)), max(256, BLOCK_BYTES // (8 * dimension)))
-    return Plan(rows, block, max(1, min(65536, budget // 4 // pair_bytes)))
+    fitting = max(1, budget // 2 // (point_bytes + cells))
+    cached = max(256, min(BLOCK_BYTES // (8 * dimension), PAIR_BYTES // (8 * rows)))
+    return Plan(rows, min(points, fitting, cached), max(1, min(65536, budget // 4 // pair_bytes)))

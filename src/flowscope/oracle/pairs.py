@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
+from torch.nn.functional import pad, threshold
 
 from flowscope.oracle.budget import Plan
 from flowscope.oracle.posterior import ROUNDING, Block
@@ -29,7 +30,9 @@ Tensor = torch.Tensor
 DEAD = -40.0  # a logit below this, against the source's, carries no weight any more
 GONE = 1e20  # the cross term of an empty place: its weight is 0 at every r > 0
 SMALLEST = 1e-12  # stands for r = 0, in units of the data's spread
-TILE = 1 << 17  # pairs worked on at a time: they stay in the caches
+TILE = 1 << 16  # pairs worked on at a time, at GROUP nodes: they stay near the caches
+GROUP = 8  # nodes evaluated at a time
+BLOCK = 32  # pairs among which the largest logit is looked for first
 
 
 class PathSums(NamedTuple):
@@ -74,23 +77,23 @@ class Probes(NamedTuple):
     noise: Tensor  # (n, D) x0, float64
 
 
-def add_blocks(
-    sums: PathSums, law: Law, probes: Probes, r: Tensor, full: list[bool], sizes: Plan, start: int = 0
-) -> Iterator[int]:
+def add_blocks(sums: PathSums, law: Law, probes: Probes, r: Tensor, sizes: Plan, start: int = 0) -> Iterator[int]:
     """Add the points from `start` on to `sums`, in place, block by block; yields how many are done after each.
 
     Args:
         r: (R,) float64, ascending, alpha/sigma of the nodes.
-        full: at which nodes all sums are wanted; at the others mass2, slope and second are not to be used.
         sizes: how much to work on at a time.
     """
-    spread = (
-        math.sqrt(float((law.norms * law.log_weights.exp()).sum())) or 1.0
-    )  # unit of length: keeps float32 in range
+    # the unit of length is the data's spread, so that float32 is in range
+    spread = math.sqrt(float((law.norms * law.log_weights.exp()).sum())) or 1.0
     radii = (r * spread).clamp_min(SMALLEST).tolist()
     query = torch.cat([probes.points, probes.noise])
     norms = (probes.points**2).sum(1)
     own = (probes.noise * probes.points).sum(1)
+    widest = -(-min(sizes.points, len(law)) // BLOCK) * BLOCK
+    scratch = query.new_empty(
+        2, GROUP * max(TILE, widest), dtype=torch.float32
+    )  # kept: fresh pages cost more than sums
     uniform = bool((law.log_weights == law.log_weights[0]).all())
     for low in range(start, len(law), sizes.points):
         block = law.block(low, min(low + sizes.points, len(law)))
@@ -103,11 +106,7 @@ def add_blocks(
         shift = None
         if not uniform:
             shift = (block.log_weights[None] - law.log_weights[probes.source][:, None]).to(torch.float32)
-        step = max(1, TILE // len(block.norms))
-        for i in range(0, len(half), step):
-            part = slice(i, i + step)
-            tile = _follow(half[part], cross[part], None if shift is None else shift[part], radii, full)
-            _add_tile(sums, part, tile, 2 * spread**2)
+        _add(sums, _follow(half, cross, shift, radii, scratch), 2 * spread**2)
         yield low + len(block.norms)
 
 
@@ -131,39 +130,77 @@ def _pair_terms(
     return square, cross
 
 
-def _follow(half: Tensor, cross: Tensor, shift: Tensor | None, radii: list[float], full: list[bool]) -> Tensor:
-    """Sums over one tile of pairs at all nodes: (R, 6, n) float32 of peak, mass, half, mass2, slope and second weight.
+def _follow(half: Tensor, cross: Tensor, shift: Tensor | None, radii: list[float], scratch: Tensor) -> Tensor:
+    """Sums over a block of pairs (n, M) at all nodes: (R, 6, n) of peak, mass, half, mass2, slope and second weight.
 
-    Sums are relative to e^peak; the last three are made only at full nodes. Nodes at which all pairs have died are
-    left at peak = -inf and sums 0.
+    Sums are relative to e^peak. Nodes at which all pairs have died are left at peak = -inf and sums 0. Elementwise
+    throughout: a float32 matrix product would be at the mercy of the caller's precision settings (TF32, bf16).
     """
     out = half.new_zeros(len(radii), 6, len(half))
     out[:, 0] = -math.inf
-    for k, r in enumerate(radii):
-        path = torch.add(cross, half, alpha=r).mul_(-r)
-        logits = path if shift is None else path + shift
-        if k % 4 == 0 and r > SMALLEST:
-            alive = logits > DEAD if shift is None else (logits > DEAD) | (path >= 0)
-            width = int(alive.to(torch.float32).sum(1).max())
-            if width == 0:
-                break
-            if width < 0.7 * half.shape[1]:
-                half, cross, shift, logits = _compact(alive, width, half, cross, shift, logits)
-        peak = logits.amax(1, keepdim=True)
-        logits = logits - peak
-        weight = logits.exp()
-        out[k, 0], out[k, 1], out[k, 2] = peak[:, 0], weight.sum(1), (weight * half).sum(1)
-        if full[k]:
-            out[k, 3], out[k, 4] = (weight * weight).sum(1), (weight * logits).sum(1)
-            weight.masked_fill_(logits == 0, 0)  # the peak, and what ties with it
-            tied = (out[k, 1] - weight.sum(1)).round() > 1
-            out[k, 5] = torch.where(tied, 1.0, weight.amax(1))
+    gap = -half.shape[1] % BLOCK
+    half, cross = pad(half, (0, gap)), pad(cross, (0, gap), value=GONE)
+    shift = None if shift is None else pad(shift, (0, gap))
+    rows, widths = torch.arange(len(half), device=half.device), [half.shape[1]] * len(half)
+    for start in range(0, len(radii), GROUP):
+        group = radii[start : start + GROUP]
+        path = torch.add(cross, half, alpha=group[0]).mul_(-group[0])
+        alive = path > DEAD if shift is None else (path + shift > DEAD) | (path >= 0)
+        count = alive.to(torch.float32).sum(1)
+        if float(count.max()) == 0:
+            break
+        if float(count.sum()) < 0.7 * sum(widths) - BLOCK * len(widths):
+            order = count.argsort(descending=True)
+            rows, widths = rows[order], [-(-int(c) // BLOCK) * BLOCK for c in count[order].tolist()]
+            half, cross, shift = _compact(alive[order], widths[0], half[order], cross[order], _rows(shift, order))
+        for tile in _tiles(widths):
+            at = slice(tile.start, tile.stop), slice(0, widths[tile.start])
+            found = _sums(half[at], cross[at], None if shift is None else shift[at], group, scratch)
+            out[start : start + GROUP, :, rows[at[0]]] = found.permute(2, 0, 1)
     return out
 
 
+def _tiles(widths: list[int]) -> Iterator[range]:
+    """Rows to work on together, given how many places of each are in use, descending."""
+    start = 0
+    while start < len(widths) and widths[start] > 0:
+        stop = min(len(widths), start + max(1, TILE // widths[start]))
+        yield range(start, stop)
+        start = stop
+
+
+def _sums(half: Tensor, cross: Tensor, shift: Tensor | None, group: list[float], scratch: Tensor) -> Tensor:
+    """(6, n, K) sums of `_follow` at K nodes for a tile of pairs (n, M), M a multiple of BLOCK."""
+    shape = (len(half), len(group), half.shape[1])
+    logits, weight = (row[: math.prod(shape)].view(shape) for row in scratch)
+    for k, r in enumerate(group):
+        torch.add(cross, half, alpha=r, out=logits[:, k])
+    logits *= -half.new_tensor(group)[:, None]
+    if shift is not None:
+        logits += shift[:, None]
+    best = logits.unflatten(2, (-1, BLOCK)).amax(3)  # (n, K, M/BLOCK): the largest of each block of pairs
+    lead = best.topk(min(2, best.shape[2]), 2)
+    peak = lead.values[..., :1]
+    # the second largest is another block's best, or in the leader's block
+    where = lead.indices[..., :1, None].expand(-1, -1, 1, BLOCK)
+    second = logits.unflatten(2, (-1, BLOCK)).gather(2, where)[:, :, 0].topk(2, 2).values[..., 1:]
+    second = torch.maximum(second, lead.values[..., -1:]) if best.shape[2] > 1 else second
+    logits -= peak
+    logits.clamp_min_(DEAD)  # underflow is slow, in exp and in all that follows
+    threshold(torch.exp(logits, out=weight), 1.01 * math.exp(DEAD), 0.0, inplace=True)
+    mass, mass2 = weight.sum(2), torch.linalg.vector_norm(weight, dim=2) ** 2
+    slope = logits.mul_(weight).sum(2)
+    half_sum = weight.mul_(half[:, None]).sum(2)
+    return torch.stack([peak[..., 0], mass, half_sum, mass2, slope, (second - peak).exp()[..., 0]])
+
+
+def _rows(values: Tensor | None, order: Tensor) -> Tensor | None:
+    return None if values is None else values[order]
+
+
 def _compact(
-    alive: Tensor, width: int, half: Tensor, cross: Tensor, shift: Tensor | None, logits: Tensor
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    alive: Tensor, width: int, half: Tensor, cross: Tensor, shift: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Move each row's living pairs to its front; empty places have no weight."""
     row, column = alive.nonzero(as_tuple=True)
     count = alive.sum(1)
@@ -174,20 +211,19 @@ def _compact(
         out[row, place] = values[row, column]
         return out
 
-    shift = None if shift is None else moved(shift, 0)
-    return moved(half, 0), moved(cross, GONE), shift, moved(logits, -GONE)
+    return moved(half, 0), moved(cross, GONE), None if shift is None else moved(shift, 0)
 
 
-def _add_tile(sums: PathSums, part: slice, tile: Tensor, unit: float) -> None:
-    """Add a tile's sums, which are relative to their own peaks, to its probes'; `unit` is that of half squares."""
-    peak, mass, half, mass2, slope, second = tile.to(torch.float64).permute(1, 2, 0)
+def _add(sums: PathSums, found: Tensor, unit: float) -> None:
+    """Add a block's sums, which are relative to their own peaks, to its probes'; `unit` is that of half squares."""
+    peak, mass, half, mass2, slope, second = found.to(torch.float64).permute(1, 2, 0)
     scale = peak.exp()
     level = torch.where(scale > 0, peak, 0)  # 0 * -inf would be NaN
-    sums.mass[part] += scale * mass
-    sums.spread[part] += scale * half * unit
-    sums.mass2[part] += scale**2 * mass2
-    sums.slope[part] += scale * (slope + level * mass)
+    sums.mass.add_(scale * mass)
+    sums.spread.add_(scale * half * unit)
+    sums.mass2.add_(scale**2 * mass2)
+    sums.slope.add_(scale * (slope + level * mass))
     first, second = scale * (mass > 0), scale * second
-    smaller = torch.minimum(sums.first[part], first)
-    sums.second[part] = torch.maximum(torch.maximum(sums.second[part], second), smaller)
-    sums.first[part] = torch.maximum(sums.first[part], first)
+    smaller = torch.minimum(sums.first, first)
+    sums.second.copy_(torch.maximum(torch.maximum(sums.second, second), smaller))
+    sums.first.copy_(torch.maximum(sums.first, first))

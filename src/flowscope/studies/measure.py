@@ -20,7 +20,7 @@ SPACING = 0.25  # of the internal grid, in log snr: the integrand is about one w
 LOWEST, HIGHEST = 0.03, 1e17  # of the internal grid, times the total variance: before and behind anything that happens
 
 LEVELS = (0.5, 0.99)  # of the mean top-1 weight: dominated by the nearest sample, and settled on it
-QUANTITIES = ("total_variance", "top1", "margin", "entropy", "effective_size")  # the last three at full nodes only
+QUANTITIES = ("total_variance", "top1", "margin", "entropy", "effective_size")
 
 
 class Nodes(NamedTuple):
@@ -31,13 +31,6 @@ class Nodes(NamedTuple):
     grid: np.ndarray  # (G,) which of them are the internal grid, ascending
 
     @property
-    def full(self) -> np.ndarray:
-        """(R,) where every quantity is measured: at the timesteps asked for, and at the start of the grid."""
-        full = np.zeros(len(self.r), bool)
-        full[self.asked] = full[self.grid[0]] = True
-        return full
-
-    @property
     def snr(self) -> np.ndarray:
         return self.r**2
 
@@ -45,7 +38,7 @@ class Nodes(NamedTuple):
 class Part(NamedTuple):
     """What is kept of one law, all points or a class."""
 
-    means: np.ndarray  # (Q, R) over probes, of QUANTITIES; the last three are NaN at nodes that are not full
+    means: np.ndarray  # (Q, R) over probes, of QUANTITIES
     errors: np.ndarray  # (Q, R) their standard errors
     crossings: np.ndarray  # (2, 3) half and saturation: t, low, high
     integrals: np.ndarray  # (2, 2) information integral and loss floor, each with its standard error
@@ -96,11 +89,11 @@ def measure(
         if low == first and "sums" in saved:
             sums = PathSums(*(torch.as_tensor(v, device=r.device) for v in saved["sums"]))
             start = int(saved["at"])
-        for at in add_blocks(sums, law, draw(law, which, seed, label), r, nodes.full.tolist(), sizes, start):
+        for at in add_blocks(sums, law, draw(law, which, seed, label), r, sizes, start):
             report(low // sizes.queries * len(law) + at)
             if state is not None:
                 state.keep("current", _current(low, at, sums, done))
-        done.append(_values(sums, nodes.full))
+        done.append(_values(sums))
     if state is not None:
         state.drop("current")
     return _summarise(np.concatenate(done, axis=1), path, nodes, law.support.dimension, seed, label)
@@ -116,8 +109,8 @@ def _current(probe: int, at: int, sums: PathSums, done: list[np.ndarray]) -> dic
     return held | ({"values": np.concatenate(done, axis=1)} if done else {})
 
 
-def _values(sums: PathSums, full: np.ndarray) -> np.ndarray:
-    """(Q, n, R) of QUANTITIES; what a node does not have is NaN.
+def _values(sums: PathSums) -> np.ndarray:
+    """(Q, n, R) of QUANTITIES.
 
     Raises:
         NumericalError: a sum is not finite.
@@ -128,7 +121,6 @@ def _values(sums: PathSums, full: np.ndarray) -> np.ndarray:
         raise NumericalError(
             "the posterior's sums left the range of float64: the points or their weights span too many decades"
         )
-    values[2:, :, ~full] = np.nan
     return values
 
 
