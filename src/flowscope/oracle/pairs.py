@@ -30,7 +30,7 @@ Tensor = torch.Tensor
 DEAD = -40.0  # a logit below this, against the source's, carries no weight any more
 GONE = 1e20  # the cross term of an empty place: its weight is 0 at every r > 0
 SMALLEST = 1e-12  # stands for r = 0, in units of the data's spread
-TILE = 1 << 16  # pairs worked on at a time, at GROUP nodes: they stay near the caches
+TILE = 1 << 17  # pairs worked on at a time, at GROUP nodes: they stay near the caches
 GROUP = 8  # nodes evaluated at a time
 BLOCK = 32  # pairs among which the largest logit is looked for first
 
@@ -97,7 +97,7 @@ def add_blocks(sums: PathSums, law: Law, probes: Probes, r: Tensor, sizes: Plan,
     uniform = bool((law.log_weights == law.log_weights[0]).all())
     for low in range(start, len(law), sizes.points):
         block = law.block(low, min(low + sizes.points, len(law)))
-        square, cross = _pair_terms(block, probes, query, norms, own, sizes.pairs)
+        square, cross = _pair_terms(block, probes, query, norms, own, law.radius, sizes.pairs)
         inside = ((probes.source >= low) & (probes.source < low + len(block.norms))).nonzero()[:, 0]
         column = probes.source[inside] - low
         half = (square / (2 * spread**2)).to(torch.float32)
@@ -111,16 +111,16 @@ def add_blocks(sums: PathSums, law: Law, probes: Probes, r: Tensor, sizes: Plan,
 
 
 def _pair_terms(
-    block: Block, probes: Probes, query: Tensor, norms: Tensor, own: Tensor, pairs: int
+    block: Block, probes: Probes, query: Tensor, norms: Tensor, own: Tensor, radius: float, pairs: int
 ) -> tuple[Tensor, Tensor]:
     """d and c of (7) for all probes and the points of a block; (n, M) float64."""
     products = query @ block.points.T
     n = len(norms)
     square = products[:n].mul_(-2).add_(norms[:, None]).add_(block.norms)
     cross = products[n:].neg_().add_(own[:, None])
-    # expanded squares err by this share of (|p_i| + |p_j|)^2; redo what would err by more than 1e-9 of itself
+    # expanded squares err by a share of (2 radius)^2; redo those that would err by more than 1e-9 of themselves
     share = 1e9 * ROUNDING * (4 + math.sqrt(query.shape[1]))
-    near = square <= share * (norms.sqrt()[:, None] + block.norms.sqrt()) ** 2
+    near = square <= share * (2 * radius) ** 2
     row, column = near.nonzero(as_tuple=True)
     for i in range(0, len(row), pairs):
         a, b = row[i : i + pairs], column[i : i + pairs]

@@ -1,5 +1,6 @@
 """The measurement behind the two-stage curve: one law's posterior statistics at all nodes, in one pass."""
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from flowscope.studies.crossing import crossing, resample
 from flowscope.studies.probes import draw
 from flowscope.studies.state import State
 
-SPACING = 0.25  # of the internal grid, in log snr: the integrand is about one wide
+SPACING, CLOSEST = 0.25, 0.03  # of the internal grid, in log snr: the integrand is about one wide
 LOWEST, HIGHEST = 0.03, 1e17  # of the internal grid, times the total variance: before and behind anything that happens
 
 LEVELS = (0.5, 0.99)  # of the mean top-1 weight: dominated by the nearest sample, and settled on it
@@ -45,17 +46,30 @@ class Part(NamedTuple):
 
 
 def make_nodes(path: Path, t: np.ndarray, total_variance: float) -> Nodes:
-    """The timesteps asked for and an internal grid, even in log snr, together and in order."""
+    """The timesteps asked for and an internal grid, which fills the gaps between them, together and in order."""
     coefficients = path(torch.as_tensor(t))
     r = (coefficients.alpha / coefficients.sigma).numpy()
     start, unit = float(path(0.0).snr), total_variance or 1.0
     low = math.log(start) if start > 0 else math.log(LOWEST / unit)
-    count = max(2, math.ceil((math.log(HIGHEST / unit) - low) / SPACING))
-    grid = np.exp((low + SPACING * np.arange(count)) / 2)
+    ends = np.exp(np.array([low, math.log(HIGHEST / unit)]) / 2)
     if start > 0:
-        grid[0] = math.sqrt(start)
+        ends[0] = math.sqrt(start)
+    grid = _fill(np.unique(np.concatenate([ends, r[(r > ends[0]) & (r < ends[1])]])))
     both, where = np.unique(np.concatenate([r, grid]), return_inverse=True)
     return Nodes(both, where[: len(r)], where[len(r) :])
+
+
+def _fill(marks: np.ndarray) -> np.ndarray:
+    """Ascending r among which no two neighbours are further apart than SPACING in log snr, nor much closer."""
+    x, kept = 2 * np.log(marks), [0]
+    for k in range(1, len(marks) - 1):
+        if min(x[k] - x[kept[-1]], x[-1] - x[k]) >= CLOSEST:
+            kept.append(k)
+    grid = []
+    for a, b in itertools.pairwise([*kept, len(marks) - 1]):
+        inner = np.linspace(x[a], x[b], math.ceil((x[b] - x[a]) / SPACING - 1e-9) + 1)[1:-1]
+        grid += [marks[a], *np.exp(inner / 2)]
+    return np.array([*grid, marks[-1]])
 
 
 def measure(
@@ -140,11 +154,14 @@ def _summarise(
 ) -> tuple[Part, np.ndarray]:
     rng = np.random.default_rng((seed, 0 if label is None else 1 + label % 2**64, 2**63))  # no probe has this number
     trace, top1 = values[0], values[1]
+    from scipy.interpolate import CubicSpline
+
     grid = nodes.snr[nodes.grid]
     # I-MMSE (Guo, Shamai and Verdu 2005): the information is 1/2 the integral of mmse by snr
     integrand = 0.5 * grid * trace[:, nodes.grid]
     below = integrand[:, 0] if float(path(0.0).snr) == 0 else 0.0  # under the grid mmse is the total variance
-    information = np.trapezoid(integrand, dx=SPACING, axis=1) + below
+    log_snr = np.log(grid)
+    information = CubicSpline(log_snr, integrand, axis=1).integrate(log_snr[0], log_snr[-1]) + below
     floor = _time_integral(trace, path, nodes) / dimension
     scalars = np.array([_mean_and_error(information), _mean_and_error(floor)])
     means, errors = _mean_and_error(values.swapaxes(0, 1))
