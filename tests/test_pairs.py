@@ -91,3 +91,16 @@ def test_a_probe_is_the_same_however_many_are_drawn() -> None:
     assert torch.equal(many.source[30:], few.source) and torch.equal(many.noise[30:], few.noise)
     assert not torch.equal(draw(law, range(40), 8).noise, many.noise)
     assert not torch.equal(draw(law, range(40), 7, label=0).noise, many.noise)
+
+
+def test_the_callers_matrix_precision_does_not_matter() -> None:
+    """Training scripts allow TF32 and bf16 products; the weights must not be made of them."""
+    before = torch.get_float32_matmul_precision()
+    plain = fs.stages(SETS["digits"](), timesteps=8, probes=16)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        coarse = fs.stages(SETS["digits"](), timesteps=8, probes=16)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    np.testing.assert_array_equal(plain.gap, coarse.gap)
+    np.testing.assert_array_equal(plain.entropy, coarse.entropy)
