@@ -195,7 +195,7 @@ def test_a_saturation_that_is_never_reached_is_said() -> None:
         (Information(np.nan, np.nan, 7.494, 0.0), "could not be made"),
     ],
 )
-def test_the_self_check_is_judged_by_three_errors(information: Information, expected: str) -> None:
+def test_the_self_check_is_judged_by_four_errors(information: Information, expected: str) -> None:
     assert expected in " ".join(words.self_check(digits_curve(4, information=information)))
 
 

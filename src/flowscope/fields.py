@@ -37,8 +37,10 @@ def check_query(x: Any, t: Any, y: Any, shape: tuple[int, ...]) -> Query:
     """
     if not isinstance(x, torch.Tensor):
         raise InputError(f"x is a {type(x).__name__}; expected a torch tensor (B, *{shape})")
-    if not x.dtype.is_floating_point:
-        raise InputError(f"x has dtype {str(x.dtype).removeprefix('torch.')}; expected a floating-point tensor")
+    if x.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        raise InputError(
+            f"x has dtype {str(x.dtype).removeprefix('torch.')}; expected float16, bfloat16, float32 or float64"
+        )
     if x.ndim != 1 + len(shape) or tuple(x.shape[1:]) != shape:
         raise InputError(f"x has shape {tuple(x.shape)}; expected (B, {', '.join(map(str, shape))}), a batch of states")
     x = x.detach()
@@ -50,8 +52,8 @@ def check_query(x: Any, t: Any, y: Any, shape: tuple[int, ...]) -> Query:
 def _check_t(t: Any, x: torch.Tensor) -> torch.Tensor:
     try:  # through numpy, so that a Python float stays float64 as given
         t = (t.detach() if isinstance(t, torch.Tensor) else torch.as_tensor(np.asarray(t))).to(x.device)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"t is {t!r}; expected a number or a tensor of {len(x)} numbers ({error})") from None
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"t is {repr(t)[:60]}; expected a number or a tensor of {len(x)} numbers") from None
     if t.dtype.is_complex or t.dtype == torch.bool:
         raise InputError(f"t has dtype {str(t.dtype).removeprefix('torch.')}; expected real numbers in [0, 1)")
     if t.ndim > 1 or (t.ndim == 1 and len(t) not in (1, len(x))):
@@ -64,8 +66,8 @@ def _check_t(t: Any, x: torch.Tensor) -> torch.Tensor:
 def _check_y(y: Any, x: torch.Tensor) -> torch.Tensor:
     try:
         y = (y.detach() if isinstance(y, torch.Tensor) else torch.as_tensor(np.asarray(y))).to(x.device)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"y is {y!r}; expected None or {len(x)} integer labels ({error})") from None
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"y is {repr(y)[:60]}; expected None or {len(x)} integer labels") from None
     if y.dtype.is_floating_point or y.dtype.is_complex or y.dtype == torch.bool:
         raise InputError(f"y has dtype {str(y.dtype).removeprefix('torch.')}; expected integer labels")
     if y.ndim > 1 or (y.ndim == 1 and len(y) not in (1, len(x))):

@@ -11,6 +11,7 @@ gives the predicted t_half. K = 1 is the plain Gaussian approximation; K = 8 clu
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -78,13 +79,12 @@ def measure_spectrum(
     chosen = np.arange(len(positions))
     if len(positions) > limit:
         chosen = np.sort(np.random.default_rng(0).choice(len(positions), limit, replace=False))
-    raw = training_set.rows(positions[chosen]).flatten(1).to("cpu")
-    points = (raw - raw[:1]).to(torch.float32).numpy()  # a common offset would cost digits
+    points, unit = _in_units(training_set.rows(positions[chosen]).flatten(1).to("cpu"))
     weights = probabilities[chosen] / probabilities[chosen].sum()
     group = _clusters(points, weights, max(1, min(clusters, len(chosen) // POINTS_PER_CLUSTER)))
     shares = np.bincount(group, weights=weights)
     kept = np.flatnonzero(shares > 0)
-    values = tuple(_eigenvalues(points[group == c], weights[group == c]) for c in kept)
+    values = tuple(unit**2 * _eigenvalues(points[group == c], weights[group == c]) for c in kept)
     whole = len(chosen) == len(positions)
     of = f"all {len(positions):,} points" if whole else f"{len(chosen):,} of {len(positions):,} points"
     rank = "" if len(chosen) > training_set.dimension else ", fewer points than coordinates: of rank N - 1 at most"
@@ -102,8 +102,10 @@ def boundary_snr(parts: Sequence[tuple[float, float, Spectrum]]) -> float:
     if entropy <= math.log(2) + 1e-9 or all(s.total_variance == 0 for _, _, s in parts):
         return math.nan
 
+    scale = 1 / max(s.total_variance for _, _, s in parts)  # of snr: where the information is of order 1
+
     def excess(log_snr: float) -> float:
-        return sum(share * s.information(math.exp(log_snr)) for share, _, s in parts) - entropy
+        return sum(share * s.information(math.exp(log_snr) * scale) for share, _, s in parts) - entropy
 
     low, high = -80.0, 80.0
     if excess(low) >= 0 or excess(high) <= 0:
@@ -111,15 +113,30 @@ def boundary_snr(parts: Sequence[tuple[float, float, Spectrum]]) -> float:
     for _ in range(80):
         middle = (low + high) / 2
         low, high = (middle, high) if excess(middle) < 0 else (low, middle)
-    return math.exp((low + high) / 2)
+    return math.exp((low + high) / 2) * scale
+
+
+def _in_units(raw: torch.Tensor) -> tuple[np.ndarray, float]:
+    """Points about their mean as float32 with a mean square of 1, and the unit that was divided out."""
+    mean = torch.stack([part.to(torch.float64).mean(0) for part in raw.split(256)]).mean(0)
+    size = math.sqrt(sum(float(((p.to(torch.float64) - mean) ** 2).sum()) for p in raw.split(256)) / raw.numel())
+    unit = size if 0 < size < math.inf else 1.0
+    out = np.empty(tuple(raw.shape), dtype=np.float32)
+    for start in range(0, len(raw), 256):
+        out[start : start + 256] = ((raw[start : start + 256].to(torch.float64) - mean) / unit).numpy()
+    return out, unit
 
 
 def _clusters(points: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:
     if count == 1:
         return np.zeros(len(points), dtype=np.int64)
     from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
 
-    return np.asarray(KMeans(count, n_init=1, max_iter=30, random_state=0).fit_predict(points, sample_weight=weights))
+    means = KMeans(count, n_init=1, max_iter=30, random_state=0)
+    with warnings.catch_warnings():  # fewer clusters than asked for are no fault: the note says how many there are
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return np.asarray(means.fit_predict(points, sample_weight=weights))
 
 
 def _eigenvalues(points: np.ndarray, weights: np.ndarray) -> np.ndarray:

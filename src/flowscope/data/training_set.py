@@ -14,6 +14,7 @@ import torch
 
 from flowscope.errors import InputError
 
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 DIGEST_ROWS = 4096  # rows to a hashed block: fixed, so that the digest does not depend on how points are read
 CHECK_BYTES = 32 << 20  # bytes looked at at a time when points are checked
 
@@ -158,7 +159,7 @@ def check_points(points: Any) -> Any:
     kind = str(points.dtype).removeprefix("torch.")
     if isinstance(points, torch.Tensor):
         points = points.detach()
-        floating = points.dtype.is_floating_point
+        floating = points.dtype in FLOATS
     else:
         floating = np.dtype(points.dtype).kind == "f" and kind in ("float16", "float32", "float64")
     if not floating:
@@ -191,6 +192,8 @@ def check_labels(labels: Any, count: int) -> np.ndarray:
         raise InputError(f"labels have shape {array.shape}; expected ({count},), one for each point")
     if array.dtype.kind not in "iu":
         raise InputError(f"labels have dtype {array.dtype}; expected integers")
+    if array.dtype == np.uint64 and (array > np.iinfo(np.int64).max).any():
+        raise InputError(f"labels go up to {array.max()}; expected integers below 2^63")
     return np.ascontiguousarray(array, dtype=np.int64)
 
 

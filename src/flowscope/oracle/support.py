@@ -28,7 +28,7 @@ class Support:
     Attributes:
         first: (G,) position of each distinct point's first copy, ascending.
         group: (N,) which distinct point each point is.
-        centre: (D,) float64, the mean of all points.
+        centre: (D,) float64, the mean of all points that have any weight.
         norms: (G,) |x1 - centre|^2, float64.
     """
 
@@ -73,7 +73,7 @@ class Support:
         member = np.ones(len(s), bool) if label is None else _members(s, label)
         weights = np.ones(len(s)) if s.weights is None else s.weights / s.weights.max()
         mass = np.bincount(self.group[member], weights=weights[member], minlength=len(self.first))
-        chosen = np.flatnonzero(mass > 0)
+        chosen = np.flatnonzero(mass / max(float(mass.sum()), 1e-300) > 0)
         if len(chosen) == 0:
             raise InputError(
                 f"all points with label {label} have weight 0; expected at least one with a positive weight"
@@ -84,9 +84,10 @@ class Support:
         s = self.training_set
         names = np.empty(len(s), dtype="V16")
         total = torch.zeros(s.dimension, dtype=torch.float64)
+        counted = np.ones(len(s), bool) if s.weights is None else s.weights > 0  # others are in no law
         for start, block in s.blocks(self._rows):
             flat = block.flatten(1).cpu()
-            total += flat.to(torch.float64).sum(0)
+            total += flat.to(torch.float64)[torch.from_numpy(counted[start : start + len(flat)])].sum(0)
             raw = (flat + 0.0).contiguous().view(torch.uint8).numpy()  # + 0.0 makes one zero of -0 and +0
             for i, row in enumerate(raw):
                 names[start + i] = hashlib.blake2b(row.data, digest_size=16).digest()
@@ -94,14 +95,20 @@ class Support:
         order = np.argsort(first)  # by position, not by hash
         rank = np.empty_like(order)
         rank[order] = np.arange(len(order))
-        return first[order], rank[group.reshape(-1)], (total / len(s)).to(self.device)
+        return first[order], rank[group.reshape(-1)], (total / counted.sum()).to(self.device)
 
     def _norms(self) -> Tensor:
         parts = []
         for i in range(0, len(self.first), self._rows):
             points = self.rows(self.first[i : i + self._rows]).to(torch.float64) - self.centre
             parts.append((points * points).sum(1))
-        return torch.cat(parts)
+        norms = torch.cat(parts)
+        if not bool(torch.isfinite(norms).all()):
+            raise InputError(
+                f"{self.training_set.name} spans so wide that squared distances leave float64; expected points whose "
+                "squares can be computed: rescale them"
+            )
+        return norms
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +148,7 @@ class Law:
     @cached_property
     def entropy(self) -> float:
         """Of the weights, in nats: log N for N equally likely points."""
-        return max(0.0, float(-(self.probabilities * np.log(self.probabilities)).sum()))
+        return abs(float(-(self.probabilities * np.log(self.probabilities)).sum()))
 
     def block(self, start: int, stop: int) -> Block:
         """Points start..stop of the law."""

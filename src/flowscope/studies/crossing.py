@@ -42,7 +42,11 @@ def crossing(path: Path, log_snr: np.ndarray, curve: np.ndarray, resampled: np.n
         return NEVER
     low, high = np.quantile(others, [0.025, 0.975], method="nearest")  # +-inf where a resample does not cross
     t, low, high = path.time_of_snr(torch.tensor([at, low, high], dtype=torch.float64).exp()).tolist()
-    return Crossing(t, max(low, 0.0), min(high, 1.0)) if 0 <= t < 1 else NEVER
+    if not 0 <= t < 1:
+        return NEVER
+    if (resampled == resampled[0]).all():  # one probe: nothing is known of the error
+        return Crossing(t, math.nan, math.nan)
+    return Crossing(t, max(low, 0.0), min(high, 1.0))
 
 
 def _first_reach(x: np.ndarray, rows: np.ndarray, level: float) -> np.ndarray:

@@ -60,7 +60,9 @@ def stages(
     """
     oracle = oracle_or_training_set if isinstance(oracle_or_training_set, Oracle) else Oracle(oracle_or_training_set)
     t = _check_timesteps(timesteps)
-    probes, seed, conditional = check_count(probes, "probes"), check_seed(seed), bool(conditional)
+    probes, seed = check_count(probes, "probes"), check_seed(seed)
+    if not isinstance(conditional, bool):
+        raise InputError(f"conditional is {conditional!r}; expected True or False")
     laws = _laws(oracle, conditional)
     settings: dict[str, Any] = {
         "path": oracle.path.name,

@@ -14,6 +14,8 @@ from flowscope.studies.crossing import Crossing
 from flowscope.studies.curve import ClassStages, Information, LossFloor, StageCurve
 from flowscope.studies.measure import LEVELS, QUANTITIES, Nodes, Part, cross
 
+FEW = 30  # probes, under which bootstrap intervals are known to be too narrow
+AGREE = 4  # standard errors within which the self-check agrees: rare probes give its errors a long tail
 TAIL = 1e-6  # of the entropy: the integrand allowed at the end of the grid before a note is made
 
 
@@ -179,17 +181,25 @@ def _notes(
         elif math.isnan(found.t):
             notes.append(f"{name} is undefined: the mean top-1 weight does not reach {level} on this path.")
     if math.isnan(predicted):
-        notes.append("No boundary is predicted: that takes more than two distinct points that do not all coincide.")
+        notes.append("No boundary is predicted: there are too few distinct points, or it lies outside this path.")
     else:
         notes.append(
             f"The predicted boundary uses the {spectrum.note}" + (" of the first class." if len(laws) > 1 else ".")
         )
     if settings["probes"] == 1:
-        notes.append("One probe has no standard error: errors are NaN; ask for more probes.")
+        notes.append("One probe has no standard error: errors and intervals are NaN; ask for more probes.")
+    elif settings["probes"] < FEW:
+        notes.append(f"Under {FEW} probes the 95 % intervals are too narrow: ask for more.")
     last = nodes.grid[-1]
     if 0.5 * nodes.snr[last] * whole.means[0, last] > TAIL * max(1.0, information.log_n):
         notes.append(
             "The nearest points lie too close to be told apart on the internal grid: the self-check falls short."
+        )
+    apart = abs(information.integral - information.log_n)
+    if apart > AGREE * math.hypot(information.integral_error, information.log_n_error) + TAIL * information.log_n:
+        notes.append(
+            f"The self-check fails: the information integral is {information.integral:.4g} nats, the entropy of the "
+            f"weights {information.log_n:.4g}. Too few probes, or too many scales at once: do not trust these numbers."
         )
     merged = sum(len(c.law) for c in laws)
     notes.append(f"{merged:,} distinct points with weight take part.")

@@ -151,7 +151,7 @@ def _kept(folder: FilePath, oracle: Oracle, timesteps: Any, probes: int, seed: i
     except InputError:  # not there, cut off, or of another version: measured again
         return None
     wanted = {"path": oracle.path.name, "probes": probes, "seed": seed, "conditional": False}
-    times = np.arange(timesteps) / timesteps if isinstance(timesteps, int) else timesteps
+    times = np.arange(timesteps) / timesteps if isinstance(timesteps, (int, np.integer)) else timesteps
     same = np.array_equal(found.t, times) and all(found.settings.get(key) == value for key, value in wanted.items())
     same &= found.provenance.get("flowscope") == versions()["flowscope"]
     return found if same and found.training_set.get("digest") == oracle.training_set.digest else None
