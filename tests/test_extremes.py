@@ -82,3 +82,12 @@ def test_a_self_check_that_fails_is_said() -> None:
 def test_conditional_is_a_truth_value() -> None:
     with pytest.raises(fs.InputError, match="True or False"):
         fs.stages(gaussians(), conditional="no")
+
+
+def test_a_state_too_far_out_to_be_resolved_is_refused() -> None:
+    oracle, x = fs.Oracle(gaussians()), gaussians(4).double()
+    # so far out the point furthest along x has all the weight
+    furthest = gaussians()[(x @ gaussians().double().T).argmax(1)]
+    torch.testing.assert_close(oracle.denoise(1e15 * x, 0.1).float(), furthest)
+    with pytest.raises(fs.InputError, match="further out"):
+        oracle(1e30 * x, 0.1)

@@ -172,7 +172,8 @@ def check_points(points: Any) -> Any:
             f"points have shape {tuple(points.shape)}; expected (N, *shape) with at least one coordinate axis"
         )
     if 0 in points.shape:
-        raise InputError(f"points have shape {tuple(points.shape)}: there are no points; expected at least one")
+        what = "points" if points.shape[0] == 0 else "coordinates"
+        raise InputError(f"points have shape {tuple(points.shape)}: there are no {what}; expected at least one")
     return points
 
 
@@ -206,5 +207,9 @@ def check_weights(weights: Any, count: int) -> np.ndarray:
         raise InputError(f"weights have dtype {array.dtype}; expected real numbers")
     array = np.ascontiguousarray(array, dtype=np.float64)
     if not np.isfinite(array).all() or (array < 0).any() or not (array > 0).any():
-        raise InputError("weights must be finite, not negative and not all zero")
+        wrong = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
+        got = f"weight {wrong[0]} is {array[wrong[0]]}" if len(wrong) else "all weights are 0"
+        raise InputError(
+            f"{got}; expected finite weights that are not negative and not all zero: correct or leave them out"
+        )
     return array

@@ -52,6 +52,9 @@ class Posterior:
     log_density: Tensor
 
 
+FARTHEST = 1e18  # of a state, in units of what data and noise reach: beyond it even doubled logits are rounding
+
+
 class Batch(NamedTuple):
     """Some queries of a call, and what a pass over the points found of them; float64."""
 
@@ -205,6 +208,11 @@ class Oracle:
         x = x.to(self.device).flatten(1).to(torch.float64)
         z = x - c.alpha[:, None] * self.support.centre
         norms = (z * z).sum(1)
+        reach = c.alpha * law.radius + c.sigma * math.sqrt(x.shape[1])
+        if len(law) > 1 and bool((norms.sqrt() > FARTHEST * reach).any()):
+            raise InputError(
+                f"x lies over {FARTHEST:.0e} times further out than data and noise reach; expected a state near them"
+            )
         offset = x.norm(dim=1) + c.alpha * self.support.centre.norm()
         error = logit_error(norms.sqrt(), offset, c.alpha, c.sigma, law.radius, x.shape[1])
         return State(x, z, norms, c.alpha, c.sigma, error, len(law))

@@ -46,4 +46,4 @@ def _takeover(pictures: Pictures, k: int) -> str:
         return "The heaviest weight stays below 0.5 at the times shown."
     t, index = pictures.t[found[0]], pictures.indices[k, found[0], 0]
     which = "this point itself" if index == pictures.probes[k] else f"training point {index}"
-    return f"The heaviest weight is first above 0.5 at t = {time(float(t))}, on {which}."
+    return f"Of the times shown, t = {time(float(t))} is the first with a weight above 0.5: on {which}."

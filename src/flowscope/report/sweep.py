@@ -90,7 +90,7 @@ def _trust(result: Any) -> str:
     errors = np.abs(errors[np.isfinite(errors)])
     if len(errors) == 0:
         return "Nothing was both measured and predicted."
-    return f"The prediction is within {number(100 * float(errors.max()), 2)} % of the measurement throughout."
+    return f"The prediction is at most {number(100 * float(errors.max()), 3)} % from the measurement."
 
 
 def _table(result: Any) -> str:

@@ -155,8 +155,9 @@ def prediction(curve: Any) -> str:
     side = "late" if error > 0 else "early"
     return (
         f"From the spectrum alone the end of navigation is predicted at t = {time(best)}, "
-        f"{number(abs(error), 2)}\u00a0% too {side}. It is a Gaussian approximation that costs no oracle evaluation; "
-        "the measured boundary is the one to use."
+        f"{number(abs(error), 2)}\u00a0% too {side}. It is a Gaussian approximation in clusters that costs no oracle "
+        "evaluation; it is usually late, more so with few points, and the plain spectrum may do better or worse. "
+        "The measured boundary is the one to use."
     )
 
 

@@ -26,11 +26,11 @@ def inspect(oracle: Oracle) -> dict[str, Any]:
         "duplicates": len(s) - len(np.unique(oracle.support.group)),
         "total_variance": whole.total_variance,
         "effective_rank": whole.effective_rank,
-        "spectrum": whole.note,
         "path": oracle.path.name,
     }
     for name, spectrum in (("predicted", clustered), ("predicted_plain", whole)):
         about[name] = predict(oracle.path, [ClassLaw(1.0, None, law)], [spectrum])
+        about[name.replace("predicted", "spectrum")] = spectrum.note
     snr = boundary_snr([(1.0, law.entropy, clustered)])
     about["predicted_log_snr"] = math.log(snr) if snr > 0 else math.nan
     return dict(plain(about))
