@@ -100,8 +100,8 @@ def _summary(curve: StageCurve, out: Path | None) -> str:
     plain = between(curve.predicted_plain)
     lines = [
         f"navigation ends at    t = {between(*curve.half)}   mean top-1 weight 0.5, 95 % interval",
+        f"end predicted      at t = {between(curve.predicted)}   from the spectrum in clusters (plain {plain})",
         f"refinement settles at t = {between(*curve.saturation)}   mean top-1 weight 0.99",
-        f"its end is predicted  t = {between(curve.predicted)}   from the spectrum in clusters (plain {plain})",
         f"loss floor                {with_error(*floor)}   that no network can beat, mean over coordinates and t",
         f"self-check                {integral} nats   the information integral, against an entropy of {entropy}",
     ]
