@@ -178,13 +178,11 @@ def _sums(half: Tensor, cross: Tensor, shift: Tensor | None, group: list[float],
     logits *= -half.new_tensor(group)[:, None]
     if shift is not None:
         logits += shift[:, None]
-    best = logits.unflatten(2, (-1, BLOCK)).amax(3)  # (n, K, M/BLOCK): the largest of each block of pairs
-    lead = best.topk(min(2, best.shape[2]), 2)
-    peak = lead.values[..., :1]
+    blocks = logits.unflatten(2, (-1, BLOCK))
+    peak, lead, second = _two_largest(blocks.amax(3))  # of the blocks' best
     # the second largest is another block's best, or in the leader's block
-    where = lead.indices[..., :1, None].expand(-1, -1, 1, BLOCK)
-    second = logits.unflatten(2, (-1, BLOCK)).gather(2, where)[:, :, 0].topk(2, 2).values[..., 1:]
-    second = torch.maximum(second, lead.values[..., -1:]) if best.shape[2] > 1 else second
+    inside = blocks.gather(2, lead[..., None].expand(-1, -1, 1, BLOCK))[:, :, 0]
+    second = torch.maximum(second, _two_largest(inside)[2])
     logits -= peak
     logits.clamp_min_(DEAD)  # underflow is slow, in exp and in all that follows
     threshold(torch.exp(logits, out=weight), 1.01 * math.exp(DEAD), 0.0, inplace=True)
@@ -192,6 +190,12 @@ def _sums(half: Tensor, cross: Tensor, shift: Tensor | None, group: list[float],
     slope = logits.mul_(weight).sum(2)
     half_sum = weight.mul_(half[:, None]).sum(2)
     return torch.stack([peak[..., 0], mass, half_sum, mass2, slope, (second - peak).exp()[..., 0]])
+
+
+def _two_largest(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The largest over the last axis, where it is, and the second largest (or -inf); equals count twice."""
+    largest, where = values.max(-1, keepdim=True)
+    return largest, where, values.scatter(-1, where, -math.inf).amax(-1, keepdim=True)
 
 
 def _rows(values: Tensor | None, order: Tensor) -> Tensor | None:

@@ -45,8 +45,12 @@ class Part(NamedTuple):
     integrals: np.ndarray  # (2, 2) information integral and loss floor, each with its standard error
 
 
-def make_nodes(path: Path, t: np.ndarray, total_variance: float) -> Nodes:
-    """The timesteps asked for and an internal grid, which fills the gaps between them, together and in order."""
+def make_nodes(path: Path, t: np.ndarray, total_variance: float, entropy: float) -> Nodes:
+    """The timesteps asked for and an internal grid, which fills the gaps between them, together and in order.
+
+    Where snr V < H / 2, with V the total variance and H the least entropy of a law in nats, x_t tells at most a quarter
+    of what tells the points apart (I <= snr V / 2): nothing collapses there, and the grid may be twice as wide.
+    """
     coefficients = path(torch.as_tensor(t))
     r = (coefficients.alpha / coefficients.sigma).numpy()
     start, unit = float(path(0.0).snr), total_variance or 1.0
@@ -54,20 +58,23 @@ def make_nodes(path: Path, t: np.ndarray, total_variance: float) -> Nodes:
     ends = np.exp(np.array([low, math.log(HIGHEST / unit)]) / 2)
     if start > 0:
         ends[0] = math.sqrt(start)
-    grid = _fill(np.unique(np.concatenate([ends, r[(r > ends[0]) & (r < ends[1])]])))
+    calm = math.log(max(entropy, 1e-9) / 2 / unit)
+    asked = np.append(r, math.exp(calm / 2))
+    grid = _fill(np.unique(np.concatenate([ends, asked[(asked > ends[0]) & (asked < ends[1])]])), calm)
     both, where = np.unique(np.concatenate([r, grid]), return_inverse=True)
     return Nodes(both, where[: len(r)], where[len(r) :])
 
 
-def _fill(marks: np.ndarray) -> np.ndarray:
-    """Ascending r among which no two neighbours are further apart than SPACING in log snr, nor much closer."""
+def _fill(marks: np.ndarray, calm: float) -> np.ndarray:
+    """Ascending r of which no two neighbours are further apart than SPACING in log snr (twice that below `calm`)."""
     x, kept = 2 * np.log(marks), [0]
     for k in range(1, len(marks) - 1):
         if min(x[k] - x[kept[-1]], x[-1] - x[k]) >= CLOSEST:
             kept.append(k)
     grid = []
     for a, b in itertools.pairwise([*kept, len(marks) - 1]):
-        inner = np.linspace(x[a], x[b], math.ceil((x[b] - x[a]) / SPACING - 1e-9) + 1)[1:-1]
+        widest = 2 * SPACING if x[b] <= calm + 1e-9 else SPACING
+        inner = np.linspace(x[a], x[b], math.ceil((x[b] - x[a]) / widest - 1e-9) + 1)[1:-1]
         grid += [marks[a], *np.exp(inner / 2)]
     return np.array([*grid, marks[-1]])
 

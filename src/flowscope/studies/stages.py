@@ -77,7 +77,7 @@ def stages(
     if state is not None:
         state.open({"training_set": oracle.training_set.digest, **settings})
     total_variance = float((oracle.support.law().norms * oracle.support.law().log_weights.exp()).sum())
-    nodes = make_nodes(oracle.path, t, total_variance)
+    nodes = make_nodes(oracle.path, t, total_variance, min(c.law.entropy for c in laws))
     room = 8 * len(nodes.r) * (len(QUANTITIES) * (probes + 2 * len(laws)) + 3 * RESAMPLES)
     check_memory(room, f"a curve of {len(nodes.r)} nodes and {probes} probes", "ask for fewer timesteps or probes")
     parts, resampled = _measure_all(oracle, laws, nodes, probes, seed, progress, state)
