@@ -28,7 +28,7 @@ def one_pass(oracle: fs.Oracle, timesteps: int):
     """The posterior's statistics at all nodes, as `stages` measures them."""
     t = torch.arange(timesteps, dtype=torch.float64).numpy() / timesteps
     law = oracle.support.law()
-    nodes = make_nodes(oracle.path, t, float((law.norms * law.log_weights.exp()).sum()), law.entropy)
+    nodes = make_nodes(oracle.path, t, law.mean_square, law.entropy)
     sizes = plan(oracle.memory, PROBES, len(law), law.support.dimension)
     sums = PathSums.of_source(PROBES, len(nodes.r), oracle.device)
     for _ in add_blocks(sums, law, draw(law, range(PROBES), 0), torch.as_tensor(nodes.r), sizes):

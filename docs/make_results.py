@@ -5,6 +5,7 @@ synthetic ones are looked for in the folder that FLOWSCOPE_DATA names (else ../s
 left as it is, and said. No training image is written.
 """
 
+import csv
 import json
 import math
 import os
@@ -124,7 +125,6 @@ def sweep_table(found: dict[str, Any]) -> list[str]:
 
 def read_sweep(name: str, result: str) -> dict[str, Any] | None:
     """A sweep's JSON with the rows of its CSV."""
-    import csv
 
     found = read(name, result)
     if found is None:

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 import flowscope as fs
-from flowscope.data.spectrum import Spectrum, boundary_snr, measure_spectrum
+from flowscope.data.spectrum import Spectrum, boundary_snr, measure_spectra
 
 
 def spectrum_of(data: fs.TrainingSet, clusters: int = 1) -> Spectrum:
-    return measure_spectrum(data, np.arange(len(data)), np.full(len(data), 1 / len(data)), clusters)
+    return measure_spectra(data, np.arange(len(data)), np.full(len(data), 1 / len(data)), [clusters])[0]
 
 
 def test_eigenvalues_are_those_of_the_sample_covariance() -> None:
@@ -40,7 +40,7 @@ def test_effective_rank_counts_equal_directions() -> None:
 def test_weights_count_as_repetitions() -> None:
     X = np.random.default_rng(3).standard_normal((60, 4))
     times = np.random.default_rng(4).integers(1, 5, 60)
-    weighted = measure_spectrum(fs.TrainingSet(X), np.arange(60), times / times.sum(), 1)
+    (weighted,) = measure_spectra(fs.TrainingSet(X), np.arange(60), times / times.sum(), [1])
     repeated = spectrum_of(fs.TrainingSet(np.repeat(X, times, axis=0)))
     np.testing.assert_allclose(weighted.eigenvalues[0], repeated.eigenvalues[0], rtol=1e-5)
 

@@ -12,6 +12,8 @@ import torch
 from flowscope.errors import InputError
 from flowscope.paths import check_time
 
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # what states and points may be stored as
+
 
 @runtime_checkable
 class VelocityField(Protocol):
@@ -37,7 +39,7 @@ def check_query(x: Any, t: Any, y: Any, shape: tuple[int, ...]) -> Query:
     """
     if not isinstance(x, torch.Tensor):
         raise InputError(f"x is a {type(x).__name__}; expected a torch tensor (B, *{shape})")
-    if x.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+    if x.dtype not in FLOATS:
         raise InputError(
             f"x has dtype {str(x.dtype).removeprefix('torch.')}; expected float16, bfloat16, float32 or float64"
         )

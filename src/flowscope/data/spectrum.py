@@ -61,19 +61,17 @@ class Spectrum:
         return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-def measure_spectrum(
-    training_set: TrainingSet,
-    positions: np.ndarray,
-    probabilities: np.ndarray,
-    clusters: int = CLUSTERS,
-) -> Spectrum:
-    """The spectrum of a law on distinct points of a training set, in at most `clusters` k-means clusters.
+def measure_spectra(
+    training_set: TrainingSet, positions: np.ndarray, probabilities: np.ndarray, counts: Sequence[int]
+) -> tuple[Spectrum, ...]:
+    """The spectrum of a law on distinct points of a training set, in at most so many k-means clusters, for each count.
 
     Large sets are sampled, always in the same way: the answer depends on the data alone.
 
     Args:
         positions: (M,) the distinct points, ascending.
         probabilities: (M,) their weights, all positive.
+        counts: 1 for the plain spectrum, CLUSTERS for the one of the predicted boundary.
     """
     limit = max(256, min(SAMPLE, SAMPLE_BYTES // (4 * training_set.dimension)))
     chosen = np.arange(len(positions))
@@ -81,13 +79,18 @@ def measure_spectrum(
         chosen = np.sort(np.random.default_rng(0).choice(len(positions), limit, replace=False))
     points, unit = _in_units(training_set.rows(positions[chosen]).flatten(1).to("cpu"))
     weights = probabilities[chosen] / probabilities[chosen].sum()
-    group = _clusters(points, weights, max(1, min(clusters, len(chosen) // POINTS_PER_CLUSTER)))
+    whole = len(chosen) == len(positions)
+    of = f"all {len(positions):,} points" if whole else f"{len(chosen):,} of {len(positions):,} points"
+    return tuple(_spectrum(points, unit, weights, count, of) for count in counts)
+
+
+def _spectrum(points: np.ndarray, unit: float, weights: np.ndarray, clusters: int, of: str) -> Spectrum:
+    """Of a sample in units, said to be `of` so many points."""
+    group = _clusters(points, weights, max(1, min(clusters, len(points) // POINTS_PER_CLUSTER)))
     shares = np.bincount(group, weights=weights)
     kept = np.flatnonzero(shares > 0)
     values = tuple(unit**2 * _eigenvalues(points[group == c], weights[group == c]) for c in kept)
-    whole = len(chosen) == len(positions)
-    of = f"all {len(positions):,} points" if whole else f"{len(chosen):,} of {len(positions):,} points"
-    rank = "" if len(chosen) > training_set.dimension else ", fewer points than coordinates: of rank N - 1 at most"
+    rank = "" if len(points) > points.shape[1] else ", fewer points than coordinates: of rank N - 1 at most"
     plural = "s" if len(kept) > 1 else ""
     return Spectrum(shares[kept], values, f"sample covariance of {of}, {len(kept)} cluster{plural}{rank}")
 

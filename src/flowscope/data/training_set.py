@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from flowscope.errors import InputError
+from flowscope.fields import FLOATS
 
-FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 DIGEST_ROWS = 4096  # rows to a hashed block: fixed, so that the digest does not depend on how points are read
 CHECK_BYTES = 32 << 20  # bytes looked at at a time when points are checked
 
@@ -80,6 +80,11 @@ class TrainingSet:
         """The name of a label: its class name where the source had one, else the number."""
         names = self.class_names
         return names[label] if names is not None and 0 <= label < len(names) else str(label)
+
+    @property
+    def relative_weights(self) -> np.ndarray:
+        """(N,) float64 weights, of which the largest is 1: their sums cannot overflow. Ones where none are given."""
+        return np.ones(len(self)) if self.weights is None else self.weights / self.weights.max()
 
     def rows(self, which: slice | np.ndarray) -> torch.Tensor:
         """The chosen points as a tensor (n, *shape) in the stored dtype; reads only these rows."""

@@ -85,7 +85,7 @@ def add_blocks(sums: PathSums, law: Law, probes: Probes, r: Tensor, sizes: Plan,
         sizes: how much to work on at a time.
     """
     # the unit of length is the data's spread, so that float32 is in range
-    spread = math.sqrt(float((law.norms * law.log_weights.exp()).sum())) or 1.0
+    spread = math.sqrt(law.mean_square) or 1.0
     radii = (r * spread).clamp_min(SMALLEST).tolist()
     query = torch.cat([probes.points, probes.noise])
     norms = (probes.points**2).sum(1)

@@ -71,8 +71,7 @@ class Support:
     def _make_law(self, label: int | None) -> "Law":
         s = self.training_set
         member = np.ones(len(s), bool) if label is None else _members(s, label)
-        weights = np.ones(len(s)) if s.weights is None else s.weights / s.weights.max()
-        mass = np.bincount(self.group[member], weights=weights[member], minlength=len(self.first))
+        mass = np.bincount(self.group[member], weights=s.relative_weights[member], minlength=len(self.first))
         chosen = np.flatnonzero(mass / max(float(mass.sum()), 1e-300) > 0)
         if len(chosen) == 0:
             raise InputError(
@@ -84,7 +83,7 @@ class Support:
         s = self.training_set
         names = np.empty(len(s), dtype="V16")
         total = torch.zeros(s.dimension, dtype=torch.float64)
-        counted = np.ones(len(s), bool) if s.weights is None else s.weights > 0  # others are in no law
+        counted = s.relative_weights > 0  # others are in no law
         for start, block in s.blocks(self._rows):
             flat = block.flatten(1).cpu()
             total += flat.to(torch.float64)[torch.from_numpy(counted[start : start + len(flat)])].sum(0)
@@ -144,6 +143,11 @@ class Law:
     def radius(self) -> float:
         """The largest distance of a point from the centre."""
         return math.sqrt(float(self.norms.max()))
+
+    @cached_property
+    def mean_square(self) -> float:
+        """The mean squared distance from the centre: of all points together, the total variance."""
+        return float((self.norms * self.log_weights.exp()).sum())
 
     @cached_property
     def entropy(self) -> float:

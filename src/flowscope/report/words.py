@@ -7,10 +7,9 @@ from flowscope.errors import InputError
 from flowscope.paths import get_path
 from flowscope.report.markup import without_paths
 from flowscope.report.numbers import STEPS, crossing, number, percent, steps_before, time, with_error
+from flowscope.studies.curve import AGREE
 
 MEAN_WEIGHT = "the mean weight of the heaviest training point"
-ROUNDING = 1e-9  # nats that exact numbers may differ by
-AGREES = 4  # standard errors within which the self-check agrees: rare probes give its errors a long tail
 
 
 def name_of(result: Any) -> str:
@@ -130,15 +129,16 @@ def self_check(curve: Any) -> list[str]:
     identity = f"All information that x_t gathers about its training point, as t grows, must add up to {entropy}."
     integral, log_n = with_error(info.integral, info.integral_error), with_error(info.log_n, info.log_n_error)
     measured = f"Measured: {integral} nats, against {log_n}."
-    error = math.hypot(info.integral_error, info.log_n_error)
-    if not math.isfinite(error):
+    if not math.isfinite(info.error):
         unknown = "The error is undefined, so that nothing can be said about agreement; take more probes."
         return [identity, measured, unknown]
     difference = abs(info.integral - info.log_n)
-    distance = f"{number(difference / error, 2)} standard errors" if error > 0 else f"{number(difference)} nats"
-    if difference <= max(AGREES * error, ROUNDING):
-        return [identity, measured, f"They agree within {AGREES} standard errors: they differ by {distance}."]
-    refusal = f"They do not agree within {AGREES} standard errors: they differ by {distance}."
+    distance = (
+        f"{number(difference / info.error, 2)} standard errors" if info.error > 0 else f"{number(difference)} nats"
+    )
+    if info.agrees:
+        return [identity, measured, f"They agree within {AGREE} standard errors: they differ by {distance}."]
+    refusal = f"They do not agree within {AGREE} standard errors: they differ by {distance}."
     advice = "Do not rely on this curve before you know why; run it again with another seed and more probes."
     return [identity, measured, refusal, advice]
 

@@ -6,6 +6,7 @@ import dataclasses
 import html
 import io
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,10 @@ from flowscope.studies.forms import SCHEMA, csv_text, json_text, number, plain
 CSV_NAME, JSON_NAME = "stages.csv", "stages.json"
 
 
+AGREE = 4  # standard errors within which the self-check agrees: rare probes give its errors a long tail
+ROUNDING = 1e-9  # nats that exact numbers may differ by
+
+
 class Information(NamedTuple):
     """The self-check: 1/2 the integral of mmse over snr, from snr(0) up, must be the entropy of the weights.
 
@@ -31,6 +36,17 @@ class Information(NamedTuple):
     integral_error: float
     log_n: float
     log_n_error: float
+
+    @property
+    def error(self) -> float:
+        """The standard error of the difference of the two."""
+        return math.hypot(self.integral_error, self.log_n_error)
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether the two agree within AGREE standard errors; None where that cannot be said."""
+        apart = abs(self.integral - self.log_n)
+        return None if math.isnan(apart + self.error) else apart <= max(AGREE * self.error, ROUNDING)
 
 
 class LossFloor(NamedTuple):

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from flowscope.data import TrainingSet
-from flowscope.data.spectrum import CLUSTERS, boundary_snr
+from flowscope.data.spectrum import boundary_snr
 from flowscope.oracle import Oracle
 from flowscope.studies.forms import plain
-from flowscope.studies.summary import ClassLaw, describe, measured_spectrum, predict
+from flowscope.studies.summary import ClassLaw, describe, measured_spectra, predict
 
 
 def inspect(oracle: Oracle) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def inspect(oracle: Oracle) -> dict[str, Any]:
     entropy of the covariance's eigenvalues (Roy and Vetterli 2007).
     """
     s, law = oracle.training_set, oracle.support.law()
-    whole, clustered = (measured_spectrum(oracle, law, count) for count in (1, CLUSTERS))
+    clustered, whole = measured_spectra(oracle, law)
     about = describe(oracle) | {
         "classes": _class_sizes(s),
         "duplicates": len(s) - len(np.unique(oracle.support.group)),

@@ -22,6 +22,7 @@ LOWEST, HIGHEST = 0.03, 1e17  # of the internal grid, times the total variance: 
 
 LEVELS = (0.5, 0.99)  # of the mean top-1 weight: dominated by the nearest sample, and settled on it
 QUANTITIES = ("total_variance", "top1", "margin", "entropy", "effective_size")
+TRACE, TOP1, ENTROPY = (QUANTITIES.index(name) for name in ("total_variance", "top1", "entropy"))
 
 
 class Nodes(NamedTuple):
@@ -54,13 +55,9 @@ def make_nodes(path: Path, t: np.ndarray, total_variance: float, entropy: float)
     coefficients = path(torch.as_tensor(t))
     r = (coefficients.alpha / coefficients.sigma).numpy()
     start, unit = float(path(0.0).snr), total_variance or 1.0
-    low = math.log(start) if start > 0 else math.log(LOWEST / unit)
-    ends = np.exp(np.array([low, math.log(HIGHEST / unit)]) / 2)
-    if start > 0:
-        ends[0] = math.sqrt(start)
-    calm = math.log(max(entropy, 1e-9) / 2 / unit)
-    asked = np.append(r, math.exp(calm / 2))
-    grid = _fill(np.unique(np.concatenate([ends, asked[(asked > ends[0]) & (asked < ends[1])]])), calm)
+    low, calm, high = np.sqrt([start or LOWEST / unit, max(entropy, 1e-9) / 2 / unit, HIGHEST / unit])
+    marks = np.append(r, calm)
+    grid = _fill(np.unique([low, *marks[(marks > low) & (marks < high)], high]), 2 * math.log(calm))
     both, where = np.unique(np.concatenate([r, grid]), return_inverse=True)
     return Nodes(both, where[: len(r)], where[len(r) :])
 
@@ -160,9 +157,9 @@ def _summarise(
     values: np.ndarray, path: Path, nodes: Nodes, dimension: int, seed: int, label: int | None
 ) -> tuple[Part, np.ndarray]:
     rng = np.random.default_rng((seed, 0 if label is None else 1 + label % 2**64, 2**63))  # no probe has this number
-    trace, top1 = values[0], values[1]
     from scipy.interpolate import CubicSpline
 
+    trace, top1 = values[TRACE], values[TOP1]
     grid = nodes.snr[nodes.grid]
     # I-MMSE (Guo, Shamai and Verdu 2005): the information is 1/2 the integral of mmse by snr
     integrand = 0.5 * grid * trace[:, nodes.grid]
@@ -173,7 +170,7 @@ def _summarise(
     scalars = np.array([_mean_and_error(information), _mean_and_error(floor)])
     means, errors = _mean_and_error(values.swapaxes(0, 1))
     resampled = resample(top1, rng)
-    return Part(means, errors, cross(path, nodes, means[1], resampled), scalars), resampled
+    return Part(means, errors, cross(path, nodes, means[TOP1], resampled), scalars), resampled
 
 
 def _time_integral(trace: np.ndarray, path: Path, nodes: Nodes) -> np.ndarray:

@@ -82,7 +82,7 @@ def pictures(
     data = oracle.training_set
     _check(data, probes, neighbours, conditional)
     rng = np.random.default_rng(check_seed(seed))
-    chosen = _draw(data.weights, len(data), probes, rng)
+    chosen = _draw(data, probes, rng)
     labels = data.labels[chosen] if conditional and data.labels is not None else None
     c = oracle.path(_times(times))
     x = _states(data.rows(chosen).to("cpu", torch.float64), c, rng)
@@ -149,7 +149,7 @@ def _states(x1: torch.Tensor, c: Coefficients, rng: np.random.Generator) -> torc
     return c.alpha * x1[:, None] + c.sigma * x0[:, None]
 
 
-def _draw(weights: np.ndarray | None, count: int, probes: int, rng: np.random.Generator) -> np.ndarray:
-    law = None if weights is None else weights / weights.sum()
-    there = count if law is None else int((law > 0).sum())
-    return rng.choice(count, size=min(probes, there), replace=False, p=law)
+def _draw(data: TrainingSet, probes: int, rng: np.random.Generator) -> np.ndarray:
+    law = None if data.weights is None else data.relative_weights / data.relative_weights.sum()
+    there = len(data) if law is None else int((law > 0).sum())
+    return rng.choice(len(data), size=min(probes, there), replace=False, p=law)

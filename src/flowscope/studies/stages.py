@@ -59,7 +59,7 @@ def stages(
         NumericalError: the sums left the range of float64.
     """
     oracle = oracle_or_training_set if isinstance(oracle_or_training_set, Oracle) else Oracle(oracle_or_training_set)
-    t = _check_timesteps(timesteps)
+    t = check_timesteps(timesteps)
     probes, seed = check_count(probes, "probes"), check_seed(seed)
     if not isinstance(conditional, bool):
         raise InputError(f"conditional is {conditional!r}; expected True or False")
@@ -76,8 +76,7 @@ def stages(
     began = time.perf_counter()
     if state is not None:
         state.open({"training_set": oracle.training_set.digest, **settings})
-    total_variance = float((oracle.support.law().norms * oracle.support.law().log_weights.exp()).sum())
-    nodes = make_nodes(oracle.path, t, total_variance, min(c.law.entropy for c in laws))
+    nodes = make_nodes(oracle.path, t, oracle.support.law().mean_square, min(c.law.entropy for c in laws))
     room = 8 * len(nodes.r) * (len(QUANTITIES) * (probes + 2 * len(laws)) + 3 * RESAMPLES)
     check_memory(room, f"a curve of {len(nodes.r)} nodes and {probes} probes", "ask for fewer timesteps or probes")
     parts, resampled = _measure_all(oracle, laws, nodes, probes, seed, progress, state)
@@ -97,7 +96,12 @@ def versions() -> dict[str, str]:
     }
 
 
-def _check_timesteps(timesteps: Any) -> np.ndarray:
+def check_timesteps(timesteps: Any) -> np.ndarray:
+    """The times that `stages` makes of its argument.
+
+    Raises:
+        InputError: it is neither a count nor a list of numbers.
+    """
     if isinstance(timesteps, (int, np.integer)) and not isinstance(timesteps, bool):
         count = check_count(timesteps, "timesteps")
         if count > MOST_TIMESTEPS:
@@ -122,8 +126,7 @@ def _laws(oracle: Oracle, conditional: bool) -> list[ClassLaw]:
         raise InputError(
             f"conditional is asked for, but {s.name} has no labels; give it labels, or leave conditional out"
         )
-    weights = np.ones(len(s)) if s.weights is None else s.weights / s.weights.max()
-    mass = {y: float(weights[s.labels == y].sum()) for y in s.classes}
+    mass = {y: float(s.relative_weights[s.labels == y].sum()) for y in s.classes}
     total = sum(mass.values())
     return [ClassLaw(m / total, y, oracle.support.law(y)) for y, m in mass.items() if m > 0]
 

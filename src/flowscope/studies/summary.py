@@ -1,21 +1,21 @@
 """From measured parts to the frozen curve: the mean over classes, crossings, prediction and self-check."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from flowscope.data.spectrum import CLUSTERS, Spectrum, boundary_snr, measure_spectrum
+from flowscope.data.spectrum import CLUSTERS, Spectrum, boundary_snr, measure_spectra
 from flowscope.oracle import Oracle
 from flowscope.oracle.support import Law
 from flowscope.paths import Path
 from flowscope.studies.crossing import Crossing
 from flowscope.studies.curve import ClassStages, Information, LossFloor, StageCurve
-from flowscope.studies.measure import LEVELS, QUANTITIES, Nodes, Part, cross
+from flowscope.studies.measure import ENTROPY, LEVELS, QUANTITIES, TOP1, TRACE, Nodes, Part, cross
 
 FEW = 30  # probes, under which bootstrap intervals are known to be too narrow
-AGREE = 4  # standard errors within which the self-check agrees: rare probes give its errors a long tail
 TAIL = 1e-6  # of the entropy: the integrand allowed at the end of the grid before a note is made
 
 
@@ -44,7 +44,7 @@ def summarise(
     """
     whole = _mean_part(oracle.path, nodes, [c.share for c in laws], parts, resampled)
     half, saturation = (Crossing(*row) for row in whole.crossings.tolist())
-    clustered, plain = ([measured_spectrum(oracle, c.law, count) for c in laws] for count in (CLUSTERS, 1))
+    clustered, plain = zip(*(measured_spectra(oracle, c.law) for c in laws), strict=True)
     information = _information(oracle.path, nodes, whole, sum(c.share * c.law.entropy for c in laws))
     conditional = settings["conditional"]
     predicted = predict(oracle.path, laws, clustered)
@@ -91,7 +91,7 @@ def _mean_part(path: Path, nodes: Nodes, shares: list[float], parts: list[Part],
     return Part(
         means,
         np.sqrt(np.einsum("c,cqr->qr", pi**2, np.stack([p.errors for p in parts]) ** 2)),
-        cross(path, nodes, means[QUANTITIES.index("top1")], resampled),
+        cross(path, nodes, means[TOP1], resampled),
         np.stack([pi @ scalars[:, :, 0], np.sqrt(pi**2 @ scalars[:, :, 1] ** 2)], 1),
     )
 
@@ -120,16 +120,16 @@ def _information(path: Path, nodes: Nodes, whole: Part, entropy: float) -> Infor
     integral, error = whole.integrals[0].tolist()
     if float(path(0.0).snr) == 0:
         return Information(integral, error, entropy, 0.0)
-    start, row = nodes.grid[0], QUANTITIES.index("entropy")
-    return Information(integral, error, float(whole.means[row, start]), float(whole.errors[row, start]))
+    start = nodes.grid[0]
+    return Information(integral, error, float(whole.means[ENTROPY, start]), float(whole.errors[ENTROPY, start]))
 
 
-def measured_spectrum(oracle: Oracle, law: Law, clusters: int) -> Spectrum:
-    """The spectrum of a law in at most this many clusters, from a sample of bounded size."""
-    return measure_spectrum(oracle.training_set, law.positions, law.probabilities, clusters)
+def measured_spectra(oracle: Oracle, law: Law) -> tuple[Spectrum, ...]:
+    """The clustered and the plain spectrum of a law, from one sample of bounded size."""
+    return measure_spectra(oracle.training_set, law.positions, law.probabilities, (CLUSTERS, 1))
 
 
-def predict(path: Path, laws: list[ClassLaw], spectra: list[Spectrum]) -> float:
+def predict(path: Path, laws: list[ClassLaw], spectra: Sequence[Spectrum]) -> float:
     """The predicted t_half of a mean over laws, one spectrum each; NaN where there is none on the path."""
     snr = boundary_snr([(c.share, c.law.entropy, s) for c, s in zip(laws, spectra, strict=True)])
     return _inside(path, snr)
@@ -142,7 +142,7 @@ def _inside(path: Path, snr: float) -> float:
 
 
 def _per_class(
-    oracle: Oracle, laws: list[ClassLaw], nodes: Nodes, parts: list[Part], spectra: list[Spectrum], t: np.ndarray
+    oracle: Oracle, laws: list[ClassLaw], nodes: Nodes, parts: list[Part], spectra: Sequence[Spectrum], t: np.ndarray
 ) -> tuple[ClassStages, ...]:
     entries = []
     for c, part, spectrum in zip(laws, parts, spectra, strict=True):
@@ -173,7 +173,7 @@ def _notes(
     spectrum: Spectrum,
     settings: dict[str, Any],
 ) -> tuple[str, ...]:
-    top1 = whole.means[QUANTITIES.index("top1")]
+    top1 = whole.means[TOP1]
     notes = []
     for name, level, found in zip(("half", "saturation"), LEVELS, (half, saturation), strict=True):
         if math.isnan(found.t) and top1[0] >= level:
@@ -191,12 +191,11 @@ def _notes(
     elif settings["probes"] < FEW:
         notes.append(f"Under {FEW} probes the 95 % intervals are too narrow: ask for more.")
     last = nodes.grid[-1]
-    if 0.5 * nodes.snr[last] * whole.means[0, last] > TAIL * max(1.0, information.log_n):
+    if 0.5 * nodes.snr[last] * whole.means[TRACE, last] > TAIL * max(1.0, information.log_n):
         notes.append(
             "The nearest points lie too close to be told apart on the internal grid: the self-check falls short."
         )
-    apart = abs(information.integral - information.log_n)
-    if apart > AGREE * math.hypot(information.integral_error, information.log_n_error) + TAIL * information.log_n:
+    if information.agrees is False:
         notes.append(
             f"The self-check fails: the information integral is {information.integral:.4g} nats, the entropy of the "
             f"weights {information.log_n:.4g}. Too few probes, or too many scales at once: do not trust these numbers."

@@ -17,7 +17,7 @@ from flowscope.oracle import Oracle
 from flowscope.studies.curve import StageCurve
 from flowscope.studies.forms import SCHEMA, csv_text, json_text, plain
 from flowscope.studies.probes import check_count, check_seed
-from flowscope.studies.stages import stages, versions
+from flowscope.studies.stages import check_timesteps, stages, versions
 
 OVER = ("N", "D", "classes", "resolution")
 LEAST_POINTS, COUNT = 32, 7  # of a sweep over N where no values are given: the smallest subset, and how many
@@ -151,8 +151,9 @@ def _kept(folder: FilePath, oracle: Oracle, timesteps: Any, probes: int, seed: i
     except InputError:  # not there, cut off, or of another version: measured again
         return None
     wanted = {"path": oracle.path.name, "probes": probes, "seed": seed, "conditional": False}
-    times = np.arange(timesteps) / timesteps if isinstance(timesteps, (int, np.integer)) else timesteps
-    same = np.array_equal(found.t, times) and all(found.settings.get(key) == value for key, value in wanted.items())
+    same = np.array_equal(found.t, check_timesteps(timesteps)) and all(
+        found.settings.get(key) == value for key, value in wanted.items()
+    )
     same &= found.provenance.get("flowscope") == versions()["flowscope"]
     return found if same and found.training_set.get("digest") == oracle.training_set.digest else None
 
