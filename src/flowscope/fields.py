@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from flowscope.errors import InputError
-from flowscope.paths import check_time
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # what states and points may be stored as
 
@@ -49,6 +48,19 @@ def check_query(x: Any, t: Any, y: Any, shape: tuple[int, ...]) -> Query:
     if not bool(torch.isfinite(x).all()):
         raise InputError("x holds NaN or infinity; expected finite states")
     return Query(x, _check_t(t, x), None if y is None else _check_y(y, x))
+
+
+def check_time(t: torch.Tensor) -> None:
+    """Refuse NaN and times outside [0, 1), saying why t = 1 is not one."""
+    if bool(((t >= 0) & (t < 1)).all()):
+        return
+    bad = t[~((t >= 0) & (t < 1))].flatten()[0].item()
+    why = (
+        " (at t = 1 sigma is 0 on most paths, so the posterior and the velocity are not defined there)"
+        if bad == 1
+        else ""
+    )
+    raise InputError(f"t is {bad}; expected 0 <= t < 1{why}: t = 0 is noise, t -> 1 is data")
 
 
 def _check_t(t: Any, x: torch.Tensor) -> torch.Tensor:

@@ -20,6 +20,7 @@ from typing import Literal, get_args
 import torch
 
 from flowscope.errors import InputError
+from flowscope.fields import check_time
 
 Tensor = torch.Tensor
 Quantity = Literal["velocity", "data", "noise", "score"]
@@ -83,19 +84,6 @@ class Path:
     def time_of_snr(self, snr: float | Tensor) -> Tensor:
         """The time at which (alpha/sigma)^2 equals snr, float64; outside [0, 1) where the path does not get there."""
         return self.time(torch.as_tensor(snr, dtype=torch.float64))
-
-
-def check_time(t: Tensor) -> None:
-    """Refuse NaN and times outside [0, 1), saying why t = 1 is not one."""
-    if bool(((t >= 0) & (t < 1)).all()):
-        return
-    bad = t[~((t >= 0) & (t < 1))].flatten()[0].item()
-    why = (
-        " (at t = 1 sigma is 0 on most paths, so the posterior and the velocity are not defined there)"
-        if bad == 1
-        else ""
-    )
-    raise InputError(f"t is {bad}; expected 0 <= t < 1{why}: t = 0 is noise, t -> 1 is data")
 
 
 def _linear(t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
