@@ -1,15 +1,16 @@
 """VelocityField: anything callable as field(x, t, y) -> velocity.
 
-The oracle is one, a trained network is one, so truth and model are interchangeable wherever a field is wanted. Here is
-the protocol and the one check of a call's arguments.
+The oracle is one, a trained network is one, so truth and model are interchangeable wherever a field is wanted. Here are
+the protocol, the checks of a call's arguments and answer, and two fields made of fields: guide and switch.
 """
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
-from flowscope.errors import InputError
+from flowscope.errors import InputError, NumericalError
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # what states and points may be stored as
 
@@ -61,6 +62,172 @@ def check_time(t: torch.Tensor) -> None:
         else ""
     )
     raise InputError(f"t is {bad}; expected 0 <= t < 1{why}: t = 0 is noise, t -> 1 is data")
+
+
+def check_velocity(u: Any, x: torch.Tensor, what: str = "the field") -> torch.Tensor:
+    """A field's answer for states x, if it is one.
+
+    Raises:
+        InputError: it is not a tensor of x's shape.
+        NumericalError: it holds NaN or infinity.
+    """
+    if not isinstance(u, torch.Tensor) or u.shape != x.shape:
+        got = tuple(u.shape) if isinstance(u, torch.Tensor) else f"a {type(u).__name__}"
+        raise InputError(f"{what} returned {got} for states of shape {tuple(x.shape)}; expected a velocity for each")
+    if not bool(torch.isfinite(u).all()):
+        raise NumericalError(f"{what} returned NaN or infinity for finite states; expected finite velocities: check it")
+    return u
+
+
+def check_interval(interval: Any, what: str = "interval") -> tuple[float, float]:
+    """A part (lo, hi) of time, 0 <= lo <= hi <= 1.
+
+    Raises:
+        InputError: it is not.
+    """
+    try:
+        low, high = (float(v) for v in interval)
+    except (TypeError, ValueError):
+        raise InputError(f"{what} is {interval!r}; expected two times (lo, hi) with 0 <= lo <= hi <= 1") from None
+    if not 0 <= low <= high <= 1:
+        reversed_ = " (it is reversed)" if 0 <= high < low <= 1 else ""
+        raise InputError(f"{what} is ({low}, {high}){reversed_}; expected 0 <= lo <= hi <= 1")
+    return low, high
+
+
+def evaluations(field: Any, t: float) -> int:
+    """How many network (or oracle) evaluations one call of a field takes at time t: its NFE."""
+    count = getattr(field, "evaluations", None)
+    return 1 if count is None else int(count(t))
+
+
+def guide(
+    field: VelocityField, scale: float, interval: tuple[float, float] = (0.0, 1.0), null: VelocityField | None = None
+) -> "Guided":
+    """Classifier-free guidance in a part of time: u_null + scale (u_y - u_null) for lo <= t < hi, u_y elsewhere.
+
+    scale 1 is off (arXiv 2207.12598 calls that w = 0). The interval is closed at lo and open at hi, in t.
+
+    Args:
+        field: the conditional field, called as field(x, t, y).
+        scale: a finite number; 1 leaves the field as it is.
+        interval: (lo, hi), 0 <= lo <= hi <= 1.
+        null: the unconditional field, called as null(x, t, None); None for `field` itself called so.
+
+    Raises:
+        InputError: scale or interval is not usable. A field without an unconditional form raises when it is called.
+    """
+    if isinstance(scale, bool) or not isinstance(scale, (int, float, np.number)) or not np.isfinite(scale):
+        raise InputError(f"scale is {scale!r}; expected a finite number: 1 is no guidance, 2.5 is usual")
+    check_field(field, "field")
+    if null is not None:
+        check_field(null, "null")
+    return Guided(field, float(scale), check_interval(interval), null)
+
+
+def switch(first: VelocityField, second: VelocityField, at: float) -> "Switched":
+    """The first field for t < at, the second from there on (mixed sampling, arXiv 2512.02826, Fig. 5).
+
+    Raises:
+        InputError: `at` is not in [0, 1], or the fields are not fields of one path.
+    """
+    if isinstance(at, bool) or not isinstance(at, (int, float, np.number)) or not 0 <= at <= 1:
+        raise InputError(f"at is {at!r}; expected a time in [0, 1]: the second field begins there")
+    for name, field in (("first", first), ("second", second)):
+        check_field(field, name)
+    names = [getattr(getattr(f, "path", None), "name", None) for f in (first, second)]
+    if None not in names and names[0] != names[1]:
+        raise InputError(
+            f"the first field is on the {names[0]} path and the second on the {names[1]} path; expected one"
+        )
+    return Switched(first, second, float(at))
+
+
+def check_field(field: Any, what: str) -> None:
+    """Refuse what cannot be called as field(x, t, y)."""
+    if not callable(field):
+        raise InputError(f"{what} is a {type(field).__name__}; expected a velocity field, callable as field(x, t, y)")
+
+
+@dataclass(frozen=True)
+class Guided:
+    """What :func:`guide` makes; a VelocityField."""
+
+    field: VelocityField
+    scale: float
+    interval: tuple[float, float]
+    null: VelocityField | None
+
+    @property
+    def path(self) -> Any:
+        """The path of the guided field, where it has one."""
+        return getattr(self.field, "path", None)
+
+    def _guided(self, t: torch.Tensor) -> torch.Tensor:
+        low, high = self.interval
+        return (t >= low) & (t < high) if self.scale != 1 else torch.zeros_like(t, dtype=torch.bool)
+
+    def evaluations(self, t: float) -> int:
+        own = evaluations(self.field, t)
+        if not bool(self._guided(torch.as_tensor(t, dtype=torch.float64))):
+            return own
+        return own + (own if self.null is None else evaluations(self.null, t))
+
+    def __call__(self, x: torch.Tensor, t: float | torch.Tensor, y: Any = None) -> torch.Tensor:
+        u = self.field(x, t, y)
+        inside = self._guided(_times(t, x))
+        if not bool(inside.any()):
+            return u
+        rows, times = (x, t) if bool(inside.all()) else (x[inside], _times(t, x)[inside])
+        null = (self.field if self.null is None else self.null)(rows, times, None)
+        if rows is x:
+            return null + self.scale * (u - null)
+        u = u.clone()
+        u[inside] = null + self.scale * (u[inside] - null)
+        return u
+
+
+@dataclass(frozen=True)
+class Switched:
+    """What :func:`switch` makes; a VelocityField."""
+
+    first: VelocityField
+    second: VelocityField
+    at: float
+
+    @property
+    def path(self) -> Any:
+        """The path of the fields, where they have one."""
+        return getattr(self.first, "path", None) or getattr(self.second, "path", None)
+
+    def evaluations(self, t: float) -> int:
+        return evaluations(self.first if t < self.at else self.second, t)
+
+    def __call__(self, x: torch.Tensor, t: float | torch.Tensor, y: Any = None) -> torch.Tensor:
+        early = _times(t, x) < self.at
+        if bool(early.all()):
+            return self.first(x, t, y)
+        if not bool(early.any()):
+            return self.second(x, t, y)
+        u: torch.Tensor | None = None
+        for rows, field in ((early, self.first), (~early, self.second)):
+            part = field(x[rows], _times(t, x)[rows], _rows_of(y, rows))
+            u = torch.empty((len(x), *part.shape[1:]), dtype=part.dtype, device=part.device) if u is None else u
+            u[rows] = part.to(u.dtype)
+        return x if u is None else u
+
+
+def _times(t: float | torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """t as one float64 number for each row of x."""
+    return _check_t(t, x)
+
+
+def _rows_of(y: Any, rows: torch.Tensor) -> Any:
+    """The labels of some rows."""
+    if y is None:
+        return None
+    y = torch.as_tensor(y, device=rows.device)
+    return y.expand(len(rows))[rows]
 
 
 def _check_t(t: Any, x: torch.Tensor) -> torch.Tensor:

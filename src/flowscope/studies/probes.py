@@ -3,31 +3,8 @@
 import numpy as np
 import torch
 
-from flowscope.errors import InputError
 from flowscope.oracle.pairs import Probes
 from flowscope.oracle.support import Law
-
-
-def check_count(value: object, what: str) -> int:
-    """A whole number of at least one.
-
-    Raises:
-        InputError: it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise InputError(f"{what} is {value!r}; expected a whole number of at least 1")
-    return int(value)
-
-
-def check_seed(seed: object) -> int:
-    """A whole number of at least zero.
-
-    Raises:
-        InputError: it is not.
-    """
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise InputError(f"seed is {seed!r}; expected a whole number of at least 0")
-    return int(seed)
 
 
 def draw(law: Law, which: range, seed: int, label: int | None = None) -> Probes:

@@ -7,11 +7,9 @@ far enough to tell the nearest pair apart: on it the crossings are located and t
 "Dominated by the nearest sample" is a mean top-1 weight of at least 0.5 (`half`), settled at 0.99 (`saturation`).
 """
 
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -20,10 +18,10 @@ import torch
 from flowscope.data.memory import check_memory
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle
+from flowscope.settings import check_count, check_seed, versions
 from flowscope.studies.crossing import RESAMPLES
 from flowscope.studies.curve import StageCurve
 from flowscope.studies.measure import QUANTITIES, Nodes, Part, batches, make_nodes, measure
-from flowscope.studies.probes import check_count, check_seed
 from flowscope.studies.state import State
 from flowscope.studies.summary import ClassLaw, summarise
 
@@ -84,16 +82,6 @@ def stages(
     provenance: dict[str, Any] = {**versions(), "nfe": nfe}
     curve = summarise(oracle, laws, nodes, parts, resampled, t, settings, provenance)
     return replace(curve, provenance=provenance | {"seconds": round(time.perf_counter() - began, 3)})
-
-
-def versions() -> dict[str, str]:
-    """The versions that a number may depend on."""
-    return {
-        "flowscope": version("flowscope"),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
 
 
 def check_timesteps(timesteps: Any) -> np.ndarray:

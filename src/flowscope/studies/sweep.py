@@ -14,10 +14,10 @@ from flowscope.data import TrainingSet, load
 from flowscope.errors import InputError
 from flowscope.files import write_files
 from flowscope.oracle import Oracle
+from flowscope.settings import check_count, check_seed, versions
 from flowscope.studies.curve import StageCurve
 from flowscope.studies.forms import SCHEMA, csv_text, json_text, plain
-from flowscope.studies.probes import check_count, check_seed
-from flowscope.studies.stages import check_timesteps, stages, versions
+from flowscope.studies.stages import check_timesteps, stages
 
 OVER = ("N", "D", "classes", "resolution")
 LEAST_POINTS, COUNT = 32, 7  # of a sweep over N where no values are given: the smallest subset, and how many

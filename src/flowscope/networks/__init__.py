@@ -1,0 +1,1 @@
+"""Networks as velocity fields: adapters for anybody's, and those that flowscope trains."""

@@ -1,0 +1,1 @@
+"""Sampling: schedules, solvers, and sample() over a generator of named steps."""

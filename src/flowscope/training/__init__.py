@@ -1,0 +1,1 @@
+"""Training: targets, timestep densities, the loop as a generator, checkpoints, the monitor."""
