@@ -19,6 +19,8 @@ endif
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
+# flow_matching and torchcfm, which tests compare with, come without their dependencies: those would bring a torchvision
+# that does not fit every build of torch, and nothing that is compared needs them.
 setup: $(READY) ## make .venv with flowscope and all that tests and checks need (quick when nothing changed)
 
 $(READY): pyproject.toml constraints.txt
@@ -32,6 +34,7 @@ $(READY): pyproject.toml constraints.txt
 	fi
 	@touch $(UNFINISHED)
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[all]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt --no-deps flow_matching torchcfm POT
 	@rm $(UNFINISHED) && touch $(READY)
 
 demo: setup ## the main job on an embedded real data set: the page goes to runs/digits
