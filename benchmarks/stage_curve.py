@@ -19,7 +19,7 @@ from _harness import interleave, save, table
 from flowscope.oracle.budget import plan
 from flowscope.oracle.pairs import PathSums, add_blocks
 from flowscope.studies.measure import make_nodes
-from flowscope.studies.probes import draw
+from flowscope.oracle.probes import draw
 
 PROBES = 256
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from flowscope.studies.crossing import NEVER, Crossing
 from flowscope.studies.curve import ClassStages, Information, LossFloor, StageCurve
+from flowscope.studies.finding import Finding, Gallery, Panel, Series
 from flowscope.studies.pictures import Pictures
 from flowscope.studies.sweep import Sweep
 
@@ -151,3 +152,39 @@ def fake_pictures(probes: int = 2, times: int = 8, channels: int = 1, side: int 
         names=None,
         note="",
     )
+
+
+def fake_finding(side: int = 8, **changes: Any) -> Finding:
+    """A finding with lines, bars, names, undefined values and a gallery; one of its names is hostile."""
+    t = np.array([0.0, 0.1, 0.3, 0.5, 1.0])
+    main = {"t": t, "share": t**0.5, "share_error": np.full(5, 0.02), "distance": 3 - 2 * t}
+    models = {"model": ["small", HOSTILE], "FD": np.array([12.5, np.nan]), "FD_error": np.array([0.5, np.nan])}
+    fields: dict[str, Any] = {
+        "study": "switch",
+        "title": "When does the oracle's head start turn into copies?",
+        "where": "Fig. 5, 13, 14",
+        "claim": "switched after t = 0.2 it copies",
+        "found": f"the share of copies grows from 0.00 ± 0.02 to 1.00 ± 0.02 ({HOSTILE})",
+        "verdict": "agrees",
+        "why": "the share grows by more than two standard errors",
+        "tables": {"switch": main, "models": models},
+        "panels": (
+            Panel(
+                "Copies", "t of the switch", "share", (Series("near-copies", "switch", "t", "share", "share_error"),)
+            ),
+            Panel("Quality", "model", "FD", (Series("seed 0", "models", "model", "FD", "FD_error"),), kind="bar"),
+        ),
+        "galleries": (
+            Gallery(
+                "Samples",
+                fake_pictures(side=side).states[:, :5],
+                ("first", HOSTILE),
+                tuple(f"t = {v:g}" for v in t),
+            ),
+        ),
+        "notes": ("small sample",),
+        "training_set": dict(TRAINING_SET),
+        "settings": {"n": 16, "seed": 0, "weights": "/home/somebody/secret/model"},
+        "provenance": {**VERSIONS, "models": {"small": "ab" * 8}},
+    }
+    return Finding(**(fields | changes))

@@ -50,7 +50,7 @@ def picture_folder(folder: Path, names: list[str], count: int = 4, side: int = 6
 @pytest.fixture
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves page and figures out, which take seconds."""
-    monkeypatch.setattr("flowscope.report.stages_files", lambda curve, pictures: {})
+    monkeypatch.setattr("flowscope.report.stages_files", lambda *_: {})
 
 
 def test_stages_writes_a_page_figures_and_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

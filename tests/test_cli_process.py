@@ -77,7 +77,7 @@ import flowscope.studies.state as state
 from flowscope.cli import main
 
 command.State, state.SHARE = functools.partial(state.State, interval=0.02), 1
-flowscope.report.stages_files = lambda curve, pictures: {}  # the page takes seconds and is not what this is about
+flowscope.report.stages_files = lambda *_: {}  # the page takes seconds and is not what this is about
 RUN = ["stages", "mixture:N=2500,D=24,modes=3", "--conditional", "--probes", "32", "--timesteps", "5"]
 RUN += ["--memory", "200KB"]
 
@@ -154,7 +154,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_is_left_as_it_was(
     small_disk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("flowscope.report.stages_files", lambda curve, pictures: {})
+    monkeypatch.setattr("flowscope.report.stages_files", lambda *_: {})
     (small_disk / "there").write_text("keep")
     for command in (["stages"], ["sweep", "--over", "N", "--values", "300"]):
         options = ["gaussian:N=300,D=3", "--probes", "4", "--timesteps", "400"]
@@ -196,7 +196,7 @@ def test_state_of_another_run_is_refused_and_kept(
     assert main([*run, "--resume"]) == 2
     assert "remove it" in capsys.readouterr().err
     assert {p.name for p in tmp_path.iterdir()} == {state.name}
-    monkeypatch.setattr("flowscope.report.stages_files", lambda curve, pictures: {})
+    monkeypatch.setattr("flowscope.report.stages_files", lambda *_: {})
     assert main(run) == 0  # without --resume it does not matter
     assert {p.name for p in tmp_path.iterdir()} == {"stages.csv", "stages.json"}
     assert np.isfinite(np.loadtxt(tmp_path / "stages.csv", delimiter=",", skiprows=2)).all()

@@ -37,7 +37,12 @@ def line(output: str, start: str) -> str:
 
 
 def test_every_example_is_tested() -> None:
-    assert set(EXAMPLES) == {"conditional_curves.py", "oracle_sampling.py", "stages_of_an_array.py"}
+    assert set(EXAMPLES) == {
+        "coarse_to_fine.py",
+        "conditional_curves.py",
+        "oracle_sampling.py",
+        "stages_of_an_array.py",
+    }
 
 
 def test_stages_of_an_array(tmp_path: Path) -> None:
@@ -55,6 +60,18 @@ def test_oracle_sampling_lands_on_training_points(tmp_path: Path) -> None:
     assert evaluations == 50 and largest < 1e-6
     points = {numbers(found)[1] for found in output.splitlines() if found.startswith("sample")}
     assert len(points) > 4  # different noise, different points
+
+
+def test_coarse_to_fine_is_best_where_navigation_ends(tmp_path: Path) -> None:
+    output = run("coarse_to_fine.py", tmp_path)
+    half = numbers(line(output, "navigation ends"))[0]
+    one, early, best, late = (numbers(found) for found in output.splitlines() if found.startswith("[0, "))
+    fifty = numbers(line(output, "50 steps"))
+    assert best[1] == pytest.approx(half, abs=1e-3)
+    assert [values[-3] for values in (one, early, best, late, fifty)] == [1, 2, 2, 2, 50]
+    distances, different = ([values[i] for values in (one, early, best, late)] for i in (-2, -1))
+    assert min(distances) == best[-2] < 0.8 * sorted(distances)[1] and fifty[-2] == 0
+    assert max(different) == best[-1] > 5 * late[-1] and one[-1] == 1
 
 
 def test_conditional_curves(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 import flowscope as fs
 from flowscope.oracle.budget import plan
 from flowscope.oracle.pairs import PathSums, add_blocks
-from flowscope.studies.probes import draw
+from flowscope.oracle.probes import draw
 
 TIMES = torch.tensor([0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99], dtype=torch.float64)
 

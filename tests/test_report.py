@@ -17,6 +17,7 @@ import flowscope
 from flowscope.errors import OutputError
 from flowscope.report import numbers, words, write_stages, write_sweep
 from flowscope.report.markup import cleaned, json_island, plain, without_paths
+from flowscope.sampling import schedules
 from flowscope.studies.crossing import NEVER, Crossing
 from flowscope.studies.curve import Information
 from flowscope.studies.pictures import pictures, times_around
@@ -205,8 +206,8 @@ def test_the_self_check_is_judged_by_four_errors(information: Information, expec
 )
 def test_a_shift_gives_navigation_its_share_of_the_steps(half: Fraction, share: Fraction) -> None:
     """By moving every step through the shift, exactly, and counting."""
-    s = Fraction(numbers.shift_for(float(share), float(half))).limit_denominator(10**9)
-    assert float(s) == pytest.approx(numbers.shift_for(float(share), float(half)), rel=1e-6)
+    s = Fraction(schedules.shift_for(float(share), float(half))).limit_denominator(10**9)
+    assert float(s) == pytest.approx(schedules.shift_for(float(share), float(half)), rel=1e-6)
     exact = half * (1 - share) / (share * (1 - half))
 
     def moved(k: int) -> Fraction:
@@ -214,7 +215,7 @@ def test_a_shift_gives_navigation_its_share_of_the_steps(half: Fraction, share: 
         return exact * t / (1 + (exact - 1) * t)
 
     assert float(exact) == pytest.approx(float(s), rel=1e-6)
-    assert sum(moved(k) < half for k in range(50)) == numbers.steps_before(float(share))
+    assert sum(moved(k) < half for k in range(50)) == schedules.steps_before(float(share))
 
     def diffusers(k: int) -> Fraction:
         sigma, shift = 1 - Fraction(k, 50), 1 / exact
@@ -225,7 +226,7 @@ def test_a_shift_gives_navigation_its_share_of_the_steps(half: Fraction, share: 
 
 @pytest.mark.parametrize("half", [0.02, 0.0201, 0.5, 0.537, 0.98, 0.999])
 def test_steps_below_half_are_counted(half: float) -> None:
-    assert numbers.steps_before(half) == sum(k / 50 < half for k in range(50))
+    assert schedules.steps_before(half) == sum(k / 50 < half for k in range(50))
 
 
 def test_numbers_keep_their_digits() -> None:

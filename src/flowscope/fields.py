@@ -68,14 +68,28 @@ def check_velocity(u: Any, x: torch.Tensor, what: str = "the field") -> torch.Te
     """A field's answer for states x, if it is one.
 
     Raises:
-        InputError: it is not a tensor of x's shape.
+        InputError: it is not a floating-point tensor of x's shape.
         NumericalError: it holds NaN or infinity.
+    """
+    check_shape(u, x, what)
+    if not bool(torch.isfinite(u).all()):
+        raise NumericalError(f"{what} returned NaN or infinity for finite states; expected finite velocities: check it")
+    return u
+
+
+def check_shape(u: Any, x: torch.Tensor, what: str = "the field") -> torch.Tensor:
+    """The same without a look at the values, for fields made of fields: whoever asks them checks those.
+
+    Raises:
+        InputError: it is not a floating-point tensor of x's shape.
     """
     if not isinstance(u, torch.Tensor) or u.shape != x.shape:
         got = tuple(u.shape) if isinstance(u, torch.Tensor) else f"a {type(u).__name__}"
         raise InputError(f"{what} returned {got} for states of shape {tuple(x.shape)}; expected a velocity for each")
-    if not bool(torch.isfinite(u).all()):
-        raise NumericalError(f"{what} returned NaN or infinity for finite states; expected finite velocities: check it")
+    if not u.dtype.is_floating_point:
+        raise InputError(
+            f"{what} returned dtype {str(u.dtype).removeprefix('torch.')}; expected velocities in floating point"
+        )
     return u
 
 
@@ -86,7 +100,7 @@ def check_interval(interval: Any, what: str = "interval") -> tuple[float, float]
         InputError: it is not.
     """
     try:
-        low, high = (float(v) for v in interval)
+        low, high = (float(v) for v in (() if isinstance(interval, str) else interval))
     except (TypeError, ValueError):
         raise InputError(f"{what} is {interval!r}; expected two times (lo, hi) with 0 <= lo <= hi <= 1") from None
     if not 0 <= low <= high <= 1:
@@ -99,6 +113,14 @@ def evaluations(field: Any, t: float) -> int:
     """How many network (or oracle) evaluations one call of a field takes at time t: its NFE."""
     count = getattr(field, "evaluations", None)
     return 1 if count is None else int(count(t))
+
+
+def shape_of(field: Any) -> tuple[int, ...] | None:
+    """The shape of one state of a field: its `shape`, or that of its training set; None where it has neither."""
+    shape = getattr(field, "shape", None)
+    if shape is None:
+        shape = getattr(getattr(field, "training_set", None), "shape", None)
+    return None if shape is None else tuple(shape)
 
 
 def guide(
@@ -122,6 +144,7 @@ def guide(
     check_field(field, "field")
     if null is not None:
         check_field(null, "null")
+        _check_one_path(("conditional", field), ("null", null))
     return Guided(field, float(scale), check_interval(interval), null)
 
 
@@ -135,11 +158,7 @@ def switch(first: VelocityField, second: VelocityField, at: float) -> "Switched"
         raise InputError(f"at is {at!r}; expected a time in [0, 1]: the second field begins there")
     for name, field in (("first", first), ("second", second)):
         check_field(field, name)
-    names = [getattr(getattr(f, "path", None), "name", None) for f in (first, second)]
-    if None not in names and names[0] != names[1]:
-        raise InputError(
-            f"the first field is on the {names[0]} path and the second on the {names[1]} path; expected one"
-        )
+    _check_one_path(("first", first), ("second", second))
     return Switched(first, second, float(at))
 
 
@@ -149,8 +168,45 @@ def check_field(field: Any, what: str) -> None:
         raise InputError(f"{what} is a {type(field).__name__}; expected a velocity field, callable as field(x, t, y)")
 
 
+def _check_one_path(*fields: tuple[str, Any]) -> None:
+    (one, first), (other, second) = fields
+    names = [getattr(getattr(field, "path", None), "name", None) for field in (first, second)]
+    if None not in names and names[0] != names[1]:
+        raise InputError(
+            f"the {one} field is on the {names[0]} path and the {other} on the {names[1]} path; expected one"
+        )
+
+
+class _Compound:
+    """What a field made of fields has from the first of them that has it."""
+
+    @property
+    def parts(self) -> tuple[VelocityField | None, ...]:
+        """The fields it is made of."""
+        raise NotImplementedError
+
+    def _first(self, name: str) -> Any:
+        found = (getattr(part, name, None) for part in self.parts)
+        return next((value for value in found if value is not None), None)
+
+    @property
+    def path(self) -> Any:
+        """Their path; None where none has one."""
+        return self._first("path")
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """The shape of one state; None where none of them knows it."""
+        return next((shape for shape in map(shape_of, self.parts) if shape is not None), None)
+
+    @property
+    def device(self) -> Any:
+        """Where the first of them computes; None where none says."""
+        return self._first("device")
+
+
 @dataclass(frozen=True)
-class Guided:
+class Guided(_Compound):
     """What :func:`guide` makes; a VelocityField."""
 
     field: VelocityField
@@ -159,27 +215,29 @@ class Guided:
     null: VelocityField | None
 
     @property
-    def path(self) -> Any:
-        """The path of the guided field, where it has one."""
-        return getattr(self.field, "path", None)
+    def parts(self) -> tuple[VelocityField | None, ...]:
+        """The fields it is made of."""
+        return self.field, self.null
 
     def _guided(self, t: torch.Tensor) -> torch.Tensor:
         low, high = self.interval
         return (t >= low) & (t < high) if self.scale != 1 else torch.zeros_like(t, dtype=torch.bool)
 
     def evaluations(self, t: float) -> int:
+        """Evaluations of one call at t: those of both fields inside the interval."""
         own = evaluations(self.field, t)
         if not bool(self._guided(torch.as_tensor(t, dtype=torch.float64))):
             return own
         return own + (own if self.null is None else evaluations(self.null, t))
 
     def __call__(self, x: torch.Tensor, t: float | torch.Tensor, y: Any = None) -> torch.Tensor:
-        u = self.field(x, t, y)
+        """u_null + scale (u_y - u_null) in the interval, u_y outside it."""
+        u = check_shape(self.field(x, t, y), x, "the guided field")
         inside = self._guided(_times(t, x))
         if not bool(inside.any()):
             return u
         rows, times = (x, t) if bool(inside.all()) else (x[inside], _times(t, x)[inside])
-        null = (self.field if self.null is None else self.null)(rows, times, None)
+        null = check_shape((self.field if self.null is None else self.null)(rows, times, None), rows, "the null field")
         if rows is x:
             return null + self.scale * (u - null)
         u = u.clone()
@@ -188,7 +246,7 @@ class Guided:
 
 
 @dataclass(frozen=True)
-class Switched:
+class Switched(_Compound):
     """What :func:`switch` makes; a VelocityField."""
 
     first: VelocityField
@@ -196,25 +254,26 @@ class Switched:
     at: float
 
     @property
-    def path(self) -> Any:
-        """The path of the fields, where they have one."""
-        return getattr(self.first, "path", None) or getattr(self.second, "path", None)
+    def parts(self) -> tuple[VelocityField | None, ...]:
+        """The fields it is made of."""
+        return self.first, self.second
 
     def evaluations(self, t: float) -> int:
+        """Evaluations of one call at t: those of the field of that time."""
         return evaluations(self.first if t < self.at else self.second, t)
 
     def __call__(self, x: torch.Tensor, t: float | torch.Tensor, y: Any = None) -> torch.Tensor:
+        """The first field's velocity for t < at, the second's from there on."""
         early = _times(t, x) < self.at
         if bool(early.all()):
             return self.first(x, t, y)
         if not bool(early.any()):
             return self.second(x, t, y)
-        u: torch.Tensor | None = None
+        u = torch.empty_like(x)
         for rows, field in ((early, self.first), (~early, self.second)):
-            part = field(x[rows], _times(t, x)[rows], _rows_of(y, rows))
-            u = torch.empty((len(x), *part.shape[1:]), dtype=part.dtype, device=part.device) if u is None else u
+            part = check_shape(field(x[rows], _times(t, x)[rows], _rows_of(y, rows)), x[rows], "a switched field")
             u[rows] = part.to(u.dtype)
-        return x if u is None else u
+        return u
 
 
 def _times(t: float | torch.Tensor, x: torch.Tensor) -> torch.Tensor:

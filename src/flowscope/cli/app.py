@@ -10,9 +10,13 @@ import typer
 from typer.main import get_command
 
 from flowscope.cli.info import info
+from flowscope.cli.reproduce import reproduce
+from flowscope.cli.sample import sample
 from flowscope.cli.show import ReaderGoneError, printable, say
 from flowscope.cli.stages import stages
+from flowscope.cli.study import study
 from flowscope.cli.sweep import sweep
+from flowscope.cli.train import train
 from flowscope.errors import FlowscopeError
 
 INTERRUPTED = 130
@@ -20,12 +24,12 @@ REFUSED: Any = typer.BadParameter.__base__  # UsageError, wherever this version 
 app = typer.Typer(
     name="flowscope",
     help="What flow matching asks a network to learn on your data, computed exactly: where navigation ends and "
-    "refinement begins. Time t runs from 0, noise, to 1, data.",
+    "refinement begins; and what a network has learned of it. Time t runs from 0, noise, to 1, data.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (stages, info, sweep):
+for command in (stages, info, sweep, train, sample, study, reproduce):
     app.command()(command)
 
 

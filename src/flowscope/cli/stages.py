@@ -1,13 +1,15 @@
 """flowscope stages: the two-stage curve of a data set."""
 
 import json
+import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flowscope.cli import options as o
 from flowscope.cli.show import between, progress, say, say_settings, with_error
+from flowscope.data import TrainingSet
 from flowscope.errors import InputError
 from flowscope.files import check_writable, write_files
 from flowscope.oracle import Oracle
@@ -15,7 +17,12 @@ from flowscope.studies import StageCurve
 from flowscope.studies import stages as measure
 from flowscope.studies.state import State
 
+if TYPE_CHECKING:
+    from flowscope.report import ModelPart
+    from flowscope.studies.given import Given
+
 STATE = ".stages-state.npz"
+SWITCH = "switch"
 
 
 def stages(
@@ -33,6 +40,13 @@ def stages(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from what an interrupted run with the same settings kept in --out.")
     ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL_DIR",
+            help="Show a model of `flowscope train` beside the oracle, and run the study `switch` on it.",
+        ),
+    ] = None,
     no_images: Annotated[bool, typer.Option("--no-images", help="Leave training images out of the page.")] = False,
     as_json: o.Json = False,
     dry_run: o.DryRun = False,
@@ -49,6 +63,8 @@ def stages(
     Measures the two-stage curve of a data set and writes figures, numbers and a page that explains them to --out.
     """
     folder = o.check_out(out, source, as_json, dry_run, resume)
+    if model is not None and (no_images or out is None):
+        raise InputError("--model shows images beside training images on a page; expected --out, and no --no-images")
     times, where = o.parse_timesteps(timesteps, path), o.parse_device(device)
     count, number = o.parse_whole("--probes", probes, 1), o.parse_whole("--seed", seed, 0)
     if folder is not None and not dry_run:
@@ -56,9 +72,12 @@ def stages(
     data = o.load_source(source, resize, grey, flips, subset, classes, skip_broken, layout)
     if conditional and data.labels is None:
         raise InputError(f"--conditional is given, but {data.name} has no labels; expected labels: leave it out")
-    oracle = Oracle(data, path, memory=memory, device=where)
+    given = None if model is None else _given(data, model, path, where, memory)
+    oracle = Oracle(data, path, memory=memory, device=where) if given is None else given.oracle
     settings = {"path": path, "timesteps": timesteps, "probes": count, "seed": number, "conditional": conditional}
-    about = _about(oracle) | settings | {"memory": memory, "resume": resume, "out": folder and str(folder)}
+    about = (
+        _about(oracle) | settings | {"model": model, "memory": memory, "resume": resume, "out": folder and str(folder)}
+    )
     say_settings(f"flowscope stages {data.name}", about, as_json, dry_run)
     if dry_run:
         return
@@ -67,7 +86,8 @@ def stages(
         with progress("posterior") as report:
             curve = measure(oracle, times, count, number, conditional, progress=report, state=state)
         if folder is not None:
-            _write(curve, oracle, folder, conditional, number, no_images)
+            part = None if given is None else _model_part(given, folder, number)
+            _write(curve, oracle, folder, conditional, number, no_images, part)
     except KeyboardInterrupt:
         if state is not None:
             state.write()
@@ -83,14 +103,49 @@ def _about(oracle: Oracle) -> dict[str, Any]:
     return {"points": points, "classes": len(data.classes), "digest": data.digest, "device": str(oracle.device)}
 
 
-def _write(curve: StageCurve, oracle: Oracle, out: Path, conditional: bool, seed: int, no_images: bool) -> None:
+def _given(data: TrainingSet, model: str, path: str, device: str | None, memory: str) -> "Given":
+    """The model and the oracle of the points it was trained on; refused where those are other points than the data."""
+    from flowscope.studies.given import bring_together
+
+    given = bring_together(data, [os.path.expanduser(model)], device=device, memory=memory)
+    if given.oracle.path.name != path:
+        raise InputError(
+            f"the model {model} is on the {given.oracle.path.name} path and --path is {path}; expected one: "
+            f"--path {given.oracle.path.name}"
+        )
+    return given
+
+
+def _model_part(given: "Given", out: Path, seed: int) -> "ModelPart":
+    """The model's samples beside the oracle's, and the study of mixed sampling, whose own page is below `out`."""
+    from flowscope.cli.study import write_all
+    from flowscope.report import ModelPart
+    from flowscope.studies.beside import beside
+    from flowscope.studies.catalogue import run_study
+
+    with progress(SWITCH) as report:
+        finding = run_study(SWITCH, given, seed=seed, progress=report)
+    write_all(finding, out / SWITCH)
+    model = given.models[0]
+    return ModelPart(model.name, beside(model, given.oracle, seed=seed), finding, f"{SWITCH}/index.html")
+
+
+def _write(
+    curve: StageCurve,
+    oracle: Oracle,
+    out: Path,
+    conditional: bool,
+    seed: int,
+    no_images: bool,
+    model: "ModelPart | None",
+) -> None:
     from flowscope.report import stages_files
     from flowscope.studies.pictures import is_image, pictures, times_around
 
     shown = None
     if not no_images and is_image(oracle.training_set.shape):
         shown = pictures(oracle, times=list(times_around(curve.half.t)), seed=seed, conditional=conditional)
-    write_files(out, {**curve.to_files(), **stages_files(curve, shown)})
+    write_files(out, {**curve.to_files(), **stages_files(curve, shown, model)})
 
 
 def _summary(curve: StageCurve, out: Path | None) -> str:

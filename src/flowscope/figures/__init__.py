@@ -6,6 +6,7 @@ fields of a study's result can be drawn.
 """
 
 from flowscope.figures.curve import path_figure, stage_figure
+from flowscope.figures.finding import finding_figure, gallery_figure
 from flowscope.figures.pictures import picture_figure
 from flowscope.figures.style import DARK, LIGHT, Theme, to_png, to_svg
 from flowscope.figures.sweep import sweep_figure
@@ -14,6 +15,8 @@ __all__ = [
     "DARK",
     "LIGHT",
     "Theme",
+    "finding_figure",
+    "gallery_figure",
     "path_figure",
     "picture_figure",
     "stage_figure",

@@ -1,1 +1,26 @@
 """Metrics of samples: distances, precision and recall, memorisation with its null, layout against detail."""
+
+from flowscope.metrics.features import FeatureSpace, features
+from flowscope.metrics.frechet import Frechet, frechet
+from flowscope.metrics.frequencies import Settling, settle_times, split_frequencies
+from flowscope.metrics.memorised import Memorised, Memory, memorised
+from flowscope.metrics.neighbours import Finder, Neighbours, neighbours
+from flowscope.metrics.precision_recall import PrecisionRecall, precision_recall
+
+__all__ = [
+    "FeatureSpace",
+    "Finder",
+    "Frechet",
+    "Memorised",
+    "Memory",
+    "Neighbours",
+    "PrecisionRecall",
+    "Settling",
+    "features",
+    "frechet",
+    "memorised",
+    "neighbours",
+    "precision_recall",
+    "settle_times",
+    "split_frequencies",
+]

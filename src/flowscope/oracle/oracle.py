@@ -8,12 +8,14 @@ Nothing is tracked for autograd: the oracle is a fixed function of the data, and
 name (score, divergence).
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from flowscope.data.training_set import TrainingSet, as_training_set
@@ -105,6 +107,23 @@ class Oracle:
 
     def __repr__(self) -> str:
         return f"Oracle({self.training_set!r}, path={self.path.name!r}, device={str(self.device)!r})"
+
+    def restrict(self, positions: Any) -> "Oracle":
+        """The oracle of some of the points, with their weights, and with what this one has computed.
+
+        Args:
+            positions: of the points in the training set; which indices still refer to.
+
+        Raises:
+            InputError: there are none, or one is not a position.
+        """
+        member, chosen = np.zeros(len(self.training_set), bool), np.asarray(positions)
+        if chosen.size == 0 or chosen.dtype.kind not in "iu" or chosen.min() < 0 or chosen.max() >= len(member):
+            raise InputError(f"positions are {chosen!r}; expected at least one position from 0 to {len(member) - 1}")
+        member[chosen] = True
+        part = copy.copy(self)
+        part.support = self.support.restrict(member)
+        return part
 
     def velocity(self, x: Tensor, t: float | Tensor, y: Any = None) -> Tensor:
         """u*(x, t), equation (6); (B, *shape)."""

@@ -4,6 +4,7 @@ Exact duplicates are one point with the sum of their weights: otherwise copies w
 tell apart, and cap the top-1 weight below 1. Points without weight are not in a law.
 """
 
+import copy
 import hashlib
 import math
 from collections.abc import Iterator
@@ -40,6 +41,13 @@ class Support:
         self.first, self.group, self.centre = self._read()
         self.norms = self._norms()
         self._laws: dict[int | None, Law] = {}
+        self._part: np.ndarray | None = None
+
+    def restrict(self, member: np.ndarray) -> "Support":
+        """The same with laws on the points that `member` (N,) holds true for; what was computed is shared."""
+        part = copy.copy(self)
+        part._laws, part._part = {}, member
+        return part
 
     @property
     def dimension(self) -> int:
@@ -71,6 +79,7 @@ class Support:
     def _make_law(self, label: int | None) -> "Law":
         s = self.training_set
         member = np.ones(len(s), bool) if label is None else _members(s, label)
+        member = member if self._part is None else member & self._part
         mass = np.bincount(self.group[member], weights=s.relative_weights[member], minlength=len(self.first))
         chosen = np.flatnonzero(mass / max(float(mass.sum()), 1e-300) > 0)
         if len(chosen) == 0:

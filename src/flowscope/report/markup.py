@@ -4,7 +4,7 @@ import base64
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
@@ -14,10 +14,11 @@ _PATH = re.compile(r"(?:^|(?<=[\s'\"(=,;]))(?:file://)?(?:~?/|[A-Za-z]:[\\/])[^\
 
 
 class Cell(NamedTuple):
-    """A table's cell: what is shown, and what it is sorted by (None sorts last)."""
+    """A table's cell: what is shown, what it is sorted by (None sorts last), and where it leads, if anywhere."""
 
     text: str
     key: float | str | None
+    href: str | None = None
 
 
 def text(value: object) -> str:
@@ -63,7 +64,8 @@ def scrolling(label: str, inner: str, kind: str = "") -> str:
 def _cell(cell: Cell, opening: str, closing: str) -> str:
     key = "" if cell.key is None else f' data-key="{text(cell.key)}"'
     kind = "" if isinstance(cell.key, str) else ' class="number"'
-    return f"<{opening}{kind}{key}>{text(cell.text)}</{closing}>"
+    shown = text(cell.text) if cell.href is None else f'<a href="{text(cell.href)}">{text(cell.text)}</a>'
+    return f"<{opening}{kind}{key}>{shown}</{closing}>"
 
 
 def number_cell(value: float, form: Callable[[float], str]) -> Cell:
@@ -80,9 +82,18 @@ def outputs(prefix: str, names: Iterable[tuple[str, str]]) -> str:
 
 
 def pairs(caption: str, values: dict[str, Any]) -> str:
-    """A dictionary as a table of two columns."""
-    rows = [(Cell(key.replace("_", " "), key), Cell(plain(value), plain(value))) for key, value in values.items()]
+    """A dictionary as a table of two columns; of dictionaries in it each entry."""
+    rows = [(Cell(key.replace("_", " "), key), Cell(shown, shown)) for key, shown in _entries(values)]
     return table(caption, ("what", "value"), rows)
+
+
+def _entries(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        name = f"{before}{without_paths(str(key))}"
+        if isinstance(value, Mapping):
+            yield from _entries(value, f"{name}: ")
+        else:
+            yield name, plain(value)
 
 
 def plain(value: Any) -> str:

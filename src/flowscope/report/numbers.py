@@ -3,7 +3,6 @@
 import math
 from typing import NamedTuple, Protocol
 
-STEPS = 50  # uniform Euler steps that the page counts in: times k/50, k = 0..49
 NBSP = "\u00a0"  # a space that does not break a line
 SHARES = (0.2, 0.3, 0.4, 0.5)
 
@@ -80,16 +79,3 @@ def percent(share: float) -> str:
 def signed_percent(share: float) -> str:
     """0.034 -> "+3.4 %"."""
     return f"{100 * share:+.1f}{NBSP}%".replace("-", "−") if math.isfinite(share) else "undefined"
-
-
-def shift_for(share: float, t: float) -> float:
-    """The shift s that spends this share of uniform steps before t: s = t (1 - f)/(f (1 - t)).
-
-    It is the s of t' = s t/(1 + (s - 1) t); diffusers calls 1/s the shift. Both in (0, 1).
-    """
-    return t * (1 - share) / (share * (1 - t))
-
-
-def steps_before(share: float, steps: int = STEPS) -> int:
-    """How many of `steps` uniform steps start in the first `share` of them: those with k/steps < share."""
-    return min(steps, math.ceil(steps * share - 1e-9))

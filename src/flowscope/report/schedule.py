@@ -3,7 +3,8 @@
 from typing import Any
 
 from flowscope.report.markup import Cell, json_island, outputs, paragraph, section, table
-from flowscope.report.numbers import SHARES, STEPS, number, percent, shift_for, steps_before, time
+from flowscope.report.numbers import SHARES, number, percent, time
+from flowscope.sampling.schedules import STEPS, shift_for, steps_before
 
 OUTPUTS = (
     ("value", "share"),

@@ -9,6 +9,7 @@ from flowscope.figures import DARK, LIGHT, stage_figure, to_png, to_svg
 from flowscope.files import write_files
 from flowscope.report import words
 from flowscope.report.markup import paragraph, section, text, themed_image
+from flowscope.report.model import ModelPart, model_sections
 from flowscope.report.numbers import percent
 from flowscope.report.page import page
 from flowscope.report.pictures import pictures_section
@@ -18,18 +19,22 @@ from flowscope.report.values import values_section
 from flowscope.studies.pictures import Pictures
 
 
-def stages_files(curve: Any, pictures: Pictures | None = None) -> dict[str, bytes | str]:
+def stages_files(
+    curve: Any, pictures: Pictures | None = None, model: ModelPart | None = None
+) -> dict[str, bytes | str]:
     """stages.png, stages.svg and index.html, by name.
 
     Args:
         curve: a :class:`flowscope.StageCurve`, or an object with its fields. Its own `to_files` makes CSV and JSON.
         pictures: of the same oracle; None leaves pictures and training images out, and the page says so.
+        model: what is to be shown of a model that was trained on the same points.
     """
     figure = stage_figure(curve, LIGHT)
     svg = to_svg(figure)
     sections = (
         _summary(curve),
         _figure(curve, svg, to_svg(stage_figure(curve, DARK))),
+        model_sections(model),
         pictures_section(curve, pictures),
         schedule_section(curve),
         section("guidance", "Guidance", paragraph(words.guidance(curve))),

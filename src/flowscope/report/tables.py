@@ -69,11 +69,12 @@ def notes_section(result: Any) -> str:
     return section("notes", "Notes", bullets(without_paths(note) for note in result.notes)) if result.notes else ""
 
 
-def provenance_section(result: Any) -> str:
-    """Training set, settings, versions, and the result's own files to download.
+def provenance_section(result: Any, cost: str = "Versions and cost (nfe: oracle evaluations)") -> str:
+    """Training set, settings, versions, and the result's own tables and numbers to download.
 
     Args:
         result: with the dictionaries training_set, settings and provenance, and with to_files.
+        cost: caption of the table of versions.
     """
     intro = (
         "The digest names the points, labels, weights and normalisation; the same digest, settings and seed give these "
@@ -85,11 +86,11 @@ def provenance_section(result: Any) -> str:
     tables = (
         about,
         pairs("Settings", result.settings),
-        pairs("Versions and cost (nfe: oracle evaluations)", result.provenance),
+        pairs(cost, result.provenance),
     )
     grid = f'<div class="columns">{"".join(tables)}</div>'
     sets = "" if variants is None else _variants(variants)
-    links = "".join(_download(name, source) for name, source in result.to_files().items())
+    links = "".join(_download(name, source) for name, source in result.to_files().items() if isinstance(source, str))
     return section(
         "provenance", "Where this comes from", paragraph(intro), sets, grid, f'<p class="downloads">{links}</p>'
     )

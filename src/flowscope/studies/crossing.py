@@ -37,7 +37,7 @@ def crossing(path: Path, log_snr: np.ndarray, curve: np.ndarray, resampled: np.n
     Args:
         log_snr: (R,). curve: (R,). resampled: (RESAMPLES, R), the same for resampled probes.
     """
-    at, *others = _first_reach(log_snr, np.vstack([curve, resampled]), level)
+    at, *others = first_reach(log_snr, np.vstack([curve, resampled]), level)
     if not math.isfinite(at):
         return NEVER
     low, high = np.quantile(others, [0.025, 0.975], method="nearest")  # +-inf where a resample does not cross
@@ -49,7 +49,7 @@ def crossing(path: Path, log_snr: np.ndarray, curve: np.ndarray, resampled: np.n
     return Crossing(t, max(low, 0.0), min(high, 1.0))
 
 
-def _first_reach(x: np.ndarray, rows: np.ndarray, level: float) -> np.ndarray:
+def first_reach(x: np.ndarray, rows: np.ndarray, level: float) -> np.ndarray:
     """Where each row first reaches the level; -inf where it starts there or above, inf where it never does."""
     above = rows >= level
     first = np.where(above.any(1), above.argmax(1), len(x))

@@ -11,10 +11,10 @@ import torch
 from flowscope.errors import NumericalError
 from flowscope.oracle.budget import plan
 from flowscope.oracle.pairs import PathSums, add_blocks
+from flowscope.oracle.probes import draw
 from flowscope.oracle.support import Law
 from flowscope.paths import Path
 from flowscope.studies.crossing import crossing, resample
-from flowscope.studies.probes import draw
 from flowscope.studies.state import State
 
 SPACING, CLOSEST = 0.25, 0.03  # of the internal grid, in log snr: the integrand is about one wide

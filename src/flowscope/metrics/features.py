@@ -1,0 +1,97 @@
+"""Feature spaces: where samples are compared. The points themselves ("pixels"), or what a network makes of them.
+
+A distance between samples is a distance in some space, so every metric names its own.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from flowscope.data.training_set import TrainingSet
+from flowscope.errors import InputError, NumericalError
+from flowscope.settings import check_count
+
+Tensor = torch.Tensor
+
+
+@dataclass(frozen=True)
+class FeatureSpace:
+    """A space by name.
+
+    Attributes:
+        name: what results call it.
+        module: maps float32 points (B, *shape), in the data's own range, to features (B, d), each row by itself; None
+            for the values themselves. It is run without gradients and in eval mode.
+        device: where the module runs; None for where its parameters are.
+    """
+
+    name: str = "pixels"
+    module: torch.nn.Module | None = None
+    device: str | torch.device | None = None
+
+    def __post_init__(self) -> None:
+        if self.module is not None and not isinstance(self.module, torch.nn.Module):
+            raise InputError(
+                f"module is a {type(self.module).__name__}; expected a torch.nn.Module, or None for pixels"
+            )
+
+
+PIXELS = FeatureSpace()
+
+
+def features(points: Any, space: FeatureSpace = PIXELS, batch: int = 256) -> Tensor:
+    """Points in a feature space: (N, d) float64, on the CPU.
+
+    Args:
+        points: a TrainingSet, or a floating-point tensor or array (N, *shape), in the data's own range.
+        space: the feature space.
+        batch: how many points the module is given at a time.
+
+    Raises:
+        InputError: points are not such, or the module does not return (B, d).
+        NumericalError: a point or a feature is NaN or infinite.
+    """
+    rows = [_apply(block, space) for block in _blocks(points, check_count(batch, "batch"))]
+    return torch.cat(rows)
+
+
+def _blocks(points: Any, batch: int) -> Iterator[Tensor]:
+    if isinstance(points, TrainingSet):
+        yield from (block for _, block in points.blocks(batch))
+        return
+    points = torch.as_tensor(points) if isinstance(points, np.ndarray) else points
+    if not isinstance(points, Tensor) or not points.is_floating_point() or points.ndim < 2 or points.numel() == 0:
+        got = f"{tuple(points.shape)} {points.dtype}" if isinstance(points, Tensor) else f"a {type(points).__name__}"
+        raise InputError(f"points are {got}; expected floating-point points (N, *shape), or a TrainingSet")
+    yield from points.detach().split(batch)
+
+
+def _apply(block: Tensor, space: FeatureSpace) -> Tensor:
+    if not bool(torch.isfinite(block).all()):
+        raise NumericalError("points hold NaN or infinity; expected finite samples: look at the model that made them")
+    if space.module is None:
+        return block.flatten(1).to("cpu", torch.float64)
+    found = _run(space.module, block, space.device)
+    if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(block):
+        got = tuple(found.shape) if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        raise InputError(f"{space.name} returned {got} for {len(block)} points; expected features ({len(block)}, d)")
+    if not bool(torch.isfinite(found).all()):
+        raise NumericalError(f"{space.name} returned NaN or infinity for finite points; expected finite features")
+    return found.to("cpu", torch.float64)
+
+
+def _run(module: torch.nn.Module, block: Tensor, device: str | torch.device | None) -> Any:
+    if device is None:
+        first = next(module.parameters(), None)
+        device = block.device if first is None else first.device
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            return module(block.to(device, torch.float32))
+    finally:
+        for part, training in modes:
+            part.training = training

@@ -1,0 +1,110 @@
+r"""The Frechet distance of two sets of samples in a feature space (arXiv 1706.08500), through torchmetrics.
+
+    FD = |m_r - m_g|^2 + tr(S_r + S_g - 2 (S_r S_g)^{1/2})
+
+with means m and covariances S of the features. On Inception features it is the FID; on others it is called by their
+name. The estimate is biased upwards by the finite number of samples, by an amount that depends on the features and on
+the model: values at different numbers of samples must not be compared, and the result says at which it was taken.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+
+from flowscope.errors import InputError
+from flowscope.metrics.features import PIXELS, FeatureSpace, features
+from flowscope.settings import check_seed, need
+
+Tensor = torch.Tensor
+
+RESAMPLES = 20
+
+
+class Frechet(NamedTuple):
+    """A Frechet distance."""
+
+    value: float
+    error: float  # standard error by bootstrap over both sets; NaN without resamples
+    space: str  # the feature space's name
+    dimension: int  # d, the number of features
+    real: int  # how many real samples
+    generated: int  # how many generated samples
+
+
+class Given(torch.nn.Module):
+    """Features that are computed already: torchmetrics is given them as a network that returns its input."""
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__()
+        self.num_features = dimension
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def frechet(
+    real: Any, generated: Any, space: FeatureSpace = PIXELS, *, resamples: int = RESAMPLES, seed: int = 0
+) -> Frechet:
+    """The Frechet distance between real and generated samples.
+
+    Args:
+        real, generated: each a TrainingSet or points (N, *shape) in the data's own range, at least d + 1 of them.
+        space: where they are compared.
+        resamples: of the bootstrap for the error, each costing as much as the value; 0 for none.
+        seed: of the bootstrap.
+
+    Raises:
+        InputError: fewer samples than d + 1, with which a covariance of d features is singular; or the samples differ
+            in their number of features.
+        MissingExtraError: torchmetrics is not installed.
+    """
+    check_resamples(resamples)
+    pair = features(real, space), features(generated, space)
+    dimension = check_pair(*pair, space)
+    for what, rows in zip(("real", "generated"), pair, strict=True):
+        check_enough(len(rows), dimension + 1, what, f"for a covariance of {dimension} features in {space.name}")
+    # the distance does not change when both are moved; in units of the data nothing large cancels
+    centre, unit = pair[0].mean(0), float(pair[0].std()) or 1.0
+    scaled = [(part - centre) / unit for part in pair]
+    rng = torch.Generator().manual_seed(check_seed(seed))
+    drawn = [
+        _distance(*(part[torch.randint(len(part), (len(part),), generator=rng)] for part in scaled))
+        for _ in range(resamples)
+    ]
+    error = float(torch.tensor(drawn, dtype=torch.float64).std()) if resamples > 1 else float("nan")
+    return Frechet(unit**2 * _distance(*scaled), unit**2 * error, space.name, dimension, len(pair[0]), len(pair[1]))
+
+
+def _distance(real: Tensor, generated: Tensor) -> float:
+    """In the features' own units; the sums are kept in float64."""
+    fid = need("torchmetrics.image.fid", "metrics")
+    metric = fid.FrechetInceptionDistance(feature=Given(real.shape[1]), normalize=True).set_dtype(torch.float64)
+    metric.update(real, real=True)
+    metric.update(generated, real=False)
+    return float(metric.compute())
+
+
+def check_pair(real: Tensor, generated: Tensor, space: FeatureSpace) -> int:
+    """d of two sets of features.
+
+    Raises:
+        InputError: they differ in it.
+    """
+    if real.shape[1] != generated.shape[1]:
+        raise InputError(
+            f"real samples have {real.shape[1]} features in {space.name} and generated ones {generated.shape[1]}; "
+            "expected samples of one shape"
+        )
+    return real.shape[1]
+
+
+def check_enough(count: int, least: int, what: str, why: str) -> None:
+    """Refuse fewer samples than a metric needs."""
+    if count < least:
+        raise InputError(f"{count} {what} samples; expected at least {least} {why}: draw more samples")
+
+
+def check_resamples(resamples: Any) -> None:
+    """Refuse what is not a number of bootstrap resamples: 0, or at least 2."""
+    if isinstance(resamples, bool) or not isinstance(resamples, int) or resamples < 0 or resamples == 1:
+        raise InputError(f"resamples is {resamples!r}; expected 0 for no error, or a whole number of at least 2")

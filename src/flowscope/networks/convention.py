@@ -1,0 +1,119 @@
+"""Convention: how somebody's network speaks of time, states, labels and what it predicts; the ready ones by name.
+
+A network has its own path and its own clock: the noise schedule it was trained on, which way its time runs and in what
+units. States of one path are states of another once sigma/alpha is the same, up to a factor.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+
+from flowscope.errors import InputError
+from flowscope.networks.calls import (
+    TEXTS,
+    Call,
+    call_flux,
+    call_labels_by_name,
+    call_one_hot,
+    call_sd3,
+    call_state_first,
+    call_time_first,
+)
+from flowscope.networks.schedule import linear_betas
+from flowscope.paths import Coefficients, Path, convert, get_path
+
+Tensor = torch.Tensor
+Prediction = Literal["velocity", "data", "noise", "score", "v"]
+
+
+@dataclass(frozen=True)
+class Convention:
+    """How a network is to be understood.
+
+    Attributes:
+        name: what users call it.
+        prediction: what the network returns: the velocity by t of its own path, the data, the noise, the score, or "v",
+            alpha noise - sigma data (arXiv 2202.00512), which diffusers calls v_prediction.
+        sign: factor on what it returns; -1 for a velocity that points from data to noise, x0 - x1.
+        path: the path it was trained on, with t = 0 for noise whichever way its own time runs; "ddpm" is that of DDPM's
+            linear betas.
+        reverse: whether its own time is 1 - t.
+        scale: its timestep is scale times its own time.
+        clock: "time", or "sigma" for a network that is given the noise level sigma/alpha instead of a time.
+        call: how the module is called; see flowscope.networks.calls.
+        last_is_null: whether the label after the last class (`classes`) stands for no label.
+        variance: whether a second half of channels, a learned variance, is to be dropped.
+        needs: names of the keyword arguments without which the module cannot be called.
+
+    Raises:
+        InputError: an attribute is not one of these.
+    """
+
+    name: str
+    prediction: Prediction = "velocity"
+    sign: float = 1.0
+    path: str | Path = "linear"
+    reverse: bool = False
+    scale: float = 1.0
+    clock: Literal["time", "sigma"] = "time"
+    call: Call = call_state_first
+    last_is_null: bool = False
+    variance: bool = False
+    needs: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for value, words, what in (
+            (self.prediction, get_args(Prediction), "prediction"),
+            (self.clock, ("time", "sigma"), "clock"),
+        ):
+            if value not in words:
+                raise InputError(f"{what} is {value!r}; expected one of {', '.join(words)}")
+        if self.sign not in (1, -1):
+            raise InputError(f"sign is {self.sign!r}; expected 1, or -1 for a network that predicts the opposite")
+        if not isinstance(self.scale, (int, float)) or not 0 < self.scale < float("inf"):
+            raise InputError(f"scale is {self.scale!r}; expected a number above 0, such as 1 or 1000")
+        if not callable(self.call):
+            raise InputError(f"call is a {type(self.call).__name__}; expected call(module, x, timestep, y, extras)")
+        if self.path != "ddpm":
+            get_path(self.path)
+
+    def own_path(self) -> Path:
+        """The path the network was trained on."""
+        return linear_betas() if self.path == "ddpm" else get_path(self.path)
+
+    def timestep(self, own: Coefficients) -> Tensor:
+        """What the network is given as its time, (B,)."""
+        if self.clock == "sigma":
+            return own.sigma / own.alpha
+        return self.scale * (1 - own.t if self.reverse else own.t)
+
+    def data(self, value: Tensor, x: Tensor, own: Coefficients) -> Tensor:
+        """E[x1|x] from what the network returned for states x (B, *shape) of its own path."""
+        value = self.sign * value
+        if self.prediction != "v":
+            return convert(value, x, own, self.prediction, "data")
+        c = own.expand(x.ndim)
+        return (c.alpha * x - c.sigma * value) / (c.alpha**2 + c.sigma**2)
+
+
+_TO_NOISE: dict[str, Any] = {"sign": -1.0, "reverse": True}  # tau = 1 - t, and the velocity points to the noise
+
+CONVENTIONS = {
+    convention.name: convention
+    for convention in (
+        Convention("flowscope", scale=1000.0, last_is_null=True),
+        Convention("sit", last_is_null=True),  # arXiv 2401.08740
+        Convention("lightningdit", last_is_null=True),  # arXiv 2501.01423
+        Convention(
+            "dit", "noise", path="ddpm", reverse=True, scale=999.0, last_is_null=True, variance=True
+        ),  # 2212.09748
+        Convention("repa", **_TO_NOISE, last_is_null=True),  # arXiv 2410.06940
+        Convention("flow_matching", call=call_labels_by_name),  # arXiv 2412.06264
+        Convention("torchcfm", call=call_time_first),  # arXiv 2302.00482
+        Convention("edm", "data", path="ve", clock="sigma", call=call_one_hot, last_is_null=True),  # arXiv 2206.00364
+        Convention("sd3", **_TO_NOISE, scale=1000.0, call=call_sd3, needs=TEXTS),  # arXiv 2403.03206
+        Convention("flux", **_TO_NOISE, call=call_flux, needs=TEXTS),  # itself multiplies its time by 1000
+    )
+}
+KNOWN = (*CONVENTIONS, "diffusers")  # the last is read from a module and its scheduler

@@ -1,0 +1,193 @@
+r"""NetworkField: somebody's network as a velocity field on one of flowscope's paths, whatever its own convention.
+
+The network was trained on a path of its own, with states x' = alpha' x1 + sigma' x0. Given x at time t of the field's
+path, its own time is the one at which sigma'/alpha' = sigma/alpha, and there
+
+    x' = x sqrt((alpha'^2 + sigma'^2) / (alpha^2 + sigma^2))
+
+is a state with the same data and noise. Its prediction gives E[x1|x], and that the velocity on the field's path.
+
+Where the network's schedule ends (DDPM's noisiest timestep still holds a little data; EDM's levels are 0.002 to 80) and
+flowscope's path goes on, the network is asked at its last level, with x scaled to it. So sampling may begin at t = 0.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import nn
+
+from flowscope.errors import InputError
+from flowscope.fields import check_query, check_velocity
+from flowscope.networks.calls import first_output
+from flowscope.networks.convention import Convention
+from flowscope.networks.given import check_call, check_module, find_convention, made_for
+from flowscope.networks.labels import Labels, config_of, kind_of, network_labels, settle_labels
+from flowscope.paths import Coefficients, Path, convert, get_path
+
+Tensor = torch.Tensor
+LAST = 1 - 2**-53  # the largest time below 1
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class NetworkField:
+    """A network as a VelocityField; :func:`as_field` makes it.
+
+    Attributes:
+        module: the network. It is never moved, cast, or switched between train and eval mode.
+        convention: how it is understood.
+        path: the path that the field is on.
+        classes: how many labels it takes; None or 0 for none.
+        null: its label for no label, which y = None stands for; None where it has none.
+        shape: of one state; None where any will do.
+        name: what to call it in results.
+        about: what is known of it, such as its training set and settings.
+        extras: keyword arguments handed to the module at each call.
+    """
+
+    module: nn.Module
+    convention: Convention
+    path: Path
+    classes: int | None
+    null: int | None
+    shape: tuple[int, ...] | None
+    name: str
+    about: dict[str, Any] = field(default_factory=dict)
+    extras: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"NetworkField({self.name!r}, convention={self.convention.name!r}, path={self.path.name!r})"
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where the module is; None for one without parameters and buffers."""
+        leading = _leading(self.module)
+        return None if leading is None else leading.device
+
+    def __call__(self, x: Tensor, t: float | Tensor, y: Any = None) -> Tensor:
+        """The velocity u(x, t, y) of the field's path, (B, *shape) in x's dtype and device.
+
+        Args:
+            x: (B, *shape), any float dtype; the module computes in its own.
+            t: a number or (B,), 0 <= t < 1.
+            y: None, a label, or (B,) labels from 0 to classes - 1.
+
+        Raises:
+            InputError: an argument is not usable, or the module returned another shape.
+            NumericalError: the module returned NaN or infinity.
+        """
+        query = check_query(_stand_in(x), t, y, self._shape_of(x))
+        times = t.to(query.t) if isinstance(t, Tensor) else query.t  # a tensor keeps its gradient, which checks do not
+        here = self.path(times.expand(len(x)))
+        own = self._own(here)
+        if own is here and self.convention.prediction == "velocity":
+            return self.convention.sign * self._run(x, here, query.y)
+        wide = x.to(torch.float32 if x.device.type == "mps" else torch.float64)  # mps has no float64
+        here, own = (_cast(c, wide.dtype) for c in (here, own))
+        state = _rescaled(wide, here, own)
+        data = self.convention.data(self._run(state, own, query.y), state, own)
+        return convert(data, wide, here, "data", "velocity").to(x.dtype)
+
+    def _shape_of(self, x: Any) -> tuple[int, ...]:
+        """The shape that one state must have; where any will do, the one it has."""
+        return self.shape if self.shape is not None else tuple(getattr(x, "shape", ())[1:])
+
+    def _own(self, here: Coefficients) -> Coefficients:
+        """The network's own path at the signal-to-noise ratios of the field's path, or at its nearest end."""
+        own = self.convention.own_path()
+        return here if own == self.path else own(own.time_of_snr(here.snr).clamp(0, LAST))
+
+    def _run(self, state: Tensor, own: Coefficients, y: Tensor | None) -> Tensor:
+        """What the network returns for states of its own path, in state's dtype and device."""
+        leading = _leading(self.module)
+        dtype, device = (state.dtype, state.device) if leading is None else (leading.dtype, leading.device)
+        labels = network_labels(Labels(self.classes, self.null), y, len(state), device, self.name)
+        timestep = self.convention.timestep(own).to(device, _time_dtype(self.module, dtype))
+        found = first_output(self.convention.call(self.module, state.to(device, dtype), timestep, labels, self.extras))
+        if self.convention.variance and isinstance(found, Tensor) and found.ndim > 1:
+            found = found[:, : state.shape[1]]
+        if not _hidden(state) and not _hidden(found):
+            check_velocity(found, state, self.name)
+        return found.to(state.device, state.dtype)
+
+
+def as_field(
+    module: nn.Module,
+    convention: str | Convention,
+    *,
+    path: str | Path = "linear",
+    classes: int | None = None,
+    null: int | None = None,
+    shape: tuple[int, ...] | None = None,
+    scheduler: Any = None,
+    extras: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> NetworkField:
+    """Somebody's network as a velocity field.
+
+    Args:
+        module: any nn.Module, on any device and in any dtype.
+        convention: a name in CONVENTIONS, "diffusers" for what a diffusers model and its scheduler say of themselves,
+            or a Convention.
+        path: the path that the field is to be on, as for an Oracle. The network's own path may be another.
+        classes: the number of labels; None for what the module says itself.
+        null: the label that stands for none; None for what the module or the convention says.
+        shape: of one state; None for what the module's config says, or any.
+        scheduler: with "diffusers", the scheduler the model was trained with, such as pipeline.scheduler.
+        extras: keyword arguments for each call of the module, such as the text embeddings of SD3 and FLUX.
+        name: what to call the field in results; None for the module's class.
+        about: what is known of the network.
+
+    Raises:
+        InputError: the module is not one, the convention is unknown, or what it needs is missing.
+    """
+    if isinstance(module, NetworkField):
+        raise InputError("the network is a field already; expected an nn.Module: use the field as it is")
+    check_module(module)
+    found = find_convention(module, convention, scheduler)
+    labels = settle_labels(module, found.last_is_null, classes, null)
+    given = dict(extras or {})
+    check_call(module, found, labels, given)
+    sizes = made_for(module) if shape is None else tuple(int(n) for n in shape)
+    return NetworkField(
+        module, found, get_path(path), *labels, sizes, name or kind_of(module), dict(about or {}), given
+    )
+
+
+def _leading(module: nn.Module) -> Tensor | None:
+    """The first floating-point parameter or buffer, which tells the module's dtype and device; None without any."""
+    return next((v for v in chain(module.parameters(), module.buffers()) if v.is_floating_point()), None)
+
+
+def _time_dtype(module: nn.Module, dtype: torch.dtype) -> torch.dtype:
+    """The dtype for timesteps: diffusers models embed them in single precision before they cast, so they get it."""
+    return torch.float32 if config_of(module) and dtype.itemsize < 4 else dtype
+
+
+def _cast(c: Coefficients, dtype: torch.dtype) -> Coefficients:
+    return Coefficients(*(v.to(dtype) for v in vars(c).values()))
+
+
+def _rescaled(x: Tensor, here: Coefficients, own: Coefficients) -> Tensor:
+    """States of the path `here` as states of the path `own`, at the same signal-to-noise ratio."""
+    size = [(c.alpha.square() + c.sigma.square()).sqrt() for c in (own, here)]
+    return x * (size[0] / size[1]).reshape(-1, *[1] * (x.ndim - 1))
+
+
+def _hidden(x: Any) -> bool:
+    """Whether vmap hides the values of x, so that they cannot be looked at."""
+    if not isinstance(x, Tensor):
+        return False
+    try:
+        bool(x.flatten()[:0].any())
+    except RuntimeError:
+        return True
+    return False
+
+
+def _stand_in(x: Any) -> Any:
+    """x itself, or zeros in its place where its values are hidden, so that all else can be checked."""
+    return torch.zeros(x.shape, dtype=x.dtype, device=x.device) if _hidden(x) else x

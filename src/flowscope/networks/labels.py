@@ -1,0 +1,91 @@
+"""Which labels a module takes: what it says itself, and the check of what it is given."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from flowscope.errors import InputError
+
+
+class Labels(NamedTuple):
+    """How many classes there are (None: unknown), and the label that stands for none of them (None: there is none)."""
+
+    classes: int | None
+    null: int | None
+
+
+def kind_of(module: nn.Module) -> str:
+    """The name of a module's class, looked up behind torch.compile."""
+    return type(getattr(module, "_orig_mod", module)).__name__
+
+
+def config_of(thing: Any) -> Mapping[str, Any]:
+    """What a module or scheduler has as `config`, by name; empty for one without."""
+    config = getattr(thing, "config", None)
+    return config if isinstance(config, Mapping) else dict(getattr(config, "__dict__", {}))
+
+
+def read_labels(module: nn.Module, last_is_null: bool) -> Labels:
+    """The labels of a module, where it says so: by diffusers' config, a y_embedder, label_dim or num_classes."""
+    config, embedder = config_of(module), getattr(module, "y_embedder", None)
+    if config.get("num_class_embeds"):  # UNet2DModel: a table of embeddings; the last may stand for none
+        count = int(config["num_class_embeds"])
+        return Labels(count - 1, count - 1) if last_is_null else Labels(count, None)
+    if "num_embeds_ada_norm" in config:  # DiTTransformer2DModel: its table has one embedding more, for none
+        return Labels(int(config["num_embeds_ada_norm"]), int(config["num_embeds_ada_norm"]))
+    if embedder is not None and isinstance(getattr(embedder, "num_classes", None), int):  # DiT, SiT, LightningDiT, REPA
+        table = getattr(getattr(embedder, "embedding_table", None), "num_embeddings", embedder.num_classes + 1)
+        return Labels(embedder.num_classes, embedder.num_classes if table > embedder.num_classes else None)
+    for name in ("label_dim", "num_classes"):  # EDM; torchcfm and many others
+        found = getattr(module, name, None)
+        if isinstance(found, int) and not isinstance(found, bool):
+            return Labels(found, found if last_is_null and found else None)
+    return Labels(None, None)
+
+
+def settle_labels(module: nn.Module, last_is_null: bool, classes: Any, null: Any) -> Labels:
+    """The labels of a module, with what the user says of them put before what it says itself.
+
+    Raises:
+        InputError: a number is not a whole number of at least 0, or more classes than the module has.
+    """
+    for value, what in ((classes, "classes"), (null, "null")):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+            raise InputError(f"{what} is {value!r}; expected None or a whole number of at least 0")
+    own = read_labels(module, last_is_null)
+    if classes is not None and own.classes is not None and classes > own.classes:
+        raise InputError(f"classes is {classes}, and the module has {own.classes}; expected no more than it has")
+    if null is None:
+        null = own.null if own.classes is not None else classes if last_is_null and classes else None
+    if classes is None:
+        classes = own.classes if own.classes is None or null != own.classes - 1 else null
+    return Labels(classes, null)
+
+
+def network_labels(labels: Labels, y: torch.Tensor | None, rows: int, device: torch.device, name: str) -> Any:
+    """Labels (rows,) for the network, None for one that takes none.
+
+    Raises:
+        InputError: a label it has not, labels for a network without, or none where it has no null label.
+    """
+    if y is None:
+        if labels.null is None and labels.classes:
+            raise InputError(
+                f"y is None, and {name} has {labels.classes} classes and no null label; expected labels, or null=... "
+                "in as_field where one of its labels stands for none"
+            )
+        return None if labels.null is None else torch.full((rows,), labels.null, dtype=torch.int64, device=device)
+    if not labels.classes:
+        raise InputError(
+            f"y was given, and {name} takes no labels; expected y=None"
+            + (" (or classes=... in as_field, if it does take them)" if labels.classes is None else "")
+        )
+    wrong = y[(y < 0) | (y >= labels.classes)]
+    if len(wrong):
+        raise InputError(
+            f"y holds the label {wrong[0].item()}, and {name} has {labels.classes} classes; expected labels from 0 to "
+            f"{labels.classes - 1}, or None for no label"
+        )
+    return y.to(device)

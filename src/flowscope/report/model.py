@@ -1,0 +1,38 @@
+"""The section of a stage page on a trained model: its samples beside the oracle's, and the study of mixed sampling."""
+
+from typing import Any, NamedTuple
+
+from flowscope.figures import DARK, LIGHT, finding_figure, to_svg
+from flowscope.report.finding import claim_section, figure_section, gallery_picture
+from flowscope.report.markup import paragraph, section, text
+
+
+class ModelPart(NamedTuple):
+    """What a stage page shows of a model.
+
+    Attributes:
+        name: of the model. gallery: as of :func:`flowscope.studies.beside.beside`.
+        finding: of the study `switch`. page: where that has its own page, relative to this one; None for none.
+    """
+
+    name: str
+    gallery: Any
+    finding: Any
+    page: str | None = None
+
+
+def model_sections(part: ModelPart | None) -> str:
+    """The sections; nothing without a model."""
+    if part is None:
+        return ""
+    intro = (
+        f"The oracle and the model {part.name}, sampled from the same noise. The oracle returns training images; what "
+        "the model makes of the same noise is where it differs. Under both: the training image nearest to the model's."
+    )
+    samples = section("model", "The model beside the oracle", paragraph(intro), gallery_picture(part.gallery))
+    link = "" if part.page is None else f'<p><a href="{text(part.page)}">All numbers of this study</a></p>'
+    claim = claim_section(part.finding, "switch", part.finding.title, link)
+    light, dark = (to_svg(finding_figure(part.finding, theme)) for theme in (LIGHT, DARK))
+    return (
+        samples + claim + figure_section(part.finding, light, dark, "switch-figure", "Against the time of the switch")
+    )

@@ -1,0 +1,30 @@
+"""Counting what sampling costs."""
+
+from typing import Any
+
+import torch
+
+from flowscope.fields import VelocityField, evaluations
+
+
+class Counted:
+    """A field that counts its evaluations; a VelocityField, in everything else the field itself.
+
+    Attributes:
+        states: evaluations so far, one for each state: NFE times the number of samples, whatever the batches.
+    """
+
+    def __init__(self, field: VelocityField) -> None:
+        self.field, self.states = field, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.field, name)
+
+    def evaluations(self, t: float) -> int:
+        """Those of the field."""
+        return evaluations(self.field, t)
+
+    def __call__(self, x: torch.Tensor, t: float | torch.Tensor, y: Any = None) -> torch.Tensor:
+        """The field's velocity at x and one time t."""
+        self.states += len(x) * evaluations(self.field, float(t))
+        return self.field(x, t, y)

@@ -1,0 +1,60 @@
+"""Traces: what the oracle's posterior says along a trajectory, of whatever field."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from flowscope.errors import InputError
+from flowscope.fields import VelocityField
+from flowscope.oracle import Oracle
+from flowscope.sampling.trajectory import trajectory
+
+
+class Trace(NamedTuple):
+    """The posterior at the start of each of T steps, for B samples.
+
+    Attributes:
+        t: (T,) the times.
+        index: (T, B) the training point of largest posterior weight, by its first position in the training set.
+        weight: (T, B) its weight, between 0 and 1.
+        entropy: (T, B) of the weights, in nats.
+        nfe: (T,) evaluations of the field so far.
+        x: (B, *shape) the state at the last node.
+    """
+
+    t: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]  # hides a method of tuples that has no meaning here
+    weight: np.ndarray
+    entropy: np.ndarray
+    nfe: np.ndarray
+    x: torch.Tensor
+
+
+def trace(
+    oracle: Oracle, field: VelocityField, x0: torch.Tensor, timesteps: Any, solver: str = "euler", y: Any = None
+) -> Trace:
+    """Follow a field from x0 and ask the oracle at the start of every step which training point the state belongs to.
+
+    Args:
+        oracle: of the training set, on the path of the field.
+        field: the field that is followed; the oracle itself is one.
+        x0, timesteps, solver, y: as in :func:`flowscope.sampling.trajectory`. With labels the posterior is that
+            within the class.
+
+    Raises:
+        InputError: an argument is not usable, or the field is on another path than the oracle.
+    """
+    path = getattr(field, "path", None)
+    if path is not None and getattr(path, "name", path) != oracle.path.name:
+        name = getattr(path, "name", path)
+        raise InputError(f"the field is on the {name} path and the oracle on {oracle.path.name}; expected one path")
+    found, x = [], x0
+    for step in trajectory(field, x0, timesteps, solver, y):
+        x = step.x
+        if step.velocity is not None:
+            p = oracle.posterior(x.to(torch.float64), step.t, y)
+            posterior = (p.indices[:, 0], p.weights[:, 0], p.entropy)
+            found.append((np.float64(step.t), *(v.cpu().numpy() for v in posterior), np.int64(step.nfe)))
+    t, index, weight, entropy, nfe = (np.stack(column) for column in zip(*found, strict=True))
+    return Trace(t, index, weight, entropy, nfe, x)

@@ -1,0 +1,83 @@
+"""Reproduction: a row for each figure and table of the paper, with what was found on one's own data."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flowscope.data.source import reading
+from flowscope.errors import InputError
+from flowscope.studies.forms import SCHEMA, csv_text, json_text, plain
+
+NOT_RUN = "not run"
+
+
+class Row(NamedTuple):
+    """One figure or table of the paper.
+
+    Attributes:
+        where: which. study: what tests it, and the folder of its own page. title: of it, as people read it.
+        claim: what the paper found. found: what was found here.
+        verdict: as in Finding, or "not run". why: the reason.
+        models: how many models it rests on. page: whether it has a page of its own. seconds: what it took.
+    """
+
+    where: str
+    study: str
+    title: str
+    claim: str
+    found: str
+    verdict: str
+    why: str
+    models: int = 0
+    page: bool = False
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Reproduction:
+    """All findings on one training set.
+
+    Attributes:
+        rows: one for each figure or table. models: name -> settings, parameters, seconds, digest of what was trained.
+        training_set, settings, provenance: as in StageCurve. notes: plain sentences.
+    """
+
+    rows: tuple[Row, ...]
+    models: Mapping[str, Mapping[str, Any]]
+    training_set: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers, lists and dictionaries."""
+        parts = {name: plain(getattr(self, name)) for name in ("models", "training_set", "settings", "provenance")}
+        return {
+            "schema": SCHEMA,
+            "rows": [plain(row._asdict()) for row in self.rows],
+            "notes": list(self.notes),
+        } | parts
+
+    def to_files(self) -> dict[str, str]:
+        """reproduction.json with everything, reproduction.csv with the rows but for their seconds."""
+        names = [name for name in Row._fields if name != "seconds"]
+        columns = {name: [getattr(row, name) for row in self.rows] for name in names}
+        return {"reproduction.json": json_text(self.to_dict()), "reproduction.csv": csv_text(columns)}
+
+    @classmethod
+    def load(cls, directory: str | Path) -> "Reproduction":
+        """A reproduction as its files have it.
+
+        Raises:
+            InputError: it is not there, damaged, or of another version of the format.
+        """
+        path = Path(directory) / "reproduction.json"
+        with reading(path, "a reproduction saved by flowscope"):
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(found, dict) or found.pop("schema", None) != SCHEMA:
+                raise InputError(f"{path} is of another version of the format; expected schema {SCHEMA}: run it again")
+            found["rows"] = tuple(Row(**row) for row in found["rows"])
+            found["notes"] = tuple(found["notes"])
+            return cls(**found)

@@ -1,0 +1,82 @@
+"""accelerate: the one place that talks to it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flowscope.errors import InputError
+from flowscope.settings import need
+
+
+def make_accelerator(device: torch.device, precision: str) -> Any:
+    """An Accelerator for one device; it places nothing by itself.
+
+    accelerate keeps device and precision for the whole process and refuses, or ignores, others. One training may follow
+    another with other ones, so what it keeps is forgotten where it is in the way.
+
+    Raises:
+        MissingExtraError: accelerate is not installed.
+        InputError: it was started for several processes, or cannot compute in this precision here.
+    """
+    accelerate = need("accelerate", "train")
+    state = need("accelerate.state", "train").AcceleratorState
+    if state._shared_state and (state().device.type, state().mixed_precision) != (device.type, precision):
+        state._reset_state(reset_partial_state=True)
+    try:
+        made = accelerate.Accelerator(cpu=device.type == "cpu", mixed_precision=precision, device_placement=False)
+    except ValueError as error:
+        raise InputError(f"precision is {precision!r} on {device}: {error}; expected another, such as no") from None
+    if made.num_processes > 1:
+        raise InputError(f"accelerate runs {made.num_processes} processes; expected one: start it without a launcher")
+    return made
+
+
+def check_own(accelerator: Any, device: torch.device, precision: str) -> None:
+    """Refuse to go on where another training of this process has changed what accelerate keeps.
+
+    Raises:
+        InputError: it has.
+    """
+    if (accelerator.device.type, accelerator.mixed_precision) != (device.type, precision):
+        raise InputError(
+            f"a training on {device.type} with precision {precision!r} goes on after another began on "
+            f"{accelerator.device.type} with {accelerator.mixed_precision!r}; expected them one after the other"
+        )
+
+
+def start_tracker(accelerator: Any, tracker: str, out: str | Path | None, settings: dict[str, Any]) -> None:
+    """Log to one of accelerate's trackers from now on, into the folder `out`.
+
+    Raises:
+        MissingExtraError: the tracker's package is not installed.
+        InputError: accelerate has none of this name, or there is no folder.
+    """
+    configuration = need("accelerate.utils", "train").ProjectConfiguration
+    tracking = need("accelerate.tracking", "train")
+    if tracker not in tracking.LOGGER_TYPE_TO_CLASS:
+        raise InputError(f"tracker is {tracker!r}; expected one of {', '.join(tracking.LOGGER_TYPE_TO_CLASS)}, or none")
+    if out is None:
+        raise InputError(f"tracker is {tracker!r} without a folder; expected out=...")
+    if tracker == "tensorboard":
+        need("tensorboard", "train")
+    accelerator.project_configuration = configuration(project_dir=str(out), logging_dir=str(out))
+    accelerator.log_with = [tracker]
+    plain = {k: v if isinstance(v, (int, float, str, bool)) else str(v) for k, v in settings.items()}
+    accelerator.init_trackers(tracker, config=plain)
+
+
+@contextmanager
+def fast_products(device: torch.device) -> Iterator[None]:
+    """TensorFloat-32 for the products of a step on a GPU, where it is precise enough; as it was, afterwards."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

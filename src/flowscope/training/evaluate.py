@@ -1,0 +1,89 @@
+"""Asking a field what it says at fixed states: in eval mode, without gradients, and everything left as it was."""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from flowscope.errors import InputError
+from flowscope.fields import check_field, check_velocity
+from flowscope.oracle import Oracle
+from flowscope.training.probes import Probes
+
+PARTS = ("module", "field", "null", "first", "second")  # where networks and fields made of fields keep theirs
+
+
+def networks_of(model: Any) -> list[torch.nn.Module]:
+    """The modules that a field consists of: itself, its network, or those of the fields it is made of."""
+    if isinstance(model, torch.nn.Module):
+        return [model]
+    parts = (getattr(model, name, None) for name in PARTS)
+    return [module for part in parts if part is not None for module in networks_of(part)]
+
+
+@contextmanager
+def at_rest(model: Any) -> Iterator[None]:
+    """Eval mode and no gradients; afterwards every module is in the mode it was in."""
+    modes = [(m, m.training) for network in networks_of(model) for m in network.modules()]
+    for module, _ in modes:
+        module.training = False
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def velocities(model: Any, probes: Probes, batch: int) -> torch.Tensor:
+    """(n, *shape) float32: what a field says at all probes, on their device."""
+    u = torch.empty_like(probes.x)
+    with at_rest(model):
+        for rows, y in probes.calls(batch):
+            u[rows] = _call(model, probes.x[rows], probes.t[rows], y)
+    return u
+
+
+def _call(model: Any, x: torch.Tensor, t: torch.Tensor, y: torch.Tensor | None) -> torch.Tensor:
+    if not isinstance(model, torch.nn.Module):
+        return check_velocity(model(x, t, y), x, "the model").to(x.device, x.dtype)
+    # a bare module takes what its parameters are: it knows nothing of other dtypes and devices
+    like = next((p for p in model.parameters() if p.is_floating_point()), x)
+    states = x.to(like.device, like.dtype)
+    u = model(states, t.to(like.device, like.dtype), None if y is None else y.to(like.device))
+    return check_velocity(u, states, "the module").to(x.device, x.dtype)
+
+
+def check_model(model: Any, oracle: Oracle) -> None:
+    """Refuse what is no velocity field on the oracle's path and for points of its shape.
+
+    Raises:
+        InputError: it is not; the message says what a model has to be.
+    """
+    check_field(model, "model")
+    if isinstance(model, torch.nn.Module):
+        try:
+            inspect.signature(model.forward).bind(None, None, None)
+        except TypeError:
+            raise InputError(
+                f"model is a {type(model).__name__} with forward{inspect.signature(model.forward)}; expected a module "
+                "called as model(x, t, y) that returns the velocity, t = 1 being data: make a field of it by as_field"
+            ) from None
+    s, shape = oracle.training_set, getattr(model, "shape", None)
+    path = getattr(getattr(model, "path", None), "name", oracle.path.name)
+    if path != oracle.path.name:
+        raise InputError(
+            f"the model is on the {path} path and the oracle on the {oracle.path.name} path; expected one: "
+            f"Oracle(training_set, path={path!r})"
+        )
+    if isinstance(shape, tuple) and shape != s.shape:
+        raise InputError(f"the model is for points of shape {shape}, those of {s.name} have {s.shape}; expected one")
+
+
+def is_conditional(model: Any, conditional: bool | None) -> bool:
+    """Whether a field is called with labels: as said, or where it says that it has `classes`."""
+    if conditional is not None:
+        return conditional
+    return bool(getattr(model, "classes", None))

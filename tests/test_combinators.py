@@ -1,0 +1,213 @@
+"""Fields made of fields: guidance in a part of time, and one field after another."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from flowscope import InputError, Oracle, TrainingSet, VelocityField
+from flowscope.errors import NumericalError
+from flowscope.fields import evaluations, guide, switch
+from flowscope.sampling import make_nodes, sample
+from tests.contracts.cases import cloud, flat
+from tests.flows import Recorder
+from tests.reference import oracles
+
+POINTS, LABELS = cloud(60, (3,), dtype=torch.float64), np.arange(60) % 3
+ORACLE = Oracle(TrainingSet(POINTS, labels=LABELS))
+X = cloud(6, (3,), seed=1, dtype=torch.float64)
+Y = torch.tensor([0, 1, 2, 2, 1, 0])
+T = torch.tensor([0.0, 0.1, 0.2, 0.3, 0.5, 0.9], dtype=torch.float64)
+
+
+def other(x, t, y=None):
+    """Unlike the oracle in everything."""
+    times = torch.as_tensor(t, dtype=torch.float64).reshape(-1, 1)
+    return (torch.sin(x) - times + (0 if y is None else torch.as_tensor(y).reshape(-1, 1))).to(x.dtype)
+
+
+@pytest.mark.parametrize("t", [0.0, 0.37, T], ids=["0", "0.37", "rows"])
+def test_guided_oracles_are_the_formula_of_two_oracles(t):
+    """u + w (u_y - u) of reference oracles: one of a class alone, one of all points."""
+    guided = guide(ORACLE, 2.5)(X, t, Y)
+    for label in range(3):
+        rows = (label == Y).numpy()
+        times = np.broadcast_to(np.asarray(t), 6)[rows]
+        whole = oracles(flat(POINTS), flat(X)[rows], times).velocity
+        alone = oracles(flat(POINTS)[label == LABELS], flat(X)[rows], times).velocity
+        np.testing.assert_allclose(guided[rows], whole + 2.5 * (alone - whole), rtol=1e-9, atol=1e-9)
+
+
+def test_scale_one_is_the_field_itself_and_costs_nothing():
+    field = Recorder(ORACLE)
+    for t in (0.2, T):
+        assert torch.equal(guide(field, 1.0)(X, t, Y), ORACLE(X, t, Y))
+    assert len(field.calls) == 2 and evaluations(guide(ORACLE, 1), 0.5) == 1
+
+
+def test_guidance_is_linear_in_its_scale():
+    """Through the unconditional field at 0 and the conditional one at 1."""
+    at = {scale: guide(ORACLE, scale)(X, T, Y) for scale in (-1.0, 0.0, 1.0, 2.0, 7.5)}
+    torch.testing.assert_close(at[0.0], ORACLE(X, T))
+    for scale, u in at.items():
+        torch.testing.assert_close(u, at[0.0] + scale * (ORACLE(X, T, Y) - at[0.0]))
+
+
+@pytest.mark.parametrize("interval", [(0.1, 0.3), (0.0, 0.1), (0.3, 1.0), (0.2, 0.2), (0.0, 1.0)])
+def test_the_interval_is_closed_at_its_start_and_open_at_its_end(interval):
+    low, high = interval
+    inside = torch.tensor([low <= t < high for t in T.tolist()])
+    expected = torch.where(inside[:, None], guide(ORACLE, 3.0)(X, T, Y), ORACLE(X, T, Y))
+    guided = guide(ORACLE, 3.0, interval)
+    torch.testing.assert_close(guided(X, T, Y), expected, rtol=1e-12, atol=1e-12)
+    for row, t in enumerate(T.tolist()):  # and one time for all rows says the same
+        torch.testing.assert_close(guided(X, t, Y)[row], expected[row], rtol=1e-12, atol=1e-12)
+
+
+def test_steps_of_the_uniform_schedule_fall_into_the_interval_as_the_paper_counts_them():
+    """[0.1, 0.3) of 50 steps: those that start at 0.10, 0.12, ..., 0.28."""
+    field = Recorder(ORACLE)
+    sample(guide(field, 2.5, (0.1, 0.3)), X, steps=50, y=Y)
+    guided = [t for t, _, y in field.calls if y is None]
+    assert guided == [k / 50 for k in range(5, 15)]
+
+
+def test_another_null_field_is_asked_without_labels():
+    null = Recorder(other)
+    guided = guide(ORACLE, 2.0, (0.1, 0.6), null)
+    inside = (T >= 0.1) & (T < 0.6)
+    expected = torch.where(inside[:, None], 2 * ORACLE(X, T, Y) - other(X, T), ORACLE(X, T, Y))
+    torch.testing.assert_close(guided(X, T, Y), expected)
+    ((t, x, y),) = null.calls
+    assert y is None and torch.equal(x, X[inside]) and torch.equal(t, T[inside])  # only where it is needed
+
+
+def test_rows_take_the_field_of_their_time():
+    at = 0.3
+    expected = torch.stack(
+        [(ORACLE if t < at else other)(x[None], t, y[None])[0] for x, t, y in zip(X, T.tolist(), Y, strict=True)]
+    )
+    torch.testing.assert_close(switch(ORACLE, other, at)(X, T, Y), expected, rtol=1e-12, atol=1e-12)
+    for t in (0.29999, 0.3, 0.30001):
+        assert torch.equal(switch(ORACLE, other, at)(X, t, Y), (ORACLE if t < at else other)(X, t, Y))
+    labels = switch(other, other, at)(X, T, 2)  # one label for all rows
+    torch.testing.assert_close(labels, other(X, T, 2))
+
+
+def test_at_its_ends_a_switch_is_one_field():
+    for t in (0.0, 0.5, T):
+        assert torch.equal(switch(ORACLE, other, 0)(X, t, Y), other(X, t, Y))
+        assert torch.equal(switch(ORACLE, other, 1)(X, t, Y), ORACLE(X, t, Y))
+
+
+def test_sampling_through_a_switch_is_sampling_one_after_the_other():
+    nodes = make_nodes(10).tolist()
+    whole = sample(switch(ORACLE, other, 0.4), X, steps=10)
+    middle = sample(ORACLE, X, timesteps=nodes[:5])
+    torch.testing.assert_close(whole, sample(other, middle, timesteps=nodes[4:]), rtol=1e-12, atol=1e-12)
+
+
+def test_fields_of_fields_of_fields():
+    nested = guide(switch(ORACLE, other, 0.4), 2.0, (0.1, 0.6))
+    inside = ((T >= 0.1) & (T < 0.6))[:, None]
+    early = (T < 0.4)[:, None]
+    chosen, null = (torch.where(early, ORACLE(X, T, y), other(X, T, y)) for y in (Y, None))
+    torch.testing.assert_close(nested(X, T, Y), torch.where(inside, 2 * chosen - null, chosen))
+    switched = switch(guide(ORACLE, 2.0), guide(other, 3.0, (0.0, 0.5)), 0.4)
+    expected = torch.where(early, guide(ORACLE, 2.0)(X, T, Y), guide(other, 3.0, (0.0, 0.5))(X, T, Y))
+    torch.testing.assert_close(switched(X, T, Y), expected)
+    assert isinstance(nested, VelocityField) and isinstance(switched, VelocityField)
+
+
+def test_evaluations_are_those_that_are_made():
+    first, second, null = (Recorder(field) for field in (ORACLE, other, other))
+    made = switch(guide(first, 2.0, (0.1, 0.3)), guide(second, 2.0, (0.2, 0.8), null), 0.5)
+    for t in (0.0, 0.1, 0.2, 0.3, 0.49, 0.5, 0.79, 0.8, 0.9):
+        calls = [field.calls for field in (first, second, null)]
+        before = sum(map(len, calls))
+        made(X, t, Y)
+        assert sum(map(len, calls)) - before == evaluations(made, t), t
+    assert [evaluations(made, t) for t in (0.0, 0.1, 0.5, 0.8)] == [1, 2, 2, 1]
+
+
+def test_what_the_parts_know_is_known():
+    for field in (
+        guide(ORACLE, 2.0),
+        guide(other, 2.0, null=ORACLE),
+        switch(other, ORACLE, 0.5),
+        switch(ORACLE, other, 0.5),
+    ):
+        assert field.path is ORACLE.path and field.shape == (3,) and field.device == ORACLE.device
+    nothing = switch(other, other, 0.5)
+    assert nothing.path is None and nothing.shape is None and nothing.device is None
+
+
+def test_half_precision_and_gradients_pass_through():
+    assert guide(ORACLE, 2.0, (0.1, 0.3))(X.half(), T, Y).dtype == torch.float16
+    assert switch(ORACLE, other, 0.3)(X.half(), T, Y).dtype == torch.float16
+    x = X.clone().requires_grad_()
+    switch(other, guide(other, 2.0), 0.3)(x, T, Y).sum().backward()
+    torch.testing.assert_close(x.grad, torch.cos(X))
+
+
+REFUSED = {
+    "scale NaN": lambda: guide(ORACLE, math.nan),
+    "scale infinite": lambda: guide(ORACLE, math.inf),
+    "scale text": lambda: guide(ORACLE, "2"),
+    "scale true": lambda: guide(ORACLE, True),
+    "interval reversed": lambda: guide(ORACLE, 2.0, (0.3, 0.1)),
+    "interval below 0": lambda: guide(ORACLE, 2.0, (-0.1, 0.3)),
+    "interval beyond 1": lambda: guide(ORACLE, 2.0, (0.1, 1.1)),
+    "interval NaN": lambda: guide(ORACLE, 2.0, (math.nan, 1.0)),
+    "interval of one": lambda: guide(ORACLE, 2.0, (0.1,)),
+    "interval text": lambda: guide(ORACLE, 2.0, "01"),
+    "no field": lambda: guide(3, 2.0),
+    "no null field": lambda: guide(ORACLE, 2.0, null=3),
+    "null of another path": lambda: guide(ORACLE, 2.0, null=Oracle(POINTS, "cosine")),
+    "switch below 0": lambda: switch(ORACLE, other, -0.1),
+    "switch beyond 1": lambda: switch(ORACLE, other, 1.1),
+    "switch NaN": lambda: switch(ORACLE, other, math.nan),
+    "switch text": lambda: switch(ORACLE, other, "0.5"),
+    "switch to no field": lambda: switch(ORACLE, None, 0.5),
+    "switch of paths": lambda: switch(ORACLE, Oracle(POINTS, "cosine"), 0.5),
+    "t is 1": lambda: switch(ORACLE, other, 0.5)(X, 1.0),
+    "t NaN": lambda: guide(ORACLE, 2.0)(X, math.nan, Y),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_is_refused(name):
+    with pytest.raises(InputError):
+        REFUSED[name]()
+
+
+def conditional_only(x, t, y=None):
+    if y is None:
+        raise InputError("this network takes labels and knows none for no label")
+    return x
+
+
+def test_a_field_without_an_unconditional_form_is_an_error_where_it_is_needed():
+    with pytest.raises(InputError, match="knows none"):
+        guide(conditional_only, 2.0, (0.1, 0.3))(X, 0.2, Y)
+    assert torch.equal(guide(conditional_only, 2.0, (0.1, 0.3))(X, 0.5, Y), X)
+
+
+@pytest.mark.parametrize(
+    "answer", [lambda x: x[:1], lambda x: x.sum(1, keepdim=True), lambda x: x.flatten(), lambda x: 0.0]
+)
+def test_answers_of_another_shape_are_not_broadcast(answer):
+    def wrong(x, t, y=None):
+        return answer(x)
+
+    for made in (
+        guide(ORACLE, 2.0, null=wrong),
+        guide(wrong, 2.0, null=ORACLE),
+        switch(wrong, ORACLE, 0.3),
+        switch(ORACLE, wrong, 0.3),
+    ):
+        with pytest.raises(InputError, match="expected a velocity for each"):
+            made(X, T, Y)
+    with pytest.raises(NumericalError, match="NaN"):
+        sample(switch(ORACLE, lambda x, t, y: x * math.nan, 0.5), X, steps=4)
