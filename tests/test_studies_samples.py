@@ -238,6 +238,7 @@ def test_ratios_cover_the_truth_and_have_their_edges() -> None:
     ]
     assert 0.91 < np.mean(hits) < 0.985
     assert ratio_of(np.ones(3), np.zeros(3)).low == math.inf
+    assert ratio_of(np.zeros(3), np.ones(3)).high == 0
     assert math.isnan(ratio_of(np.zeros(3), np.zeros(3)).value)
 
 

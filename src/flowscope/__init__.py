@@ -5,23 +5,32 @@ from importlib.metadata import version
 
 from flowscope.data import TrainingSet, load
 from flowscope.errors import FlowscopeError, InputError
-from flowscope.fields import VelocityField
+from flowscope.fields import VelocityField, guide, switch
+from flowscope.networks import as_field
 from flowscope.oracle import Oracle, Posterior
 from flowscope.paths import Path, convert
+from flowscope.sampling import sample
 from flowscope.studies import StageCurve, stages
+from flowscope.training import Monitor, load_model
 
 __all__ = [
     "FlowscopeError",
     "InputError",
+    "Monitor",
     "Oracle",
     "Path",
     "Posterior",
     "StageCurve",
     "TrainingSet",
     "VelocityField",
+    "as_field",
     "convert",
+    "guide",
     "load",
+    "load_model",
+    "sample",
     "stages",
+    "switch",
 ]
 
 __version__ = version("flowscope")

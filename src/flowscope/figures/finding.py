@@ -15,6 +15,7 @@ from flowscope.figures.style import LIGHT, Theme, escape_math, finish, new_figur
 
 FEW = 20  # points up to which each is marked, and its error drawn as a bar rather than as a band
 SPACE = 0.82  # of the width of a row's place that its bars fill
+MANY = 10  # names under bars from which they stand upright
 LETTERS = 16  # in a line of a name under a bar or above a column of images
 DASHES = ("-", "--", "-.", ":")
 MARKERS = "osD^vP"
@@ -98,12 +99,12 @@ def _bars(axes: Axes, panel: Any, columns: Sequence[Any], theme: Theme) -> None:
         if series.error is not None:
             reach = np.nan_to_num(BAND * _numbers(table[series.error]))
             axes.errorbar(at, y, yerr=reach, fmt="none", ecolor=theme.ink, capsize=3, elinewidth=1.1)
-    crowded = len(names) > 5 or any(len(n) > LETTERS for n in names)
     axes.set_xticks(range(len(names)), [_wrapped(n, LETTERS) for n in names])
-    if crowded:
-        axes.tick_params(axis="x", labelrotation=35)
+    if len(names) > MANY:
+        axes.tick_params(axis="x", labelrotation=90)
+    elif len(names) > 5 or any(len(n) > LETTERS for n in names):
         for label in axes.get_xticklabels():
-            label.set(ha="right", rotation_mode="anchor")
+            label.set(rotation=35, ha="right", rotation_mode="anchor")
 
 
 def _wrapped(name: str, letters: int) -> str:

@@ -154,6 +154,11 @@ def _table(name: str, columns: Mapping[str, Any]) -> str:
     return table(caption, [key.replace("_", " ") for key in shown], rows, sortable)
 
 
+def _undefined(values: Any) -> bool:
+    """Whether a column says nothing at all."""
+    return len(values) > 1 and all(isinstance(v, (float, np.floating)) and math.isnan(v) for v in values)
+
+
 def _cell(columns: Mapping[str, Any], key: str, row: int) -> Cell:
     """A value with its error or its interval, where the table has columns of them."""
     value = columns[key][row]

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
 
 LONG = 8  # entries from which a list is only summed up
+SHORT = 20  # letters up to which a cell's text stays on one line
 _PATH = re.compile(r"(?:^|(?<=[\s'\"(=,;]))(?:file://)?(?:~?/|[A-Za-z]:[\\/])[^\s'\"<>|:;,()]*[^\s'\"<>|:;,().]")
 
 
@@ -63,7 +64,8 @@ def scrolling(label: str, inner: str, kind: str = "") -> str:
 
 def _cell(cell: Cell, opening: str, closing: str) -> str:
     key = "" if cell.key is None else f' data-key="{text(cell.key)}"'
-    kind = "" if isinstance(cell.key, str) else ' class="number"'
+    name = "number" if not isinstance(cell.key, str) else "name" if len(cell.text) <= SHORT else "words"
+    kind = f' class="{name}"'
     shown = text(cell.text) if cell.href is None else f'<a href="{text(cell.href)}">{text(cell.text)}</a>'
     return f"<{opening}{kind}{key}>{shown}</{closing}>"
 

@@ -14,6 +14,13 @@ from flowscope.report.page import page
 from flowscope.report.tables import notes_section, provenance_section
 
 COLUMNS = ("the paper's", "study", "our numbers", "verdict", "why", "models")
+COUNTED = {
+    "agrees": "agree with the paper",
+    "differs": "differ",
+    "cannot be tested": "cannot be tested here",
+    "no claim": "have no claim to agree with",
+    "not run": "were not run",
+}
 MODELS = ("model", "network", "width", "target", "timesteps", "part of time", "steps", "parameters", "seconds")
 
 
@@ -44,8 +51,8 @@ def write_reproduction(result: Any, directory: str | os.PathLike[str]) -> Path:
 
 def _rows(result: Any) -> str:
     counts = Counter(row.verdict for row in result.rows)
-    told = ", ".join(f"{count} {BADGES[verdict]}" for verdict, count in counts.items())
-    intro = f"Of {len(result.rows)} rows: {told}. A study's name leads to its page."
+    told = ", ".join(f"{counts[verdict]} {words}" for verdict, words in COUNTED.items() if counts[verdict])
+    intro = f"Of {len(result.rows)} rows {told}. A study's name leads to its page."
     rows = [
         [
             Cell(row.where, row.where),
@@ -58,7 +65,7 @@ def _rows(result: Any) -> str:
         for row in result.rows
     ]
     shown = table("Figures and tables of the paper, on these data; a heading sorts", COLUMNS, rows, sortable=True)
-    return section("rows", "Figures and tables", paragraph(intro), shown)
+    return section("rows", "Figures and tables", paragraph(intro), f'<div class="report">{shown}</div>')
 
 
 def _models(result: Any) -> str:

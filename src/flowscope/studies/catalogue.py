@@ -91,7 +91,7 @@ def _all_kinds(g: Given) -> tuple[Any, ...]:
 
 
 def _losses(g: Given) -> tuple[Any, ...]:
-    early = [model for folder in g.folders for _, model in snapshots_of(folder, g.oracle.device)[:-1][:1]]
+    early = [model for folder in g.folders for _, model in snapshots_of(folder, g.oracle.device)[:-1]]
     return [*early, *g.models, *g.others], g.oracle, g.held_out
 
 

@@ -213,7 +213,7 @@ def _gallery(
         near = bench.oracle.training_set.rows(model.indices[:1])[0].to("cpu", torch.float32)
         state = states(source.images[:1], t, bench)[0].cpu()
         rows.append(torch.stack([original, state, model.x[0], oracle.x[0], near]))
-    names = ("original", "noised", "model", "oracle", "nearest training image to the model's")
+    names = ("original", "noised", "model", "oracle", "nearest training image")
     title = f"Restored from t: {source.name} image"
     return Gallery(title, torch.stack(rows).numpy(), tuple(f"t = {t:.2g}" for t in times), names)
 

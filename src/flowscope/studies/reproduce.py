@@ -5,6 +5,7 @@ made from the same data, models and settings is taken as it is, so that a run ca
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,7 @@ def reproduce(
         raise InputError(f"budget is {budget!r}; expected a number of minutes above 0")
     check_writable(out)
     recipe = make_recipe(quick, seeds, steps, settings or {}, only, device)
+    given = {name: options_for(name, options or {}) for name in recipe.studies}
     aside = held_out_count(training_set, held_out)
     train, rest = split(training_set, aside)
     oracle = Oracle(train, recipe.path, memory=memory, device=recipe.device)
@@ -103,8 +105,8 @@ def reproduce(
     curve = stage_curve(work, quick)
     boundary = round(curve.half.t, 3) if 0 < curve.half.t < 1 else MIDDLE
     work.train(recipe.models(train.shape, boundary))
-    given = {name: options_for(name, options or {}) for name in recipe.studies}
     rows = [_stages_row(curve), *(_study_row(work, name, given[name]) for name in recipe.studies), *OUT_OF_REACH]
+    rows.sort(key=lambda row: place_of(row.where))
     about: dict[str, Any] = {"quick": quick, "seeds": recipe.seeds, "steps": recipe.steps, "held_out": aside}
     about |= {"boundary": boundary, "space": "pixels" if space is None else space.name, "options": options or {}}
     result = Reproduction(
@@ -172,6 +174,12 @@ def stage_curve(work: Work, quick: bool) -> StageCurve:
         "stages", inputs, lambda: stages(work.oracle, timesteps, probes, conditional=labelled), StageCurve.load
     )
     return curve
+
+
+def place_of(where: str) -> tuple[int, int]:
+    """Figures by number, then tables by number, then all else."""
+    found = re.match(r"(Fig|Tab)\. (\d+)", where)
+    return (2, 0) if found is None else (("Fig", "Tab").index(found[1]), int(found[2]))
 
 
 def _stages_row(curve: StageCurve) -> Row:

@@ -17,6 +17,8 @@ from flowscope.studies.quality import Bench, draw_rows
 
 Tensor = torch.Tensor
 
+ROUNDING = 1e-10  # mean squared distances below this share of the variance are rounding of float32: none
+
 
 class Source(NamedTuple):
     """Images that states are made of: `name` says of which kind. y are the labels that the fields are given."""
@@ -51,6 +53,8 @@ class Ratio(NamedTuple):
     high: float
 
     def __str__(self) -> str:
+        if not math.isfinite(self.value):
+            return "beyond measure"
         return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
 
 
@@ -103,10 +107,10 @@ def restore(field: VelocityField, source: Source, t: float, steps: int, bench: B
     ratios = bench.memory(x)
     apart = (x - source.images).flatten(1).to(torch.float64).norm(dim=1).cpu()
     variance = bench.oracle.support.law().mean_square
-    unit = math.sqrt(s.dimension)
+    error, unit = (apart.square() / variance).numpy(), math.sqrt(s.dimension)
     return Restored(
         x.cpu(),
-        (apart.square() / variance).numpy(),
+        np.where(error < ROUNDING, 0.0, error),
         (apart <= ratios.nearest.cpu() * (1 + 1e-6)).numpy(),
         ratios.ratio < RATIO,
         ratios.indices.cpu().numpy(),

@@ -116,6 +116,9 @@ class Work:
         )
 
     def _study(self, name: str, models: Sequence[str], others: Sequence[str], options: Mapping[str, Any]) -> Finding:
+        if self.seconds >= self.budget:
+            raise LeftOutError(f"over the budget of {self.budget / 60:g} minutes")
+        self.tell(f"running {name}")
         folders, second = ([self.out / MODELS / model for model in part] for part in (models, others))
         fields, beside = load_models(folders, self.device), load_models(second, self.device)
         where = tuple(folders), tuple(second)
@@ -136,9 +139,6 @@ class Work:
         identity = json.loads(json_text(plain({"version": versions()["flowscope"], **inputs})))
         if (folder / INPUTS).exists() and read_json(folder / INPUTS) == identity:
             return load(folder)
-        if self.seconds >= self.budget:
-            raise LeftOutError(f"over the budget of {self.budget / 60:g} minutes")
-        self.tell(f"running {name}")
         found = make()
         write_files(folder, found.to_files())
         self.each(found, folder)

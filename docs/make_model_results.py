@@ -1,0 +1,268 @@
+"""Regenerate the results with trained models: `python docs/make_model_results.py SET [--device D] [--workers N]`.
+
+SET is digits, mnist or cifar10; without one only docs/results/models.md is written anew, from what lies there. Models
+and pages are kept in runs/results/SET, so that a run can be broken off and gone on with; tables, numbers and figures go
+to docs/results/SET/models. MNIST, CIFAR-10 and MobileNetV1's weights are looked for in the folder that FLOWSCOPE_DATA
+names (else ../shared/data). No training image is written to docs.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+import flowscope as fs
+from flowscope.data.split import split
+from flowscope.metrics import FeatureSpace
+from flowscope.report import write_finding, write_stages
+from flowscope.studies.plan import make_recipe
+from flowscope.studies.reproduce import held_out_count, reproduce
+from flowscope.training import train_to
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS, RUNS = ROOT / "docs" / "results", ROOT / "runs" / "results"
+DATA = Path(os.environ.get("FLOWSCOPE_DATA", ROOT.parent / "shared" / "data"))
+KEPT = {".json", ".csv", ".png"}
+
+
+class Plan(NamedTuple):
+    """How the results of a set are made."""
+
+    title: str
+    source: str
+    held_out: int
+    seeds: int
+    steps: int
+    settings: dict[str, dict[str, Any]]
+    options: dict[str, dict[str, Any]]
+    mobilenet: bool = False  # Frechet distances on MobileNetV1's features, else in pixels
+    foreign: str | None = None
+    only: list[str] | None = None
+
+
+PLANS = {
+    "digits": Plan(
+        title="digits (scikit-learn)",
+        source="digits",
+        held_out=180,
+        seeds=3,
+        steps=3000,
+        settings={"all": {"batch": 64, "width": 16, "precision": "no"}, "large": {"width": 48}},
+        options={"all": {"n": 1000, "batch": 500}, "intermediate": {"n": 64}, "refine": {"n": 64}},
+    ),
+    "mnist": Plan(
+        title="MNIST",
+        source=str(DATA / "mnist_train.npz"),
+        held_out=6000,
+        seeds=3,
+        steps=2000,
+        settings={"all": {"batch": 256, "width": 16, "precision": "no"}, "large": {"width": 64}},
+        options={
+            "all": {"n": 2048, "batch": 1024},
+            "intermediate": {"n": 64},
+            "refine": {"n": 64},
+            "convergence": {"n": 1024, "samples": 2048},
+        },
+        mobilenet=True,
+        foreign="digits",
+    ),
+    "cifar10": Plan(
+        title="CIFAR-10 (JPEG)",
+        source=str(DATA / "cifar10_jpegbytes_train.npz"),
+        held_out=5000,
+        seeds=1,
+        steps=5000,
+        settings={"all": {"batch": 256, "width": 32, "precision": "no"}, "large": {"width": 96}},
+        options={
+            "all": {"n": 2048, "batch": 512},
+            "intermediate": {"n": 64},
+            "refine": {"n": 64},
+            "convergence": {"n": 1024, "samples": 2048},
+        },
+        mobilenet=True,
+        only=[
+            "intermediate", "switch", "refine", "loss", "norm", "convergence", "capacity", "shift", "guidance",
+            "alignment",
+        ],
+    ),
+}  # fmt: skip
+
+
+def space_of(plan: Plan, device: str) -> FeatureSpace | None:
+    if not plan.mobilenet:
+        return None
+    sys.path.insert(0, str(ROOT))
+    from benchmarks.mobilenet import MobileNetV1
+
+    return FeatureSpace("MobileNetV1", MobileNetV1(DATA / "weights" / "mobilenet_v1_1.0_224_int8.npz").to(device))
+
+
+def foreign_of(plan: Plan, shape: tuple[int, ...]) -> fs.TrainingSet | None:
+    return None if plan.foreign is None else fs.load(plan.foreign, resize=shape[1:])
+
+
+def run(name: str, device: str, only: list[str] | None, say: Callable[[str], None] = print) -> None:
+    """reproduce() with the settings of a set, for some of its studies; what is there is not made again."""
+    plan = PLANS[name]
+    data = fs.load(plan.source)
+
+    def page(result: Any, folder: Path) -> None:
+        (write_stages if isinstance(result, fs.StageCurve) else write_finding)(result, folder)
+
+    reproduce(
+        data,
+        RUNS / name,
+        held_out=plan.held_out,
+        seeds=plan.seeds,
+        steps=plan.steps,
+        settings=plan.settings,
+        options=plan.options,
+        space=space_of(plan, device),
+        foreign=foreign_of(plan, data.shape),
+        only=only,
+        resume=True,
+        device=device,
+        memory="4GB",
+        tell=lambda what: say(f"{name}: {what}"),
+        each=page,
+    )
+
+
+def train_one(name: str, model: str, settings: Any, device: str) -> str:
+    """One model of a set, in a process of its own."""
+    torch.set_num_threads(1)
+    plan = PLANS[name]
+    folder = RUNS / name / "models" / model
+    train_to(fs.load(plan.source), settings, folder, held_out=plan.held_out, resume=True, device=device, tracker=None)
+    return f"{name}: {model} is trained"
+
+
+def study_one(name: str, study: str, device: str) -> str:
+    """One study of a set, in a process of its own."""
+    torch.set_num_threads(1)
+    run(name, device, [study], lambda what: None)
+    return f"{name}: {study} is done"
+
+
+def dearest_first(model: tuple[str, Any]) -> tuple[int, int, float]:
+    """The order in which processes take models: those that take longest first, but for seeds."""
+    name, settings = model
+    return (settings.target != "oracle", -(settings.width or 0), int(name.rsplit("-", 1)[1]))
+
+
+def make(name: str, device: str, workers: int) -> None:
+    """Everything of one set, in several processes where that is wanted."""
+    plan = PLANS[name]
+    run(name, device, [])
+    if workers > 1:
+        data = fs.load(plan.source)
+        train, _ = split(data, held_out_count(data, plan.held_out))
+        curve = fs.StageCurve.load(RUNS / name / "stages")
+        recipe = make_recipe(False, plan.seeds, plan.steps, plan.settings, plan.only, device)
+        models = sorted(recipe.models(train.shape, round(curve.half.t, 3)).items(), key=dearest_first)
+        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+            for done in [pool.submit(train_one, name, model, settings, device) for model, settings in models]:
+                print(done.result(), flush=True)
+            for done in [pool.submit(study_one, name, study, device) for study in recipe.studies]:
+                print(done.result(), flush=True)
+    run(name, device, plan.only)
+    keep(name)
+
+
+def keep(name: str) -> None:
+    """Tables, numbers and figures to docs/results."""
+    target = RESULTS / name / "models"
+    shutil.rmtree(target, ignore_errors=True)
+    for file in sorted((RUNS / name).rglob("*")):
+        place = file.relative_to(RUNS / name)
+        if file.suffix in KEPT and place.parts[0] not in ("models", "stages") and file.name != "inputs.json":
+            (target / place.parent).mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target / place)
+    for samples in (RUNS / name / "models").glob("large-0/samples.png"):
+        shutil.copy(samples, target / "samples.png")
+
+
+def write_page() -> None:
+    """docs/results/models.md from what lies in docs/results."""
+    out = [
+        "# Results with trained models",
+        "",
+        "Made by `python docs/make_model_results.py SET`, which trains the models, runs every study on them and writes",
+        "this page from the results. Claims are those of arXiv 2512.02826; every verdict rests on the criterion said",
+        "with it, which was fixed before the models were trained. These are small models on small data: what they say",
+        "of the paper's models is what the last column says, no more.",
+    ]
+    for name, plan in PLANS.items():
+        file = RESULTS / name / "models" / "reproduction.json"
+        out += ["", f"## {plan.title}", ""]
+        if not file.exists():
+            out += ["Not run."]
+            continue
+        found = json.loads(file.read_text())
+        out += about(name, found) + rows(name, found) + studies(name, found)
+    (RESULTS / "models.md").write_text("\n".join(out) + "\n")
+
+
+def about(name: str, found: dict[str, Any]) -> list[str]:
+    """What was trained, and what it took."""
+    plan, models = PLANS[name], found["models"]
+    kinds = sorted({model.rsplit("-", 1)[0] for model in models})
+    made = (
+        f"`python docs/make_model_results.py {name}`: {len(models)} models on {found['training_set']['N']:,} points "
+        f"({plan.held_out:,} held out). Frechet distances in {found['settings']['space']}. torch "
+        f"{found['provenance']['torch']}."
+    )
+    lines = [
+        made,
+        "",
+        "| model | seeds | width | parameters | steps | batch | seconds a model |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for kind in kinds:
+        same = [about for model, about in models.items() if model.rsplit("-", 1)[0] == kind]
+        settings = same[0]["settings"]
+        seconds = ", ".join(f"{about['seconds']:.0f}" for about in same)
+        seeds = ", ".join(str(about["settings"]["seed"]) for about in same)
+        cells = [kind, seeds, settings["width"], f"{same[0]['parameters']:,}", settings["steps"], settings["batch"]]
+        lines.append("| " + " | ".join(map(str, [*cells, seconds])) + " |")
+    return lines
+
+
+def rows(name: str, found: dict[str, Any]) -> list[str]:
+    """A row for each figure and table of the paper."""
+    lines = ["", "| in the paper | study | what was found here | verdict | why |", "|---|---|---|---|---|"]
+    for row in found["rows"]:
+        link = f"[{row['study']}]({name}/models/{row['study']}/{row['study']}.png)" if row["page"] else row["study"]
+        link = row["study"] if row["study"] == "stages" else link
+        words = (row["found"] or "-").replace("|", "\\|"), row["why"].replace("|", "\\|")
+        lines.append(f"| {row['where']} | {link} | {words[0]} | {row['verdict']} | {words[1]} |")
+    return lines
+
+
+def studies(name: str, found: dict[str, Any]) -> list[str]:
+    """The figures."""
+    lines = []
+    for row in found["rows"]:
+        picture = f"{name}/models/{row['study']}/{row['study']}.png"
+        if (RESULTS / picture).exists():
+            lines += ["", f"### {row['title']} ({row['where']})", "", f"![{row['title']}]({picture})"]
+    return lines
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("set", nargs="*", choices=[[], *PLANS])
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--workers", type=int, default=1)
+    given = parser.parse_args()
+    for chosen in given.set:
+        make(chosen, given.device, given.workers)
+    write_page()
