@@ -37,8 +37,9 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt --no-deps flow_matching torchcfm POT
 	@rm $(UNFINISHED) && touch $(READY)
 
-demo: setup ## the main job on an embedded real data set: the page goes to runs/digits
-	$(BIN)/flowscope stages digits --out runs/digits
+demo: setup ## the main job on an embedded real data set, with a small model of it: the page goes to runs/digits
+	$(BIN)/flowscope train digits --width 16 --steps 800 --rate 0.002 --schedule cosine --resume --out runs/digits/model
+	$(BIN)/flowscope stages digits --model runs/digits/model --out runs/digits
 	@echo "Open $(CURDIR)/runs/digits/index.html in a browser."
 
 # One thread a worker: two workers with two threads each would share two cores.

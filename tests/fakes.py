@@ -9,7 +9,9 @@ from flowscope.studies.crossing import NEVER, Crossing
 from flowscope.studies.curve import ClassStages, Information, LossFloor, StageCurve
 from flowscope.studies.finding import Finding, Gallery, Panel, Series
 from flowscope.studies.pictures import Pictures
+from flowscope.studies.reproduction import Reproduction, Row
 from flowscope.studies.sweep import Sweep
+from flowscope.training import TrainSettings
 
 HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)>&\"$\\frac{1}{2}$"
 TRAINING_SET = {
@@ -188,3 +190,15 @@ def fake_finding(side: int = 8, **changes: Any) -> Finding:
         "provenance": {**VERSIONS, "models": {"small": "ab" * 8}},
     }
     return Finding(**(fields | changes))
+
+
+def fake_reproduction() -> Reproduction:
+    """A study with a page and one that was not run."""
+    found = f"FD 3.0 ± 0.1 with the small model in refinement {HOSTILE}, more than in navigation"
+    rows = (
+        Row("Tab. 1", "capacity", "A stage each", "refinement needs it", found, "agrees", "by 2 errors", 6, True, 9.0),
+        Row("Fig. 6", "refine", "Refine", "", "", "not run", "over the budget of 9 minutes"),
+    )
+    settings = TrainSettings(width=16, density="shifted", shift=0.3).to_dict()
+    models = {"small-0": {"settings": settings, "parameters": 293745, "seconds": 61.5}}
+    return Reproduction(rows, models, dict(TRAINING_SET), {"seeds": 1}, dict(VERSIONS), ("a note",))

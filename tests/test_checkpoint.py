@@ -217,7 +217,7 @@ def test_a_damaged_state_is_refused_and_begun_anew_without_resume(tmp_path: Path
     next(train(cloud(), tiny(), out=tmp_path))
     state = tmp_path / "state.safetensors"
     state.write_bytes(state.read_bytes()[:-100])
-    with pytest.raises(ResumeError, match="remove .* to start anew"):
+    with pytest.raises(ResumeError, match=r"remove .* to start anew"):
         train(cloud(), tiny(), out=tmp_path, resume=True)
     next(train(cloud(), tiny(), out=tmp_path))
     assert load_model(tmp_path).about["step"] == 1
@@ -329,7 +329,7 @@ def test_a_pickle_is_refused_and_never_opened(name: str, tmp_path: Path) -> None
 
     torch.save(Trap(), tmp_path / name)
     for place in (tmp_path, tmp_path / name):
-        with pytest.raises(InputError, match="is a pickle.*weights_only=True"):
+        with pytest.raises(InputError, match=r"is a pickle.*weights_only=True"):
             load_model(place)
     assert not (tmp_path / "sprung").exists()
 

@@ -15,8 +15,6 @@ from flowscope.studies.catalogue import CATALOGUE
 from flowscope.studies.finding import Finding
 from tests.toys import HELD_OUT, toy_file, toy_model
 
-MANY = {"n": 48, "samples": 48, "steps": 3}
-
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -193,3 +191,48 @@ def test_held_out_points_are_those_of_training_or_as_given(
     assert seen[0].held_out.digest == split(whole, HELD_OUT, 0)[1].digest  # type: ignore[union-attr]
     assert seen[1].held_out.digest == flowscope.load(str(other)).digest
     assert seen[0].oracle.training_set.digest == seen[1].oracle.training_set.digest
+
+
+def on_stages(room: Path, *more: str) -> list[str]:
+    source = ["stages", str(room / "toy.npz"), "--probes", "8", "--timesteps", "4"]
+    return [*source, "--model", str(room / "small-0"), *more]
+
+
+def test_the_stage_page_shows_the_model_beside_the_oracle_of_its_own_points(
+    room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def look(curve: Any, pictures: Any, model: Any) -> dict[str, str]:
+        seen["curve"], seen["model"] = curve, model
+        return {"index.html": "stages"}
+
+    monkeypatch.setattr("flowscope.report.stages_files", look)
+    monkeypatch.setattr("flowscope.report.finding_files", lambda finding: {"index.html": finding.title})
+    assert main(on_stages(room, "--out", str(tmp_path))) == 0
+    train, _ = split(flowscope.load(str(room / "toy.npz")), HELD_OUT, 0)
+    part = seen["model"]
+    assert seen["curve"].training_set["digest"] == train.digest == part.finding.training_set["digest"]
+    assert (tmp_path / part.page).exists() and part.page == "switch/index.html"
+    assert part.gallery.images.shape == (3, 8, 1, 4, 4)
+    oracle, _, nearest = part.gallery.images
+    points = train.rows(slice(None)).numpy().reshape(len(train), -1)
+    for sample, near in zip(oracle, nearest, strict=True):
+        assert np.abs(points - sample.reshape(-1)).max(1).min() < 1e-3  # the oracle ends on a training point
+        assert np.abs(points - near.reshape(-1)).max(1).min() == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (("--path", "cosine"), "on the linear path and --path is cosine"),
+        (("--no-images",), "no --no-images"),
+        (("--subset", "50"), "was trained on points with digest"),
+    ],
+)
+def test_a_model_that_does_not_belong_to_the_stage_page_is_refused(
+    room: Path, tmp_path: Path, more: tuple[str, ...], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(on_stages(room, *more, "--out", str(tmp_path / "out"))) == 2
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

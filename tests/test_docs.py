@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SOURCES = sorted((ROOT / "src" / "flowscope").rglob("*.py"))
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-COSTLY = ("stages", "sweep")  # commands that are tried with --dry-run: sources and options are still checked
+COSTLY = ("stages", "sweep", "train")  # commands that are tried with --dry-run: sources and options are still checked
 
 
 def ids(path: Path) -> str:

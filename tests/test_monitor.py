@@ -101,6 +101,22 @@ def test_loss_is_the_loss_and_splits_into_floor_and_oracle_loss() -> None:
     np.testing.assert_allclose(found.loss, found.floor + found.excess, rtol=1e-12)
 
 
+@pytest.mark.parametrize("path", ["cosine", "vp", "ve"])
+def test_the_identity_holds_on_every_path(path: str) -> None:
+    oracle = fs.Oracle(TRAIN, path)
+
+    def model(x, t, y=None):
+        return oracle(x, t) * 0.9 + 0.1 * x
+
+    found = Monitor(oracle, bins=4, probes=400)(model, 0)
+    assert (np.abs(found.excess - found.oracle_loss) < 4 * found.excess_error).all()
+    assert (found.oracle_loss > 0).all()
+    curve = fs.stages(oracle, 96, 400, seed=4)
+    early = slice(0, 3)  # of vp the gap grows without end towards t = 1
+    expected = curve.gap.reshape(4, 24).mean(1)
+    np.testing.assert_allclose(found.floor[early], expected[early], rtol=0.25)
+
+
 def test_errors_say_how_far_another_seed_comes_out() -> None:
     runs = [Monitor(fs.Oracle(TRAIN), bins=2, probes=100, seed=s)(rough, 0) for s in range(24)]
     for name in ("excess", "oracle_loss", "floor", "alignment_nearest"):
@@ -220,6 +236,9 @@ def test_labels_are_those_of_the_probes_points() -> None:
         for a, b in zip(x[late], t[late].tolist(), strict=True)
     ]
     assert labels == y[late].tolist()
+    labelled.clear()
+    Monitor(fs.Oracle(TRAIN), probes=20)(fs.guide(field, 2.0, (0.0, 0.0)), 0)  # nowhere guided: the field itself
+    assert set(labelled) == {False}
     labelled.clear()
     Monitor(fs.Oracle(TRAIN), probes=20, conditional=False)(field, 0)
     assert set(labelled) == {True}

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowscope.report import finding_files, write_finding
+from flowscope.report import ModelPart, finding_files, write_finding, write_stages
 from flowscope.report.finding import BADGES
-from tests.fakes import HOSTILE, fake_finding
-from tests.test_report import Page
+from tests.fakes import HOSTILE, digits_curve, fake_finding
+from tests.test_report import Page, draw_nothing
 
 
 def page_of(folder: Path, **changes: object) -> Page:
@@ -83,3 +83,25 @@ def test_without_panels_there_is_a_page_and_no_figure() -> None:
 def test_points_that_are_no_images_are_said(tmp_path: Path) -> None:
     gallery = fake_finding().galleries[0]._replace(images=np.zeros((2, 5, 16)))
     assert "Points of shape 16 are not images" in page_of(tmp_path, panels=(), galleries=(gallery,)).text
+
+
+def test_a_stage_page_shows_a_model_beside_the_oracle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_nothing(monkeypatch)
+    finding = fake_finding()
+    part = ModelPart("small", finding.galleries[0], finding, "switch/index.html")
+    page = Page(write_stages(digits_curve(4), tmp_path, None, part).read_text(encoding="utf-8"))
+    assert "The oracle and the model small, sampled from the same noise." in page.text
+    assert finding.claim in page.text and "agrees with the paper" in page.text
+    assert "switch/index.html" in [a["href"] for a in page.all("a")]
+    assert any("2 rows (first" in image["alt"] for image in page.all("img"))
+    identities = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(set(identities)) == len(identities)
+
+
+def test_an_interval_stands_beside_its_value_and_what_is_undefined_throughout_is_left_out(tmp_path: Path) -> None:
+    table = {"t": [0.1, 0.2], "share": [0.5, 1.0], "share_low": [0.4, 0.9], "share_high": [0.6, 1.0]}
+    table |= {"fd": [1.5, 2.5], "fd_error": [1e-12, np.nan], "fd_error_seeds": [np.nan, np.nan]}
+    text = page_of(tmp_path, tables={"x": table}, panels=(), galleries=()).text
+    assert "0.5 (0.4 to 0.6)" in text
+    assert "share low" not in text and "fd error" not in text
+    assert " 1.5 " in text  # an error that is rounding is not shown

@@ -14,10 +14,10 @@ from flowscope.report import write_reproduction
 from flowscope.studies.catalogue import CATALOGUE
 from flowscope.studies.plan import NEEDS, SNAPSHOTS, kinds_of, make_recipe, models_for, models_of
 from flowscope.studies.reproduce import estimate, reproduce
-from flowscope.studies.reproduction import Reproduction, Row
+from flowscope.studies.reproduction import Reproduction
 from flowscope.studies.work import Work
 from flowscope.training import TrainSettings
-from tests.fakes import HOSTILE, TRAINING_SET, VERSIONS
+from tests.fakes import HOSTILE, fake_reproduction
 from tests.test_report import Page
 from tests.toys import SHAPE, toy_file, toy_set
 
@@ -200,23 +200,7 @@ def test_the_estimate_names_what_would_be_done_and_writes_nothing(
 
 
 def test_a_table_of_all_rows_leads_to_the_pages(tmp_path: Path) -> None:
-    rows = (
-        Row(
-            "Tab. 1",
-            "capacity",
-            "A stage each",
-            "refinement needs it",
-            f"FD 3.0 ± 0.1 {HOSTILE}",
-            "agrees",
-            "w",
-            6,
-            True,
-        ),
-        Row("Fig. 6", "refine", "Refine", "", "", "not run", "over the budget of 9 minutes"),
-    )
-    settings = TrainSettings(width=16, density="shifted", shift=0.3).to_dict()
-    models = {"small-0": {"settings": settings, "parameters": 293745, "seconds": 61.5}}
-    made = Reproduction(rows, models, dict(TRAINING_SET), {"seeds": 1}, dict(VERSIONS), ("a note",))
+    made = fake_reproduction()
     for name, text in made.to_files().items():
         (tmp_path / name).write_text(text)
     page = Page(write_reproduction(Reproduction.load(tmp_path), tmp_path).read_text())

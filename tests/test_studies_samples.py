@@ -166,6 +166,21 @@ def restored(oracle: Oracle, held_out: TrainingSet) -> Finding:
     return refine_study(GaussianField(), oracle, held_out, foreign, n=60, steps=20)
 
 
+class Still:
+    """A field that has learned nothing: it moves no state."""
+
+    def __call__(self, x: torch.Tensor, t: Any, y: Any = None) -> torch.Tensor:
+        return torch.zeros_like(x)
+
+
+def test_a_model_that_has_learned_nothing_agrees_with_nothing(oracle: Oracle, held_out: TrainingSet) -> None:
+    for found in (
+        intermediate_study(Still(), oracle, n=20, steps=20),
+        refine_study(Still(), oracle, held_out, n=40, steps=20),
+    ):
+        assert found.verdict == "cannot be tested", found.study
+
+
 def test_an_ideal_model_restores_held_out_images_as_training_images(restored: Finding) -> None:
     table = restored.tables["refine"]
     assert (table["model_ratio_low"] < 1.2).all()

@@ -159,7 +159,7 @@ def test_the_stable_target_holds_the_point_itself_and_nears_the_oracle_as_its_re
 
 @pytest.mark.parametrize("path", ["linear", "cosine"])
 def test_the_losses_on_the_two_targets_differ_by_the_gap(path: str) -> None:
-    """E[u_cond | x_t] = u*, so for any network loss(cfm) - loss(oracle) = E|u* - u_cond|^2 / D: the curve of `stages`."""
+    """E[u_cond | x_t] = u*, so for any network loss(cfm) - loss(oracle) = E|u* - u_cond|^2 / D, the gap of `stages`."""
     data, t, p = cloud(), 0.4, 0.3
     loss = {}
     for target in ("cfm", "oracle"):

@@ -1,4 +1,4 @@
-"""The networks that are trained: built for every side, from their seed alone, with labels that mean what they should."""
+"""The networks that are trained: built for every side, from their seed alone, with labels that mean what they say."""
 
 import pytest
 import torch

@@ -9,9 +9,18 @@ from typing import Any
 import pytest
 
 import flowscope
-from flowscope.report import write_stages, write_sweep
+from flowscope.report import ModelPart, write_finding, write_reproduction, write_stages, write_sweep
 from flowscope.studies.pictures import pictures, times_around
-from tests.fakes import class_curve, class_sweep, digits_curve, fake_pictures, size_sweep, undefined_curve
+from tests.fakes import (
+    class_curve,
+    class_sweep,
+    digits_curve,
+    fake_finding,
+    fake_pictures,
+    fake_reproduction,
+    size_sweep,
+    undefined_curve,
+)
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [
@@ -32,6 +41,12 @@ def measured(folder: Path) -> Path:
     return write_stages(curve, folder, pictures(oracle, probes=2, times=times_around(curve.half.t)))
 
 
+def beside_a_model(folder: Path) -> Path:
+    """The stage page with a model on it."""
+    finding = fake_finding()
+    return write_stages(digits_curve(), folder, model=ModelPart("small", finding.galleries[0], finding, "switch/"))
+
+
 PAGES: dict[str, Callable[[Path], Path]] = {
     "digits": measured,
     "pictures": lambda folder: write_stages(digits_curve(), folder, fake_pictures(channels=3, side=32)),
@@ -39,6 +54,9 @@ PAGES: dict[str, Callable[[Path], Path]] = {
     "undefined": lambda folder: write_stages(undefined_curve(), folder),
     "sweep": lambda folder: write_sweep(size_sweep(), folder),
     "class sweep": lambda folder: write_sweep(class_sweep(), folder),
+    "finding": lambda folder: write_finding(fake_finding(), folder),
+    "model": beside_a_model,
+    "reproduction": lambda folder: write_reproduction(fake_reproduction(), folder),
 }
 
 

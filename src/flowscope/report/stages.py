@@ -52,13 +52,15 @@ def stages_files(
     return {"stages.png": to_png(figure), "stages.svg": svg, "index.html": html}
 
 
-def write_stages(curve: Any, directory: str | os.PathLike[str], pictures: Pictures | None = None) -> Path:
+def write_stages(
+    curve: Any, directory: str | os.PathLike[str], pictures: Pictures | None = None, model: ModelPart | None = None
+) -> Path:
     """Write `stages_files` into a folder, whole or not at all; returns the path of index.html.
 
     Raises:
         OutputError: the files cannot be written.
     """
-    write_files(directory, stages_files(curve, pictures))
+    write_files(directory, stages_files(curve, pictures, model))
     return Path(directory) / "index.html"
 
 

@@ -20,7 +20,17 @@ from flowscope.studies.around import boundaries_in_words, check_times, halfway, 
 from flowscope.studies.finding import Finding, Gallery, Panel, Series, Verdict
 from flowscope.studies.pictures import is_image
 from flowscope.studies.quality import Bench, Boundaries, Progress
-from flowscope.studies.restored import Ratio, Restored, Source, find_sources, nodes_from, ratio_of, restore, states
+from flowscope.studies.restored import (
+    Ratio,
+    Restored,
+    Source,
+    find_sources,
+    nodes_from,
+    noise_energy,
+    ratio_of,
+    restore,
+    states,
+)
 
 FIELDS = ("model", "oracle")
 FACTOR = 2.0  # within which held-out images are restored as well as training images
@@ -32,8 +42,10 @@ CRITERION = (
     "Agrees where, at every tested t from the oracle's saturation on, the model's mean squared distance to held-out "
     f"images is within {FACTOR:g} times that to training images (upper end of the 95 % interval of the ratio), while "
     f"the oracle's is not (lower end above {FACTOR:g}); differs where the model's ratio is above {FACTOR:g} at one of "
-    "them (lower end); else it cannot be tested."
+    "them (lower end); else it cannot be tested. Nor can it where the model does not restore even training images: "
+    "where it leaves over half of the noise's energy."
 )
+LEAST = 0.5  # of the noise's energy
 
 
 def refine_study(
@@ -88,7 +100,7 @@ def refine_study(
         where="Fig. 6",
         claim=CLAIM,
         found=_words(found, ratios, sources, times, b),
-        verdict=_verdict(ratios, times, b),
+        verdict=_verdict(ratios, times, b) if _restores(found, times, bench) else "cannot be tested",
         why=CRITERION + ("" if ratios else " No images were held out."),
         tables=_tables(found, sources, times, ratios),
         panels=_panels(sources, bool(ratios)),
@@ -106,6 +118,15 @@ def _ratios(found: dict[tuple[str, str, float], Restored], times: Sequence[float
         name: [ratio_of(found[name, "held-out", t].error, found[name, "training", t].error) for t in times]
         for name in FIELDS
     }
+
+
+def _restores(found: dict[tuple[str, str, float], Restored], times: Sequence[float], bench: Bench) -> bool:
+    """Whether the model takes away at least half of the noise's energy from training images, at every late time.
+
+    Without it, a model that leaves everything as it is would treat training and held-out images alike.
+    """
+    late = [t for t in times if t >= bench.boundaries.saturation]
+    return all(found["model", "training", t].error.mean() <= LEAST * noise_energy(t, bench) for t in late)
 
 
 def _verdict(ratios: dict[str, list[Ratio]], times: Sequence[float], b: Boundaries) -> Verdict:

@@ -100,6 +100,13 @@ def states(images: Tensor, t: float, bench: Bench) -> Tensor:
     return float(c.alpha) * images + float(c.sigma) * noise
 
 
+def noise_energy(t: float, bench: Bench) -> float:
+    """How far x_t/alpha is from its original: mean square over coordinates, in units of the training set's variance."""
+    s, law = bench.oracle.training_set, bench.oracle.support.law()
+    snr = float(bench.oracle.path(t).snr)
+    return s.dimension / snr / law.mean_square if snr * law.mean_square > 0 else math.inf
+
+
 def restore(field: VelocityField, source: Source, t: float, steps: int, bench: Bench) -> Restored:
     """States of a source's images at t, continued to 1."""
     s = bench.oracle.training_set

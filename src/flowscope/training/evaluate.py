@@ -53,7 +53,9 @@ def _call(model: Any, x: torch.Tensor, t: torch.Tensor, y: torch.Tensor | None) 
     like = next((p for p in model.parameters() if p.is_floating_point()), x)
     states = x.to(like.device, like.dtype)
     u = model(states, t.to(like.device, like.dtype), None if y is None else y.to(like.device))
-    return check_velocity(u, states, "the module").to(x.device, x.dtype)
+    return check_velocity(u, states, "the module (as_field makes a field of one with other conventions)").to(
+        x.device, x.dtype
+    )
 
 
 def check_model(model: Any, oracle: Oracle) -> None:
@@ -83,7 +85,10 @@ def check_model(model: Any, oracle: Oracle) -> None:
 
 
 def is_conditional(model: Any, conditional: bool | None) -> bool:
-    """Whether a field is called with labels: as said, or where it says that it has `classes`."""
+    """Whether a field is called with labels: as said, or where it, or a field it is made of, says it has `classes`."""
     if conditional is not None:
         return conditional
-    return bool(getattr(model, "classes", None))
+    classes = getattr(model, "classes", None)
+    if classes is not None or isinstance(model, torch.nn.Module):
+        return bool(classes)
+    return any(is_conditional(getattr(model, name, None), None) for name in PARTS if hasattr(model, name))
