@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ import flowscope as fs
 from flowscope.data.split import split
 from flowscope.metrics import FeatureSpace
 from flowscope.report import write_finding, write_stages
-from flowscope.studies.plan import make_recipe
+from flowscope.studies.plan import NEEDS, make_recipe
 from flowscope.studies.reproduce import held_out_count, reproduce
 from flowscope.training import train_to
 
@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS, RUNS = ROOT / "docs" / "results", ROOT / "runs" / "results"
 DATA = Path(os.environ.get("FLOWSCOPE_DATA", ROOT.parent / "shared" / "data"))
 KEPT = {".json", ".csv", ".png"}
+SPAWN = get_context("spawn")  # a forked process cannot use a GPU
 
 
 class Plan(NamedTuple):
@@ -54,8 +55,8 @@ PLANS = {
         source="digits",
         held_out=180,
         seeds=3,
-        steps=3000,
-        settings={"all": {"batch": 64, "width": 16, "precision": "no"}, "large": {"width": 48}},
+        steps=2000,
+        settings={"all": {"width": 16, "precision": "no"}, "large": {"width": 48, "rate": 1e-3}},
         options={"all": {"n": 1000, "batch": 500}, "intermediate": {"n": 64}, "refine": {"n": 64}},
     ),
     "mnist": Plan(
@@ -64,7 +65,7 @@ PLANS = {
         held_out=6000,
         seeds=3,
         steps=2000,
-        settings={"all": {"batch": 256, "width": 16, "precision": "no"}, "large": {"width": 64}},
+        settings={"all": {"batch": 128, "width": 16, "precision": "no"}, "large": {"width": 64, "rate": 5e-4}},
         options={
             "all": {"n": 2048, "batch": 1024},
             "intermediate": {"n": 64},
@@ -79,8 +80,11 @@ PLANS = {
         source=str(DATA / "cifar10_jpegbytes_train.npz"),
         held_out=5000,
         seeds=1,
-        steps=5000,
-        settings={"all": {"batch": 256, "width": 32, "precision": "no"}, "large": {"width": 96}},
+        steps=6000,
+        settings={
+            "all": {"batch": 128, "width": 32, "precision": "no", "rate": 1e-3, "schedule": "cosine"},
+            "large": {"width": 96, "rate": 5e-4},
+        },
         options={
             "all": {"n": 2048, "batch": 512},
             "intermediate": {"n": 64},
@@ -147,33 +151,53 @@ def train_one(name: str, model: str, settings: Any, device: str) -> str:
 
 def study_one(name: str, study: str, device: str) -> str:
     """One study of a set, in a process of its own."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(2)
     run(name, device, [study], lambda what: None)
     return f"{name}: {study} is done"
 
 
-def dearest_first(model: tuple[str, Any]) -> tuple[int, int, float]:
-    """The order in which processes take models: those that take longest first, but for seeds."""
-    name, settings = model
-    return (settings.target != "oracle", -(settings.width or 0), int(name.rsplit("-", 1)[1]))
+ORDER = ("oracle", "small", "large")  # what most studies wait for, and what takes longest, first
+
+
+def order_of(model: str) -> tuple[int, int]:
+    """Where a model comes in the queue."""
+    kind, seed = model.rsplit("-", 1)
+    return (ORDER.index(kind) if kind in ORDER else len(ORDER), int(seed))
+
+
+def in_processes(name: str, device: str, workers: int) -> list[str]:
+    """Train in several processes, and run every study as soon as its models are there. Returns the studies done."""
+    plan, data = PLANS[name], fs.load(PLANS[name].source)
+    train, _ = split(data, held_out_count(data, plan.held_out))
+    curve = fs.StageCurve.load(RUNS / name / "stages")
+    recipe = make_recipe(False, plan.seeds, plan.steps, plan.settings, plan.only, device)
+    models = recipe.models(train.shape, round(curve.half.t, 3))
+    waiting = {study: {m for m in models if m.rsplit("-", 1)[0] in sum(NEEDS[study], ())} for study in recipe.studies}
+    done: list[str] = []
+    with ProcessPoolExecutor(workers, SPAWN) as trainers, ProcessPoolExecutor(max(2, workers // 2), SPAWN) as students:
+        jobs = {trainers.submit(train_one, name, m, models[m], device): m for m in sorted(models, key=order_of)}
+        while jobs:
+            for job in wait(jobs, return_when=FIRST_COMPLETED).done:
+                what = jobs.pop(job)
+                if job.exception() is not None:  # the others go on; what is missing is said at the end
+                    print(f"{name}: {what} failed: {job.exception()!r}", flush=True)
+                    continue
+                print(job.result(), flush=True)
+                done += [what] if what in recipe.studies else []
+                for study in [s for s, needed in waiting.items() if what in needed]:
+                    waiting[study].discard(what)
+                    if not waiting[study]:
+                        jobs[students.submit(study_one, name, study, device)] = study
+    return [study for study in recipe.studies if study in done]
 
 
 def make(name: str, device: str, workers: int) -> None:
     """Everything of one set, in several processes where that is wanted."""
-    plan = PLANS[name]
+    wanted = PLANS[name].only
     run(name, device, [])
     if workers > 1:
-        data = fs.load(plan.source)
-        train, _ = split(data, held_out_count(data, plan.held_out))
-        curve = fs.StageCurve.load(RUNS / name / "stages")
-        recipe = make_recipe(False, plan.seeds, plan.steps, plan.settings, plan.only, device)
-        models = sorted(recipe.models(train.shape, round(curve.half.t, 3)).items(), key=dearest_first)
-        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-            for done in [pool.submit(train_one, name, model, settings, device) for model, settings in models]:
-                print(done.result(), flush=True)
-            for done in [pool.submit(study_one, name, study, device) for study in recipe.studies]:
-                print(done.result(), flush=True)
-    run(name, device, plan.only)
+        wanted = in_processes(name, device, workers)
+    run(name, device, wanted)
     keep(name)
 
 

@@ -214,7 +214,7 @@ def test_the_stage_page_shows_the_model_beside_the_oracle_of_its_own_points(
     part = seen["model"]
     assert seen["curve"].training_set["digest"] == train.digest == part.finding.training_set["digest"]
     assert (tmp_path / part.page).exists() and part.page == "switch/index.html"
-    assert part.gallery.images.shape == (3, 8, 1, 4, 4)
+    assert part.gallery.images.shape == (3, 10, 1, 4, 4)
     oracle, _, nearest = part.gallery.images
     points = train.rows(slice(None)).numpy().reshape(len(train), -1)
     for sample, near in zip(oracle, nearest, strict=True):

@@ -160,6 +160,17 @@ def test_fields_that_point_to_one_part_are_aligned_with_it(nearest: bool) -> Non
     assert (found.mixture_probes == found.probes).all()
 
 
+@pytest.mark.parametrize("conditional", [False, True])
+def test_the_weight_of_the_nearest_is_the_top_weight_of_the_stage_curve(conditional: bool) -> None:
+    oracle = fs.Oracle(TRAIN)
+    found = Monitor(oracle, bins=8, probes=800, conditional=conditional)(oracle, 0)
+    curve = fs.stages(TRAIN, 64, 800, seed=2, conditional=conditional)
+    apart = found.nearest_weight - curve.top1.reshape(8, 8).mean(1)
+    assert (
+        np.abs(apart) < 4 * np.hypot(found.nearest_weight_error, curve.top1_error.reshape(8, 8).max(1)) + 0.01
+    ).all()
+
+
 def test_directions_that_are_not_defined_are_left_out_and_counted() -> None:
     one = fs.TrainingSet(points_of(TRAIN)[:1])
     found = Monitor(fs.Oracle(one))(rough, 0)

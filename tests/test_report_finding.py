@@ -90,7 +90,7 @@ def test_a_stage_page_shows_a_model_beside_the_oracle(tmp_path: Path, monkeypatc
     finding = fake_finding()
     part = ModelPart("small", finding.galleries[0], finding, "switch/index.html")
     page = Page(write_stages(digits_curve(4), tmp_path, None, part).read_text(encoding="utf-8"))
-    assert "The oracle and the model small, sampled from the same noise." in page.text
+    assert "The oracle and a trained network (small), sampled from the same noise." in page.text
     assert finding.claim in page.text and "agrees with the paper" in page.text
     assert "switch/index.html" in [a["href"] for a in page.all("a")]
     assert any("2 rows (first" in image["alt"] for image in page.all("img"))

@@ -14,7 +14,7 @@ from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.sampling import draw_noise, make_nodes
 from flowscope.studies.compare import Estimate, difference, errors_in_words, estimate, frechet_of, verdict
-from flowscope.studies.quality import Bench, Quality, as_models, influence_values, same_seeds
+from flowscope.studies.quality import Bench, Quality, as_models, influence_values, same_seeds, spread_of
 from tests.fields_known import Known, cloud, late
 
 NODES = make_nodes(10).numpy()
@@ -37,12 +37,12 @@ REAL = np.random.default_rng(99).standard_normal((500, 3)) * [1.0, 0.7, 1.5]
 
 def run_of(x: np.ndarray) -> Quality:
     fd = gaussian_distance(REAL, x.mean(0), np.cov(x, rowvar=False))
-    return Quality(fd, influence_values(REAL, x), 1.0, 1.0, 0.0, 10)
+    return Quality(fd, influence_values(spread_of(REAL), x), 1.0, 1.0, 0.0, 10)
 
 
 def test_an_influence_value_is_what_the_distance_changes_by_when_its_sample_counts_more() -> None:
     x, step = draws(0), 1e-5
-    h = influence_values(REAL, x)
+    h = influence_values(spread_of(REAL), x)
     for i in (0, 17, 101):
         answers = []
         for way in (step, -step):
@@ -58,8 +58,10 @@ def test_an_influence_value_is_what_the_distance_changes_by_when_its_sample_coun
 def test_influence_values_stand_constant_features_and_fewer_samples_than_features() -> None:
     x, real = draws(0), REAL.copy()
     flat, flat_real = (np.column_stack([v, np.ones(len(v))]) for v in (x, real))
-    np.testing.assert_allclose(influence_values(flat_real, flat), influence_values(real, x), atol=1e-9)
-    assert np.isfinite(influence_values(np.tile(real, 30), np.tile(x[:20], 30))).all()
+    np.testing.assert_allclose(
+        influence_values(spread_of(flat_real), flat), influence_values(spread_of(real), x), atol=1e-9
+    )
+    assert np.isfinite(influence_values(spread_of(np.tile(real, 30)), np.tile(x[:20], 30))).all()
 
 
 def test_the_error_of_a_distance_is_the_spread_over_repeated_draws() -> None:

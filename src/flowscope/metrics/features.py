@@ -25,7 +25,8 @@ class FeatureSpace:
         name: what results call it.
         module: maps float32 points (B, *shape), in the data's own range, to features (B, d), each row by itself; None
             for the values themselves. It is run without gradients and in eval mode.
-        device: where the module runs; None for where its parameters are.
+        device: where the module runs, and where precision and recall are computed; None for where the module's
+            parameters are, and for the CPU.
     """
 
     name: str = "pixels"

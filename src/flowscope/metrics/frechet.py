@@ -63,25 +63,39 @@ def frechet(
     dimension = check_pair(*pair, space)
     for what, rows in zip(("real", "generated"), pair, strict=True):
         check_enough(len(rows), dimension + 1, what, f"for a covariance of {dimension} features in {space.name}")
-    # the distance does not change when both are moved; in units of the data nothing large cancels
-    centre, unit = pair[0].mean(0), float(pair[0].std()) or 1.0
-    scaled = [(part - centre) / unit for part in pair]
     rng = torch.Generator().manual_seed(check_seed(seed))
-    drawn = [
-        _distance(*(part[torch.randint(len(part), (len(part),), generator=rng)] for part in scaled))
-        for _ in range(resamples)
-    ]
+    drawn = []
+    for _ in range(resamples):
+        again = (part[torch.randint(len(part), (len(part),), generator=rng)] for part in pair)
+        drawn.append(FrechetTo(next(again))(next(again)))
     error = float(torch.tensor(drawn, dtype=torch.float64).std()) if resamples > 1 else float("nan")
-    return Frechet(unit**2 * _distance(*scaled), unit**2 * error, space.name, dimension, len(pair[0]), len(pair[1]))
+    return Frechet(FrechetTo(pair[0])(pair[1]), error, space.name, dimension, len(pair[0]), len(pair[1]))
 
 
-def _distance(real: Tensor, generated: Tensor) -> float:
-    """In the features' own units; the sums are kept in float64."""
-    fid = need("torchmetrics.image.fid", "metrics")
-    metric = fid.FrechetInceptionDistance(feature=Given(real.shape[1]), normalize=True).set_dtype(torch.float64)
-    metric.update(real, real=True)
-    metric.update(generated, real=False)
-    return float(metric.compute())
+class FrechetTo:
+    """Frechet distances to one set of real features, whose mean and covariance are taken once.
+
+    Args:
+        real: (N, d) float64 features, N > d.
+
+    Raises:
+        MissingExtraError: torchmetrics is not installed.
+    """
+
+    def __init__(self, real: Tensor) -> None:
+        fid = need("torchmetrics.image.fid", "metrics")
+        # the distance does not change when both are moved; in units of the data nothing large cancels
+        self._centre, self._unit = real.mean(0), float(real.std()) or 1.0
+        given = Given(real.shape[1])
+        metric = fid.FrechetInceptionDistance(feature=given, normalize=True, reset_real_features=False)
+        self._metric = metric.set_dtype(torch.float64).to(real.device)
+        self._metric.update((real - self._centre) / self._unit, real=True)
+
+    def __call__(self, generated: Tensor) -> float:
+        """The distance of generated features (n, d) float64, in the features' own units."""
+        self._metric.reset()
+        self._metric.update((generated - self._centre) / self._unit, real=False)
+        return self._unit**2 * float(self._metric.compute())
 
 
 def check_pair(real: Tensor, generated: Tensor, space: FeatureSpace) -> int:

@@ -36,14 +36,14 @@ def precision_recall(real: Any, generated: Any, space: FeatureSpace = PIXELS, k:
 
     Args:
         real, generated: each a TrainingSet or points (N, *shape) in the data's own range, at least k + 1 of them.
-        space: where distances are taken.
+        space: where distances are taken, and on its device if it names one.
         k: which neighbour a ball reaches to.
 
     Raises:
         InputError: fewer than k + 1 samples, or an argument is not usable.
     """
     k = check_count(k, "k")
-    pair = features(real, space), features(generated, space)
+    pair = tuple(features(points, space).to(space.device or "cpu") for points in (real, generated))
     check_pair(*pair, space)
     for what, rows in zip(("real", "generated"), pair, strict=True):
         check_enough(len(rows), k + 1, what, f"for a ball to the neighbour number {k}")
@@ -56,7 +56,9 @@ def radii(points: Tensor, k: int) -> Tensor:
     """(N,) float64: the distance of each point (N, d) to its k-th nearest other one, copies counted."""
     finder = Finder(points)
     near = finder(points, min(k + 1, len(finder)))
-    counted = finder.copies[near.indices].cumsum(1)  # the point itself is among them, at distance 0
+    counted = finder.copies.to(near.indices.device)[near.indices].cumsum(
+        1
+    )  # the point itself is among them, at distance 0
     which = (counted >= k + 1).to(torch.int64).argmax(1)
     return near.distances.gather(1, which[:, None])[:, 0]
 
@@ -64,7 +66,7 @@ def radii(points: Tensor, k: int) -> Tensor:
 def _share_inside(queries: Tensor, points: Tensor, k: int) -> float:
     """The share of queries within a ball of some point."""
     reach = radii(points, k)
-    inside = torch.zeros(len(queries), dtype=torch.bool)
+    inside = torch.zeros(len(queries), dtype=torch.bool, device=queries.device)
     step = max(1, PAIR_BYTES // (8 * len(points)))
     for start in range(0, len(queries), step):
         # by differences, not by the expanded square: a point on its own ball's edge must count

@@ -144,9 +144,8 @@ def tables_section(finding: Any) -> str:
 def _table(name: str, columns: Mapping[str, Any]) -> str:
     count = len(next(iter(columns.values())))
     chosen = np.unique(np.linspace(0, count - 1, min(count, MOST)).round().astype(int))
-    shown = [
-        key for key in columns if not any(key.endswith(end) and key.removesuffix(end) in columns for end in BESIDE)
-    ]
+    beside = {key + end for key in columns for end in BESIDE}
+    shown = [key for key in columns if key not in beside and not _undefined(columns[key])]
     rows = [[_cell(columns, key, k) for key in shown] for k in chosen]
     part = f"{len(rows)} of {count} rows, the CSV file has all" if len(rows) < count else f"{count} rows"
     sortable = len(rows) >= SORTABLE

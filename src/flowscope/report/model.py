@@ -26,13 +26,12 @@ def model_sections(part: ModelPart | None) -> str:
     if part is None:
         return ""
     intro = (
-        f"The oracle and the model {part.name}, sampled from the same noise. The oracle returns training images; what "
-        "the model makes of the same noise is where it differs. Under both: the training image nearest to the model's."
+        f"The oracle and a trained network ({part.name}), sampled from the same noise. The oracle returns training "
+        "images; what the network makes of the same noise is where it differs. Under both: the training image nearest "
+        "to the network's sample."
     )
     samples = section("model", "The model beside the oracle", paragraph(intro), gallery_picture(part.gallery))
     link = "" if part.page is None else f'<p><a href="{text(part.page)}">All numbers of this study</a></p>'
     claim = claim_section(part.finding, "switch", part.finding.title, link)
     light, dark = (to_svg(finding_figure(part.finding, theme)) for theme in (LIGHT, DARK))
-    return (
-        samples + claim + figure_section(part.finding, light, dark, "switch-figure", "Against the time of the switch")
-    )
+    return samples + claim + figure_section(part.finding, light, dark, "switch-figure", "When the model takes over")

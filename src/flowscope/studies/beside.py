@@ -11,10 +11,10 @@ from flowscope.sampling import draw_noise, sample
 from flowscope.settings import check_count
 from flowscope.studies.finding import Gallery
 
-ROWS = ("the oracle", "the model", "nearest training image to the model's")
+ROWS = ("the oracle", "the model", "nearest training image")
 
 
-def beside(model: VelocityField, oracle: Oracle, n: int = 8, steps: int = 50, seed: int = 0) -> Gallery:
+def beside(model: VelocityField, oracle: Oracle, n: int = 10, steps: int = 50, seed: int = 0) -> Gallery:
     """Both sampled from the same noise, and with the same labels where the model takes any: class after class.
 
     Args:

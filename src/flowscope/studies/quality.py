@@ -22,8 +22,8 @@ import torch
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField, check_field, evaluations
-from flowscope.metrics import FeatureSpace, Memory, features, frechet, memorised, precision_recall
-from flowscope.metrics.frechet import check_enough
+from flowscope.metrics import FeatureSpace, Memory, features, memorised, precision_recall
+from flowscope.metrics.frechet import FrechetTo, check_enough
 from flowscope.oracle import Oracle
 from flowscope.sampling import draw_noise, sample
 from flowscope.settings import check_count, check_seed, versions
@@ -53,6 +53,13 @@ class Quality(NamedTuple):
     recall: float
     memorised: float
     nfe: int
+
+
+class RealSpread(NamedTuple):
+    """Mean (d,) and square root of the covariance (d, d) of real features."""
+
+    mean: np.ndarray
+    root: np.ndarray
 
 
 class Boundaries(NamedTuple):
@@ -201,6 +208,16 @@ class Bench:
         found = memorised(self.held_out.rows(slice(None)), self.memory)
         return found.share, found.low, found.high
 
+    @cached_property
+    def distance(self) -> FrechetTo:
+        """The Frechet distance to the real features."""
+        return FrechetTo(self.real)
+
+    @cached_property
+    def real_spread(self) -> RealSpread:
+        """What influence values need of the real features."""
+        return spread_of(self.real.numpy())
+
     def draw(self, model: VelocityField, nodes: np.ndarray) -> torch.Tensor:
         """(n, *shape) Euler samples on these nodes, from the bench's noise and labels."""
         return sample(model, self.noise, timesteps=nodes, y=self.labels, batch=self.batch)
@@ -208,11 +225,12 @@ class Bench:
     def measure(self, model: VelocityField, nodes: np.ndarray) -> Quality:
         """n samples of a field on these nodes, measured."""
         drawn = self.draw(model, nodes)
-        own, seen = features(drawn, self.feature_space), FeatureSpace(self.feature_space.name)
+        own = features(drawn, self.feature_space)
+        seen = FeatureSpace(self.feature_space.name, device=self.oracle.device)
         agreement = precision_recall(self.few_real, own, seen)
         found = Quality(
-            frechet(self.real, own, seen, resamples=0).value,
-            influence_values(self.real.numpy(), own.numpy()),
+            self.distance(own),
+            influence_values(self.real_spread, own.numpy()),
             agreement.precision,
             agreement.recall,
             memorised(drawn, self.memory).share,
@@ -273,18 +291,18 @@ def draw_rows(training_set: TrainingSet, n: int, rng: np.random.Generator) -> np
     return rng.choice(len(training_set), n, p=None if training_set.weights is None else w / w.sum())
 
 
-def influence_values(real: np.ndarray, generated: np.ndarray) -> np.ndarray:
-    """(n,) influence of each generated feature on the Frechet distance; their mean is 0.
+def spread_of(real: np.ndarray) -> RealSpread:
+    """Of features (N, d)."""
+    return RealSpread(real.mean(0), _power(np.atleast_2d(np.cov(real, rowvar=False)), 0.5))
 
-    Args:
-        real: (N, d) features. generated: (n, d).
-    """
+
+def influence_values(real: RealSpread, generated: np.ndarray) -> np.ndarray:
+    """(n,) influence of each generated feature (n, d) on the Frechet distance; their mean is 0."""
     z = generated - generated.mean(0)
     covariance = z.T @ z / max(1, len(z) - 1)
-    root = _power(np.atleast_2d(np.cov(real, rowvar=False)), 0.5)
-    transport = root @ _power(root @ covariance @ root, -0.5) @ root
+    transport = real.root @ _power(real.root @ covariance @ real.root, -0.5) @ real.root
     turned = z - z @ transport
-    h = 2 * z @ (generated.mean(0) - real.mean(0)) + (z * turned).sum(1)
+    h = 2 * z @ (generated.mean(0) - real.mean) + (z * turned).sum(1)
     return h - h.mean()
 
 

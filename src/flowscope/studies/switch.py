@@ -13,7 +13,7 @@ import torch
 
 from flowscope.data.training_set import TrainingSet
 from flowscope.fields import VelocityField, evaluations, switch
-from flowscope.metrics import FeatureSpace, features, frechet, memorised, precision_recall
+from flowscope.metrics import FeatureSpace, features, memorised, precision_recall
 from flowscope.metrics.memorised import RATIO, Memorised, Ratios, share
 from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes
@@ -167,11 +167,11 @@ def _usual_distance(bench: Bench) -> float:
 
 def _quality(bench: Bench, x: Tensor) -> dict[str, float]:
     """FD, precision and recall; NaN where there are too few samples."""
-    space = FeatureSpace(bench.feature_space.name)
+    space = FeatureSpace(bench.feature_space.name, device=bench.oracle.device)
     own, found = features(x, bench.feature_space), dict.fromkeys(QUALITY, math.nan)
     if min(len(own), len(bench.real)) > own.shape[1]:
-        found["fd"] = frechet(bench.real, own, space, resamples=0).value
-        found["fd_error"] = mean_error(influence_values(bench.real.numpy(), own.numpy()))[1]
+        found["fd"] = bench.distance(own)
+        found["fd_error"] = mean_error(influence_values(bench.real_spread, own.numpy()))[1]
     if min(len(own), len(bench.few_real)) > 3:
         p = precision_recall(bench.few_real, own, space)
         found |= {name: getattr(p, name) for name in QUALITY[2:]}
