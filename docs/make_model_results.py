@@ -55,8 +55,8 @@ PLANS = {
         source="digits",
         held_out=180,
         seeds=3,
-        steps=2000,
-        settings={"all": {"width": 16, "precision": "no"}, "large": {"width": 48, "rate": 1e-3}},
+        steps=4000,
+        settings={"all": {"model": "mlp", "width": 64, "batch": 128}, "large": {"width": 512}},
         options={"all": {"n": 1000, "batch": 500}, "intermediate": {"n": 64}, "refine": {"n": 64}},
     ),
     "mnist": Plan(
@@ -64,7 +64,7 @@ PLANS = {
         source=str(DATA / "mnist_train.npz"),
         held_out=6000,
         seeds=3,
-        steps=2000,
+        steps=1500,
         settings={"all": {"batch": 128, "width": 16, "precision": "no"}, "large": {"width": 64, "rate": 5e-4}},
         options={
             "all": {"n": 2048, "batch": 1024},
@@ -80,7 +80,7 @@ PLANS = {
         source=str(DATA / "cifar10_jpegbytes_train.npz"),
         held_out=5000,
         seeds=1,
-        steps=6000,
+        steps=4000,
         settings={
             "all": {"batch": 128, "width": 32, "precision": "no", "rate": 1e-3, "schedule": "cosine"},
             "large": {"width": 96, "rate": 5e-4},

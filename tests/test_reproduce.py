@@ -204,7 +204,7 @@ def test_a_table_of_all_rows_leads_to_the_pages(tmp_path: Path) -> None:
     for name, text in made.to_files().items():
         (tmp_path / name).write_text(text)
     page = Page(write_reproduction(Reproduction.load(tmp_path), tmp_path).read_text())
-    for words in ("agrees with the paper", "not run", "over the budget of 9 minutes", HOSTILE, "293,745", "shift 0.3"):
+    for words in (" agrees ", " not run ", "over the budget of 9 minutes", HOSTILE, "293,745", "shift 0.3"):
         assert words in page.text
     assert "Of 2 rows 1 agree with the paper, 1 were not run." in page.text
     links = [a["href"] for a in page.all("a") if not a["href"].startswith(("#", "data:"))]

@@ -43,8 +43,8 @@ def precision_recall(real: Any, generated: Any, space: FeatureSpace = PIXELS, k:
         InputError: fewer than k + 1 samples, or an argument is not usable.
     """
     k = check_count(k, "k")
-    pair = tuple(features(points, space).to(space.device or "cpu") for points in (real, generated))
-    check_pair(*pair, space)
+    pair = [features(points, space).to(space.device or "cpu") for points in (real, generated)]
+    check_pair(pair[0], pair[1], space)
     for what, rows in zip(("real", "generated"), pair, strict=True):
         check_enough(len(rows), k + 1, what, f"for a ball to the neighbour number {k}")
     precision, recall = _share_inside(pair[1], pair[0], k), _share_inside(pair[0], pair[1], k)

@@ -37,7 +37,6 @@ BADGES = {
     "differs": "differs from the paper",
     "cannot be tested": "cannot be tested here",
     "no claim": "the paper makes no claim",
-    "not run": "not run",
 }
 COST = "Versions and cost (nfe: network evaluations)"
 

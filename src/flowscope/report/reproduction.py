@@ -7,7 +7,7 @@ from typing import Any
 
 from flowscope.files import write_files
 from flowscope.report import words
-from flowscope.report.finding import BADGES, COST
+from flowscope.report.finding import COST
 from flowscope.report.markup import Cell, number_cell, paragraph, section, table, without_paths
 from flowscope.report.numbers import number
 from flowscope.report.page import page
@@ -58,7 +58,7 @@ def _rows(result: Any) -> str:
             Cell(row.where, row.where),
             Cell(row.study, row.study, f"{row.study}/index.html" if row.page else None),
             Cell(without_paths(row.found) or "–", row.found),
-            Cell(BADGES[row.verdict], row.verdict),
+            Cell(row.verdict, row.verdict),
             Cell(without_paths(row.why), row.why),
             Cell(str(row.models) if row.models else "–", row.models),
         ]

@@ -85,6 +85,8 @@ def convergence_study(
     if record["run"]:
         tables["training_loss"] = record
     tables |= _lines(tables["convergence"], record)
+    about = bench.about(models, space=None if space is None else space.name, samples=samples if fd else 0, steps=steps)
+    about["provenance"]["nfe"] += samples * steps * len(models) if fd else 0
     return Finding(
         study="convergence",
         title="How fast does training get there?",
@@ -96,7 +98,7 @@ def convergence_study(
         tables=tables,
         panels=_panels(found, list(inside), bool(fd), tables),
         notes=_notes(found, times.half.t, times.saturation.t),
-        **bench.about(models, space=None if space is None else space.name, samples=samples if fd else 0, steps=steps),
+        **about,
     )
 
 
