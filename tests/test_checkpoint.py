@@ -17,11 +17,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from flowscope import files
-from flowscope.errors import InputError, OutputError, ResumeError
+from flowscope.data import load
+from flowscope.errors import InputError, MissingExtraError, OutputError, ResumeError
 from flowscope.networks.build import build_network
 from flowscope.sampling import sample
 from flowscope.training import TrainSettings, load_model, snapshot_steps, train, train_to
 from flowscope.training.run import Run
+from flowscope.training.state import read_state, write_state
 from tests.test_training import Own, cloud, tiny
 
 WEIGHTS = ("model.safetensors", "ema.safetensors")
@@ -344,6 +346,18 @@ def change(path: Path) -> None:
     save_file(tensors, path)
 
 
+def put(key: str, value: Any) -> Any:
+    """Writes another value of a key into a JSON file; into a dictionary there, when it is one."""
+
+    def damage(path: Path) -> None:
+        about = json.loads(path.read_text())
+        own = about[key]
+        about[key] = {**own, **value} if key == "settings" and isinstance(value, dict) else value
+        path.write_text(json.dumps(about))
+
+    return damage
+
+
 @pytest.mark.parametrize(
     ("name", "damage", "said"),
     [
@@ -353,6 +367,14 @@ def change(path: Path) -> None:
         ("model.json", lambda path: path.write_text('{"schema": 99}'), "schema 99"),
         ("model.json", lambda path: path.write_text('{"schema": 1}'), "lacks settings, shape"),
         ("model.json", lambda path: path.write_text("[]"), "cannot be read|schema None"),
+        ("model.json", put("shape", "x"), "is damaged"),
+        ("model.json", put("classes", -1), "is damaged"),
+        ("model.json", put("step", 0), "is damaged"),
+        ("model.json", put("settings", [1]), "is damaged"),
+        ("model.json", put("settings", {"model": "gan"}), "is damaged .*model is 'gan'"),
+        ("model.json", put("settings", {"colour": 1}), "is damaged .*colour"),
+        ("model.json", put("held_out", None), "is damaged"),
+        ("model.json", put("training_set", {"points": 3}), "is damaged .*digest"),
         ("model.json", Path.unlink, "holds no model"),
     ],
 )
@@ -370,6 +392,39 @@ def test_a_folder_that_is_not_there_or_cannot_be_written_is_refused(tmp_path: Pa
         to(tmp_path / "file", tiny())
 
 
+def test_what_is_refused_leaves_a_finished_model_alone(model: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in model.rglob("*")}
+    with pytest.raises(InputError, match="tracker is 'pencil'"):
+        train_to(cloud(), tiny(), model, tracker="pencil")
+    assert {path: path.stat().st_mtime_ns for path in model.rglob("*")} == before
+
+
+def test_a_tracker_whose_package_is_absent_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", lambda: ["tensorboard"])
+    with pytest.raises(MissingExtraError, match="'wandb', whose package is not installed"):
+        train_to(cloud(), tiny(), tmp_path / "m", tracker="wandb")
+    assert not (tmp_path / "m").exists()
+
+
 def test_too_many_points_held_out_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="held_out is 40 of 40"):
         to(tmp_path, tiny(), held_out=40)
+
+
+def test_moments_lie_in_memory_as_their_parameters_do(tmp_path: Path) -> None:
+    """As fused optimizers on a GPU, where networks are channels-last, demand."""
+    points, settings = load("digits", subset=20), TrainSettings(steps=4, batch=4, width=8)
+    first = Run(points, settings, device="cpu")
+    first.network.to(memory_format=torch.channels_last)
+    first.advance()
+    write_state(first, tmp_path)
+    again = Run(points, settings, device="cpu")
+    again.network.to(memory_format=torch.channels_last)
+    assert read_state(again, tmp_path, True)
+    for run in (first, again):
+        run.advance()
+    for p, q in zip(first.network.parameters(), again.network.parameters(), strict=True):
+        kept = again.optimizer.state[q]["exp_avg"]
+        assert kept.stride() == q.stride()
+        assert torch.equal(first.optimizer.state[p]["exp_avg"], kept)
+        assert torch.equal(p, q)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import flowscope
 from flowscope.cli import main
@@ -127,6 +128,15 @@ def test_other_data_are_refused_with_both_digests(room: Path, capsys: pytest.Cap
         (("norm", ""), "expected a folder of flowscope train: --model"),
         (("refine", "small-0", "", "--foreign", "gaussian:N=30,D=16"), r"foreign points have shape \(16,\)"),
         (("norm", "small-0", "", "--device", "tpu"), "--device is 'tpu'"),
+        (("capacity", "large-0", "small-0"), r"--model has 3,456 .* and --other 1,096; expected models of a larger size"),
+        (("capacity", "small-0", "small-0"), "is given twice"),
+        (
+            ("target", "small-0", "large-0"),
+            "the targets are cfm of --model and cfm of --other; expected models trained",
+        ),
+        (("target", "oracle", "small-0"), "the targets are oracle of --model"),
+        (("ablation", "small-0", "large-0"), r"large-0 differs from small-0 in width \(8 and 16\)"),
+        (("norm", "", "", "--model", "gone"), "gone is not a folder"),
     ],
 )
 def test_what_cannot_be_used_is_said_and_nothing_is_written(
@@ -138,6 +148,46 @@ def test_what_cannot_be_used_is_said_and_nothing_is_written(
     said = capsys.readouterr().err
     assert re.search(expected, said), said
     assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command_", ["study", "stages"])
+def test_results_do_not_go_into_the_folder_of_a_model(
+    room: Path, command_: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = sorted((room / "small-0").rglob("*"))
+    study = command(room, "loss", "large-0", "small-0", "--out", str(room / "small-0"))
+    assert main(study if command_ == "study" else on_stages(room, "--out", str(room / "small-0"))) == 2
+    assert "small-0 is the folder of the model; expected another one" in capsys.readouterr().err
+    assert sorted((room / "small-0").rglob("*")) == there
+
+
+@pytest.mark.parametrize("option", ["--foreign", "--held-out-data"])
+def test_results_do_not_go_among_the_data(
+    room: Path, tmp_path: Path, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = command(room, "refine", "small-0", "", option, str(tmp_path), "--out", str(tmp_path / "in"))
+    assert main(arguments) == 2
+    assert "lies in the folder of the data" in capsys.readouterr().err
+
+
+def test_seeds_may_have_been_kept_at_other_steps(room: Path, tmp_path: Path) -> None:
+    toy_model(tmp_path / "again", seed=1, checkpoint_every=2, snapshots=1)
+    arguments = [*command(room, "shift", "small-0", "", "--dry-run"), "--model", str(tmp_path / "again")]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
+
+
+@pytest.mark.parametrize("arguments", ["sample", "study"])
+def test_a_model_that_answers_nan_is_said(
+    room: Path, arguments: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing = torch.full((), torch.nan)
+    monkeypatch.setattr("flowscope.networks.build.Mlp.forward", lambda self, sample, *_, **__: sample * nothing)
+    sample = ["sample", str(room / "small-0"), "--n", "2"]
+    run = command(room, "norm", "small-0", "") if arguments == "study" else sample
+    assert main([*run, "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "small-0 returned NaN or infinity" in said and said.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 

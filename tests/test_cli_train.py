@@ -53,6 +53,17 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
         (["--device", "gpu"], "--device is 'gpu'"),
         (["--width", "7"], "width is 7"),
         (["--path", "straight"], "path is 'straight'"),
+        (["--shift", "0"], "shift is 0.0"),
+        (["--shift", "nan"], "shift is nan"),
+        (["--interval", "-0.1", "1"], "interval is (-0.1, 1.0)"),
+        (["--interval", "0.3", "0.3"], "is empty"),
+        (["--density", "gauss"], "density is 'gauss'; expected one of uniform"),
+        (["--density", "staged", "--shift", "0.5"], "density is 'staged' with shift 0.5"),
+        (["--density", "staged", "--boundary", "1"], "boundary is 1.0"),
+        (["--boundary", "0.4"], "boundary is 0.4 and density is 'uniform'"),
+        (["--navigation", "0.9", "--density", "logit-normal"], "navigation is 0.9 and density is 'logit-normal'"),
+        (["--rate", "nan"], "rate is nan"),
+        (["--model", "dit-s", "--width", "100"], "width is 100"),
     ],
 )
 def test_wrong_options_are_refused_in_one_line(

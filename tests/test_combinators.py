@@ -151,6 +151,21 @@ def test_half_precision_and_gradients_pass_through():
     torch.testing.assert_close(x.grad, torch.cos(X))
 
 
+class Named:
+    """A field that gives its path by name."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __call__(self, x, t, y=None):
+        return other(x, t, y)
+
+
+def test_a_path_may_be_given_by_its_name():
+    made = switch(ORACLE, Named("linear"), 0.3)
+    assert torch.equal(made(X, 0.5), other(X, 0.5)) and made.path is ORACLE.path
+
+
 REFUSED = {
     "scale NaN": lambda: guide(ORACLE, math.nan),
     "scale infinite": lambda: guide(ORACLE, math.inf),
@@ -171,6 +186,14 @@ REFUSED = {
     "switch text": lambda: switch(ORACLE, other, "0.5"),
     "switch to no field": lambda: switch(ORACLE, None, 0.5),
     "switch of paths": lambda: switch(ORACLE, Oracle(POINTS, "cosine"), 0.5),
+    "switch of paths by name": lambda: switch(ORACLE, Named("cosine"), 0.5),
+    "guide no batch": lambda: guide(other, 2.0)(torch.tensor(1.0), 0.5),
+    "guide a list": lambda: guide(other, 2.0)([1.0, 2.0], 0.5),
+    "switch a list": lambda: switch(other, other, 0.5)([1.0, 2.0], 0.3),
+    "switch of three labels for six": lambda: switch(ORACLE, ORACLE, 0.3)(X, T, [0, 1, 2]),
+    "switch of labels as text": lambda: switch(ORACLE, ORACLE, 0.3)(X, T, "012012"),
+    "switch of a label beyond": lambda: switch(ORACLE, ORACLE, 0.3)(X, T, 7),
+    "guide by labels that are not there": lambda: guide(Oracle(POINTS), 2.0)(X, 0.2, Y),
     "t is 1": lambda: switch(ORACLE, other, 0.5)(X, 1.0),
     "t NaN": lambda: guide(ORACLE, 2.0)(X, math.nan, Y),
 }

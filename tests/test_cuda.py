@@ -1,10 +1,13 @@
 """The same answers on a GPU as on the CPU. Skipped where there is none."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 import flowscope as fs
+from flowscope.training import TrainSettings, train
 from tests.contracts.cases import PATHS
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -51,3 +54,30 @@ def test_the_curve_is_the_same_on_gpu_and_cpu(data: fs.TrainingSet) -> None:
         a, b = (getattr(c, name) for c in curves)
         assert np.allclose(a, b, rtol=1e-5, atol=1e-7), name
     assert abs(curves[0].half.t - curves[1].half.t) < 1e-6
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_training_learns_and_resumes_on_the_gpu(data: fs.TrainingSet, tmp_path: Path, precision: str) -> None:
+    settings = TrainSettings(steps=60, batch=64, width=8, precision=precision, warmup=5, checkpoint_every=20)
+    losses = []
+    for step in train(data, settings, device="cuda", out=tmp_path):
+        losses.append(float(step.loss))
+        if step.step == 30:
+            break
+    for step in train(data, settings, device="cuda", out=tmp_path, resume=True):
+        losses.append(float(step.loss))
+    assert len(losses) == 60
+    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+    found = fs.sample(step.ema_field, n=4, steps=4, y=[0, 1, 2, 3])
+    assert found.device.type == "cuda" and bool(torch.isfinite(found).all())
+
+
+def test_the_monitor_measures_alike_on_gpu_and_cpu(data: fs.TrainingSet) -> None:
+    settings = TrainSettings(steps=1, width=8)
+    step = next(iter(train(data, settings, device="cuda")))
+    here = fs.load("digits")
+    field = step.field
+    a = fs.Monitor(fs.Oracle(here, device="cuda"), probes=64)(field, 1)
+    b = fs.Monitor(fs.Oracle(here), probes=64)(field, 1)
+    assert np.allclose(a.loss, b.loss, rtol=1e-2)
+    assert np.allclose(a.floor, b.floor, rtol=1e-5)

@@ -56,6 +56,62 @@ def test_a_logarithmic_panel_takes_values_of_any_sign() -> None:
     assert finding_figure(nothing).axes[0].get_yscale() == "linear"
 
 
+def test_ends_of_an_interval_are_drawn_as_it() -> None:
+    few = lines_of(5)
+    table = {**few.tables["loss"], "low": few.tables["loss"]["loss"] - 0.1, "high": few.tables["loss"]["loss"] + 0.4}
+    series = few.panels[0].series[0]._replace(error=None, low="low", high="high")
+    finding = dataclasses.replace(few, tables={"loss": table}, panels=(few.panels[0]._replace(series=(series,)),))
+    axes = finding_figure(finding).axes[0]
+    ends = np.array([segment[:, 1] for segment in axes.containers[0].lines[2][0].get_segments()])
+    np.testing.assert_allclose(ends, np.stack([table["low"], table["high"]], 1))
+
+
+@pytest.mark.parametrize("count", [2, 6])
+def test_a_legend_hides_nothing_that_is_drawn(count: int) -> None:
+    table = {"t": np.linspace(0, 1, 30)} | {f"model of size {k}": np.linspace(k, 0, 30) for k in range(count)}
+    series = tuple(Series(name, "loss", "t", name) for name in list(table)[1:])
+    panel = Panel("Loss", "t", "mean over coordinates", series)
+    figure = finding_figure(fake_finding(tables={"loss": table}, panels=(panel, panel)))
+    to_png(figure, 60)
+    for axes in figure.axes:
+        legend, frame = axes.get_legend().get_window_extent(), axes.get_window_extent()
+        assert legend.y1 < axes.xaxis.get_tightbbox().y0  # below the axes and the name of their time
+        assert legend.y0 >= 0 and frame.height > 0.4 * figure.bbox.height
+
+
+@pytest.mark.parametrize(("low", "high"), [(2.8, 6.5), (0.02, 1.3), (1e-3, 3.0)])
+def test_ticks_of_a_logarithmic_axis_are_few_and_plain(low: float, high: float) -> None:
+    table = {"t": np.linspace(0, 1, 30), "loss": np.geomspace(low, high, 30)}
+    panel = Panel("Loss", "t", "loss", (Series("loss", "loss", "t", "loss"),), y_scale="log")
+    axes = finding_figure(fake_finding(tables={"loss": table}, panels=(panel,))).axes[0]
+    to_png(axes.figure, 40)
+    bottom, top = axes.get_ylim()
+    ticks = [
+        label.get_text() for label in axes.get_yticklabels(which="both") if bottom <= label.get_position()[1] <= top
+    ]
+    assert 2 <= len(ticks) <= 10 and len(set(ticks)) == len(ticks)
+    assert all(float(tick) > 0 for tick in ticks)
+
+
+def test_values_on_both_sides_of_zero_and_far_from_it_are_all_seen() -> None:
+    table = {"t": np.linspace(0, 1, 30), "divergence": np.linspace(0.5, -900, 30)}
+    panel = Panel("Divergence", "t", "", (Series("model", "d", "t", "divergence"),), y_scale="symlog")
+    axes = finding_figure(fake_finding(tables={"d": table}, panels=(panel,))).axes[0]
+    to_png(axes.figure, 40)
+    assert axes.get_yscale() == "symlog" and axes.get_ylim()[0] < -900 and axes.get_ylim()[1] > 0.5
+
+
+@pytest.mark.parametrize(("values", "bars"), [([3.0, 3.1], 0), ([3.0, 0.4], 2), ([0.0, 0.0], 2), ([-3.0, 1.0], 2)])
+def test_values_close_together_are_points_since_bars_would_look_alike(values: list[float], bars: int) -> None:
+    table = {"name": ["one", "two"], "FD": values, "FD_error": [0.1, 0.1]}
+    panel = Panel("Quality", "", "FD", (Series("FD", "fd", "name", "FD", "FD_error"),), kind="bar")
+    axes = finding_figure(fake_finding(tables={"fd": table}, panels=(panel,))).axes[0]
+    assert len(axes.patches) == bars
+    low, high = axes.get_ylim()
+    assert low < min(values) - 0.19 or min(values) == 0
+    assert high > max(values) + 0.19 and (bars or low > 2)
+
+
 @pytest.mark.parametrize("kind", ["bar", "line"])
 def test_names_get_a_bar_each_beside_those_of_other_series(kind: str) -> None:
     first = {"interval": NAMES, "FD": [3.0, 2.0, np.nan], "FD_error": [0.1, 0.2, np.nan]}

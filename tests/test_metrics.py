@@ -14,6 +14,7 @@ from flowscope.metrics import (
     FeatureSpace,
     features,
     frechet,
+    memorised,
     precision_recall,
     settle_times,
     split_frequencies,
@@ -185,12 +186,16 @@ IMAGES = torch.zeros(3, 2, 1, 8, 8)
         (lambda: FeatureSpace("x", lambda x: x), "module is a function"),  # type: ignore[arg-type]
         (lambda: features(A, FeatureSpace("flat", torch.nn.Flatten(0))), r"flat returned \(80,\) for 20 points"),
         (lambda: features(A, batch=0), "batch is 0"),
+        (lambda: frechet(A, A, "pixels"), "space is 'pixels'; expected a FeatureSpace"),
+        (lambda: memorised(A, A, space=torch.nn.Identity()), r"space is Identity\(\); expected a FeatureSpace"),
         (lambda: split_frequencies(torch.zeros(3, 64)), r"x has shape \(3, 64\).*no frequencies"),
         (lambda: split_frequencies(IMAGES[0], 1.0), "cutoff is 1.0"),
         (lambda: settle_times([0, 1], IMAGES), r"t has shape \(2,\) for 3 predictions"),
         (lambda: settle_times([0, 1, 1], IMAGES), "expected increasing times"),
         (lambda: settle_times([0, 1, 2], IMAGES[:, 0]), r"expected \(T, B, C, H, W\)"),
         (lambda: settle_times([0, 1, 2], IMAGES, tolerance=0), "tolerance is 0"),
+        (lambda: settle_times("early", IMAGES), "no numbers"),
+        (lambda: settle_times([0, 1, 2], list(IMAGES)), "torch.stack"),
     ],
 )
 def test_wrong_input_is_refused(call: Any, message: str) -> None:
@@ -201,5 +206,7 @@ def test_wrong_input_is_refused(call: Any, message: str) -> None:
 def test_samples_that_are_no_numbers_are_refused() -> None:
     with pytest.raises(NumericalError, match="points hold NaN or infinity"):
         features(np.array([[1.0, np.nan]]))
+    with pytest.raises(NumericalError, match="predictions hold NaN"):
+        settle_times([0, 1, 2], IMAGES * math.nan)
     with pytest.raises(NumericalError, match="broken returned NaN"):
         features(A, FeatureSpace("broken", torch.nn.Threshold(1.0, math.nan)))

@@ -130,6 +130,7 @@ def test_memorised_counts_copies_and_not_new_points() -> None:
     assert found.low < 0.5 < found.high
     assert found.null_high == pytest.approx(1 - 0.025 ** (1 / 100))  # none of 100
     assert math.isnan(memorised(copies, data).null_share)
+    assert memorised(held_out, data).share == 0.0  # a set is samples too
 
 
 @pytest.mark.parametrize("m", [1, 2])

@@ -137,6 +137,47 @@ def test_a_conditional_floor_with_label_dropout_is_the_mixture() -> None:
     np.testing.assert_allclose(own.oracle_loss, 0, atol=1e-10)
 
 
+def test_floor_and_alignments_are_those_of_their_definitions() -> None:
+    """A^2 tr Cov / D, mixed by label dropout, and the oracle's cosines, by plain sampling: weights and classes."""
+    bins, p, n, rng = 3, 0.35, 40_000, np.random.default_rng(5)
+    points, labels, weights = rng.standard_normal((9, 2)), np.arange(9) % 3, rng.uniform(0.3, 2, 9)
+    oracle = fs.Oracle(fs.TrainingSet(points, labels, weights))
+    found = Monitor(oracle, None, bins, 1500, conditional=True, dropout=p)(oracle, 0)
+    for b in range(bins):
+        t, i = rng.uniform(b / bins, (b + 1) / bins, (n, 1)), rng.choice(9, n, p=weights / weights.sum())
+        x = t * points[i] + (1 - t) * rng.standard_normal((n, 2))
+        there = np.where((rng.random(n) < p)[:, None] | (labels == labels[i][:, None]), np.log(weights), -np.inf)
+        logits = there - ((x[:, None] - t[:, None] * points) ** 2).sum(2) / (2 * (1 - t) ** 2)
+        lead = logits.argmax(1)
+        rest = np.where(np.arange(9) == lead[:, None], -np.inf, logits)
+        gamma, others, law = (np.exp(v - v.max(1, keepdims=True)) for v in (logits, rest, there))
+        gamma, others, law = (w / w.sum(1, keepdims=True) for w in (gamma, others, law))
+        data, others, law = (w @ points for w in (gamma, others, law))
+        variance = (gamma * ((points - data[:, None]) ** 2).sum(2)).sum(1)
+        truth = {"floor": variance / (1 - t[:, 0]) ** 2 / 2}
+        for name, to in (("mixture", others), ("nearest", points[lead])):
+            a, c = data - law, to - law
+            truth[f"alignment_{name}"] = (a * c).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(c, axis=1)
+        for name, values in truth.items():
+            error = math.hypot(values.std() / math.sqrt(len(values)), getattr(found, f"{name}_error")[b])
+            assert abs(getattr(found, name)[b] - values.mean()) < 4 * error < 0.2, (name, b)
+
+
+ARRAYS = ("t", "loss", "floor", "excess", "oracle_loss", "alignment_mixture", "alignment_nearest")
+
+
+def test_held_out_points_may_come_in_any_form_and_arguments_in_order() -> None:
+    oracle = fs.Oracle(TRAIN)
+    forms = (HELD, torch.as_tensor(points_of(HELD)), points_of(HELD), points_of(HELD).astype(np.float32))
+    found = [Monitor(oracle, held, 5, 40)(rough, 12) for held in forms]
+    for run in found:
+        assert run.step == 12 and run.held_out.loss == pytest.approx(found[0].held_out.loss, rel=1e-5)
+        for name in (*ARRAYS, *(f"{name}_error" for name in ARRAYS)):
+            value = getattr(run, name)
+            assert isinstance(value, np.ndarray) and value.shape == (5,) and np.isfinite(value).all(), name
+    assert not found[0].t_error.any()
+
+
 def test_weights_and_copies_are_part_of_the_law() -> None:
     points = points_of(TRAIN)[:12]
     weights = np.linspace(0.2, 3, 12)
@@ -289,6 +330,11 @@ def test_the_result_is_frozen_and_goes_to_a_tracker() -> None:
         (lambda o: Monitor(o, conditional="yes"), "conditional is 'yes'"),
         (lambda o: Monitor(o, np.zeros((4, 7))), r"shape \(7,\); expected \(6,\)"),
         (lambda o: Monitor(o, points_of(HELD), conditional=True), "no labels"),
+        (lambda o: Monitor(o, fs.TrainingSet(points_of(HELD), [9] * 20), conditional=True), "no point has label 9"),
+        (lambda o: Monitor(o, "digits"), "the text 'digits'"),
+        (lambda o: Monitor(o)(rough, 2.5), "step is 2.5"),
+        (lambda o: Monitor(o)(rough, None), "step is None"),
+        (lambda o: Monitor(o)(fs.switch(rough, type("F", (Net,), {"path": "cosine"})(), 0.5), 0), "cosine path"),
         (lambda o: Monitor(o)("model", 0), "callable as field"),
         (lambda o: Monitor(o)(torch.nn.Linear(6, 6), 0), "as_field"),
         (lambda o: Monitor(o)(fs.Oracle(TRAIN, path="cosine"), 0), "cosine path"),

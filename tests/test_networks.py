@@ -143,6 +143,25 @@ def test_flux_packs_its_latents_and_is_given_its_guidance():
         field(x[..., :3], t)
 
 
+@torch.no_grad()
+def test_flux_by_its_scheduler():
+    diffusers = pytest.importorskip("diffusers")
+    model, x = flux(guidance=False), noise(2, 2, 2, 2)
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
+    scheduler.set_timesteps(3, mu=0.8)
+    field = as_field(model, "diffusers", scheduler=scheduler, extras=TEXT)
+    both = {name: value.expand(2, *value.shape[1:]) for name, value in TEXT.items()}
+    ours, theirs = x, x.flatten(1)[:, None]  # one patch: its token is the image in order
+    for i, timestep in enumerate(scheduler.timesteps):
+        now, then = (1 - float(s) for s in scheduler.sigmas[i : i + 2])
+        ours = ours + (then - now) * field(ours, now)
+        v = model(
+            theirs, timestep=timestep.expand(2) / 1000, img_ids=torch.zeros(1, 3), txt_ids=torch.zeros(3, 3), **both
+        )
+        theirs = scheduler.step(v.sample, timestep, theirs).prev_sample
+        assert close(ours.flatten(1), theirs[:, 0])
+
+
 @pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
 def test_a_step_of_ddim_is_an_euler_step_of_the_field(kind):
     diffusers = pytest.importorskip("diffusers")
@@ -432,6 +451,12 @@ def test_a_convention_must_make_sense(given, words):
         ({"null": 1.5}, "null is 1.5"),
         ({"path": "straight"}, "straight"),
         ({"scheduler": object()}, "expected it with 'diffusers' alone"),
+        ({"shape": 6}, "shape is 6"),
+        ({"shape": (6.5,)}, "a side of shape is 6.5"),
+        ({"shape": (-6,)}, "a side of shape is -6"),
+        ({"extras": "text"}, "extras is 'text'"),
+        ({"extras": {3: 4}}, "expected None or a dictionary with names"),
+        ({"about": 3}, "about is 3"),
     ],
 )
 def test_wrong_settings_of_a_field(given, words):
@@ -442,6 +467,14 @@ def test_wrong_settings_of_a_field(given, words):
 def test_more_classes_than_the_module_has_are_refused():
     with pytest.raises(InputError, match="the module has 3"):
         as_field(unet(num_class_embeds=4), "flowscope", classes=4)
+
+
+@pytest.mark.parametrize(("convention", "null"), [("flowscope", 4), ("diffusers", 4), ("diffusers", 9)])
+def test_a_null_label_without_an_embedding_is_refused(convention, null):
+    diffusers = pytest.importorskip("diffusers")
+    scheduler = diffusers.DDPMScheduler() if convention == "diffusers" else None
+    with pytest.raises(InputError, match=f"null is {null}, and the module's labels end at 3"):
+        as_field(unet(num_class_embeds=4), convention, scheduler=scheduler, null=null)
 
 
 def test_a_module_that_must_have_labels_is_not_called_without():

@@ -140,6 +140,19 @@ def test_an_interrupted_study_is_run_again_and_models_are_kept(tmp_path: Path) -
     assert told == ["running norm"]
 
 
+def test_what_was_half_replaced_is_not_taken_for_what_was_there(tmp_path: Path) -> None:
+    reproduce(toy_set(), tmp_path, only=["norm"], **QUICK)
+
+    def break_off(result: Any, folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    other = QUICK | {"options": {**FEW, "norm": {"n": 64}}}
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(toy_set(), tmp_path, only=["norm"], each=break_off, **other)
+    reproduce(toy_set(), tmp_path, only=["norm"], **QUICK)
+    assert json.loads((tmp_path / "norm" / "norm.json").read_text())["settings"]["n"] == 48
+
+
 def test_over_the_budget_nothing_new_is_begun_and_the_row_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

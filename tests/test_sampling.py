@@ -117,7 +117,9 @@ def test_a_trace_is_what_the_definition_says():
         np.testing.assert_allclose(found.entropy[k], answer.entropy, rtol=1e-9, atol=1e-12)
 
 
-def test_a_trace_needs_one_path():
+def test_a_trace_needs_an_oracle_and_one_path():
+    with pytest.raises(InputError, match="oracle is a Gaussian; expected an Oracle"):
+        trace(Gaussian(), Gaussian(), start(2), make_nodes(3))
     with pytest.raises(InputError, match="field is on the cosine path and the oracle on linear"):
         trace(Oracle(POINTS), Oracle(POINTS, "cosine"), start(2, shape=(2, 2)), make_nodes(3))
 
@@ -135,6 +137,12 @@ def test_noise_belongs_to_its_sample():
         torch.corrcoef(torch.cat([many, draw_noise(2000, (5,), 2, dtype=torch.float64)], 1).T).triu(1).abs().max() < 0.1
     )
     assert float(many.mean().abs()) < 0.04 and float(many.var()) == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("first", [-1, 0.5, "a", True])
+def test_noise_begins_at_a_number_of_a_sample(first):
+    with pytest.raises(InputError, match="first is"):
+        draw_noise(2, (3,), first=first)
 
 
 class Network(torch.nn.Module):
@@ -303,6 +311,23 @@ def test_a_field_that_answers_wrongly_is_refused(name, solver):
     x = torch.ones(2, 3, dtype=torch.float16) * 4e4
     with pytest.raises(error, match=message):
         sample(lambda x, t, y: answer(x), x, steps=3, solver=solver)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_nan_is_noticed_however_late_it_comes(solver):
+    late = Recorder(lambda x, t, y: x * (math.nan if t >= 0.9 else -1.0))
+    with pytest.raises(NumericalError, match="NaN"):
+        sample(late, start(2), steps=10, solver=solver)
+    assert len(late.calls) >= 10
+
+
+def test_arguments_may_stand_in_the_order_of_the_contract():
+    oracle, nodes, x = Oracle(POINTS), [0.0, 0.5, 1.0], start(3, shape=(2, 2))
+    expected = sample(oracle, x0=x, timesteps=nodes, solver="heun")
+    assert torch.equal(sample(oracle, x, None, None, 2, "heun", 1.0, nodes, None, 0), expected)
+    drawn = sample(oracle, None, 3, (2, 2), 2, "heun", 1.0, None, None, 0)
+    torch.testing.assert_close(drawn, expected.float(), atol=1e-5, rtol=0)
+    assert sample(oracle, x[:0]).shape == (0, 2, 2)
 
 
 def test_arguments_of_a_trajectory_are_checked_before_it_begins():

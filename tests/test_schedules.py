@@ -183,6 +183,17 @@ def test_schedules_that_are_none_are_refused(name):
 def test_other_arguments_are_checked():
     with pytest.raises(InputError, match="shift is 0"):
         shift_time(0.5, 0)
+    for t in (-0.1, 1.5, math.nan, "half", np.array([0.5, 2.0]), torch.tensor([-1.0])):
+        with pytest.raises(InputError, match=r"expected times in \[0, 1\]"):
+            s.shift_time(t, 0.5)
+    for convert in (s.from_mu, s.from_log_snr):
+        for value, words in ((1e4, "finite"), (-1e4, "finite"), (math.nan, "a number"), ("a", "a number")):
+            with pytest.raises(InputError, match=words):
+                convert(value)
+    with pytest.raises(InputError, match="until is 'early'"):
+        s.early_share([0, 1], "early")
+    with pytest.raises(InputError, match="t is None"):
+        s.shift_for(0.5, None)
     with pytest.raises(InputError, match="share is 1"):
         s.shift_for(1, 0.5)
     with pytest.raises(InputError, match=r"nodes end at 0\.9"):

@@ -123,6 +123,12 @@ def shape_of(field: Any) -> tuple[int, ...] | None:
     return None if shape is None else tuple(shape)
 
 
+def path_name(field: Any) -> str | None:
+    """The name of a field's path, which may be given by name itself; None for a field that does not say."""
+    path = getattr(field, "path", None)
+    return getattr(path, "name", path)
+
+
 def guide(
     field: VelocityField, scale: float, interval: tuple[float, float] = (0.0, 1.0), null: VelocityField | None = None
 ) -> "Guided":
@@ -170,7 +176,7 @@ def check_field(field: Any, what: str) -> None:
 
 def _check_one_path(*fields: tuple[str, Any]) -> None:
     (one, first), (other, second) = fields
-    names = [getattr(getattr(field, "path", None), "name", None) for field in (first, second)]
+    names = [path_name(field) for field in (first, second)]
     if None not in names and names[0] != names[1]:
         raise InputError(
             f"the {one} field is on the {names[0]} path and the {other} on the {names[1]} path; expected one"
@@ -232,8 +238,8 @@ class Guided(_Compound):
 
     def __call__(self, x: torch.Tensor, t: float | torch.Tensor, y: Any = None) -> torch.Tensor:
         """u_null + scale (u_y - u_null) in the interval, u_y outside it."""
-        u = check_shape(self.field(x, t, y), x, "the guided field")
         inside = self._guided(_times(t, x))
+        u = check_shape(self.field(x, t, y), x, "the guided field")
         if not bool(inside.any()):
             return u
         rows, times = (x, t) if bool(inside.all()) else (x[inside], _times(t, x)[inside])
@@ -271,22 +277,21 @@ class Switched(_Compound):
             return self.second(x, t, y)
         u = torch.empty_like(x)
         for rows, field in ((early, self.first), (~early, self.second)):
-            part = check_shape(field(x[rows], _times(t, x)[rows], _rows_of(y, rows)), x[rows], "a switched field")
+            part = check_shape(
+                field(x[rows], _times(t, x)[rows], None if y is None else _check_y(y, x)[rows]),
+                x[rows],
+                "a switched field",
+            )
             u[rows] = part.to(u.dtype)
         return u
 
 
 def _times(t: float | torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """t as one float64 number for each row of x."""
+    """t as one float64 number for each row of x, which must be a batch."""
+    if not isinstance(x, torch.Tensor) or x.ndim < 1:
+        got = "a tensor of no axes" if isinstance(x, torch.Tensor) else f"a {type(x).__name__}"
+        raise InputError(f"x is {got}; expected a tensor (B, *shape), a batch of states")
     return _check_t(t, x)
-
-
-def _rows_of(y: Any, rows: torch.Tensor) -> Any:
-    """The labels of some rows."""
-    if y is None:
-        return None
-    y = torch.as_tensor(y, device=rows.device)
-    return y.expand(len(rows))[rows]
 
 
 def _check_t(t: Any, x: torch.Tensor) -> torch.Tensor:

@@ -119,7 +119,8 @@ def _vp(t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def _vp_time(snr: Tensor) -> Tensor:
     T = torch.log1p(1 / snr)  # exp(-T) = snr / (1 + snr)
     slope = (BETA_MAX - BETA_MIN) / 2
-    return 1 - 2 * T / (BETA_MIN + torch.sqrt(BETA_MIN**2 + 4 * slope * T))  # the root of slope r^2 + b_min r = T
+    b = BETA_MIN / T
+    return 1 - 2 / (b + torch.sqrt(b**2 + 4 * slope / T))  # the root of slope r^2 + b_min r = T; -inf where snr = 0
 
 
 SIGMA_MAX, SIGMA_MIN = 80.0, 0.002  # of the VE path, EDM's range (arXiv 2206.00364)

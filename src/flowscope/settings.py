@@ -4,6 +4,7 @@ import platform
 from importlib import import_module
 from importlib.metadata import version
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,14 +12,14 @@ import torch
 from flowscope.errors import InputError, MissingExtraError
 
 
-def check_count(value: object, what: str) -> int:
-    """A whole number of at least one.
+def check_count(value: object, what: str, least: int = 1) -> int:
+    """A whole number of at least `least`.
 
     Raises:
         InputError: it is not.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise InputError(f"{what} is {value!r}; expected a whole number of at least 1")
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise InputError(f"{what} is {value!r}; expected a whole number of at least {least}")
     return int(value)
 
 
@@ -28,9 +29,18 @@ def check_seed(seed: object) -> int:
     Raises:
         InputError: it is not.
     """
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise InputError(f"seed is {seed!r}; expected a whole number of at least 0")
-    return int(seed)
+    return check_count(seed, "seed", least=0)
+
+
+def check_sizes(shape: Any) -> tuple[int, ...]:
+    """The shape of one state as whole numbers.
+
+    Raises:
+        InputError: it is none.
+    """
+    if isinstance(shape, (str, bytes)) or not hasattr(shape, "__iter__"):
+        raise InputError(f"shape is {shape!r}; expected the shape of one sample, such as (3, 32, 32)")
+    return tuple(check_count(side, "a side of shape") for side in shape)
 
 
 def versions() -> dict[str, str]:

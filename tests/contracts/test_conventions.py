@@ -6,6 +6,7 @@ nothing of flowscope is in it.
 
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -221,6 +222,36 @@ def test_sampling_may_begin_at_pure_noise(name):
     alpha, sigma = ENDS.get(name, [0.0, 1.0])
     expected = Dress().mean(x * math.hypot(alpha, sigma), alpha, sigma) - x
     assert torch.allclose(field(x, 0.0), expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("prediction", ["velocity", "data", "noise", "score"])
+def test_sampling_of_a_network_of_the_vp_path_may_begin_at_pure_noise(prediction):
+    # Its noisiest level is alpha^2 = exp(-T) with T = (20 - 0.1)/2 + 0.1, and there the size of states is 1 too.
+    network, x = Oracle(POINTS, "vp"), states(Oracle(POINTS), 0.0)
+    asked = {"velocity": "velocity", "data": "denoise", "noise": "noise", "score": "score"}[prediction]
+
+    class Network(nn.Module):
+        def forward(self, x, t):
+            return getattr(network, asked)(x, t)
+
+    field = as_field(Network(), Convention("mine", prediction, path="vp"))
+    expected = Dress().mean(x, math.exp(-10.05 / 2), math.sqrt(1 - math.exp(-10.05))) - x
+    assert torch.allclose(field(x, 0.0), expected, atol=1e-8)
+
+
+class Bare(Dress):
+    """A flow-matching network in the manner of diffusers, that is no model of theirs: it has no config."""
+
+    num_classes = None
+
+    def forward(self, sample, timestep, return_dict=True):
+        return SimpleNamespace(sample=-self.toward_data(sample, 1 - timestep / 1000))
+
+
+def test_a_module_without_a_config_is_a_flow_matching_one_of_diffusers():
+    oracle, field = Oracle(POINTS), as_field(Bare(), "diffusers")
+    for t in (0.0, 0.2, 0.5, 0.95):
+        agree(field, oracle, t)
 
 
 @pytest.mark.parametrize("prediction", ["velocity", "data", "noise", "score"])

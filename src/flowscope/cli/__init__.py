@@ -1,5 +1,6 @@
 """The command line: parse -> settings -> print -> run."""
 
+import sys
 from collections.abc import Sequence
 
 
@@ -9,8 +10,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: without the program's name; None for those of the process.
     """
-    from flowscope.cli.app import run
-
+    try:
+        from flowscope.cli.app import run
+    except KeyboardInterrupt:  # loading takes a second or two
+        sys.stderr.write("flowscope: interrupted: nothing was done yet\n")
+        return 130
     return run(arguments)
 
 

@@ -80,7 +80,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         return _end(f"out of memory ({reason}); expected a run that fits: lower --memory, or take a --subset", 2)
     if code == INTERRUPTED:  # some versions of typer raise, others return this
         return _end(
-            "interrupted: nothing half-written is left; with --out, --resume goes on from what was kept there", code
+            "interrupted: nothing half-written is left; a command that has --resume goes on from what it kept in --out",
+            code,
         )
     return int(code)
 

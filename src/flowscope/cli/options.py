@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -111,6 +112,22 @@ def check_out(out: str | None, source: str, as_json: bool, dry_run: bool, resume
             f"--out {out} lies in the folder of the data, where figures would be taken for data; choose another folder"
         )
     return folder
+
+
+def check_out_beside(out: str | None, sources: Iterable[str | None], models: Iterable[str]) -> None:
+    """Refuse a folder for results that is a model's own, or lies among the files of a further source.
+
+    Raises:
+        InputError: it is, or does.
+    """
+    for source in sources:
+        if source is not None:
+            check_out(out, source, True, False, False)
+    for model in models:
+        if out is not None and Path(os.path.expanduser(out)).resolve() == Path(os.path.expanduser(model)).resolve():
+            raise InputError(
+                f"--out {out} is the folder of the model; expected another one, such as {Path(out) / 'new'}"
+            )
 
 
 def parse_whole(option: str, text: str, least: int) -> int:

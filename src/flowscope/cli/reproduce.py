@@ -24,6 +24,8 @@ Budget = Annotated[
     typer.Option(metavar="MINUTES", help="Begin nothing new after so long; the report says what is left out."),
 ]
 
+PLACE = 14  # letters of the column of figures and tables
+
 
 def reproduce(
     source: o.Source,
@@ -62,6 +64,7 @@ def reproduce(
     from flowscope.studies import reproduce as room
 
     folder = o.check_out(out, source, False, dry_run, resume)
+    o.check_out_beside(out, (foreign,), ())
     settings: dict[str, Any] = {
         "quick": quick,
         "seeds": _whole("--seeds", seeds, 1),
@@ -130,5 +133,8 @@ def _whole(option: str, text: str | None, least: int) -> int | None:
 
 
 def _summary(result: Any, out: Path) -> str:
-    lines = [f"{row.where:<14} {row.study:<13} {row.verdict}" for row in result.rows]
+    places = [
+        row.where if len(row.where) <= PLACE else "" for row in result.rows
+    ]  # no figure's number: the name says it
+    lines = [f"{place:<{PLACE}} {row.study:<13} {row.verdict}" for place, row in zip(places, result.rows, strict=True)]
     return "\n".join([*lines, f"page: {out / 'index.html'}"])

@@ -98,10 +98,7 @@ def sample(
 def _check_out(out: str | None, model: str, dry_run: bool) -> Path | None:
     """The folder for samples, which is not the model's own: training keeps its samples.png there."""
     folder = o.check_out(out, "", False, dry_run, False)
-    if folder is not None and folder.resolve() == Path(os.path.expanduser(model)).resolve():
-        raise InputError(
-            f"--out {out} is the folder of the model; expected another one, such as {Path(out or '') / 'new'}"
-        )
+    o.check_out_beside(out, (), (model,))
     return folder
 
 

@@ -63,6 +63,7 @@ def stages(
     Measures the two-stage curve of a data set and writes figures, numbers and a page that explains them to --out.
     """
     folder = o.check_out(out, source, as_json, dry_run, resume)
+    o.check_out_beside(out, (), () if model is None else (model,))
     if model is not None and (no_images or out is None):
         raise InputError("--model shows images beside training images on a page; expected --out, and no --no-images")
     times, where = o.parse_timesteps(timesteps, path), o.parse_device(device)

@@ -75,6 +75,7 @@ def study(
     source, folders = _required(name, models, data)
     catalogue.check_study(name, len(folders), len(others or ()), **options)
     folder, where = o.check_out(out, source, as_json, dry_run, False), o.parse_device(device)
+    o.check_out_beside(out, (held_out_data, foreign), (*folders, *(others or ())))
     if folder is not None and not dry_run:
         check_writable(folder)
     loaded = o.load_source(source, resize, grey, flips, subset, classes, skip_broken, layout)

@@ -43,6 +43,12 @@ class FeatureSpace:
 PIXELS = FeatureSpace()
 
 
+def check_space(space: Any) -> None:
+    """Refuse what is not a FeatureSpace."""
+    if not isinstance(space, FeatureSpace):
+        raise InputError(f"space is {repr(space)[:60]}; expected a FeatureSpace, such as FeatureSpace('name', module)")
+
+
 def features(points: Any, space: FeatureSpace = PIXELS, batch: int = 256) -> Tensor:
     """Points in a feature space: (N, d) float64, on the CPU.
 
@@ -55,6 +61,7 @@ def features(points: Any, space: FeatureSpace = PIXELS, batch: int = 256) -> Ten
         InputError: points are not such, or the module does not return (B, d).
         NumericalError: a point or a feature is NaN or infinite.
     """
+    check_space(space)
     rows = [_apply(block, space) for block in _blocks(points, check_count(batch, "batch"))]
     return torch.cat(rows)
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from flowscope.errors import InputError
+from flowscope.errors import InputError, NumericalError
 
 Tensor = torch.Tensor
 
@@ -76,9 +76,14 @@ def settle_times(
     Raises:
         InputError: predictions are not images or not one for each time, times do not increase, or the tolerance is not
             in (0, 1).
+        NumericalError: a prediction is NaN or infinite.
     """
-    times = np.asarray(t, dtype=np.float64)
-    data = torch.as_tensor(predictions)
+    try:
+        times, data = np.asarray(t, dtype=np.float64), torch.as_tensor(predictions)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(
+            "t or predictions are no numbers; expected (T,) times and a tensor (T, B, C, H, W): torch.stack makes one"
+        ) from None
     if data.ndim != 5:
         raise InputError(f"predictions have shape {tuple(data.shape)}; expected (T, B, C, H, W), images along time")
     if times.shape != (len(data),) or len(data) < 2 or not (np.diff(times) > 0).all():
@@ -87,7 +92,10 @@ def settle_times(
         )
     if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not 0 < tolerance < 1:
         raise InputError(f"tolerance is {tolerance!r}; expected a share of the energy, between 0 and 1")
-    left = [_left(band) for band in split_frequencies((data - data[-1]).to(torch.float64), cutoff)]
+    data = data.to(torch.float64)
+    if not bool(torch.isfinite(data).all()):
+        raise NumericalError("predictions hold NaN or infinity; expected finite images: look at the field")
+    left = [_left(band) for band in split_frequencies(data - data[-1], cutoff)]
     settled = [times[_settled(share, tolerance)] for share in left]
     return Settling(settled[0], settled[1], left[0], left[1])
 

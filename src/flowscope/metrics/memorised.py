@@ -11,7 +11,7 @@ import torch
 
 from flowscope.data.training_set import TrainingSet, as_training_set
 from flowscope.errors import InputError
-from flowscope.metrics.features import PIXELS, FeatureSpace, features
+from flowscope.metrics.features import PIXELS, FeatureSpace, check_space, features
 from flowscope.metrics.neighbours import Finder
 
 Tensor = torch.Tensor
@@ -71,6 +71,7 @@ class Memory:
         *,
         device: str | torch.device | None = None,
     ) -> None:
+        check_space(space)
         self.training_set = as_training_set(training_set)
         self.space, self.mirrored = space, mirrored
         s = self.training_set
@@ -79,8 +80,10 @@ class Memory:
 
     def __call__(self, samples: Any, y: Any = None) -> Ratios:
         """Distances of samples (B, *shape) to the points; given labels y (B,), to those of their label alone."""
+        if isinstance(samples, TrainingSet):
+            samples = samples.rows(slice(None))
         if tuple(getattr(samples, "shape", (0,))[1:]) != self.training_set.shape:
-            got = getattr(samples, "shape", type(samples).__name__)
+            got = tuple(samples.shape) if hasattr(samples, "shape") else f"a {type(samples).__name__}"
             raise InputError(f"samples are {got}; expected (B, *{self.training_set.shape}), as the training set has")
         found = features(samples, self.space)
         queries = found.reshape(-1, *self._finder.points.shape)
@@ -107,7 +110,7 @@ def memorised(
     """The share of samples with d1/d2 < ratio, and the same for held-out real points.
 
     Args:
-        generated: (B, *shape) samples in the data's own range.
+        generated: (B, *shape) samples in the data's own range, or a TrainingSet of them.
         training_set: a TrainingSet or points, or a :class:`Memory` of them (whose space and mirroring then hold).
         held_out: real points that are not in the training set, of the same law: the null. None for no null.
         space: where distances are taken.

@@ -15,6 +15,7 @@ from flowscope.networks.labels import config_of, kind_of
 from flowscope.networks.schedule import tabulated_path
 
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "noise", "sample": "data", "v_prediction": "v"}
+FLOW_MATCHING = Convention("diffusers flow matching", sign=-1.0, reverse=True, scale=1000.0)
 FLOW = {"SD3Transformer2DModel": "sd3", "FluxTransformer2DModel": "flux"}
 
 
@@ -23,13 +24,16 @@ def diffusers_convention(module: nn.Module, scheduler: Any) -> Convention:
 
     Args:
         module: the model; its class and config are looked at.
-        scheduler: the scheduler it was trained with, such as pipeline.scheduler; None only for SD3 and FLUX.
+        scheduler: the scheduler it was trained with, such as pipeline.scheduler; None only for SD3 and FLUX, and for
+            modules that are not diffusers' own (those without a config), which are taken for flow-matching ones.
 
     Raises:
         InputError: they do not say enough, or something flowscope has no formula for.
     """
     flow = FLOW.get(kind_of(module))
     if scheduler is None:
+        if flow is None and not config_of(module):
+            return FLOW_MATCHING
         if flow is None:
             raise InputError(
                 f"a {kind_of(module)} does not say what it predicts nor on which noise schedule; expected its "
@@ -37,7 +41,7 @@ def diffusers_convention(module: nn.Module, scheduler: Any) -> Convention:
             )
         return CONVENTIONS[flow]
     found = read_scheduler(scheduler)
-    if flow is not None and found.name != "diffusers flow matching":
+    if flow is not None and found.name != FLOW_MATCHING.name:
         raise InputError(
             f"a {kind_of(module)} predicts a velocity and its scheduler is a {type(scheduler).__name__}; expected a "
             "flow-matching scheduler such as FlowMatchEulerDiscreteScheduler, or none"
@@ -61,7 +65,7 @@ def read_scheduler(scheduler: Any) -> Convention:
                 f"the {kind} has invert_sigmas, whose time is 1 - sigma; expected a Convention of your own"
             )
         steps = float(config["num_train_timesteps"])
-        return Convention("diffusers flow matching", sign=-1.0, reverse=True, scale=steps)
+        return replace(FLOW_MATCHING, scale=steps)
     table, prediction = getattr(scheduler, "alphas_cumprod", None), config.get("prediction_type")
     distilled = "LCM" in kind or "TCD" in kind  # of consistency models, which predict no velocity
     if table is None or prediction is None or config.get("use_flow_sigmas") or distilled:

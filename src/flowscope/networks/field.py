@@ -23,9 +23,10 @@ from flowscope.errors import InputError
 from flowscope.fields import check_query, check_velocity
 from flowscope.networks.calls import first_output
 from flowscope.networks.convention import Convention
-from flowscope.networks.given import check_call, check_module, find_convention, made_for
+from flowscope.networks.given import check_call, check_module, find_convention, made_for, named
 from flowscope.networks.labels import Labels, config_of, kind_of, network_labels, settle_labels
 from flowscope.paths import Coefficients, Path, convert, get_path
+from flowscope.settings import check_sizes
 
 Tensor = torch.Tensor
 LAST = 1 - 2**-53  # the largest time below 1
@@ -131,7 +132,8 @@ def as_field(
     Args:
         module: any nn.Module, on any device and in any dtype.
         convention: a name in CONVENTIONS, "diffusers" for what a diffusers model and its scheduler say of themselves,
-            or a Convention.
+            or a Convention. A module with no config and no scheduler is then taken for a flow-matching one as they are
+            in diffusers: it predicts x0 - x1 and is given 1000 (1 - t).
         path: the path that the field is to be on, as for an Oracle. The network's own path may be another.
         classes: the number of labels; None for what the module says itself.
         null: the label that stands for none; None for what the module or the convention says.
@@ -149,12 +151,11 @@ def as_field(
     check_module(module)
     found = find_convention(module, convention, scheduler)
     labels = settle_labels(module, found.last_is_null, classes, null)
-    given = dict(extras or {})
+    given = named(extras, "extras")
     check_call(module, found, labels, given)
-    sizes = made_for(module) if shape is None else tuple(int(n) for n in shape)
-    return NetworkField(
-        module, found, get_path(path), *labels, sizes, name or kind_of(module), dict(about or {}), given
-    )
+    sizes = made_for(module) if shape is None else check_sizes(shape)
+    known = named(about, "about")
+    return NetworkField(module, found, get_path(path), *labels, sizes, str(name or kind_of(module)), known, given)
 
 
 def _leading(module: nn.Module) -> Tensor | None:

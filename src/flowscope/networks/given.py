@@ -44,6 +44,19 @@ def find_convention(module: nn.Module, convention: Any, scheduler: Any) -> Conve
     return CONVENTIONS[key]
 
 
+def named(values: Any, what: str) -> dict[str, Any]:
+    """A dictionary of its own of what is given by name; empty for None.
+
+    Raises:
+        InputError: it is no mapping from names.
+    """
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
+        raise InputError(f"{what} is {repr(values)[:60]}; expected None or a dictionary with names as keys")
+    return dict(values)
+
+
 def check_call(module: nn.Module, found: Convention, labels: Labels, extras: Mapping[str, Any]) -> None:
     """Refuse a module that cannot be called with what is known."""
     config = config_of(module)

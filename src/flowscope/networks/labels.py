@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -49,19 +50,31 @@ def settle_labels(module: nn.Module, last_is_null: bool, classes: Any, null: Any
     """The labels of a module, with what the user says of them put before what it says itself.
 
     Raises:
-        InputError: a number is not a whole number of at least 0, or more classes than the module has.
+        InputError: a number is not a whole number of at least 0, or beyond what the module has.
     """
     for value, what in ((classes, "classes"), (null, "null")):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0):
             raise InputError(f"{what} is {value!r}; expected None or a whole number of at least 0")
+    classes, null = (None if value is None else int(value) for value in (classes, null))
     own = read_labels(module, last_is_null)
     if classes is not None and own.classes is not None and classes > own.classes:
         raise InputError(f"classes is {classes}, and the module has {own.classes}; expected no more than it has")
+    _check_null(module, own, null)
     if null is None:
         null = own.null if own.classes is not None else classes if last_is_null and classes else None
     if classes is None:
         classes = own.classes if own.classes is None or null != own.classes - 1 else null
     return Labels(classes, null)
+
+
+def _check_null(module: nn.Module, own: Labels, null: int | None) -> None:
+    """Refuse a null label for which the module has no embedding."""
+    if null is None or own.classes is None:
+        return
+    full = own.null is None and config_of(module).get("num_class_embeds")  # its table has no row beyond the classes
+    most = own.classes - 1 if full else own.classes
+    if null > most:
+        raise InputError(f"null is {null}, and the module's labels end at {most}; expected one of its labels")
 
 
 def network_labels(labels: Labels, y: torch.Tensor | None, rows: int, device: torch.device, name: str) -> Any:

@@ -8,12 +8,12 @@ from typing import Any
 from flowscope.files import write_files
 from flowscope.report import words
 from flowscope.report.finding import COST
-from flowscope.report.markup import Cell, number_cell, paragraph, section, table, without_paths
+from flowscope.report.markup import Cell, number_cell, paragraph, section, table, text, without_paths
 from flowscope.report.numbers import number
 from flowscope.report.page import page
 from flowscope.report.tables import notes_section, provenance_section
 
-COLUMNS = ("the paper's", "study", "our numbers", "verdict", "why", "models")
+COLUMNS = ("the paper's", "study", "question", "verdict", "models")
 COUNTED = {
     "agrees": "agree with the paper",
     "differs": "differ",
@@ -30,7 +30,13 @@ def reproduction_files(result: Any) -> dict[str, bytes | str]:
     Args:
         result: a :class:`flowscope.studies.reproduction.Reproduction`; pages of studies lie in folders beside the page.
     """
-    sections = (_rows(result), _models(result), notes_section(result), provenance_section(result, COST))
+    sections = (
+        _rows(result),
+        _findings(result),
+        _models(result),
+        notes_section(result),
+        provenance_section(result, COST),
+    )
     html = page(
         f"flowscope reproduce: {words.name_of(result)}",
         f"What arXiv 2512.02826 shows, on {words.describe(dict(result.training_set))}",
@@ -52,20 +58,32 @@ def write_reproduction(result: Any, directory: str | os.PathLike[str]) -> Path:
 def _rows(result: Any) -> str:
     counts = Counter(row.verdict for row in result.rows)
     told = ", ".join(f"{counts[verdict]} {words}" for verdict, words in COUNTED.items() if counts[verdict])
-    intro = f"Of {len(result.rows)} rows {told}. A study's name leads to its page."
+    intro = f"Of {len(result.rows)} rows {told}. A study's name leads to its page; what was found stands below."
     rows = [
         [
             Cell(row.where, row.where),
             Cell(row.study, row.study, f"{row.study}/index.html" if row.page else None),
-            Cell(without_paths(row.found) or "–", row.found),
+            Cell(without_paths(row.title), row.title),
             Cell(row.verdict, row.verdict),
-            Cell(without_paths(row.why), row.why),
             Cell(str(row.models) if row.models else "–", row.models),
         ]
         for row in result.rows
     ]
     shown = table("Figures and tables of the paper, on these data; a heading sorts", COLUMNS, rows, sortable=True)
     return section("rows", "Figures and tables", paragraph(intro), f'<div class="report">{shown}</div>')
+
+
+def _findings(result: Any) -> str:
+    """What was found for each row, and why it agrees or does not: too many words for a table."""
+    return section("findings", "What was found", *map(_found, result.rows))
+
+
+def _found(row: Any) -> str:
+    items = (("The paper", row.claim), ("Here", row.found), ("Why", row.why))
+    told = "".join(f"<dt>{text(who)}</dt><dd>{text(without_paths(what))}</dd>" for who, what in items if what)
+    verdict = f'<strong class="badge {text(row.verdict.replace(" ", "-"))}">{text(row.verdict)}</strong>'
+    where = f"{row.where}: " if row.where.startswith(("Fig.", "Tab.")) else ""
+    return f'<h3>{text(where + without_paths(row.title))}</h3><p>{verdict}</p><dl class="told">{told}</dl>'
 
 
 def _models(result: Any) -> str:

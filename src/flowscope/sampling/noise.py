@@ -1,13 +1,11 @@
 """Noise that belongs to its sample: number i of a seed is the same however many are drawn and in whatever batches."""
 
-from typing import Any
-
 import numpy as np
 import torch
 
 from flowscope.errors import InputError
 from flowscope.fields import FLOATS
-from flowscope.settings import check_count, check_seed
+from flowscope.settings import check_count, check_seed, check_sizes
 
 
 def draw_noise(
@@ -29,19 +27,8 @@ def draw_noise(
     count, sizes, number = check_count(n, "n"), check_sizes(shape), check_seed(seed)
     if dtype not in FLOATS:
         raise InputError(f"dtype is {dtype!r}; expected torch.float16, bfloat16, float32 or float64")
-    start = check_count(first + 1, "first + 1") - 1
+    start = check_count(first, "first", least=0)
     noise = torch.empty((count, *sizes), dtype=dtype)
     for i in range(count):
         noise[i] = torch.as_tensor(np.random.default_rng((number, start + i)).standard_normal(sizes))
     return noise.to(device)
-
-
-def check_sizes(shape: Any) -> tuple[int, ...]:
-    """The shape of one sample as whole numbers.
-
-    Raises:
-        InputError: it is none.
-    """
-    if isinstance(shape, (str, bytes)) or not hasattr(shape, "__iter__"):
-        raise InputError(f"shape is {shape!r}; expected the shape of one sample, such as (3, 32, 32)")
-    return tuple(check_count(side, "a side of shape") for side in shape)

@@ -8,11 +8,11 @@ import torch
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField, check_field, shape_of
 from flowscope.oracle.oracle import resolve_device
-from flowscope.sampling.noise import check_sizes, draw_noise
+from flowscope.sampling.noise import draw_noise
 from flowscope.sampling.schedules import STEPS, make_nodes
 from flowscope.sampling.solvers import get_solver
 from flowscope.sampling.trajectory import check_start, path_of, trajectory
-from flowscope.settings import check_count, check_seed
+from flowscope.settings import check_count, check_seed, check_sizes
 
 Tensor = torch.Tensor
 

@@ -37,13 +37,31 @@ def check_shift(shift: Any, what: str = "shift") -> float:
     return float(shift)
 
 
+def _number(value: Any, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)) or math.isnan(value):
+        raise InputError(f"{what} is {value!r}; expected a number")
+    return float(value)
+
+
+def _exp(value: float) -> float:
+    """exp, infinite where it is beyond the range of floats."""
+    return math.exp(value) if value < 700 else math.inf
+
+
 def shift_time(t: Times, s: float) -> Times:
     """t' = s t/(1 + (s - 1) t), in a form that keeps 0 and 1 exactly; t in [0, 1].
 
     Raises:
-        InputError: s is not a finite number above 0.
+        InputError: s is not a finite number above 0, or t is not in [0, 1].
     """
     s = check_shift(s)
+    try:
+        known = t if isinstance(t, torch.Tensor) else np.asarray(t, dtype=np.float64)
+        inside = bool(((known >= 0) & (known <= 1)).all())
+    except (TypeError, ValueError):
+        inside = False
+    if not inside:
+        raise InputError(f"t is {repr(t)[:60]}; expected times in [0, 1]")
     return s * t / (s * t + (1 - t))
 
 
@@ -59,7 +77,7 @@ def to_diffusers_shift(s: float) -> float:
 
 def from_mu(mu: float) -> float:
     """s of diffusers' dynamic `mu` with exponential time shift (FLUX): its shift is exp(mu). Power parameter 1."""
-    return check_shift(math.exp(-mu), "exp(-mu)")
+    return check_shift(_exp(-_number(mu, "mu")), "exp(-mu)")
 
 
 def to_mu(s: float) -> float:
@@ -69,7 +87,7 @@ def to_mu(s: float) -> float:
 
 def from_log_snr(change: float) -> float:
     """s that adds `change` to the log-SNR, log (alpha/sigma)^2, of every time on the linear path: 2 log s."""
-    return check_shift(math.exp(change / 2), "exp(change/2)")
+    return check_shift(_exp(_number(change, "change") / 2), "exp(change/2)")
 
 
 def to_log_snr(s: float) -> float:
@@ -84,7 +102,7 @@ def shift_for(share: float, t: float) -> float:
         InputError: share or t is not in (0, 1).
     """
     for what, value in (("share", share), ("t", t)):
-        if not 0 < value < 1:
+        if not 0 < _number(value, what) < 1:
             raise InputError(f"{what} is {value!r}; expected a number between 0 and 1, without the ends")
     return t * (1 - share) / (share * (1 - t))
 
@@ -106,7 +124,7 @@ def early_share(nodes: Any, until: float = EARLY) -> float:
         nodes: (T+1,) increasing times, ends included; a step starts at all but the last.
         until: the last time that is early.
     """
-    return float((check_nodes(nodes)[:-1] <= until).to(torch.float64).mean())
+    return float((check_nodes(nodes)[:-1] <= _number(until, "until")).to(torch.float64).mean())
 
 
 def make_nodes(steps: int = STEPS, shift: float = 1.0, timesteps: Any = None) -> torch.Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from flowscope.errors import InputError
-from flowscope.fields import VelocityField
+from flowscope.fields import VelocityField, path_name
 from flowscope.oracle import Oracle
 from flowscope.sampling.trajectory import trajectory
 
@@ -45,9 +45,10 @@ def trace(
     Raises:
         InputError: an argument is not usable, or the field is on another path than the oracle.
     """
-    path = getattr(field, "path", None)
-    if path is not None and getattr(path, "name", path) != oracle.path.name:
-        name = getattr(path, "name", path)
+    if not isinstance(oracle, Oracle):
+        raise InputError(f"oracle is a {type(oracle).__name__}; expected an Oracle of the training set to look among")
+    name = path_name(field)
+    if name not in (None, oracle.path.name):
         raise InputError(f"the field is on the {name} path and the oracle on {oracle.path.name}; expected one path")
     found, x = [], x0
     for step in trajectory(field, x0, timesteps, solver, y):

@@ -161,7 +161,9 @@ def _panels(labels: Sequence[str], tables: Mapping[str, Any]) -> tuple[Panel, ..
     panels = [Panel("From the others to the nearest point", "t", "effective weight of the nearest", lines)]
     for table, x in (("ablation", "model"), ("guidance", "interval")):
         if table in tables:
-            bars = tuple(Series(what, table, x, what) for what in ("learned", "predicted"))
+            bars = tuple(
+                Series(what, table, x, what, None, f"{what}_low", f"{what}_high") for what in ("learned", "predicted")
+            )
             panels.append(Panel(f"Transition by {x}", "", "t", bars, "bar"))
     return tuple(panels)
 

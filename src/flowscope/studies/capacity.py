@@ -116,6 +116,10 @@ def _finding(
         rows = [k for k, (_, p) in enumerate(runs) if p == pair]
         tables[pair] = {c: [tables["capacity"][c][k] for k in rows] for c in ("split", "fd", "fd_error")}
     panel = Panel("Which stage needs the large model", "split t", f"FD ({bench.feature_space.name})", _series())
+    costs_panel = Panel(
+        "What the small model costs in a stage", "split t", "FD above the large model's, paired",
+        tuple(Series(stage, "costs", "split", stage, f"{stage}_error") for stage in ("navigation", "refinement")),
+    )  # fmt: skip
     testable = all(costs["both"][s].clear > 0 for s in deciding)
     own = bench.boundaries
     return Finding(
@@ -127,7 +131,7 @@ def _finding(
         verdict=verdict({f"{s}": costs["difference"][s] for s in deciding}) if testable else "cannot be tested",
         why=WHY + f" Here it rests on split{'s' * (len(deciding) > 1)} {', '.join(f'{s:.3g}' for s in deciding)}.",
         tables=tables,
-        panels=(panel,),
+        panels=(panel, costs_panel),
         notes=(
             *bench.notes(),
             f"{steps} uniform Euler steps on each side of a split: {2 * steps} evaluations a sample.",

@@ -13,7 +13,7 @@ from flowscope.studies.capacity import capacity_study
 from flowscope.studies.convergence import convergence_study
 from flowscope.studies.experts import experts_study
 from flowscope.studies.finding import Finding
-from flowscope.studies.given import Given, check_seeds
+from flowscope.studies.given import Given, check_kinds, check_seeds
 from flowscope.studies.guidance import guidance_study
 from flowscope.studies.intermediate import intermediate_study
 from flowscope.studies.loss import loss_study
@@ -26,6 +26,7 @@ from flowscope.studies.variants import snapshots_of
 
 QUICK = {"n": 128, "samples": 128, "steps": 20}  # what gives a first impression
 COUNTS = ("n", "samples")
+SCHEDULE = ("density", "shift", "navigation", "boundary", "path")  # what `ablation` is about
 
 
 class Entry(NamedTuple):
@@ -68,6 +69,28 @@ def _two_kinds(g: Given) -> tuple[Any, ...]:
     return list(g.models), list(g.others), g.oracle, g.held_out
 
 
+def _larger(g: Given) -> tuple[Any, ...]:
+    found = _two_kinds(g)
+    sizes = [[model.about["parameters"] for model in group] for group in (g.models, g.others)]
+    if min(sizes[1]) <= max(sizes[0]):
+        raise InputError(
+            f"--model has {max(sizes[0]):,} parameters and --other {min(sizes[1]):,}; expected {LARGE}: the small one "
+            "as --model, the large one as --other"
+        )
+    return found
+
+
+def _targets(g: Given) -> tuple[Any, ...]:
+    found = [sorted({str(model.about["settings"]["target"]) for model in group}) for group in (g.models, g.others)]
+    if found[1] != ["oracle"] or "oracle" in found[0]:
+        raise InputError(
+            f"the targets are {', '.join(found[0])} of --model and {', '.join(found[1])} of --other; expected "
+            f"{ORACLE}, and --model with the usual target"
+        )
+    check_kinds(g.models, g.others, ORACLE, ("target",))
+    return _two_kinds(g)
+
+
 def _experts(g: Given) -> tuple[Any, ...]:
     first = [m for m in g.others if _interval(m)[0] == 0]
     second = [m for m in g.others if _interval(m)[0] > 0]
@@ -87,6 +110,7 @@ def _interval(model: NetworkField) -> tuple[float, float]:
 
 
 def _all_kinds(g: Given) -> tuple[Any, ...]:
+    check_kinds(g.models, g.others, SCHEDULES, SCHEDULE)
     return [*g.models, *g.others], g.oracle
 
 
@@ -114,11 +138,11 @@ CATALOGUE: Mapping[str, Entry] = {
     "loss": Entry("Fig. 7", "Where in time is the loss?", loss_study, _losses, True, SIZES, True),
     "norm": Entry("Fig. 8", "How long is the velocity, and how does it diverge?", norm_study, _one),
     "convergence": Entry("Fig. 10, 12", "How fast is training?", convergence_study, _runs, True, TRAININGS, True),
-    "capacity": Entry("Tab. 1", "Which stage needs the large model?", capacity_study, _two_kinds, True, LARGE),
+    "capacity": Entry("Tab. 1", "Which stage needs the large model?", capacity_study, _larger, True, LARGE),
     "shift": Entry("Tab. 2", "How many steps belong before the boundary?", shift_study, _seeds, True),
     "guidance": Entry("Tab. 3", "Where in time does guidance help?", guidance_study, _seeds, True),
     "experts": Entry(ASKED, "Are two experts better than one model?", experts_study, _experts, True, EXPERTS),
-    "target": Entry(ASKED, "What if a model learns the oracle itself?", target_study, _two_kinds, True, ORACLE),
+    "target": Entry(ASKED, "What if a model learns the oracle itself?", target_study, _targets, True, ORACLE),
     "alignment": Entry(ASKED, "Which part of the oracle does the model follow?", alignment_study, _one_and_held_out),
     "ablation": Entry(ASKED, "Does the schedule move the transition?", ablation_study, _all_kinds, True, SCHEDULES),
 }
@@ -186,4 +210,7 @@ def run_study(name: str, given: Given, *, quick: bool = False, **options: Any) -
     defaults = quick_options(name, given) if quick else {}
     if "space" in signature(entry.study).parameters:
         defaults["space"] = given.space or PIXELS
+        few = len(given.oracle.training_set) <= given.oracle.training_set.dimension
+        if name == "convergence" and given.space is None and few:  # it can do without, and has no distance in pixels
+            defaults["space"] = None
     return entry.study(*entry.arguments(given), **defaults | options)

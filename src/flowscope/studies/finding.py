@@ -29,6 +29,8 @@ class Series(NamedTuple):
     x: str
     y: str
     error: str | None = None  # the column of standard errors; drawn as an interval of 1.96 of them
+    low: str | None = None  # or columns of the ends of the interval itself, where it is not symmetric
+    high: str | None = None
 
 
 class Panel(NamedTuple):
@@ -40,7 +42,7 @@ class Panel(NamedTuple):
     series: tuple[Series, ...]
     kind: Literal["line", "bar"] = "line"
     x_scale: Literal["linear", "log"] = "linear"
-    y_scale: Literal["linear", "log"] = "linear"
+    y_scale: Literal["linear", "log", "symlog"] = "linear"  # symlog: linear within -1 and 1
 
 
 class Gallery(NamedTuple):

@@ -18,7 +18,7 @@ from flowscope.networks import NetworkField
 from flowscope.oracle import Oracle
 from flowscope.training import load_model
 
-SEED = "seed"
+FREE = ("seed", "checkpoint_every", "snapshots")  # settings in which seeds of one kind may differ
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +47,20 @@ def load_models(folders: Sequence[str | Path], device: str | torch.device | None
     Raises:
         InputError: a folder holds no model, or one is given twice.
     """
+    check_distinct(folders)
+    return tuple(load_model(folder, device=device) for folder in folders)
+
+
+def check_distinct(folders: Sequence[str | Path]) -> None:
+    """Refuse folders of which two are one.
+
+    Raises:
+        InputError: two are.
+    """
     paths = [Path(folder) for folder in folders]
     for k, path in enumerate(paths):
         if path.resolve() in [p.resolve() for p in paths[:k]]:
             raise InputError(f"the model {path} is given twice; expected each once: several are seeds of one setting")
-    return tuple(load_model(path, device=device) for path in paths)
 
 
 def check_seeds(models: Sequence[NetworkField], what: str = "--model") -> None:
@@ -63,12 +72,33 @@ def check_seeds(models: Sequence[NetworkField], what: str = "--model") -> None:
     first = _settings(models[0])
     for model in models[1:]:
         own = _settings(model)
-        differing = sorted(k for k in first.keys() | own.keys() if k != SEED and first.get(k) != own.get(k))
+        differing = sorted(k for k in first.keys() | own.keys() if k not in FREE and first.get(k) != own.get(k))
         if differing:
             told = ", ".join(f"{k} ({first.get(k)} and {own.get(k)})" for k in differing)
             raise InputError(
                 f"the models of {what} differ in {told}; expected the same settings but the seed: give one of them, "
                 "or those of the other kind as --other"
+            )
+
+
+def check_kinds(models: Sequence[NetworkField], others: Sequence[NetworkField], what: str, may: Sequence[str]) -> None:
+    """Refuse models of a second kind that differ from the first in more than they are about.
+
+    Args:
+        what: the kind of model that is expected, in words. may: the settings in which they may differ.
+
+    Raises:
+        InputError: they do; the message says in what.
+    """
+    first = _settings(models[0])
+    for other in others:
+        own = _settings(other)
+        differing = sorted(k for k in first.keys() | own.keys() if first.get(k) != own.get(k))
+        if wrong := [k for k in differing if k not in (*may, *FREE)]:
+            told = ", ".join(f"{k} ({first.get(k)} and {own.get(k)})" for k in wrong)
+            raise InputError(
+                f"{other.name} differs from {models[0].name} in {told}; expected {what}: train it with the same "
+                "settings otherwise"
             )
 
 
@@ -127,6 +157,7 @@ def bring_together(
     Raises:
         InputError: something of it does not fit together; the message says what and what to do.
     """
+    check_distinct([*models, *others])
     fields, second = load_models(models, device), load_models(others, device)
     check_seeds(fields)
     train, aside = trained_points(data, (*fields, *second))

@@ -149,6 +149,8 @@ def _pair(what: str, first: str, second: str, cfm: Mapping[str, np.ndarray], t: 
 
 def _share_gone(before: np.ndarray, after: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(S,) 1 - after/before of the mean losses of a stage, and (S, n) its influence values over all probes."""
+    if not inside.any():  # the stage is empty: the oracle passes it at once
+        return np.full(len(before), np.nan), np.full(before.shape, np.nan)
     a, b = after[:, inside].mean(1, keepdims=True), before[:, inside].mean(1, keepdims=True)
     scale = inside.size / max(1, inside.sum())
     influence = np.where(inside, -(after - a / b * before) / b * scale, 0.0)
@@ -198,7 +200,7 @@ def _panels(labels: Sequence[str], held_out: bool) -> tuple[Panel, ...]:
         series = [Series(label, table, "t", label, f"{label}_error") for label in labels]
         if table in extra:
             series.append(Series(extra[table], table, "t", extra[table]))
-        scale: Any = "log" if table == "oracle_loss" else "linear"
+        scale: Any = "linear" if table == "loss" else "log"  # the reference of held-out points grows without end
         panels.append(Panel(title, "t", "mean over coordinates", tuple(series), y_scale=scale))
     return tuple(panels)
 

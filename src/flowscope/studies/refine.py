@@ -216,7 +216,9 @@ def _panels(sources: Sequence[Source], ratios: bool) -> tuple[Panel, ...]:
             for s in sources
         )
 
-    quotient = tuple(Series(name, "refine", "t", f"{name}_ratio") for name in FIELDS)
+    quotient = tuple(
+        Series(name, "refine", "t", f"{name}_ratio", None, f"{name}_ratio_low", f"{name}_ratio_high") for name in FIELDS
+    )
     return (
         Panel("Distance to the original", "t", "mean squared distance over variance", lines("error"), y_scale="log"),
         Panel("Restored to the original", "t", "share nearest to their original", lines("own")),

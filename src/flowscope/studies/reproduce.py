@@ -27,6 +27,7 @@ from flowscope.studies.reproduction import NOT_RUN, Reproduction, Row
 from flowscope.studies.stages import stages
 from flowscope.studies.summary import describe
 from flowscope.studies.work import LeftOutError, Progress, Work
+from flowscope.training.run import count_classes
 
 HELD_OUT = 0.1  # of the points, where it is not said
 MIDDLE = 0.5  # where one expert ends if the oracle's navigation has no end
@@ -97,6 +98,8 @@ def reproduce(
     given = {name: options_for(name, options or {}) for name in recipe.studies}
     aside = held_out_count(training_set, held_out)
     train, rest = split(training_set, aside)
+    count_classes(train)  # labels that no network takes, and settings that cannot be, are refused before any work
+    recipe.models(train.shape, MIDDLE)
     oracle = Oracle(train, recipe.path, memory=memory, device=recipe.device)
     work = Work(
         training_set, aside, oracle, rest, Path(out), space, foreign, recipe.device, quick, 60 * budget,

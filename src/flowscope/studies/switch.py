@@ -217,9 +217,7 @@ def _panels(space: str, has_fd: bool) -> tuple[Panel, ...]:
         return Series(label, "switch", "t_switch", column, error)
 
     copies = (
-        line("memorised", "memorised"),
-        line("95 % from", "memorised_low"),
-        line("95 % to", "memorised_high"),
+        Series("memorised", "switch", "t_switch", "memorised", None, "memorised_low", "memorised_high"),
         line("the oracle's own image", "same_image", "same_image_error"),
     )
     far = (

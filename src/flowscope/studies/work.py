@@ -9,7 +9,7 @@ from typing import Any
 
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import FlowscopeError, InputError, OutputError
-from flowscope.files import write_files
+from flowscope.files import remove_file, write_files
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.settings import versions
@@ -140,6 +140,7 @@ class Work:
         if (folder / INPUTS).exists() and read_json(folder / INPUTS) == identity:
             return load(folder)
         found = make()
+        remove_file(folder / INPUTS)  # what it says is no longer true of what comes
         write_files(folder, found.to_files())
         self.each(found, folder)
         write_files(folder, {INPUTS: json_text(identity)})  # last: only now is it done

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from flowscope.errors import InputError
+from flowscope.errors import InputError, MissingExtraError
 from flowscope.settings import need
 
 
@@ -47,14 +47,15 @@ def check_own(accelerator: Any, device: torch.device, precision: str) -> None:
         )
 
 
-def start_tracker(accelerator: Any, tracker: str, out: str | Path | None, settings: dict[str, Any]) -> None:
-    """Log to one of accelerate's trackers from now on, into the folder `out`.
+def check_tracker(tracker: str | None, out: str | Path | None) -> None:
+    """Refuse a tracker that cannot be used, before anything is done.
 
     Raises:
         MissingExtraError: the tracker's package is not installed.
         InputError: accelerate has none of this name, or there is no folder.
     """
-    configuration = need("accelerate.utils", "train").ProjectConfiguration
+    if tracker is None:
+        return
     tracking = need("accelerate.tracking", "train")
     if tracker not in tracking.LOGGER_TYPE_TO_CLASS:
         raise InputError(f"tracker is {tracker!r}; expected one of {', '.join(tracking.LOGGER_TYPE_TO_CLASS)}, or none")
@@ -62,6 +63,21 @@ def start_tracker(accelerator: Any, tracker: str, out: str | Path | None, settin
         raise InputError(f"tracker is {tracker!r} without a folder; expected out=...")
     if tracker == "tensorboard":
         need("tensorboard", "train")
+    elif tracker not in tracking.get_available_trackers():
+        raise MissingExtraError(
+            f"tracker is {tracker!r}, whose package is not installed; expected it: install it as accelerate asks for "
+            "it, or take tensorboard or none"
+        )
+
+
+def start_tracker(accelerator: Any, tracker: str, out: str | Path | None, settings: dict[str, Any]) -> None:
+    """Log to one of accelerate's trackers from now on, into the folder `out`.
+
+    Raises:
+        MissingExtraError, InputError: as for :func:`check_tracker`.
+    """
+    check_tracker(tracker, out)
+    configuration = need("accelerate.utils", "train").ProjectConfiguration
     accelerator.project_configuration = configuration(project_dir=str(out), logging_dir=str(out))
     accelerator.log_with = [tracker]
     plain = {k: v if isinstance(v, (int, float, str, bool)) else str(v) for k, v in settings.items()}

@@ -23,6 +23,7 @@ from flowscope.networks.convention import CONVENTIONS
 from flowscope.networks.field import NetworkField, as_field
 from flowscope.networks.labels import read_labels
 from flowscope.oracle.oracle import resolve_device
+from flowscope.training.settings import TrainSettings
 
 SCHEMA = 1
 MODEL, EMA, ABOUT, STATE = "model.safetensors", "ema.safetensors", "model.json", "state.safetensors"
@@ -111,14 +112,33 @@ def read_about(directory: Path) -> dict[str, Any]:
         raise InputError(
             f"{directory} {what}; expected the folder of a model (flowscope train SOURCE --out {directory})"
         )
-    if about.get("schema") == SCHEMA and (absent := [key for key in KEYS if key not in about]):
-        raise InputError(f"{directory / ABOUT} lacks {', '.join(absent)}; expected it as flowscope train wrote it")
-    if about.get("schema") != SCHEMA:
+    if about.get("schema") == SCHEMA:
+        _check_about(about, directory)
+    else:
         raise InputError(
             f"{directory} is of schema {about.get('schema')!r}; this flowscope reads {SCHEMA}: train it again, or take "
             "the version of flowscope that wrote it"
         )
     return about
+
+
+def _check_about(about: Mapping[str, Any], where: Path) -> None:
+    """Refuse what model.json cannot say, before anything is built of it."""
+    if absent := [key for key in KEYS if key not in about]:
+        raise InputError(f"{where / ABOUT} lacks {', '.join(absent)}; expected it as flowscope train wrote it")
+    try:
+        TrainSettings.from_dict({**about["settings"]})
+        numbers = [*about["shape"], about["step"], about["classes"] + 1, about["held_out"]["count"] + 1]
+        sound = all(type(v) is int and v > 0 for v in numbers) and type(about["training_set"]["digest"]) is str
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{where / ABOUT} is damaged ({type(error).__name__}: {error}); expected it as flowscope train wrote it"
+        ) from None
+    if not sound:
+        raise InputError(
+            f"{where / ABOUT} is damaged: shape, step, classes, held_out or training_set is not what they can be; "
+            "expected it as flowscope train wrote it"
+        )
 
 
 def about_state(path: Path) -> dict[str, Any]:
@@ -212,7 +232,11 @@ def _weights(folder: Path, about: Mapping[str, Any], ema: bool, step: int | None
         return folder / STATE, {k.removeprefix(group): v for k, v in tensors.items() if k.startswith(group)}
     path = folder / (EMA if ema else MODEL)
     if not path.exists():
-        other = "; expected it there: take the last weights by ema=False" if ema else f"; expected it beside {ABOUT}"
+        other = (
+            "; expected it there: take the last weights (ema=False, or --no-ema of flowscope sample)"
+            if ema
+            else f"; expected it beside {ABOUT}"
+        )
         raise InputError(f"{folder} has no {path.name}{other}")
     tensors = unpack(path)[0]
     if digest_of(path.read_bytes()) != about.get("digests", {}).get(path.name):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from flowscope.errors import InputError
-from flowscope.fields import check_field, check_velocity
+from flowscope.fields import check_field, check_velocity, path_name
 from flowscope.oracle import Oracle
 from flowscope.training.probes import Probes
 
@@ -74,8 +74,8 @@ def check_model(model: Any, oracle: Oracle) -> None:
                 "called as model(x, t, y) that returns the velocity, t = 1 being data: make a field of it by as_field"
             ) from None
     s, shape = oracle.training_set, getattr(model, "shape", None)
-    path = getattr(getattr(model, "path", None), "name", oracle.path.name)
-    if path != oracle.path.name:
+    path = path_name(model)
+    if path not in (None, oracle.path.name):
         raise InputError(
             f"the model is on the {path} path and the oracle on the {oracle.path.name} path; expected one: "
             f"Oracle(training_set, path={path!r})"

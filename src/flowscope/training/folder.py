@@ -14,7 +14,7 @@ from torch import nn
 from flowscope.data.split import split
 from flowscope.data.training_set import as_training_set
 from flowscope.files import check_writable, remove_file, write_files
-from flowscope.settings import need
+from flowscope.training.accelerator import check_tracker
 from flowscope.training.checkpoint import ABOUT, EMA, MODEL, STATE, digest_of, pack, read_about
 from flowscope.training.loop import iterate
 from flowscope.training.preview import is_image, sample_pictures
@@ -66,8 +66,7 @@ def train_to(
     """
     folder, whole = Path(out), as_training_set(training_set)
     check_writable(folder)
-    if tracker == "tensorboard":
-        need("tensorboard", "train")  # before any work is done
+    check_tracker(tracker, folder)  # before any work is done, and before anything is deleted
     kept, _ = split(whole, held_out, SPLIT_SEED)
     about_split = {"count": held_out, "seed": SPLIT_SEED, "whole": whole.digest}
     if resume and (folder / ABOUT).exists() and not (folder / STATE).exists():

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from flowscope.networks.field import NetworkField
+from flowscope.training.accelerator import check_tracker
 from flowscope.training.checkpoint import snapshot_name
 from flowscope.training.run import Run
 from flowscope.training.settings import TrainSettings
@@ -85,6 +86,7 @@ def train(
         NumericalError: the loss is no longer finite.
     """
     folder = None if out is None else Path(out)
+    check_tracker(trackers, folder)
     run = Run(training_set, settings, network=network, device=device, held_out=held_out)
     if folder is not None:
         read_state(run, folder, resume)

@@ -117,6 +117,11 @@ class Measurement(Record):
     gap_error: np.ndarray | None
     total: dict[str, float]
 
+    @property
+    def t_error(self) -> np.ndarray:
+        """(bins,) zeros: the parts of time are exact. So every array by t has its error."""
+        return np.zeros_like(self.t)
+
     def row(self) -> dict[str, float]:
         """One flat row for a tracker: the means over all t by name, and each part as "loss/t=0.05"."""
         names = ("loss", "excess", "oracle_loss", "alignment_mixture", "alignment_nearest", "nearest_weight", "gap")
@@ -187,10 +192,11 @@ class Monitor:
         """Measure a model.
 
         Raises:
-            InputError: it is not a model of this oracle's path and shape.
+            InputError: it is not a model of this oracle's path and shape, or step is no whole number of at least 0.
             NumericalError: it returns NaN or infinity.
         """
         check_model(model, self.oracle)
+        number = check_count(step, "step", least=0)
         training, held, floor = self._truth(is_conditional(model, self.conditional))
         # every array has a value for each part of time, and at its end that of all of [0, 1)
         values = compare(model, training, self.batch)
@@ -208,9 +214,7 @@ class Monitor:
         parts: dict[str, Any] = {name: array[: self.bins] for name, array in found.items()}
         record = None if other is None else HeldOut(**{name: array[: self.bins] for name, array in other.items()})
         t = (np.arange(self.bins) + 0.5) / self.bins
-        return Measurement(
-            step=int(step), t=t, held_out=record, total=total, **{"gap": None, "gap_error": None} | parts
-        )
+        return Measurement(step=number, t=t, held_out=record, total=total, **{"gap": None, "gap_error": None} | parts)
 
     def _truth(self, conditional: bool) -> tuple[Probes, Probes | None, Floor]:
         """The probes on the training law and on held-out points, and the floor; made once."""

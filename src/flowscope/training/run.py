@@ -135,8 +135,8 @@ class Run:
         loss = self.losses.close(self.step, rate, self.elapsed())
         if not math.isfinite(loss):
             raise NumericalError(
-                f"the loss is {loss} at step {self.step}; expected a finite one: lower the rate (it is "
-                f"{self.settings.peak_rate:g}), or go on from the last checkpoint with another seed"
+                f"the loss is {loss} at step {self.step}; expected a finite one: check the data, or train anew with a "
+                f"lower rate (it is {self.settings.peak_rate:g}) or a longer warm-up"
             )
         self.accelerator.log({"loss": loss, "rate": rate}, step=self.step)
 

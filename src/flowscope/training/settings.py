@@ -113,6 +113,13 @@ class TrainSettings:
         if self.ema == 1:
             raise InputError("ema is 1, which never learns; expected a decay in [0, 1) such as 0.999")
         check_density(self)
+        if self.density != "staged":
+            for name in ("navigation", "boundary"):
+                if getattr(self, name) != getattr(TrainSettings, name):
+                    raise InputError(
+                        f"{name} is {getattr(self, name)} and density is {self.density!r}, which has none; expected "
+                        f"density 'staged' with it: leave the {name} out, or change the density"
+                    )
 
     @property
     def peak_rate(self) -> float:

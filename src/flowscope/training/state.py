@@ -65,11 +65,11 @@ def read_state(run: Run, out: Path, resume: bool) -> bool:
 
 
 def _restore_moments(run: Run, groups: dict[str, dict[str, torch.Tensor]]) -> None:
-    named = [name for name, _ in run.network.named_parameters()]
     updates = torch.tensor(float(run.step))
     state = {
-        i: {"step": updates.clone(), **{kind: groups[kind][name] for kind in MOMENTS}}
-        for i, name in enumerate(named)
+        # laid out in memory as the parameter is: a fused optimizer takes no other
+        i: {"step": updates.clone(), **{kind: torch.empty_like(p).copy_(groups[kind][name]) for kind in MOMENTS}}
+        for i, (name, p) in enumerate(run.network.named_parameters())
         if name in groups.get(MOMENTS[0], {})  # a parameter that was never used has none
     }
     run.optimizer.load_state_dict({"state": state, "param_groups": run.optimizer.state_dict()["param_groups"]})
