@@ -1,4 +1,4 @@
-"""Regenerate the results with trained models: `python docs/make_model_results.py SET [--device D] [--workers N]`.
+"""Regenerate the results with trained models: `python docs/make_model_results.py SET [--device D] ...`.
 
 SET is digits, mnist or cifar10; without one only docs/results/models.md is written anew, from what lies there. Models
 and pages are kept in runs/results/SET, so that a run can be broken off and gone on with; tables, numbers and figures go
@@ -8,6 +8,7 @@ names (else ../shared/data). No training image is written to docs.
 
 import argparse
 import json
+import math
 import os
 import shutil
 import sys
@@ -68,8 +69,12 @@ PLANS = {
         settings={"all": {"batch": 128, "width": 16, "precision": "no"}, "large": {"width": 64, "rate": 5e-4}},
         options={
             "all": {"n": 2048, "batch": 1024},
-            "intermediate": {"n": 64},
-            "refine": {"n": 64},
+            "intermediate": {"n": 32},
+            "switch": {"n": 64},
+            "refine": {"n": 32},
+            "loss": {"n": 1024},
+            "norm": {"n": 256},
+            "alignment": {"n": 1024},
             "convergence": {"n": 1024, "samples": 2048},
         },
         mobilenet=True,
@@ -83,19 +88,17 @@ PLANS = {
         steps=4000,
         settings={
             "all": {"batch": 128, "width": 32, "precision": "no", "rate": 1e-3, "schedule": "cosine"},
-            "large": {"width": 96, "rate": 5e-4},
+            "large": {"width": 32},
         },
         options={
-            "all": {"n": 2048, "batch": 512},
-            "intermediate": {"n": 64},
-            "refine": {"n": 64},
-            "convergence": {"n": 1024, "samples": 2048},
+            "all": {"batch": 64},
+            "intermediate": {"n": 16},
+            "switch": {"n": 32},
+            "refine": {"n": 16},
+            "norm": {"n": 128},
+            "alignment": {"n": 512},
         },
-        mobilenet=True,
-        only=[
-            "intermediate", "switch", "refine", "loss", "norm", "convergence", "capacity", "shift", "guidance",
-            "alignment",
-        ],
+        only=["intermediate", "switch", "refine", "norm", "alignment"],
     ),
 }  # fmt: skip
 
@@ -113,7 +116,13 @@ def foreign_of(plan: Plan, shape: tuple[int, ...]) -> fs.TrainingSet | None:
     return None if plan.foreign is None else fs.load(plan.foreign, resize=shape[1:])
 
 
-def run(name: str, device: str, only: list[str] | None, say: Callable[[str], None] = print) -> None:
+def run(
+    name: str,
+    device: str,
+    only: list[str] | None,
+    say: Callable[[str], None] = print,
+    budget: float = math.inf,
+) -> None:
     """reproduce() with the settings of a set, for some of its studies; what is there is not made again."""
     plan = PLANS[name]
     data = fs.load(plan.source)
@@ -133,6 +142,7 @@ def run(name: str, device: str, only: list[str] | None, say: Callable[[str], Non
         foreign=foreign_of(plan, data.shape),
         only=only,
         resume=True,
+        budget=budget,
         device=device,
         memory="4GB",
         tell=lambda what: say(f"{name}: {what}"),
@@ -191,13 +201,13 @@ def in_processes(name: str, device: str, workers: int) -> list[str]:
     return [study for study in recipe.studies if study in done]
 
 
-def make(name: str, device: str, workers: int) -> None:
-    """Everything of one set, in several processes where that is wanted."""
+def make(name: str, device: str, workers: int, budget: float) -> None:
+    """Everything of one set, in several processes where that is wanted, or what fits into a budget."""
     wanted = PLANS[name].only
     run(name, device, [])
     if workers > 1:
         wanted = in_processes(name, device, workers)
-    run(name, device, wanted)
+    run(name, device, wanted, budget=budget)
     keep(name)
 
 
@@ -286,7 +296,8 @@ if __name__ == "__main__":
     parser.add_argument("set", nargs="*", choices=[[], *PLANS])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--budget", type=float, default=math.inf, help="minutes after which nothing new is begun")
     given = parser.parse_args()
     for chosen in given.set:
-        make(chosen, given.device, given.workers)
+        make(chosen, given.device, given.workers, given.budget)
     write_page()

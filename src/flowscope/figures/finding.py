@@ -118,8 +118,9 @@ def _reach(series: Any, table: Any, y: np.ndarray) -> np.ndarray | None:
         return np.tile(np.nan_to_num(BAND * _numbers(table[series.error])), (2, 1))
     if series.low is None or series.high is None:
         return None
-    ends = np.stack([y - _numbers(table[series.low]), _numbers(table[series.high]) - y])
-    return np.clip(np.nan_to_num(ends), 0, None)
+    low, high = _numbers(table[series.low]), _numbers(table[series.high])
+    known = np.isfinite([low, y, high]).all(0)
+    return np.stack([np.subtract(b, a, out=np.zeros_like(y), where=known) for a, b in ((low, y), (y, high))]).clip(0)
 
 
 def _line(axes: Axes, series: Any, table: Any, k: int, theme: Theme) -> None:

@@ -13,7 +13,7 @@ from flowscope.report.numbers import number
 from flowscope.report.page import page
 from flowscope.report.tables import notes_section, provenance_section
 
-COLUMNS = ("the paper's", "study", "question", "verdict", "models")
+COLUMNS = ("the paper's", "study", "verdict", "question", "models")
 COUNTED = {
     "agrees": "agree with the paper",
     "differs": "differ",
@@ -63,8 +63,8 @@ def _rows(result: Any) -> str:
         [
             Cell(row.where, row.where),
             Cell(row.study, row.study, f"{row.study}/index.html" if row.page else None),
-            Cell(without_paths(row.title), row.title),
             Cell(row.verdict, row.verdict),
+            Cell(without_paths(row.title), row.title),
             Cell(str(row.models) if row.models else "–", row.models),
         ]
         for row in result.rows

@@ -177,17 +177,26 @@ class Bench:
         return torch.as_tensor(s.labels[rows], device=self.oracle.device)
 
     @cached_property
+    def real_rows(self) -> np.ndarray:
+        """(N,) which points stand for the training set; of a weighted set as many, drawn by their weights."""
+        s = self.oracle.training_set
+        if s.weights is None:
+            return np.arange(len(s))
+        return draw_rows(s, len(s), np.random.default_rng((self.seed, 2)))
+
+    @cached_property
     def real(self) -> torch.Tensor:
-        """(N, d) features of the training set; of as many points drawn by their weights where it is weighted."""
+        """(N, d) features of the training set."""
         s = self.oracle.training_set
         found = features(s, self.feature_space)
-        return found if s.weights is None else found[draw_rows(s, len(s), np.random.default_rng((self.seed, 2)))]
+        return found if s.weights is None else found[self.real_rows]
 
     @cached_property
     def few_real(self) -> torch.Tensor:
         """At most n of the real features: precision and recall compare sets of one size."""
-        chosen = np.random.default_rng((self.seed, 3)).permutation(len(self.real))[: self.n]
-        return self.real[np.sort(chosen)]
+        chosen = np.random.default_rng((self.seed, 3)).permutation(len(self.real_rows))[: self.n]
+        rows = self.real_rows[np.sort(chosen)]
+        return features(self.oracle.training_set.rows(rows), self.feature_space)
 
     @cached_property
     def boundaries(self) -> Boundaries:

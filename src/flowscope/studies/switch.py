@@ -169,7 +169,7 @@ def _quality(bench: Bench, x: Tensor) -> dict[str, float]:
     """FD, precision and recall; NaN where there are too few samples."""
     space = FeatureSpace(bench.feature_space.name, device=bench.oracle.device)
     own, found = features(x, bench.feature_space), dict.fromkeys(QUALITY, math.nan)
-    if min(len(own), len(bench.real)) > own.shape[1]:
+    if min(len(own), len(bench.real_rows)) > own.shape[1]:
         found["fd"] = bench.distance(own)
         found["fd_error"] = mean_error(influence_values(bench.real_spread, own.numpy()))[1]
     if min(len(own), len(bench.few_real)) > 3:
