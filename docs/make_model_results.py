@@ -274,6 +274,8 @@ def rows(name: str, found: dict[str, Any]) -> list[str]:
     """A row for each figure and table of the paper."""
     lines = ["", "| in the paper | study | what was found here | verdict | why |", "|---|---|---|---|---|"]
     for row in found["rows"]:
+        if row["study"] == "sweep":
+            row |= {"verdict": "see there", "why": "it needs no model: [the sweeps](README.md)"}
         link = f"[{row['study']}]({name}/models/{row['study']}/{row['study']}.png)" if row["page"] else row["study"]
         link = row["study"] if row["study"] == "stages" else link
         words = (row["found"] or "-").replace("|", "\\|"), row["why"].replace("|", "\\|")

@@ -128,7 +128,10 @@ def test_other_data_are_refused_with_both_digests(room: Path, capsys: pytest.Cap
         (("norm", ""), "expected a folder of flowscope train: --model"),
         (("refine", "small-0", "", "--foreign", "gaussian:N=30,D=16"), r"foreign points have shape \(16,\)"),
         (("norm", "small-0", "", "--device", "tpu"), "--device is 'tpu'"),
-        (("capacity", "large-0", "small-0"), r"--model has 3,456 .* and --other 1,096; expected models of a larger size"),
+        (
+            ("capacity", "large-0", "small-0"),
+            r"--model has 3,456 .* and --other 1,096; expected models of a larger size",
+        ),
         (("capacity", "small-0", "small-0"), "is given twice"),
         (
             ("target", "small-0", "large-0"),

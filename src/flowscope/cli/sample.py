@@ -142,7 +142,7 @@ def _files(samples: np.ndarray, about: dict[str, Any]) -> dict[str, str | bytes]
     about |= {"schema": SCHEMA, "dtype": str(samples.dtype), "sha256": hashlib.sha256(array).hexdigest()}
     files: dict[str, str | bytes] = {"samples.npy": array, "samples.json": json_text(about)}
     if is_image(samples.shape[1:]):
-        from flowscope.figures.finding import gallery_span
+        from flowscope.figures.gallery import gallery_span
 
         files["samples.png"] = grid_png(samples[:SHOWN], gallery_span(samples[None]))
     return files

@@ -1,4 +1,4 @@
-"""What a study of a model found: its panels as one figure, and each gallery of images as one."""
+"""What a study of a model found: its panels as one figure."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from flowscope.errors import InputError
 from flowscope.figures.curve import BAND
-from flowscope.figures.pictures import display_range
 from flowscope.figures.style import LIGHT, Theme, escape_math, finish, new_figure, styled
 
 FEW = 12  # points up to which each is marked, and its error drawn as a bar rather than as a band
@@ -24,9 +23,6 @@ MANY = 10  # names under bars from which they stand upright
 LETTERS = 16  # in a line of a name under a bar or above a column of images
 DASHES = ("-", "--", "-.", ":")
 MARKERS = "osD^vP"
-CELL, GAP = 0.92, 0.04  # inches: an image with the space around it, and that space
-NAMES = 1.35  # inches for the names of rows
-TEXT = 0.15  # inches a line of a column's name takes
 
 
 def finding_figure(finding: Any, theme: Theme = LIGHT) -> Figure:
@@ -62,14 +58,14 @@ def finding_figure(finding: Any, theme: Theme = LIGHT) -> Figure:
 
 def _legend_columns(panel: Any, width: float) -> int:
     """How many names of series fit beside one another under a panel of that many inches."""
-    letters = max(len(line) for s in panel.series for line in _wrapped(s.label, 32).split("\n")) + 4
+    letters = max(len(line) for s in panel.series for line in wrapped(s.label, 32).split("\n")) + 4
     return max(1, min(len(panel.series), int((width - 0.6) / (LETTER * letters))))
 
 
 def _legend_lines(panel: Any, width: float) -> int:
     if len(panel.series) < 2:
         return 0
-    tall = max(_wrapped(s.label, 32).count("\n") + 1 for s in panel.series)
+    tall = max(wrapped(s.label, 32).count("\n") + 1 for s in panel.series)
     return tall * -(-len(panel.series) // _legend_columns(panel, width))
 
 
@@ -88,7 +84,7 @@ def _panel(axes: Axes, panel: Any, tables: Any, theme: Theme, width: float) -> N
     for axis in (axes.xaxis, axes.yaxis):
         _plain_ticks(axis)
     axes.set(xlabel=escape_math(panel.x_label), ylabel=escape_math(panel.y_label))
-    axes.set_title(_wrapped(panel.title, 46))
+    axes.set_title(wrapped(panel.title, 46))
     if len(panel.series) > 1:  # under the axes, where it hides no line
         columns_ = _legend_columns(panel, width)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14 - below / 3), ncols=columns_, borderaxespad=0.6)
@@ -127,7 +123,7 @@ def _line(axes: Axes, series: Any, table: Any, k: int, theme: Theme) -> None:
     x, y = _numbers(table[series.x]), _numbers(table[series.y])
     colour, dashes = theme.lines[k % len(theme.lines)], DASHES[k % len(DASHES)]
     marker = MARKERS[k % len(MARKERS)] if len(x) <= FEW else None
-    label = _wrapped(series.label, 32)
+    label = wrapped(series.label, 32)
     reach = _reach(series, table, y)
     if reach is not None and marker:
         axes.errorbar(
@@ -152,7 +148,7 @@ def _bars(axes: Axes, panel: Any, columns: Sequence[Any], theme: Theme, width: f
         at = np.array([names.index(_name(v)) for v in table[series.x]]) + (k - (len(tables) - 1) / 2) * wide
         colour = theme.lines[k % len(theme.lines)]
         y = _numbers(table[series.y])
-        label, reach = _wrapped(series.label, 32), _reach(series, table, y)
+        label, reach = wrapped(series.label, 32), _reach(series, table, y)
         if points:
             axes.errorbar(at, y, yerr=reach, fmt=MARKERS[k % len(MARKERS)], color=colour, capsize=3, label=label)
             continue
@@ -169,11 +165,11 @@ def _bars(axes: Axes, panel: Any, columns: Sequence[Any], theme: Theme, width: f
 def _name_places(axes: Axes, names: Sequence[str], width: float) -> float:
     """Names under their places, turned where they are too long for them; returns how many inches they take."""
     room = int((width - 0.75) / len(names) / LETTER)
-    shown = [_wrapped(n.replace("+", "+ "), max(min(room, LETTERS), 8)).replace("+ ", "+") for n in names]
+    shown = [wrapped(n.replace("+", "+ "), max(min(room, LETTERS), 8)).replace("+ ", "+") for n in names]
     if max((len(line) for name in shown for line in name.split("\n")), default=0) <= room:
         axes.set_xticks(range(len(names)), shown)
         return LINE * max((name.count("\n") for name in shown), default=0)
-    shown = [_wrapped(n, LETTERS) for n in names]
+    shown = [wrapped(n, LETTERS) for n in names]
     longest = max(len(line) for name in shown for line in name.split("\n"))
     axes.set_xticks(range(len(names)), shown)
     if len(names) > MANY:
@@ -195,7 +191,7 @@ def _close(tables: Sequence[Any]) -> bool:
     return bool(ends) and min(ends) > CLOSE * max(ends)
 
 
-def _wrapped(name: str, letters: int) -> str:
+def wrapped(name: str, letters: int) -> str:
     """A name in two lines at most."""
     return "\n".join(map(escape_math, wrap(name, letters, max_lines=2, placeholder="…")))
 
@@ -210,62 +206,3 @@ def _named(values: Any) -> bool:
 
 def _name(value: Any) -> str:
     return value if isinstance(value, str) else f"{value:g}"
-
-
-def gallery_figure(gallery: Any, theme: Theme = LIGHT) -> Figure:
-    """A gallery's images in its rows and columns under their names.
-
-    Args:
-        gallery: with `images` (R, C, channels, H, W), `rows` and `columns`. Of one channel or two the first is shown
-            as grey, of three or more the first three as red, green and blue. An image with NaN is left empty.
-        theme: LIGHT or DARK.
-
-    Raises:
-        InputError: the points are no images (channels, H, W).
-    """
-    images = np.asarray(gallery.images, dtype=np.float64)
-    if images.ndim != 5 or 0 in images.shape:
-        raise InputError(f"the images of a gallery have shape {images.shape}; expected (R, C, channels, H, W)")
-    rows, columns = images.shape[:2]
-    above = [_wrapped(name, LETTERS - 2) for name in gallery.columns]
-    left, top = (
-        (NAMES if any(gallery.rows) else 0.05),
-        TEXT * max((1 + name.count("\n") for name in above), default=0) + 0.08,
-    )
-    with styled(theme):
-        width, height = left + columns * CELL, top + rows * CELL
-        figure = new_figure(width, height, layout=None)
-        axes = figure.add_axes((0, 0, 1, 1))  # one for all, in inches: axes for each picture would take seconds to draw
-        axes.set_axis_off()
-        span = gallery_span(images)
-        for (row, column), image in ((at, images[at]) for at in np.ndindex(rows, columns)):
-            x, y = left + column * CELL, top + row * CELL
-            if np.isfinite(image).all():
-                place = (x, x + CELL - GAP, y + CELL - GAP, y)
-                axes.imshow(_pixels(image, span), interpolation="nearest", extent=place, aspect="auto")
-        for column, name in enumerate(above):
-            x = left + column * CELL + (CELL - GAP) / 2
-            axes.text(x, top - 0.04, name, fontsize=8, ha="center", va="bottom")
-        for row, name in enumerate(gallery.rows):
-            y = top + row * CELL + CELL / 2
-            axes.text(left - 0.08, y, _wrapped(name, 18), fontsize=8, ha="right", va="center")
-        axes.set(xlim=(0, width), ylim=(height, 0))
-    return figure
-
-
-def gallery_span(images: np.ndarray) -> tuple[float, float]:
-    """What is drawn black and white where some images are noise and some reach a little beyond the data's own range."""
-    flat = images.reshape(images.shape[0] * images.shape[1], -1)
-    flat = flat[np.isfinite(flat).all(1)]
-    if len(flat) == 0:
-        return 0.0, 1.0
-    low, high = float(np.median(flat.min(1))), float(np.median(flat.max(1)))
-    slack = 0.1 * max(abs(low), abs(high))
-    inner = np.array([low + slack if low < 0 else low, high - slack])
-    return display_range(inner if inner[1] > inner[0] else np.array([low, high]))
-
-
-def _pixels(image: np.ndarray, span: tuple[float, float]) -> np.ndarray:
-    """(H, W, 3) in [0, 1]."""
-    shown = image[:3] if len(image) >= 3 else image[:1].repeat(3, axis=0)
-    return np.clip((np.moveaxis(shown, 0, -1) - span[0]) / (span[1] - span[0]), 0, 1)
