@@ -358,6 +358,12 @@ def put(key: str, value: Any) -> Any:
     return damage
 
 
+def lose_width(path: Path) -> None:
+    about = json.loads(path.read_text())
+    del about["settings"]["width"]
+    path.write_text(json.dumps(about))
+
+
 @pytest.mark.parametrize(
     ("name", "damage", "said"),
     [
@@ -373,6 +379,7 @@ def put(key: str, value: Any) -> Any:
         ("model.json", put("settings", [1]), "is damaged"),
         ("model.json", put("settings", {"model": "gan"}), "is damaged .*model is 'gan'"),
         ("model.json", put("settings", {"colour": 1}), "is damaged .*colour"),
+        ("model.json", lose_width, "is damaged .*KeyError: 'width'"),
         ("model.json", put("held_out", None), "is damaged"),
         ("model.json", put("training_set", {"points": 3}), "is damaged .*digest"),
         ("model.json", Path.unlink, "holds no model"),

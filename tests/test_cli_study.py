@@ -14,6 +14,7 @@ from flowscope.cli import main
 from flowscope.data.split import split
 from flowscope.studies.catalogue import CATALOGUE
 from flowscope.studies.finding import Finding
+from flowscope.training import TrainSettings, train
 from tests.toys import HELD_OUT, toy_file, toy_model
 
 
@@ -192,6 +193,17 @@ def test_a_model_that_answers_nan_is_said(
     said = capsys.readouterr().err
     assert "small-0 returned NaN or infinity" in said and said.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_of_ones_own_loop_is_studied_as_far_as_it_is(
+    room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = TrainSettings(model="mlp", width=8, steps=4, batch=8, warmup=0)
+    for step in train(flowscope.load(str(room / "toy.npz")), settings, out=tmp_path / "own"):
+        if step.step == 2:
+            break
+    assert main([*command(room, "norm", "", "", "--json", "--n", "48"), "--model", str(tmp_path / "own")]) == 0
+    assert json.loads(capsys.readouterr().out)["training_set"]["N"] == 60
 
 
 def test_models_that_held_out_other_points_are_refused(

@@ -112,7 +112,7 @@ def trained_points(data: TrainingSet, models: Sequence[NetworkField]) -> tuple[T
     Raises:
         InputError: the models were trained on another set, or on other parts of it.
     """
-    parts = {(int(h["count"]), int(h["seed"])) for h in (m.about.get("held_out") or NONE_OUT for m in models)}
+    parts = {(int(h["count"]), int(h.get("seed", 0))) for h in (m.about.get("held_out") or NONE_OUT for m in models)}
     if len(parts) > 1:
         told = " and ".join(f"{count} with seed {seed}" for count, seed in sorted(parts))
         raise InputError(f"the models held out {told} of their data; expected the same: train them alike")

@@ -8,7 +8,7 @@ finished, model.safetensors, ema.safetensors and model.json take its place.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,8 @@ def _check_about(about: Mapping[str, Any], where: Path) -> None:
     if absent := [key for key in KEYS if key not in about]:
         raise InputError(f"{where / ABOUT} lacks {', '.join(absent)}; expected it as flowscope train wrote it")
     try:
-        TrainSettings.from_dict({**about["settings"]})
+        known = {f.name: about["settings"][f.name] for f in fields(TrainSettings)}
+        TrainSettings.from_dict({**about["settings"], **known})
         numbers = [*about["shape"], about["step"], about["classes"] + 1, about["held_out"]["count"] + 1]
         sound = all(type(v) is int and v > 0 for v in numbers) and type(about["training_set"]["digest"]) is str
     except (AttributeError, KeyError, TypeError, ValueError) as error:
