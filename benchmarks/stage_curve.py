@@ -18,8 +18,8 @@ import flowscope as fs
 from _harness import interleave, save, table
 from flowscope.oracle.budget import plan
 from flowscope.oracle.pairs import PathSums, add_blocks
-from flowscope.studies.measure import make_nodes
 from flowscope.oracle.probes import draw
+from flowscope.studies.measure import make_nodes
 
 PROBES = 256
 

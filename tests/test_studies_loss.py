@@ -81,3 +81,9 @@ def test_held_out_losses_stand_beside_their_reference() -> None:
     np.testing.assert_allclose(table["made"], table["reference"], rtol=1e-4)
     assert found.training_set["digest"] == SET.digest
     assert found.plot() is not None
+
+
+def test_models_that_learned_nothing_in_between_agree_with_nothing() -> None:
+    found = study(steps(0.3, 0.5, **record(10)), steps(0.3, 0.4999, **record(20)))
+    assert found.tables["change"]["refinement"][0] < 0.01
+    assert found.verdict == "cannot be tested"

@@ -16,6 +16,7 @@ from flowscope.studies.variants import Variants, facts_of, variants
 N, BINS, BATCH = 1024, 20, 256
 EARLY = 0.25  # of training: what came before is the beginning, not a shorter training
 HARDLY = 0.1  # of a loss: a change below it is called hardly any
+NOTHING = 0.01  # of a loss: where no more goes away, nothing was learned in between
 CLAIM = (
     "In the navigation stage the loss hardly depends on the size of the model or on how long it was trained; in the "
     "refinement stage it does."
@@ -25,7 +26,8 @@ WHY = (
     f"model the last, and the first after {EARLY:.0%} of them): what share of the CFM loss goes away? Navigation lies "
     "before the oracle's half, refinement after its saturation. Agrees if in every pair navigation loses under "
     f"{HARDLY:.0%}, and refinement more than navigation, both by over {CLEAR:g} standard errors; differs if in a pair "
-    "one of them is as clearly the other way; cannot be tested otherwise."
+    "one of them is as clearly the other way; cannot be tested otherwise, or where refinement loses under "
+    f"{NOTHING:.0%}."
 )
 
 
@@ -162,7 +164,7 @@ def _verdict(pairs: Sequence[Pair]) -> Verdict:
     below = [Estimate(HARDLY - p.navigation.value, *p.navigation[1:]) for p in pairs]
     signs = [e.clear for e in (*below, *(p.more for p in pairs))]
     if signs and min(signs) > 0:
-        return "agrees"
+        return "agrees" if all(p.refinement.value >= NOTHING for p in pairs) else "cannot be tested"
     return "differs" if signs and min(signs) < 0 else "cannot be tested"
 
 
