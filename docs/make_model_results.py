@@ -24,8 +24,8 @@ import flowscope as fs
 from flowscope.data.split import split
 from flowscope.metrics import FeatureSpace
 from flowscope.report import write_finding, write_stages
-from flowscope.studies.plan import NEEDS, make_recipe
-from flowscope.studies.reproduce import held_out_count, reproduce
+from flowscope.reproduction.plan import NEEDS, make_recipe
+from flowscope.reproduction.reproduce import held_out_count, reproduce
 from flowscope.training import train_to
 
 ROOT = Path(__file__).resolve().parent.parent

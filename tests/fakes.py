@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from flowscope.reproduction.result import Reproduction, Row
 from flowscope.studies.crossing import NEVER, Crossing
 from flowscope.studies.curve import ClassStages, Information, LossFloor, StageCurve
 from flowscope.studies.finding import Finding, Gallery, Panel, Series
 from flowscope.studies.pictures import Pictures
-from flowscope.studies.reproduction import Reproduction, Row
 from flowscope.studies.sweep import Sweep
 from flowscope.training import TrainSettings
 

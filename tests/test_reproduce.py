@@ -11,11 +11,11 @@ from flowscope.cli.reproduce import parse_minutes
 from flowscope.data.split import split
 from flowscope.errors import InputError, OutputError
 from flowscope.report import write_reproduction
-from flowscope.studies.catalogue import CATALOGUE
-from flowscope.studies.plan import NEEDS, SNAPSHOTS, kinds_of, make_recipe, models_for, models_of
-from flowscope.studies.reproduce import estimate, reproduce
-from flowscope.studies.reproduction import Reproduction
-from flowscope.studies.work import Work
+from flowscope.reproduction.catalogue import CATALOGUE
+from flowscope.reproduction.plan import NEEDS, SNAPSHOTS, kinds_of, make_recipe, models_for, models_of
+from flowscope.reproduction.reproduce import estimate, reproduce
+from flowscope.reproduction.result import Reproduction
+from flowscope.reproduction.work import Work
 from flowscope.training import TrainSettings
 from tests.fakes import HOSTILE, fake_reproduction
 from tests.test_report import Page

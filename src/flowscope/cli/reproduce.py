@@ -61,7 +61,7 @@ def reproduce(
     Trains what is missing, runs every study, and writes one report with a row for each figure and table. Models and
     studies that are in --out already, with the same data and settings, are taken as they are.
     """
-    from flowscope.studies import reproduce as room
+    from flowscope.reproduction import reproduce as room
 
     folder = o.check_out(out, source, False, dry_run, resume)
     o.check_out_beside(out, (foreign,), ())

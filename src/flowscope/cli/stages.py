@@ -19,7 +19,7 @@ from flowscope.studies.state import State
 
 if TYPE_CHECKING:
     from flowscope.report import ModelPart
-    from flowscope.studies.given import Given
+    from flowscope.reproduction.given import Given
 
 STATE = ".stages-state.npz"
 SWITCH = "switch"
@@ -106,7 +106,7 @@ def _about(oracle: Oracle) -> dict[str, Any]:
 
 def _given(data: TrainingSet, model: str, path: str, device: str | None, memory: str) -> "Given":
     """The model and the oracle of the points it was trained on; refused where those are other points than the data."""
-    from flowscope.studies.given import bring_together
+    from flowscope.reproduction.given import bring_together
 
     given = bring_together(data, [os.path.expanduser(model)], device=device, memory=memory)
     if given.oracle.path.name != path:
@@ -121,8 +121,8 @@ def _model_part(given: "Given", out: Path, seed: int) -> "ModelPart":
     """The model's samples beside the oracle's, and the study of mixed sampling, whose own page is below `out`."""
     from flowscope.cli.study import write_all
     from flowscope.report import ModelPart
+    from flowscope.reproduction.catalogue import run_study
     from flowscope.studies.beside import beside
-    from flowscope.studies.catalogue import run_study
 
     with progress(SWITCH) as report:
         finding = run_study(SWITCH, given, seed=seed, progress=report)

@@ -68,8 +68,8 @@ def study(
     Reproduces a figure or table of the paper with your model and data: writes figure, numbers and a page that says what
     was found and whether it agrees.
     """
-    from flowscope.studies import catalogue
-    from flowscope.studies.given import bring_together
+    from flowscope.reproduction.given import bring_together
+    from flowscope.reproduction import catalogue
 
     options = study_options(n, steps, seed)
     source, folders = _required(name, models, data)
@@ -105,7 +105,7 @@ def study(
 
 
 def _reporting(name: str, report: Any) -> dict[str, Any]:
-    from flowscope.studies.catalogue import options_of
+    from flowscope.reproduction.catalogue import options_of
 
     return {"progress": report} if "progress" in options_of(name) else {}
 

@@ -28,7 +28,7 @@ def reproduction_files(result: Any) -> dict[str, bytes | str]:
     """index.html, by name.
 
     Args:
-        result: a :class:`flowscope.studies.reproduction.Reproduction`; pages of studies lie in folders beside the page.
+        result: a :class:`flowscope.reproduction.result.Reproduction`; pages of studies lie in folders beside the page.
     """
     sections = (
         _rows(result),

@@ -13,8 +13,8 @@ import torch
 
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
+from flowscope.reproduction.catalogue import CATALOGUE
 from flowscope.settings import check_count
-from flowscope.studies.catalogue import CATALOGUE
 from flowscope.studies.pictures import is_image
 from flowscope.training import TrainSettings, train
 
@@ -162,7 +162,7 @@ def make_recipe(
     only: Sequence[str] | None,
     device: Any,
 ) -> Recipe:
-    """The arguments of :func:`flowscope.studies.reproduce.reproduce` as a recipe.
+    """The arguments of :func:`flowscope.reproduction.reproduce.reproduce` as a recipe.
 
     Raises:
         InputError: one of them is not usable.

@@ -12,11 +12,11 @@ from flowscope.errors import FlowscopeError, InputError, OutputError
 from flowscope.files import remove_file, write_files
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
+from flowscope.reproduction.catalogue import options_of, run_study
+from flowscope.reproduction.given import Given, load_models
 from flowscope.settings import versions
-from flowscope.studies.catalogue import options_of, run_study
 from flowscope.studies.finding import Finding
 from flowscope.studies.forms import json_text, plain
-from flowscope.studies.given import Given, load_models
 from flowscope.training import TrainSettings, train_to
 
 INPUTS = "inputs.json"  # beside a result: what it was made from
@@ -37,7 +37,7 @@ class Work:
     Attributes:
         whole: all points, of which `aside` are held out. oracle: of those that models are trained on.
         out: the folder. quick: few samples. budget: seconds, or infinity. device: where models are trained and run.
-        progress, tell, each: as in :func:`flowscope.studies.reproduce.reproduce`.
+        progress, tell, each: as in :func:`flowscope.reproduction.reproduce.reproduce`.
         trained: name -> what model.json says. missing: name -> why it was not trained.
     """
 

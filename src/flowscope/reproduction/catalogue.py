@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 from flowscope.errors import InputError
 from flowscope.metrics.features import PIXELS
 from flowscope.networks import NetworkField
+from flowscope.reproduction.given import Given, check_kinds, check_seeds
 from flowscope.studies.ablation import ablation_study
 from flowscope.studies.alignment import alignment_study
 from flowscope.studies.capacity import capacity_study
 from flowscope.studies.convergence import convergence_study
 from flowscope.studies.experts import experts_study
 from flowscope.studies.finding import Finding
-from flowscope.studies.given import Given, check_kinds, check_seeds
 from flowscope.studies.guidance import guidance_study
 from flowscope.studies.intermediate import intermediate_study
 from flowscope.studies.loss import loss_study

@@ -18,15 +18,15 @@ from flowscope.errors import InputError
 from flowscope.files import check_writable, write_files
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
+from flowscope.reproduction.catalogue import CATALOGUE, options_of
+from flowscope.reproduction.plan import NEEDS, make_recipe, models_for, seconds_of
+from flowscope.reproduction.result import NOT_RUN, Reproduction, Row
+from flowscope.reproduction.work import LeftOutError, Progress, Work
 from flowscope.settings import versions
-from flowscope.studies.catalogue import CATALOGUE, options_of
 from flowscope.studies.curve import StageCurve
 from flowscope.studies.finding import Verdict
-from flowscope.studies.plan import NEEDS, make_recipe, models_for, seconds_of
-from flowscope.studies.reproduction import NOT_RUN, Reproduction, Row
 from flowscope.studies.stages import stages
 from flowscope.studies.summary import describe
-from flowscope.studies.work import LeftOutError, Progress, Work
 from flowscope.training.run import count_classes
 
 HELD_OUT = 0.1  # of the points, where it is not said
