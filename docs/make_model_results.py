@@ -257,15 +257,16 @@ def about(name: str, found: dict[str, Any]) -> list[str]:
     lines = [
         made,
         "",
-        "| model | seeds | width | parameters | steps | batch | seconds a model |",
-        "|---|---|---|---|---|---|---|",
+        "| model | network | seeds | width | parameters | steps | batch | seconds a model |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for kind in kinds:
         same = [about for model, about in models.items() if model.rsplit("-", 1)[0] == kind]
         settings = same[0]["settings"]
         seconds = ", ".join(f"{about['seconds']:.0f}" for about in same)
         seeds = ", ".join(str(about["settings"]["seed"]) for about in same)
-        cells = [kind, seeds, settings["width"], f"{same[0]['parameters']:,}", settings["steps"], settings["batch"]]
+        sizes = [settings["width"], f"{same[0]['parameters']:,}", settings["steps"], settings["batch"]]
+        cells = [kind, settings["model"], seeds, *sizes]
         lines.append("| " + " | ".join(map(str, [*cells, seconds])) + " |")
     return lines
 

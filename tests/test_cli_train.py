@@ -78,3 +78,12 @@ def test_wrong_options_are_refused_in_one_line(
 def test_without_a_folder_nothing_is_trained(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "digits"]) == 2
     assert "there is no --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", [["--width", "7"], ["--held-out", "5000"]])
+def test_what_cannot_be_trained_is_refused_before_anything_is_said(capsys, tmp_path, wrong) -> None:
+    for dry in ([], ["--dry-run"]):
+        assert main(["train", "digits", "--out", str(tmp_path / "new"), *wrong, *dry]) == 2
+        said = capsys.readouterr()
+        assert said.out == "" and said.err.count("\n") == 1, said
+        assert not (tmp_path / "new").exists()

@@ -177,6 +177,7 @@ def test_a_model_that_has_learned_nothing_agrees_with_nothing(oracle: Oracle, he
     for found in (
         intermediate_study(Still(), oracle, n=20, steps=20),
         refine_study(Still(), oracle, held_out, n=40, steps=20),
+        switch_study(Still(), oracle, held_out, n=40, steps=20),
     ):
         assert found.verdict == "cannot be tested", found.study
 
@@ -295,3 +296,14 @@ def test_findings_are_written_and_drawn(name: str, request: pytest.FixtureReques
     assert again.verdict == finding.verdict
     assert len(finding.plot().axes) >= len(finding.panels)
     assert finding.provenance["nfe"] > 0
+
+
+def test_what_is_no_oracle_is_refused_as_such(oracle: Oracle) -> None:
+    for study in (switch_study, intermediate_study, refine_study):
+        with pytest.raises(InputError, match="oracle is a TrainingSet; expected an Oracle"):
+            study(GaussianField(), oracle.training_set)
+
+
+def test_a_finding_is_short_when_it_is_printed(oracle: Oracle) -> None:
+    found = intermediate_study(oracle, oracle, n=2, steps=2)
+    assert repr(found) == f"Finding('intermediate', {found.verdict!r}: {found.found})"

@@ -62,6 +62,7 @@ def reproduce(
     studies that are in --out already, with the same data and settings, are taken as they are.
     """
     from flowscope.reproduction import reproduce as room
+    from flowscope.reproduction.plan import chosen_studies
 
     folder = o.check_out(out, source, False, dry_run, resume)
     o.check_out_beside(out, (foreign,), ())
@@ -73,6 +74,7 @@ def reproduce(
         "only": None if only is None else [name.strip() for name in only.split(",")],
         "device": o.parse_device(device),
     }
+    chosen_studies(settings["only"])  # wrong names are refused before the data are read
     minutes = parse_minutes(budget)
     data = o.load_source(source, resize, grey, flips, subset, classes, skip_broken, layout)
     beside = load_beside(foreign, data)

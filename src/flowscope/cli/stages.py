@@ -128,7 +128,12 @@ def _model_part(given: "Given", out: Path, seed: int) -> "ModelPart":
         finding = run_study(SWITCH, given, seed=seed, progress=report)
     write_all(finding, out / SWITCH)
     model = given.models[0]
-    return ModelPart(model.name, beside(model, given.oracle, seed=seed), finding, f"{SWITCH}/index.html")
+    about = model.about
+    name = f"{model.name}, {about['parameters']:,} parameters, {about['step']:,} steps"
+    digest = (about.get("digests") or {}).get("ema.safetensors")  # a run that is not finished has none
+    name += "" if digest is None else f", weights {digest[:12]}"
+    shown = beside(model, given.oracle, seed=seed)
+    return ModelPart(name, shown, finding, f"{SWITCH}/index.html", bool(model.classes))
 
 
 def _write(

@@ -68,8 +68,8 @@ def study(
     Reproduces a figure or table of the paper with your model and data: writes figure, numbers and a page that says what
     was found and whether it agrees.
     """
-    from flowscope.reproduction.given import bring_together
     from flowscope.reproduction import catalogue
+    from flowscope.reproduction.given import bring_together
 
     options = study_options(n, steps, seed)
     source, folders = _required(name, models, data)

@@ -9,6 +9,7 @@ import typer
 
 from flowscope.cli import options as o
 from flowscope.cli.show import progress, say, say_settings
+from flowscope.data.split import check_held_out
 from flowscope.files import check_writable
 from flowscope.training import TrainSettings, train_to
 from flowscope.training.checkpoint import read_about
@@ -110,6 +111,7 @@ def train(
     if folder is not None and not dry_run:
         check_writable(folder)
     data = o.load_source(source, resize, grey, flips, subset, classes, skip_broken, layout)
+    check_held_out(aside, len(data))
     settings = TrainSettings(model=model or ("unet" if is_image(data.shape) else "mlp"), **choices)
     about = {"points": f"{len(data)} of shape {data.shape}", "classes": len(data.classes), "digest": data.digest}
     about |= settings.to_dict() | {"held_out": aside, "resume": resume, "out": folder and str(folder)}

@@ -21,14 +21,23 @@ def split(training_set: TrainingSet, held_out: int, seed: int = 0) -> tuple[Trai
         InputError: held_out is not a number of points that leaves at least one.
     """
     count = len(training_set)
-    if isinstance(held_out, bool) or not isinstance(held_out, (int, np.integer)) or not 0 <= held_out < count:
-        raise InputError(f"held_out is {held_out!r} of {count} points; expected a whole number from 0 to {count - 1}")
+    check_held_out(held_out, count)
     if held_out == 0:
         return training_set, None
     aside = np.zeros(count, dtype=bool)
     aside[np.random.default_rng((seed, count, held_out)).choice(count, held_out, replace=False)] = True
     stay = _part(training_set, np.flatnonzero(~aside), f"{training_set.name}, {held_out} held out")
     return stay, _part(training_set, np.flatnonzero(aside), f"{held_out} held out of {training_set.name}")
+
+
+def check_held_out(held_out: object, count: int) -> None:
+    """Refuse what is not a number of points, of `count`, that leaves at least one.
+
+    Raises:
+        InputError: it is not.
+    """
+    if isinstance(held_out, bool) or not isinstance(held_out, (int, np.integer)) or not 0 <= held_out < count:
+        raise InputError(f"held_out is {held_out!r} of {count} points; expected a whole number from 0 to {count - 1}")
 
 
 def _part(whole: TrainingSet, positions: np.ndarray, name: str) -> TrainingSet:

@@ -41,8 +41,7 @@ def build_network(
         raise InputError(f"model is {model!r}; expected one of {', '.join(MODELS)}")
     if isinstance(classes, bool) or not isinstance(classes, int) or not 0 <= classes <= MOST_CLASSES:
         raise InputError(f"classes is {classes!r}; expected a whole number of labels from 0 to {MOST_CLASSES}")
-    if width is not None and (isinstance(width, bool) or not isinstance(width, int) or width < 8 or width % 8):
-        raise InputError(f"width is {width!r}; expected a multiple of 8, or None for what suits the shape")
+    check_width(width)
     if model != "mlp":
         _check_image(model, shape)
     number = check_seed(seed)
@@ -51,6 +50,16 @@ def build_network(
         if model == "mlp":
             return Mlp(shape, classes, width or 256)
         return _unet(shape, classes, width) if model == "unet" else _dit(model, shape, classes, width)
+
+
+def check_width(width: Any) -> None:
+    """Refuse what no network can have as its width.
+
+    Raises:
+        InputError: it is not a multiple of 8, or None.
+    """
+    if width is not None and (isinstance(width, bool) or not isinstance(width, int) or width < 8 or width % 8):
+        raise InputError(f"width is {width!r}; expected a multiple of 8, or none for what suits the shape")
 
 
 def _check_image(model: str, shape: tuple[int, ...]) -> None:

@@ -13,12 +13,14 @@ class ModelPart(NamedTuple):
     Attributes:
         name: of the model. gallery: as of :func:`flowscope.studies.beside.beside`.
         finding: of the study `switch`. page: where that has its own page, relative to this one; None for none.
+        conditional: whether the model is given labels.
     """
 
     name: str
     gallery: Any
     finding: Any
     page: str | None = None
+    conditional: bool = False
 
 
 def model_sections(part: ModelPart | None) -> str:
@@ -32,6 +34,11 @@ def model_sections(part: ModelPart | None) -> str:
     )
     samples = section("model", "The model beside the oracle", paragraph(intro), gallery_picture(part.gallery))
     link = "" if part.page is None else f'<p><a href="{text(part.page)}">All numbers of this study</a></p>'
+    labelled = paragraph(
+        "The study measures the oracle's two stages within each class, as the network is given labels; so they may "
+        "differ from those of the curve above."
+    )
+    link = (labelled if part.conditional else "") + link
     claim = claim_section(part.finding, "switch", part.finding.title, link)
     light, dark = (to_svg(finding_figure(part.finding, theme)) for theme in (LIGHT, DARK))
     return samples + claim + figure_section(part.finding, light, dark, "switch-figure", "When the model takes over")

@@ -54,7 +54,7 @@ class Gallery(NamedTuple):
     columns: tuple[str, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Finding:
     """The result of a study.
 
@@ -88,6 +88,9 @@ class Finding:
         for name, columns in self.tables.items():
             if len({len(values) for values in columns.values()}) > 1:
                 raise InputError(f"the columns of table {name!r} differ in length; expected one value a row in each")
+
+    def __repr__(self) -> str:
+        return f"Finding({self.study!r}, {self.verdict!r}: {self.found})"
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but images as plain numbers, lists and dictionaries; NaN as None."""

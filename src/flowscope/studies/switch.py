@@ -43,8 +43,10 @@ CRITERION = (
     "c/(1 - c) 2.25 times those of the saturation here. Agrees where, at every tested t_switch from c on (at least one "
     "below 1), most samples count as memorised (95 % interval above 0.5 and above the null's), and at every tested "
     "t_switch before the oracle's half most do not (interval below 0.5); differs where one of these intervals lies on "
-    "the other side of 0.5; else it cannot be tested."
+    "the other side of 0.5; else it cannot be tested. Nor can it where the model has learned nothing: where its own "
+    "samples (t_switch = 0) lie over 1.5 times as far from training images as those from each other."
 )
+FARTHEST = 1.5  # from a training image, in usual distances
 
 
 class Mixed(NamedTuple):
@@ -116,7 +118,7 @@ def switch_study(
         ratio=RATIO,
     )
     about["provenance"]["nfe"] = n * (sum(m.nfe for m in mixed) + steps * (1.0 not in times))
-    outcome = _verdict(mixed, b, null)
+    outcome = _verdict(mixed, b, null) if _learned(columns) else "cannot be tested"
     return Finding(
         study="switch",
         title="The oracle first, the model after",
@@ -185,6 +187,12 @@ def _null_table(null: Memorised | None) -> dict[str, dict[str, Any]]:
     if null is None:
         return {}
     return {"null": {"memorised": [null.share], "low": [null.low], "high": [null.high], "n": [null.n]}}
+
+
+def _learned(columns: dict[str, np.ndarray]) -> bool:
+    """Whether the model's own samples, where they were asked for, lie where images lie."""
+    alone = columns["novelty"][columns["t_switch"] == 0]
+    return bool((alone <= FARTHEST).all())
 
 
 def _verdict(mixed: Sequence[Mixed], b: Boundaries, null: Memorised | None) -> Verdict:

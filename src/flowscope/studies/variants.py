@@ -12,7 +12,7 @@ from flowscope.oracle import Oracle
 from flowscope.paths import Path
 from flowscope.studies.quality import identity, label_count
 from flowscope.training import load_model, snapshot_steps
-from flowscope.training.evaluate import check_model
+from flowscope.training.evaluate import check_model, check_oracle
 
 
 class Variants(NamedTuple):
@@ -36,6 +36,7 @@ def variants(models: Any, oracle: Oracle) -> Variants:
     Raises:
         InputError: there is none, one does not fit the oracle, or some take labels and some do not.
     """
+    check_oracle(oracle)
     if not isinstance(models, Mapping):
         models = _by_setting(list(models) if isinstance(models, (list, tuple)) else [models])
     found = {str(k): tuple(v) if isinstance(v, (list, tuple)) else (v,) for k, v in models.items()}

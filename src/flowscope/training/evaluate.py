@@ -58,6 +58,16 @@ def _call(model: Any, x: torch.Tensor, t: torch.Tensor, y: torch.Tensor | None) 
     )
 
 
+def check_oracle(oracle: Any) -> None:
+    """Refuse what is no Oracle.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not isinstance(oracle, Oracle):
+        raise InputError(f"oracle is a {type(oracle).__name__}; expected an Oracle: flowscope.Oracle(training_set)")
+
+
 def check_model(model: Any, oracle: Oracle) -> None:
     """Refuse what is no velocity field on the oracle's path and for points of its shape.
 
@@ -65,6 +75,7 @@ def check_model(model: Any, oracle: Oracle) -> None:
         InputError: it is not; the message says what a model has to be.
     """
     check_field(model, "model")
+    check_oracle(oracle)
     if isinstance(model, torch.nn.Module):
         try:
             inspect.signature(model.forward).bind(None, None, None)

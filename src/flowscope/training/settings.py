@@ -7,7 +7,7 @@ from typing import Any
 
 from flowscope.errors import InputError
 from flowscope.fields import check_interval
-from flowscope.networks.build import MODELS
+from flowscope.networks.build import MODELS, check_width
 from flowscope.paths import get_path
 from flowscope.settings import check_count, check_seed
 from flowscope.training.densities import DENSITIES, check_density, check_number
@@ -97,6 +97,7 @@ class TrainSettings:
             if getattr(self, name) != 0:
                 check_count(getattr(self, name), name)
         check_seed(self.seed)
+        check_width(self.width)
         get_path(self.path)
         low, high = check_interval(self.interval)
         if low == high:
