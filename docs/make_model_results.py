@@ -48,6 +48,7 @@ class Plan(NamedTuple):
     mobilenet: bool = False  # Frechet distances on MobileNetV1's features, else in pixels
     foreign: str | None = None
     only: list[str] | None = None
+    made: str = ""  # where the results in docs were made
 
 
 PLANS = {
@@ -59,6 +60,7 @@ PLANS = {
         steps=4000,
         settings={"all": {"model": "mlp", "width": 64, "batch": 128}, "large": {"width": 512}},
         options={"all": {"n": 1000, "batch": 500}, "intermediate": {"n": 64}, "refine": {"n": 64}},
+        made="Made on one core of a shared machine.",
     ),
     "mnist": Plan(
         title="MNIST",
@@ -79,6 +81,10 @@ PLANS = {
         },
         mobilenet=True,
         foreign="digits",
+        made=(
+            "Models were trained on one NVIDIA H100, many at a time, in a session of 30 minutes (the budget of "
+            "--budget); ablation, convergence and shift were run there, the other studies on one CPU core."
+        ),
     ),
     "cifar10": Plan(
         title="CIFAR-10 (JPEG)",
@@ -99,6 +105,7 @@ PLANS = {
             "alignment": {"n": 512},
         },
         only=["intermediate", "switch", "refine", "norm", "alignment"],
+        made="The model was trained on one NVIDIA H100 beside those of MNIST; the studies were run on one CPU core.",
     ),
 }  # fmt: skip
 
@@ -252,7 +259,7 @@ def about(name: str, found: dict[str, Any]) -> list[str]:
     made = (
         f"`python docs/make_model_results.py {name}`: {len(models)} models on {found['training_set']['N']:,} points "
         f"({plan.held_out:,} held out). Frechet distances in {found['settings']['space']}. torch "
-        f"{found['provenance']['torch']}."
+        f"{found['provenance']['torch']}. {plan.made}"
     )
     lines = [
         made,
