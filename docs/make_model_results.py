@@ -82,7 +82,7 @@ PLANS = {
         mobilenet=True,
         foreign="digits",
         made=(
-            "Models were trained on one NVIDIA H100, many at a time, in a session of 30 minutes (the budget of "
+            "Models were trained on one NVIDIA H100, many at a time, within 30 minutes (the budget of "
             "--budget); ablation, convergence and shift were run there, the other studies on one CPU core."
         ),
     ),
