@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from flowscope.data.pixels import is_image
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle
-from flowscope.studies.pictures import is_image, pictures, times_around
+from flowscope.studies.pictures import pictures, times_around
 
 SHAPE = (1, 4, 5)
 

@@ -4,6 +4,7 @@ The oracle is one, a trained network is one, so truth and model are interchangea
 the protocol, the checks of a call's arguments and answer, and two fields made of fields: guide and switch.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -183,13 +184,13 @@ def _check_one_path(*fields: tuple[str, Any]) -> None:
         )
 
 
-class _Compound:
+class _Compound(ABC):
     """What a field made of fields has from the first of them that has it."""
 
     @property
+    @abstractmethod
     def parts(self) -> tuple[VelocityField | None, ...]:
         """The fields it is made of."""
-        raise NotImplementedError
 
     def _first(self, name: str) -> Any:
         found = (getattr(part, name, None) for part in self.parts)

@@ -13,6 +13,7 @@ import typer
 
 from flowscope.cli import options as o
 from flowscope.cli.show import progress, say, say_settings
+from flowscope.data.pixels import is_image
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField, guide
 from flowscope.files import check_writable, write_files
@@ -23,7 +24,7 @@ from flowscope.sampling.solvers import get_solver
 from flowscope.settings import versions
 from flowscope.studies.forms import SCHEMA, json_text
 from flowscope.training.checkpoint import load_model
-from flowscope.training.preview import grid_png, is_image
+from flowscope.training.preview import grid_png
 
 SHOWN = 100  # samples in the picture
 Model = Annotated[str, typer.Argument(metavar="MODEL_DIR", help="Folder of `flowscope train`.")]

@@ -145,8 +145,9 @@ def _write(
     no_images: bool,
     model: "ModelPart | None",
 ) -> None:
+    from flowscope.data.pixels import is_image
     from flowscope.report import stages_files
-    from flowscope.studies.pictures import is_image, pictures, times_around
+    from flowscope.studies.pictures import pictures, times_around
 
     shown = None
     if not no_images and is_image(oracle.training_set.shape):

@@ -9,11 +9,11 @@ import typer
 
 from flowscope.cli import options as o
 from flowscope.cli.show import progress, say, say_settings
+from flowscope.data.pixels import is_image
 from flowscope.data.split import check_held_out
 from flowscope.files import check_writable
 from flowscope.training import TrainSettings, train_to
 from flowscope.training.checkpoint import read_about
-from flowscope.training.preview import is_image
 
 D = TrainSettings()  # the defaults
 

@@ -1,5 +1,6 @@
 """What is done to images that are already arrays, as functions of a block of rows, so that they may run on demand."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,12 @@ from flowscope.errors import InputError
 
 CHANNELS = (1, 3, 4)
 NORMALISATION = "value / 127.5 - 1"
+SMALLEST = 4  # pixels a side from which points are taken for images
+
+
+def is_image(shape: Sequence[int]) -> bool:
+    """Whether points of this shape can be drawn: (C, H, W) with H and W of at least 4."""
+    return len(shape) == 3 and min(shape[1:]) >= SMALLEST
 
 
 def row_functions(shape: tuple[int, ...], pixels: bool, latents: bool, options: Options) -> list[RowFunction]:

@@ -26,8 +26,8 @@ def split(training_set: TrainingSet, held_out: int, seed: int = 0) -> tuple[Trai
         return training_set, None
     aside = np.zeros(count, dtype=bool)
     aside[np.random.default_rng((seed, count, held_out)).choice(count, held_out, replace=False)] = True
-    stay = _part(training_set, np.flatnonzero(~aside), f"{training_set.name}, {held_out} held out")
-    return stay, _part(training_set, np.flatnonzero(aside), f"{held_out} held out of {training_set.name}")
+    stay = take(training_set, np.flatnonzero(~aside), f"{training_set.name}, {held_out} held out")
+    return stay, take(training_set, np.flatnonzero(aside), f"{held_out} held out of {training_set.name}")
 
 
 def check_held_out(held_out: object, count: int) -> None:
@@ -40,7 +40,8 @@ def check_held_out(held_out: object, count: int) -> None:
         raise InputError(f"held_out is {held_out!r} of {count} points; expected a whole number from 0 to {count - 1}")
 
 
-def _part(whole: TrainingSet, positions: np.ndarray, name: str) -> TrainingSet:
+def take(whole: TrainingSet, positions: np.ndarray, name: str) -> TrainingSet:
+    """Some points of a set, with their labels and weights."""
     labels, weights = (None if v is None else v[positions] for v in (whole.labels, whole.weights))
     points = whole.rows(positions)
     return TrainingSet(points, labels, weights, name, normalisation=whole.normalisation, class_names=whole.class_names)

@@ -12,6 +12,7 @@ import torch
 
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError, NumericalError
+from flowscope.networks.rest import at_rest
 from flowscope.settings import check_count
 
 Tensor = torch.Tensor
@@ -95,11 +96,5 @@ def _run(module: torch.nn.Module, block: Tensor, device: str | torch.device | No
     if device is None:
         first = next(module.parameters(), None)
         device = block.device if first is None else first.device
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        with torch.no_grad():
-            return module(block.to(device, torch.float32))
-    finally:
-        for part, training in modes:
-            part.training = training
+    with at_rest(module):
+        return module(block.to(device, torch.float32))

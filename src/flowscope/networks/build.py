@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from flowscope.data.pixels import is_image
 from flowscope.errors import InputError
 from flowscope.settings import check_seed, need
 
@@ -63,7 +64,7 @@ def check_width(width: Any) -> None:
 
 
 def _check_image(model: str, shape: tuple[int, ...]) -> None:
-    if len(shape) != 3 or min(shape[1:]) < 4:
+    if not is_image(shape):
         raise InputError(
             f"points have shape {tuple(shape)}; {model} expects images (C, H, W) with sides of at least 4: "
             'take model "mlp" for other points'

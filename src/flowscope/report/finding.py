@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from flowscope.data.pixels import is_image
 from flowscope.figures import DARK, LIGHT, finding_figure, gallery_figure, to_png, to_svg
 from flowscope.files import write_files
 from flowscope.report import words
@@ -25,7 +26,6 @@ from flowscope.report.markup import (
 from flowscope.report.numbers import number, with_error
 from flowscope.report.page import page
 from flowscope.report.tables import notes_section, provenance_section
-from flowscope.studies.pictures import is_image
 
 DPI = 110  # of galleries
 SORTABLE = 4  # rows from which a table can be sorted

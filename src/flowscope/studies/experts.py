@@ -79,6 +79,7 @@ def experts_study(
         "gain": [d.value for d in gain.values()],
         "gain_error": [d.error for d in gain.values()],
     }
+    label = f"FD ({bench.feature_space.name})"
     return Finding(
         study="experts",
         title="Two experts of a stage each against one model",
@@ -90,15 +91,7 @@ def experts_study(
         verdict="no claim",
         why=WHY,
         tables={"experts": columns, "gains": gains},
-        panels=(
-            Panel(
-                "Experts",
-                "",
-                f"FD ({bench.feature_space.name})",
-                (Series("FD", "experts", "variant", "fd", "fd_error"),),
-                "bar",
-            ),
-        ),
+        panels=(Panel("Experts", "", label, (Series("FD", "experts", "variant", "fd", "fd_error"),), "bar"),),
         notes=(
             *bench.notes(),
             compute_in_words(models),

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from flowscope.data.pixels import is_image
 from flowscope.fields import VelocityField
 from flowscope.metrics import Settling, settle_times
 from flowscope.oracle import Oracle
@@ -17,7 +18,6 @@ from flowscope.studies.around import boundaries_in_words
 from flowscope.studies.crossing import resample
 from flowscope.studies.finding import Finding, Gallery, Panel, Series, Verdict
 from flowscope.studies.labels import standard_error
-from flowscope.studies.pictures import is_image
 from flowscope.studies.quality import Bench, Boundaries, Progress
 
 Tensor = torch.Tensor

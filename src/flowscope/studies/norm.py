@@ -13,12 +13,13 @@ import torch
 
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField
+from flowscope.networks.rest import at_rest
 from flowscope.oracle import Oracle
 from flowscope.settings import check_count
 from flowscope.studies.finding import Finding, Panel, Series
 from flowscope.studies.model_probes import ProbeBench, Progress, stage_times
 from flowscope.studies.variants import variants
-from flowscope.training.evaluate import at_rest, velocities
+from flowscope.training.evaluate import velocities
 from flowscope.training.probes import Probes
 
 N, BINS, BATCH = 512, 20, 128

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from flowscope.data.pixels import SMALLEST, is_image
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle
@@ -20,7 +21,6 @@ from flowscope.settings import check_count, check_seed
 LAST = 0.95  # the last of evenly spaced times
 REACH = 2.2  # times around a boundary go this far from it in logit t: odds of 9 to 1 either way
 SHOWN = {1: "the first is shown as grey", 3: "the first 3 are shown as red, green and blue"}
-SMALLEST = 4  # pixels a side from which points are taken for images
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +50,6 @@ class Pictures:
     labels: np.ndarray | None
     names: tuple[str, ...] | None
     note: str
-
-
-def is_image(shape: Sequence[int]) -> bool:
-    """Whether points of this shape can be drawn: (C, H, W) with H and W of at least 4."""
-    return len(shape) == 3 and min(shape[1:]) >= SMALLEST
 
 
 def pictures(

@@ -103,6 +103,18 @@ def label_count(model: VelocityField) -> int:
     return int(getattr(model, "classes", None) or 0)
 
 
+def take_labels(models: Sequence[VelocityField]) -> bool:
+    """Whether models take labels: all of them, or none.
+
+    Raises:
+        InputError: some do and some do not.
+    """
+    found = {label_count(m) > 0 for m in models}
+    if len(found) > 1:
+        raise InputError("some of the models take labels and some do not; expected all or none, on one data set")
+    return True in found
+
+
 @dataclass(eq=False)
 class Bench:
     """What all variants of a study start from and are measured against.
@@ -136,10 +148,7 @@ class Bench:
         check_seed(self.seed)
         for model in self.models:
             check_model(model, self.oracle)
-        counts = {label_count(m) for m in self.models}
-        if 0 in counts and len(counts) > 1:
-            raise InputError("some of the models take labels and some do not; expected all or none, on one data set")
-        if counts != {0} and self.oracle.training_set.labels is None:
+        if take_labels(self.models) and self.oracle.training_set.labels is None:
             name = self.oracle.training_set.name
             raise InputError(f"the models take labels, but {name} has none; give it those they were trained with")
         shape = self.oracle.training_set.shape

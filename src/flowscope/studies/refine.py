@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from flowscope.data.pixels import is_image
 from flowscope.data.training_set import TrainingSet
 from flowscope.fields import VelocityField
 from flowscope.metrics.memorised import RATIO, share
@@ -18,7 +19,6 @@ from flowscope.oracle import Oracle
 from flowscope.settings import check_count
 from flowscope.studies.around import boundaries_in_words, check_times, halfway, mean_error, times_around
 from flowscope.studies.finding import Finding, Gallery, Panel, Series, Verdict
-from flowscope.studies.pictures import is_image
 from flowscope.studies.quality import Bench, Boundaries, Progress
 from flowscope.studies.restored import (
     Ratio,

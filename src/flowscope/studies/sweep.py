@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flowscope.data import TrainingSet, load
+from flowscope.data.split import take
 from flowscope.errors import InputError
 from flowscope.files import write_files
 from flowscope.oracle import Oracle
@@ -209,11 +210,7 @@ def _over_points(base: TrainingSet, values: Any, seed: int) -> list[Variant]:
     counts = _whole(wanted, 1, "numbers of points", len(base))
 
     def subset(n: int) -> TrainingSet:
-        chosen = np.sort(order[:n])
-        labels, weights = (None if v is None else v[chosen] for v in (base.labels, base.weights))
-        return TrainingSet(
-            base.rows(chosen), labels, weights, f"{base.name}, {n} points", normalisation=base.normalisation
-        )
+        return take(base, np.sort(order[:n]), f"{base.name}, {n} points")
 
     return [Variant(n, f"{n}", partial(subset, n)) for n in counts]
 

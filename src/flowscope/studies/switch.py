@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from flowscope.data.pixels import is_image
 from flowscope.data.training_set import TrainingSet
 from flowscope.fields import VelocityField, evaluations, switch
 from flowscope.metrics import FeatureSpace, features, memorised, precision_recall
@@ -27,7 +28,6 @@ from flowscope.studies.around import (
     times_around,
 )
 from flowscope.studies.finding import Finding, Gallery, Panel, Series, Verdict
-from flowscope.studies.pictures import is_image
 from flowscope.studies.quality import Bench, Boundaries, Progress, draw_rows, influence_values
 
 Tensor = torch.Tensor

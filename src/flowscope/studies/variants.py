@@ -10,7 +10,7 @@ from flowscope.fields import VelocityField, check_field
 from flowscope.networks import NetworkField
 from flowscope.oracle import Oracle
 from flowscope.paths import Path
-from flowscope.studies.quality import identity, label_count
+from flowscope.studies.quality import identity, take_labels
 from flowscope.training import load_model, snapshot_steps
 from flowscope.training.evaluate import check_model, check_oracle
 
@@ -45,12 +45,10 @@ def variants(models: Any, oracle: Oracle) -> Variants:
         raise InputError("there are no models; expected a velocity field, a list of them, or a mapping from labels")
     for model in every:
         check_field(model, "model")
-    conditional = {label_count(m) > 0 for m in every if not isinstance(m, Oracle)} or {False}
-    if len(conditional) > 1:
-        raise InputError("some of the models take labels and some do not; expected all or none, on one data set")
+    conditional = take_labels([m for m in every if not isinstance(m, Oracle)])
     for model in every:
         check_model(model, oracle_on(oracle, model))
-    return Variants(found, conditional.pop())
+    return Variants(found, conditional)
 
 
 def oracle_on(oracle: Oracle, model: VelocityField) -> Oracle:

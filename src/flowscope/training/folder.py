@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from flowscope.data.pixels import is_image
 from flowscope.data.split import split
 from flowscope.data.training_set import as_training_set
 from flowscope.files import check_writable, remove_file, write_files
 from flowscope.training.accelerator import check_tracker
 from flowscope.training.checkpoint import ABOUT, EMA, MODEL, STATE, digest_of, pack, read_about
 from flowscope.training.loop import iterate
-from flowscope.training.preview import is_image, sample_pictures
+from flowscope.training.preview import sample_pictures
 from flowscope.training.run import Run, identity
 from flowscope.training.settings import TrainSettings
 from flowscope.training.state import check_same, read_state

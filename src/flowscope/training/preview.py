@@ -14,11 +14,6 @@ COUNT, STEPS = 36, 25
 SIDE = 48  # pixels a picture has at least
 
 
-def is_image(shape: tuple[int, ...]) -> bool:
-    """Whether points can be drawn: (C, H, W) with sides of at least 4. Unless C = 3 the first channel is shown."""
-    return len(shape) == 3 and min(shape[1:]) >= 4
-
-
 def sample_pictures(field: NetworkField, training_set: TrainingSet, count: int = COUNT) -> bytes:
     """A PNG of `count` samples, the classes in turn; always from the same noise, so that two can be compared.
 
