@@ -3,8 +3,10 @@
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -200,3 +202,18 @@ def test_state_of_another_run_is_refused_and_kept(
     assert main(run) == 0  # without --resume it does not matter
     assert {p.name for p in tmp_path.iterdir()} == {"stages.csv", "stages.json"}
     assert np.isfinite(np.loadtxt(tmp_path / "stages.csv", delimiter=",", skiprows=2)).all()
+
+
+@pytest.mark.parametrize("loaded", ["_struct", "libtorch_cpu", "_umath_linalg", "_safetensors_rust"])
+@pytest.mark.parametrize("program", [[SCRIPT], MODULE])
+def test_an_interrupt_while_it_loads_is_one_line(program: list[str], loaded: str, tmp_path: Path) -> None:
+    if not Path("/proc/self/maps").exists():
+        pytest.skip("what a process has loaded is read from /proc")
+    with subprocess.Popen([*program, "info", "digits"], cwd=tmp_path, env=ENVIRONMENT, stderr=-1, text=True) as process:
+        maps, until = Path(f"/proc/{process.pid}/maps"), time.monotonic() + 60
+        while loaded not in maps.read_text() and time.monotonic() < until:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate()
+    assert process.returncode == 130
+    assert said.startswith("flowscope: interrupted: nothing") and said.count("\n") == 1

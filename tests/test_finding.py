@@ -1,7 +1,9 @@
 """The figure of a finding draws its columns, with 95 % intervals, whatever they hold."""
 
+import base64
 import dataclasses
 import io
+import re
 
 import numpy as np
 import pytest
@@ -168,3 +170,17 @@ def test_an_image_that_is_undefined_is_left_empty() -> None:
 def test_what_is_no_image_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match=r"expected \(R, C, channels, H, W\)"):
         gallery_figure(Gallery("x", np.zeros(shape), ("",) * shape[0], ("",) * 3))
+
+
+def test_a_notebook_shows_words_and_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = fake_finding(found="a < b & c", why="because", title="What?")
+    drawn, plot = [], Finding.plot
+    monkeypatch.setattr(Finding, "plot", lambda self: (drawn.append(self), plot(self))[1])
+    assert not drawn  # nothing is drawn until it is shown
+    shown = found._repr_html_()
+    assert len(drawn) == 1
+    for words in ("a &lt; b &amp; c", "because", "What?", found.verdict):
+        assert f">{words}</" in shown
+    (image,) = re.findall('<img alt="[^"]+" src="data:image/svg\\+xml;base64,([^"]+)">', shown)
+    assert b"<svg" in base64.b64decode(image)[:500]
+    assert "<img" not in fake_finding(panels=())._repr_html_()

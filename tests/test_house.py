@@ -112,8 +112,10 @@ def run(code: str, folder: Path) -> Any:
 
 
 def test_import_loads_no_plotting_web_or_model_library(tmp_path: Path) -> None:
-    code = f"import json, sys, flowscope; print(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
-    assert run(code, tmp_path) == []
+    code = "import json, sys, flowscope; loaded = 'torch' in sys.modules\n"
+    code += "names = [getattr(flowscope, name) for name in flowscope.__all__]\n"
+    code += f"print(json.dumps([loaded, [m for m in {HEAVY} if m in sys.modules]]))"
+    assert run(code, tmp_path) == [False, []]
 
 
 def test_global_state_is_left_as_it_was(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Reproduction: what is trained differs in one thing, what is there is not made again, and every row has a reason."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,15 @@ from flowscope.data.split import split
 from flowscope.errors import InputError, OutputError
 from flowscope.report import write_reproduction
 from flowscope.reproduction.catalogue import CATALOGUE
+from flowscope.reproduction.given import bring_together
 from flowscope.reproduction.plan import NEEDS, SNAPSHOTS, kinds_of, make_recipe, models_for, models_of
 from flowscope.reproduction.reproduce import estimate, reproduce
 from flowscope.reproduction.result import Reproduction
 from flowscope.reproduction.work import Work
-from flowscope.training import TrainSettings
+from flowscope.training import TrainSettings, load_model
 from tests.fakes import HOSTILE, fake_reproduction
 from tests.test_report import Page
-from tests.toys import SHAPE, toy_file, toy_set
+from tests.toys import HELD_OUT, SHAPE, toy_file, toy_model, toy_set
 
 TOY = {"all": {"model": "mlp", "width": 8, "steps": 4, "batch": 8, "snapshots": 2, "warmup": 0}, "large": {"width": 16}}
 FEW = {"all": {"n": 48, "samples": 48, "steps": 2, "bins": 8, "probes": 16}}
@@ -73,7 +75,9 @@ def test_only_seeds_of_which_all_kinds_are_there_are_used() -> None:
 
 def test_needs_name_every_study_and_overrides_only_kinds() -> None:
     assert set(NEEDS) == set(CATALOGUE)
-    with pytest.raises(InputError, match="settings are given for 'lrge'; expected one of all, small, large"):
+    with pytest.raises(
+        InputError, match=r"settings are given for is 'lrge'; expected one of all, .*did you mean 'large'"
+    ):
         kinds_of(SHAPE, 0.5, 10, True, "cpu", {"lrge": {}})
     changed = kinds_of(SHAPE, 0.5, 10, True, "cpu", {"all": {"batch": 7}, "early": {"batch": 5, "shift": 0.1}})
     assert (changed["small"]["batch"], changed["early"]["batch"], changed["early"]["shift"]) == (7, 5, 0.1)
@@ -188,7 +192,7 @@ def test_results_that_cannot_be_written_end_it(tmp_path: Path) -> None:
         ({"steps": -1}, "steps is -1"),
         ({"budget": 0}, "budget is 0"),
         ({"held_out": 60}, "held_out is 60 of 60 points"),
-        ({"options": {"nosuch": {}}}, "options are given for 'nosuch'"),
+        ({"options": {"nosuch": {}}}, "options are given for is 'nosuch'; expected one of all, intermediate"),
         ({"settings": {"small": {"target": "nosuch"}}}, "target is 'nosuch'"),
     ],
 )
@@ -250,3 +254,14 @@ def test_a_budget_is_a_number_of_minutes(text: str) -> None:
     assert parse_minutes("1.5") == 1.5
     with pytest.raises(InputError, match="expected a number of minutes above 0"):
         parse_minutes(text)
+
+
+def test_other_data_than_the_models_are_named_with_twelve_digits_of_their_digests(tmp_path: Path) -> None:
+    folder, other = toy_model(tmp_path / "model"), toy_set(seed=1)
+    own = load_model(folder).about["training_set"]["digest"]
+    with pytest.raises(InputError) as caught:
+        bring_together(other, [folder])
+    said = str(caught.value)
+    assert f"trained on toy.npz, 12 held out (48 points, digest {own[:12]}...), and the data are toy.npz" in said
+    assert f"(48 points, digest {split(other, HELD_OUT, 0)[0].digest[:12]}...); expected the same points" in said
+    assert not re.search("[0-9a-f]{13}", said)

@@ -5,6 +5,7 @@ the protocol, the checks of a call's arguments and answer, and two fields made o
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -65,17 +66,48 @@ def check_time(t: torch.Tensor) -> None:
     raise InputError(f"t is {bad}; expected 0 <= t < 1{why}: t = 0 is noise, t -> 1 is data")
 
 
-def check_velocity(u: Any, x: torch.Tensor, what: str = "the field") -> torch.Tensor:
-    """A field's answer for states x, if it is one.
+def check_velocity(
+    u: Any, x: torch.Tensor, what: str = "the field", t: float | torch.Tensor | None = None
+) -> torch.Tensor:
+    """A field's answer for states x at t, if it is one.
 
     Raises:
         InputError: it is not a floating-point tensor of x's shape.
-        NumericalError: it holds NaN or infinity.
+        NumericalError: it holds NaN or infinity; the message says where.
     """
     check_shape(u, x, what)
     if not bool(torch.isfinite(u).all()):
-        raise NumericalError(f"{what} returned NaN or infinity for finite states; expected finite velocities: check it")
+        bad = ~torch.isfinite(u).reshape(len(u), -1).all(1)
+        times = "" if t is None else f" at t = {float(torch.as_tensor(t).expand(len(u)).to(bad.device)[bad][0]):.6g}"
+        raise NumericalError(
+            f"{what} returned NaN or infinity{times} for {int(bad.sum())} of {len(u)} finite states; expected finite "
+            "velocities: look at its weights, and for half precision at its range"
+        )
     return u
+
+
+def unchecked(field: VelocityField, x: torch.Tensor, t: float | torch.Tensor, y: Any = None) -> torch.Tensor:
+    """field(x, t, y) without a look for NaN in the answer: for callers that look themselves.
+
+    On a GPU every look waits for the device. So a field that looks at its own answers may have a method `unchecked`
+    that does not, called as itself; fields made of fields hand the wish on.
+    """
+    return getattr(field, "unchecked", field)(x, t, y)
+
+
+def ask(field: VelocityField, x: torch.Tensor, t: float | torch.Tensor, y: Any = None) -> torch.Tensor:
+    """What a field answers for states x, looked at once.
+
+    Raises:
+        InputError: it is not a floating-point tensor of x's shape.
+        NumericalError: it holds NaN or infinity; the message says of which field and where.
+    """
+    u = unchecked(field, x, t, y)
+    try:
+        return check_velocity(u, x, "the field", t)
+    except NumericalError:
+        field(x, t, y)  # a field that looks itself says which part of it that was
+        raise
 
 
 def check_shape(u: Any, x: torch.Tensor, what: str = "the field") -> torch.Tensor:
@@ -184,6 +216,13 @@ def _check_one_path(*fields: tuple[str, Any]) -> None:
         )
 
 
+Asked = Callable[[VelocityField, torch.Tensor, float | torch.Tensor, Any], torch.Tensor]  # a way to call a field
+
+
+def _call(field: VelocityField, x: torch.Tensor, t: float | torch.Tensor, y: Any) -> torch.Tensor:
+    return field(x, t, y)
+
+
 class _Compound(ABC):
     """What a field made of fields has from the first of them that has it."""
 
@@ -191,6 +230,18 @@ class _Compound(ABC):
     @abstractmethod
     def parts(self) -> tuple[VelocityField | None, ...]:
         """The fields it is made of."""
+
+    @abstractmethod
+    def answer(self, asked: Asked, x: torch.Tensor, t: float | torch.Tensor, y: Any) -> torch.Tensor:
+        """The velocity, of parts that are called as asked(part, x, t, y)."""
+
+    def __call__(self, x: torch.Tensor, t: float | torch.Tensor, y: Any = None) -> torch.Tensor:
+        """The velocity at x (B, *shape), t and y, (B, *shape)."""
+        return self.answer(_call, x, t, y)
+
+    def unchecked(self, x: torch.Tensor, t: float | torch.Tensor, y: Any = None) -> torch.Tensor:
+        """The same by a call of the parts that does not look for NaN; see :func:`unchecked`."""
+        return self.answer(unchecked, x, t, y)
 
     def _first(self, name: str) -> Any:
         found = (getattr(part, name, None) for part in self.parts)
@@ -237,14 +288,15 @@ class Guided(_Compound):
             return own
         return own + (own if self.null is None else evaluations(self.null, t))
 
-    def __call__(self, x: torch.Tensor, t: float | torch.Tensor, y: Any = None) -> torch.Tensor:
+    def answer(self, asked: Asked, x: torch.Tensor, t: float | torch.Tensor, y: Any) -> torch.Tensor:
         """u_null + scale (u_y - u_null) in the interval, u_y outside it."""
         inside = self._guided(_times(t, x))
-        u = check_shape(self.field(x, t, y), x, "the guided field")
+        u = check_shape(asked(self.field, x, t, y), x, "the guided field")
         if not bool(inside.any()):
             return u
         rows, times = (x, t) if bool(inside.all()) else (x[inside], _times(t, x)[inside])
-        null = check_shape((self.field if self.null is None else self.null)(rows, times, None), rows, "the null field")
+        null_field = self.field if self.null is None else self.null
+        null = check_shape(asked(null_field, rows, times, None), rows, "the null field")
         if rows is x:
             return null + self.scale * (u - null)
         u = u.clone()
@@ -269,17 +321,17 @@ class Switched(_Compound):
         """Evaluations of one call at t: those of the field of that time."""
         return evaluations(self.first if t < self.at else self.second, t)
 
-    def __call__(self, x: torch.Tensor, t: float | torch.Tensor, y: Any = None) -> torch.Tensor:
+    def answer(self, asked: Asked, x: torch.Tensor, t: float | torch.Tensor, y: Any) -> torch.Tensor:
         """The first field's velocity for t < at, the second's from there on."""
         early = _times(t, x) < self.at
         if bool(early.all()):
-            return self.first(x, t, y)
+            return asked(self.first, x, t, y)
         if not bool(early.any()):
-            return self.second(x, t, y)
+            return asked(self.second, x, t, y)
         u = torch.empty_like(x)
         for rows, field in ((early, self.first), (~early, self.second)):
             part = check_shape(
-                field(x[rows], _times(t, x)[rows], None if y is None else _check_y(y, x)[rows]),
+                asked(field, x[rows], _times(t, x)[rows], None if y is None else _check_y(y, x)[rows]),
                 x[rows],
                 "a switched field",
             )

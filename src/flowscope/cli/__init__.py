@@ -1,21 +1,43 @@
 """The command line: parse -> settings -> print -> run."""
 
+import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
+from typing import Any
+
+NOTHING_DONE = "flowscope: interrupted: nothing was done yet\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 2 an error said in one line, 130 interrupted.
 
     Args:
-        arguments: without the program's name; None for those of the process.
+        arguments: without the program's name; None for those of the process, whose program this then is.
     """
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # nohup and the like let it be ignored
+    alone = arguments is None and usual and threading.current_thread() is threading.main_thread()
     try:
+        if alone:
+            signal.signal(signal.SIGINT, _leave)
         from flowscope.cli.app import run
-    except KeyboardInterrupt:  # loading takes a second or two
-        sys.stderr.write("flowscope: interrupted: nothing was done yet\n")
+
+        if alone:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        return run(arguments)
+    except KeyboardInterrupt:  # before or after the command, which has ways of its own to end
+        sys.stderr.write(NOTHING_DONE)
         return 130
-    return run(arguments)
+
+
+def _leave(number: int, frame: Any) -> None:
+    """End the process at Ctrl-C while it loads, which takes a second or more.
+
+    An exception would do no good there: modules being imported turn it into errors of their own, or swallow it.
+    """
+    os.write(2, NOTHING_DONE.encode())
+    os._exit(130)
 
 
 __all__ = ["main"]

@@ -1,6 +1,7 @@
 """The commands, and how each of them ends: done, one line of error, or interrupted."""
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -17,7 +18,7 @@ from flowscope.cli.stages import stages
 from flowscope.cli.study import study
 from flowscope.cli.sweep import sweep
 from flowscope.cli.train import train
-from flowscope.errors import FlowscopeError
+from flowscope.errors import FlowscopeError, did_you_mean
 
 INTERRUPTED = 130
 REFUSED: Any = typer.BadParameter.__base__  # UsageError, wherever this version of typer keeps it
@@ -70,9 +71,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     except OSError as error:
         return _end(f"{error}; expected files and folders that can be used: look there, then run again", 2)
     except REFUSED as error:
-        context = getattr(error, "ctx", None)
-        command = "flowscope" if context is None else context.command_path
-        return _end(f"{error.format_message().rstrip('.')}; expected what {command} --help says: look there", 2)
+        return _end(_refusal(error), 2)
     except (MemoryError, RuntimeError) as error:
         if not (isinstance(error, MemoryError) or "out of memory" in str(error) or "allocate memory" in str(error)):
             raise  # a bug
@@ -84,6 +83,18 @@ def _run(arguments: Sequence[str] | None) -> int:
             code,
         )
     return int(code)
+
+
+def _refusal(error: Any) -> str:
+    """What the parser says of a wrong command line, and which command or option may be meant."""
+    context = getattr(error, "ctx", None)
+    path, command = ("flowscope", None) if context is None else (context.command_path, context.command)
+    # versions of the parser suggest in ways of their own, or not at all
+    said = re.sub(r"[.;]? \(?(Did you mean|Possible option).*", "", error.format_message()).rstrip(".")
+    word = re.match(r"No such (?:command|option):? '?([^' ]+)", said)
+    names = [*getattr(command, "commands", ()), *(name for p in getattr(command, "params", ()) for name in p.opts)]
+    hint = did_you_mean(word[1], names) if word else ""
+    return f"{said}; expected what {path} --help says{hint or ': look there'}"
 
 
 def _settle_output() -> None:

@@ -18,6 +18,7 @@ from flowscope.errors import InputError
 from flowscope.fields import VelocityField, guide
 from flowscope.files import check_writable, write_files
 from flowscope.networks import NetworkField
+from flowscope.networks.labels import labels_in_words
 from flowscope.sampling import SOLVERS, Counted, make_nodes
 from flowscope.sampling import sample as draw
 from flowscope.sampling.solvers import get_solver
@@ -111,11 +112,15 @@ def _labels(given: list[str] | None, network: NetworkField, count: int) -> list[
         raise InputError(
             f"--class is given and {network.name} takes no labels; expected a model with classes: leave it out"
         )
-    every = [str(k) for k in range(network.classes)]
+    known = network.labels or tuple(range(network.classes))
+    every = list(map(str, known))
     wanted = every if given == ["all"] else given
     for label in wanted:
         if label not in every:
-            raise InputError(f"--class is {label!r}; expected a label from 0 to {network.classes - 1}, or all")
+            some = f"from 0 to {network.classes - 1}"
+            if network.labels:
+                some = f"that {network.name} was trained on ({labels_in_words(known)})"
+            raise InputError(f"--class is {label!r}; expected a label {some}, or all")
     return [int(wanted[i % len(wanted)]) for i in range(count)]
 
 

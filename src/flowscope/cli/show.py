@@ -3,8 +3,9 @@
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -12,6 +13,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from flowscope.errors import OutputError
 from flowscope.studies.forms import plain
+
+EVERY = 10  # seconds between two lines of progress
 
 
 class Report(Protocol):
@@ -63,7 +66,10 @@ def say_settings(title: str, settings: Mapping[str, Any], as_json: bool, dry_run
 
 @contextmanager
 def progress(name: str) -> Iterator[Report]:
-    """A bar with the time left on standard error, where that is a terminal."""
+    """How far it is on standard error: a bar on a terminal, elsewhere a plain line now and then."""
+    if sys.stderr is None or not sys.stderr.isatty():  # rich would take FORCE_COLOR for a terminal
+        yield Lines(name)
+        return
     columns = (
         TextColumn("{task.description}", markup=False),  # names of classes may look like markup
         BarColumn(),
@@ -71,14 +77,45 @@ def progress(name: str) -> Iterator[Report]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    terminal = sys.stderr is not None and sys.stderr.isatty()  # rich would take FORCE_COLOR for a terminal
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not terminal) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(name, total=None)
 
         def report(done: int, total: int, what: str = "") -> None:
             bar.update(task, completed=done, total=total, description=printable(f"{name} {what}".rstrip()))
 
         yield report
+
+
+class Lines:
+    """Progress as plain lines, for a log or a pipe: at most one in EVERY seconds, so that short work says nothing."""
+
+    def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._name, self._clock = name, clock
+        self._said = clock()
+        self._from: tuple[float, int, int] | None = None  # when the work now being done was first heard of, and how far
+
+    def __call__(self, done: int, total: int, what: str = "") -> None:
+        """Say how far it is, if it is time to; work that starts again, or has another total, is another one."""
+        now = self._clock()
+        if self._from is None or done < self._from[1] or total != self._from[2]:
+            self._from = now, done, total
+        began, first, _ = self._from
+        if now - self._said < EVERY or sys.stderr is None:
+            return
+        self._said = now
+        left = f", {duration((now - began) * (total - done) / (done - first))} left" if done > first else ""
+        with suppress(OSError, ValueError):  # nobody need listen
+            sys.stderr.write(printable(f"{self._name}: {done:,} of {total:,}{what and f', {what}'}{left}") + "\n")
+            sys.stderr.flush()
+
+
+def duration(seconds: float) -> str:
+    """A time in two units at most: 42 s, 3 min 20 s, 2 h 5 min."""
+    whole = round(seconds)
+    minutes, hours = whole // 60, whole // 3600
+    if hours:
+        return f"{hours} h {minutes % 60} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
 
 
 def between(value: float, low: float = math.nan, high: float = math.nan) -> str:

@@ -37,7 +37,8 @@ class FeatureSpace:
     def __post_init__(self) -> None:
         if self.module is not None and not isinstance(self.module, torch.nn.Module):
             raise InputError(
-                f"module is a {type(self.module).__name__}; expected a torch.nn.Module, or None for pixels"
+                f"module is a {type(self.module).__name__}; expected a torch.nn.Module, or None for pixels: put a "
+                "function into a module's forward"
             )
 
 
@@ -74,7 +75,10 @@ def _blocks(points: Any, batch: int) -> Iterator[Tensor]:
     points = torch.as_tensor(points) if isinstance(points, np.ndarray) else points
     if not isinstance(points, Tensor) or not points.is_floating_point() or points.ndim < 2 or points.numel() == 0:
         got = f"{tuple(points.shape)} {points.dtype}" if isinstance(points, Tensor) else f"a {type(points).__name__}"
-        raise InputError(f"points are {got}; expected floating-point points (N, *shape), or a TrainingSet")
+        raise InputError(
+            f"points are {got}; expected floating-point points (N, *shape), at least one, or a TrainingSet: give one "
+            "point as points[None], whole numbers as points.float()"
+        )
     yield from points.detach().split(batch)
 
 
@@ -86,9 +90,15 @@ def _apply(block: Tensor, space: FeatureSpace) -> Tensor:
     found = _run(space.module, block, space.device)
     if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(block):
         got = tuple(found.shape) if isinstance(found, Tensor) else f"a {type(found).__name__}"
-        raise InputError(f"{space.name} returned {got} for {len(block)} points; expected features ({len(block)}, d)")
+        raise InputError(
+            f"{space.name} returned {got} for {len(block)} points; expected features ({len(block)}, d): end the module "
+            "with flatten(1), or take the one of its outputs that is meant"
+        )
     if not bool(torch.isfinite(found).all()):
-        raise NumericalError(f"{space.name} returned NaN or infinity for finite points; expected finite features")
+        raise NumericalError(
+            f"{space.name} returned NaN or infinity for finite points; expected finite features: look "
+            "at its weights, and whether it expects points in the range of the data"
+        )
     return found.to("cpu", torch.float64)
 
 

@@ -107,7 +107,7 @@ def check_pair(real: Tensor, generated: Tensor, space: FeatureSpace) -> int:
     if real.shape[1] != generated.shape[1]:
         raise InputError(
             f"real samples have {real.shape[1]} features in {space.name} and generated ones {generated.shape[1]}; "
-            "expected samples of one shape"
+            "expected samples of one shape: bring them to one size and number of channels first"
         )
     return real.shape[1]
 
@@ -115,10 +115,13 @@ def check_pair(real: Tensor, generated: Tensor, space: FeatureSpace) -> int:
 def check_enough(count: int, least: int, what: str, why: str) -> None:
     """Refuse fewer samples than a metric needs."""
     if count < least:
-        raise InputError(f"{count} {what} samples; expected at least {least} {why}: draw more samples")
+        raise InputError(f"{count} {what} samples; expected at least {least} {why}: take more samples")
 
 
 def check_resamples(resamples: Any) -> None:
     """Refuse what is not a number of bootstrap resamples: 0, or at least 2."""
     if isinstance(resamples, bool) or not isinstance(resamples, int) or resamples < 0 or resamples == 1:
-        raise InputError(f"resamples is {resamples!r}; expected 0 for no error, or a whole number of at least 2")
+        raise InputError(
+            f"resamples is {resamples!r}; expected a whole number of at least 2, or 0 for no error: leave it out for "
+            f"{RESAMPLES}"
+        )

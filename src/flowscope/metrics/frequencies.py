@@ -49,10 +49,14 @@ def split_frequencies(x: Tensor, cutoff: float = CUTOFF) -> tuple[Tensor, Tensor
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim < 4:
         got = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"type {type(x).__name__}"
         raise InputError(
-            f"x has {got}; expected floating-point images (B, C, H, W): others have no frequencies in space"
+            f"x has {got}; expected floating-point images (B, C, H, W): others have no frequencies in space; give one "
+            "image as x[None], and vectors that are images as x.reshape(-1, C, H, W)"
         )
     if isinstance(cutoff, bool) or not isinstance(cutoff, (int, float)) or not 0 < cutoff < 1:
-        raise InputError(f"cutoff is {cutoff!r}; expected a share of the Nyquist frequency, between 0 and 1")
+        raise InputError(
+            f"cutoff is {cutoff!r}; expected a share of the Nyquist frequency, between 0 and 1: leave it out "
+            f"for {CUTOFF}"
+        )
     height, width = x.shape[-2:]
     exact = x if x.dtype == torch.float64 else x.to(torch.float32)
     fy = 2 * torch.fft.fftfreq(height, dtype=torch.float64, device=x.device)
@@ -85,16 +89,24 @@ def settle_times(
             "t or predictions are no numbers; expected (T,) times and a tensor (T, B, C, H, W): torch.stack makes one"
         ) from None
     if data.ndim != 5:
-        raise InputError(f"predictions have shape {tuple(data.shape)}; expected (T, B, C, H, W), images along time")
+        raise InputError(
+            f"predictions have shape {tuple(data.shape)}; expected (T, B, C, H, W), images along time: stack those "
+            "of all nodes with torch.stack"
+        )
     if times.shape != (len(data),) or len(data) < 2 or not (np.diff(times) > 0).all():
         raise InputError(
-            f"t has shape {times.shape} for {len(data)} predictions; expected increasing times, one for each"
+            f"t has shape {times.shape} for {len(data)} predictions; expected increasing times, one for each of at "
+            "least two: give those of the nodes, ends included"
         )
     if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not 0 < tolerance < 1:
-        raise InputError(f"tolerance is {tolerance!r}; expected a share of the energy, between 0 and 1")
+        raise InputError(
+            f"tolerance is {tolerance!r}; expected a share of the energy, between 0 and 1: leave it out for {TOLERANCE}"
+        )
     data = data.to(torch.float64)
     if not bool(torch.isfinite(data).all()):
-        raise NumericalError("predictions hold NaN or infinity; expected finite images: look at the field")
+        raise NumericalError(
+            "predictions hold NaN or infinity; expected finite images: look at the field that made them"
+        )
     left = [_left(band) for band in split_frequencies(data - data[-1], cutoff)]
     settled = [times[_settled(share, tolerance)] for share in left]
     return Settling(settled[0], settled[1], left[0], left[1])

@@ -84,7 +84,11 @@ class Memory:
             samples = samples.rows(slice(None))
         if tuple(getattr(samples, "shape", (0,))[1:]) != self.training_set.shape:
             got = tuple(samples.shape) if hasattr(samples, "shape") else f"a {type(samples).__name__}"
-            raise InputError(f"samples are {got}; expected (B, *{self.training_set.shape}), as the training set has")
+            sizes = ", ".join(map(str, self.training_set.shape))
+            raise InputError(
+                f"samples are {got}; expected (B, {sizes}), as the training set has: bring both to one size and number "
+                "of channels, and give one sample as x[None]"
+            )
         found = features(samples, self.space)
         queries = found.reshape(-1, *self._finder.points.shape)
         near = self._finder(queries, 3 if self.mirrored else 2, y)
@@ -123,7 +127,7 @@ def memorised(
         InputError: an argument is not usable, or there are fewer than two distinct points (three if mirrored).
     """
     if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0 < ratio <= 1:
-        raise InputError(f"ratio is {ratio!r}; expected a number in (0, 1], such as 1/3")
+        raise InputError(f"ratio is {ratio!r}; expected a number in (0, 1]: leave it out for 1/3, the usual one")
     memory = training_set if isinstance(training_set, Memory) else Memory(training_set, space, mirrored)
     hits = memory(generated, y).ratio < ratio
     null = torch.zeros(0, dtype=torch.bool)
@@ -136,7 +140,9 @@ def _null(held_out: Any, labelled: bool) -> tuple[Tensor, Any]:
     """Held-out points, and their labels where samples have theirs."""
     s = as_training_set(held_out)
     if labelled and s.labels is None:
-        raise InputError(f"y is given, but {s.name} has no labels; give the held-out points labels, or leave y out")
+        raise InputError(
+            f"y is given, but {s.name} has no labels; expected some: give the held-out points labels, or leave y out"
+        )
     return s.rows(slice(None)), s.labels if labelled else None
 
 

@@ -85,7 +85,10 @@ class Finder:
         """The k nearest of one law."""
         most = len(self._oracle.support.law(label))
         if k > most:
-            raise InputError(f"k is {k}; expected at most {most}, the number of distinct points to look among")
+            raise InputError(
+                f"k is {k}; expected at most {most}, the number of distinct points to look among: ask for fewer, or "
+                "give more points"
+            )
         width = min(k + SPARE, most)
         found, left_open = self._search(x, k, label, width)
         while width < most and bool(left_open.any()):

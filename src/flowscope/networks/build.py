@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from flowscope.data.pixels import is_image
-from flowscope.errors import InputError
+from flowscope.errors import InputError, unknown_name
 from flowscope.settings import check_seed, need
 
 DIT = {"dit-s": (12, 6, 64), "dit-b": (12, 12, 64), "dit-xl": (28, 16, 72)}  # depth, heads, channels of a head
@@ -39,7 +39,7 @@ def build_network(
         MissingExtraError: diffusers is not installed.
     """
     if model not in MODELS:
-        raise InputError(f"model is {model!r}; expected one of {', '.join(MODELS)}")
+        raise unknown_name("model", model, MODELS)
     if isinstance(classes, bool) or not isinstance(classes, int) or not 0 <= classes <= MOST_CLASSES:
         raise InputError(f"classes is {classes!r}; expected a whole number of labels from 0 to {MOST_CLASSES}")
     check_width(width)

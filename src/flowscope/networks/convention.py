@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from flowscope.errors import InputError
+from flowscope.errors import InputError, unknown_name
 from flowscope.networks.calls import (
     TEXTS,
     Call,
@@ -68,7 +68,7 @@ class Convention:
             (self.clock, ("time", "sigma"), "clock"),
         ):
             if value not in words:
-                raise InputError(f"{what} is {value!r}; expected one of {', '.join(words)}")
+                raise unknown_name(what, value, words)
         if self.sign not in (1, -1):
             raise InputError(f"sign is {self.sign!r}; expected 1, or -1 for a network that predicts the opposite")
         if not isinstance(self.scale, (int, float)) or not 0 < self.scale < float("inf"):

@@ -11,7 +11,7 @@ Where the network's schedule ends (DDPM's noisiest timestep still holds a little
 flowscope's path goes on, the network is asked at its last level, with x scaled to it. So sampling may begin at t = 0.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -20,11 +20,11 @@ import torch
 from torch import nn
 
 from flowscope.errors import InputError
-from flowscope.fields import check_query, check_velocity
+from flowscope.fields import Query, check_query, check_shape, check_velocity
 from flowscope.networks.calls import first_output
 from flowscope.networks.convention import Convention
 from flowscope.networks.given import check_call, check_module, find_convention, made_for, named
-from flowscope.networks.labels import Labels, config_of, kind_of, network_labels, settle_labels
+from flowscope.networks.labels import Labels, check_trained, config_of, kind_of, network_labels, settle_labels
 from flowscope.paths import Coefficients, Path, convert, get_path
 from flowscope.settings import check_sizes
 
@@ -46,6 +46,7 @@ class NetworkField:
         name: what to call it in results.
         about: what is known of it, such as its training set and settings.
         extras: keyword arguments handed to the module at each call.
+        labels: those below `classes` that it was trained on; None for all of them, or where that is not known.
     """
 
     module: nn.Module
@@ -57,6 +58,7 @@ class NetworkField:
     name: str
     about: dict[str, Any] = field(default_factory=dict)
     extras: Mapping[str, Any] = field(default_factory=dict)
+    labels: tuple[int, ...] | None = None
 
     def __repr__(self) -> str:
         return f"NetworkField({self.name!r}, convention={self.convention.name!r}, path={self.path.name!r})"
@@ -73,22 +75,29 @@ class NetworkField:
         Args:
             x: (B, *shape), any float dtype; the module computes in its own.
             t: a number or (B,), 0 <= t < 1.
-            y: None, a label, or (B,) labels from 0 to classes - 1.
+            y: None, a label, or (B,) labels from 0 to classes - 1, of those in `labels`.
 
         Raises:
             InputError: an argument is not usable, or the module returned another shape.
             NumericalError: the module returned NaN or infinity.
         """
+        return self._velocity(x, t, y, checked=True)
+
+    def unchecked(self, x: Tensor, t: float | Tensor, y: Any = None) -> Tensor:
+        """The same without a look for NaN in what the module returned; see :func:`flowscope.fields.unchecked`."""
+        return self._velocity(x, t, y, checked=False)
+
+    def _velocity(self, x: Tensor, t: float | Tensor, y: Any, checked: bool) -> Tensor:
         query = check_query(_stand_in(x), t, y, self._shape_of(x))
         times = t.to(query.t) if isinstance(t, Tensor) else query.t  # a tensor keeps its gradient, which checks do not
         here = self.path(times.expand(len(x)))
         own = self._own(here)
         if own is here and self.convention.prediction == "velocity":
-            return self.convention.sign * self._run(x, here, query.y)
+            return self.convention.sign * self._run(x, here, query, checked)
         wide = x.to(torch.float32 if x.device.type == "mps" else torch.float64)  # mps has no float64
         here, own = (_cast(c, wide.dtype) for c in (here, own))
         state = _rescaled(wide, here, own)
-        data = self.convention.data(self._run(state, own, query.y), state, own)
+        data = self.convention.data(self._run(state, own, query, checked), state, own)
         return convert(data, wide, here, "data", "velocity").to(x.dtype)
 
     def _shape_of(self, x: Any) -> tuple[int, ...]:
@@ -100,17 +109,19 @@ class NetworkField:
         own = self.convention.own_path()
         return here if own == self.path else own(own.time_of_snr(here.snr).clamp(0, LAST))
 
-    def _run(self, state: Tensor, own: Coefficients, y: Tensor | None) -> Tensor:
+    def _run(self, state: Tensor, own: Coefficients, query: Query, checked: bool) -> Tensor:
         """What the network returns for states of its own path, in state's dtype and device."""
         leading = _leading(self.module)
         dtype, device = (state.dtype, state.device) if leading is None else (leading.dtype, leading.device)
-        labels = network_labels(Labels(self.classes, self.null), y, len(state), device, self.name)
+        known = Labels(self.classes, self.null)
+        labels = network_labels(known, query.y, len(state), device, self.name, self.labels)
         timestep = self.convention.timestep(own).to(device, _time_dtype(self.module, dtype))
         found = first_output(self.convention.call(self.module, state.to(device, dtype), timestep, labels, self.extras))
         if self.convention.variance and isinstance(found, Tensor) and found.ndim > 1:
             found = found[:, : state.shape[1]]
-        if not _hidden(state) and not _hidden(found):
-            check_velocity(found, state, self.name)
+        check_shape(found, state, self.name)
+        if checked and not _hidden(state) and not _hidden(found):
+            check_velocity(found, state, self.name, query.t)
         return found.to(state.device, state.dtype)
 
 
@@ -126,6 +137,7 @@ def as_field(
     extras: Mapping[str, Any] | None = None,
     name: str | None = None,
     about: Mapping[str, Any] | None = None,
+    labels: Iterable[int] | None = None,
 ) -> NetworkField:
     """Somebody's network as a velocity field.
 
@@ -142,6 +154,7 @@ def as_field(
         extras: keyword arguments for each call of the module, such as the text embeddings of SD3 and FLUX.
         name: what to call the field in results; None for the module's class.
         about: what is known of the network.
+        labels: those that it was trained on, where they are not all from 0 to classes - 1: others are refused.
 
     Raises:
         InputError: the module is not one, the convention is unknown, or what it needs is missing.
@@ -150,12 +163,14 @@ def as_field(
         raise InputError("the network is a field already; expected an nn.Module: use the field as it is")
     check_module(module)
     found = find_convention(module, convention, scheduler)
-    labels = settle_labels(module, found.last_is_null, classes, null)
+    count, none = settle_labels(module, found.last_is_null, classes, null)
+    trained = check_trained(labels, count)
     given = named(extras, "extras")
-    check_call(module, found, labels, given)
+    check_call(module, found, Labels(count, none), given)
     sizes = made_for(module) if shape is None else check_sizes(shape)
     known = named(about, "about")
-    return NetworkField(module, found, get_path(path), *labels, sizes, str(name or kind_of(module)), known, given)
+    called = str(name or kind_of(module))
+    return NetworkField(module, found, get_path(path), count, none, sizes, called, known, given, trained)
 
 
 def _leading(module: nn.Module) -> Tensor | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from flowscope.errors import InputError
+from flowscope.errors import InputError, unknown_name
 from flowscope.networks.calls import call_state_first, call_time_first
 from flowscope.networks.convention import CONVENTIONS, KNOWN, Convention
 from flowscope.networks.diffusers import diffusers_convention
@@ -38,9 +38,7 @@ def find_convention(module: nn.Module, convention: Any, scheduler: Any) -> Conve
     if isinstance(convention, Convention):
         return convention
     if key not in CONVENTIONS:
-        raise InputError(
-            f"convention is {convention!r}; expected one of {', '.join(KNOWN)}, or a flowscope.networks.Convention"
-        )
+        raise unknown_name("convention", convention, KNOWN, "a flowscope.networks.Convention")
     return CONVENTIONS[key]
 
 

@@ -1,13 +1,15 @@
 """Which labels a module takes: what it says itself, and the check of what it is given."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
-from flowscope.errors import InputError
+from flowscope.errors import InputError, listed
+
+MOST_RUNS = 12  # of labels that are listed
 
 
 class Labels(NamedTuple):
@@ -77,8 +79,49 @@ def _check_null(module: nn.Module, own: Labels, null: int | None) -> None:
         raise InputError(f"null is {null}, and the module's labels end at {most}; expected one of its labels")
 
 
-def network_labels(labels: Labels, y: torch.Tensor | None, rows: int, device: torch.device, name: str) -> Any:
+def check_trained(trained: Any, classes: int | None) -> tuple[int, ...] | None:
+    """The labels that a network was trained on, ascending; None where those are all it has, or are not known.
+
+    Raises:
+        InputError: they are not labels below `classes`.
+    """
+    if trained is None:
+        return None
+    found = sorted(set(trained)) if isinstance(trained, Iterable) and not isinstance(trained, str) else []
+    whole = all(isinstance(k, (int, np.integer)) and not isinstance(k, bool) for k in found)
+    if not found or not whole or found[0] < 0 or found[-1] >= (classes or 0):
+        most = f"some labels from 0 to {classes - 1}" if classes else "None, as it has no classes"
+        raise InputError(f"labels are {repr(trained)[:60]}; expected {most}, those that the network was trained on")
+    return None if len(found) == classes else tuple(map(int, found))
+
+
+def labels_in_words(labels: Iterable[int]) -> str:
+    """Ascending labels, with the ranges among them joined: "0 to 3, 5 and 9"."""
+    runs: list[list[int]] = []
+    for label in labels:
+        if runs and label == runs[-1][-1] + 1:
+            runs[-1][1:] = [label]
+        else:
+            runs.append([label])
+    said = [" to ".join(map(str, run)) for run in runs]
+    if len(said) > MOST_RUNS:
+        said = [*said[: MOST_RUNS - 1], "...", said[-1]]
+    return listed(said)
+
+
+def network_labels(
+    labels: Labels,
+    y: torch.Tensor | None,
+    rows: int,
+    device: torch.device,
+    name: str,
+    trained: tuple[int, ...] | None = None,
+) -> Any:
     """Labels (rows,) for the network, None for one that takes none.
+
+    Args:
+        labels: what the network has. y: (rows,) as given. name: of the network.
+        trained: those it was trained on, where they have gaps.
 
     Raises:
         InputError: a label it has not, labels for a network without, or none where it has no null label.
@@ -100,5 +143,10 @@ def network_labels(labels: Labels, y: torch.Tensor | None, rows: int, device: to
         raise InputError(
             f"y holds the label {wrong[0].item()}, and {name} has {labels.classes} classes; expected labels from 0 to "
             f"{labels.classes - 1}, or None for no label"
+        )
+    if trained is not None and len(unseen := y[~torch.isin(y, torch.tensor(trained, device=y.device))]):
+        raise InputError(
+            f"y holds the label {unseen[0].item()}, and {name} was trained on no point with it: it would answer with "
+            f"an embedding as it was drawn; expected labels that it was trained on: {labels_in_words(trained)}"
         )
     return y.to(device)

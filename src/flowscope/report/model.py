@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from flowscope.figures import DARK, LIGHT, finding_figure, to_svg
 from flowscope.report.finding import claim_section, figure_section, gallery_picture
 from flowscope.report.markup import paragraph, section, text
+from flowscope.studies.around import noun
 
 
 class ModelPart(NamedTuple):
@@ -27,10 +28,11 @@ def model_sections(part: ModelPart | None) -> str:
     """The sections; nothing without a model."""
     if part is None:
         return ""
+    what = noun(part.gallery.images.shape[2:])
     intro = (
         f"The oracle and a trained network ({part.name}), sampled from the same noise. The oracle returns training "
-        "images; what the network makes of the same noise is where it differs. Under both: the training image nearest "
-        "to the network's sample."
+        f"{what}s; what the network makes of the same noise is where it differs. Under both: the training {what} "
+        "nearest to the network's sample."
     )
     samples = section("model", "The model beside the oracle", paragraph(intro), gallery_picture(part.gallery))
     link = "" if part.page is None else f'<p><a href="{text(part.page)}">All numbers of this study</a></p>'

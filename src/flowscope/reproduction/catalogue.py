@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any, NamedTuple
 
-from flowscope.errors import InputError
+from flowscope.errors import InputError, unknown_name
 from flowscope.metrics.features import PIXELS
 from flowscope.networks import NetworkField
 from flowscope.reproduction.given import Given, check_kinds, check_seeds
@@ -155,7 +155,7 @@ def find(name: str) -> Entry:
         InputError: there is none of that name; the message lists them.
     """
     if name not in CATALOGUE:
-        raise InputError(f"the study is {name!r}; expected one of {', '.join(CATALOGUE)}")
+        raise unknown_name("the study", name, CATALOGUE)
     return CATALOGUE[name]
 
 
@@ -180,8 +180,8 @@ def check_study(name: str, models: int, others: int, **options: Any) -> None:
         raise InputError(f"study {name} is of a single model, and there are {models}; expected one --model")
     unknown = [option for option in options if option not in options_of(name)]
     if unknown:
-        has = ", ".join(option for option in options_of(name) if option != "progress")
-        raise InputError(f"study {name} has no option {unknown[0]}; expected only those it has: {has}")
+        has = [option for option in options_of(name) if option != "progress"]
+        raise unknown_name(f"an option of study {name}", unknown[0], has)
 
 
 def quick_options(name: str, given: Given) -> dict[str, Any]:

@@ -119,16 +119,23 @@ def trained_points(data: TrainingSet, models: Sequence[NetworkField]) -> tuple[T
     count, seed = parts.pop()
     train, held_out = split(data, count, seed) if count < len(data) else (data, None)
     for model in models:
-        digest = model.about["training_set"]["digest"]
-        if digest != train.digest:
+        own = model.about["training_set"]
+        if own["digest"] != train.digest:
+            theirs = _identity(own.get("name"), own.get("points"), own["digest"])
             raise InputError(
-                f"the model {model.name} was trained on points with digest {digest}, and {train.name} has "
-                f"{train.digest}; expected the same data: give the source and options (--resize, --grey, --subset, "
-                "...) that it was trained with"
+                f"the model {model.name} was trained on {theirs}, and the data are "
+                f"{_identity(train.name, len(train), train.digest)}; expected the same points: give the source and "
+                "options (--resize, --grey, --subset, ...) that it was trained with"
             )
     return train, held_out
 
 
+def _identity(name: Any, count: Any, digest: str) -> str:
+    """A set of points in a message: what people call it, and as much of its digest as tells sets apart."""
+    return f"{name or 'points'} ({count} points, digest {digest[:SHOWN]}...)"
+
+
+SHOWN = 12  # digits of a digest
 NONE_OUT = {"count": 0, "seed": 0}
 
 

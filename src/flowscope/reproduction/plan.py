@@ -13,8 +13,8 @@ import torch
 
 from flowscope.data.pixels import is_image
 from flowscope.data.training_set import TrainingSet
-from flowscope.errors import InputError
-from flowscope.reproduction.catalogue import CATALOGUE
+from flowscope.errors import unknown_name
+from flowscope.reproduction.catalogue import CATALOGUE, find
 from flowscope.settings import check_count
 from flowscope.training import TrainSettings, train
 
@@ -84,7 +84,7 @@ def kinds_of(
     }
     unknown = overrides.keys() - kinds.keys() - {"all"}
     if unknown:
-        raise InputError(f"settings are given for {sorted(unknown)[0]!r}; expected one of all, {', '.join(kinds)}")
+        raise unknown_name("the kind of model that settings are given for", min(unknown), ("all", *kinds))
     return {
         name: usual | dict(overrides.get("all", {})) | kind | dict(overrides.get(name, {}))
         for name, kind in kinds.items()
@@ -179,9 +179,8 @@ def chosen_studies(only: Sequence[str] | None) -> list[str]:
     Raises:
         InputError: a name is of no study.
     """
-    unknown = [name for name in only or () if name not in CATALOGUE]
-    if unknown:
-        raise InputError(f"the study is {unknown[0]!r}; expected one of {', '.join(CATALOGUE)}")
+    for name in only or ():
+        find(name)
     return [name for name in CATALOGUE if only is None or name in only]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from flowscope.data.split import split
 from flowscope.data.training_set import TrainingSet
-from flowscope.errors import InputError
+from flowscope.errors import InputError, unknown_name
 from flowscope.files import check_writable, write_files
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
@@ -155,7 +155,7 @@ def options_for(name: str, options: Mapping[str, Mapping[str, Any]]) -> dict[str
     """
     unknown = options.keys() - CATALOGUE.keys() - {"all"}
     if unknown:
-        raise InputError(f"options are given for {min(unknown)!r}; expected all, or one of {', '.join(CATALOGUE)}")
+        raise unknown_name("the study that options are given for", min(unknown), ("all", *CATALOGUE))
     shared = {k: v for k, v in options.get("all", {}).items() if k in options_of(name)}
     return shared | dict(options.get(name, {}))
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from flowscope.fields import VelocityField, evaluations
+from flowscope.fields import VelocityField, evaluations, unchecked
 
 
 class Counted:
@@ -26,5 +26,13 @@ class Counted:
 
     def __call__(self, x: torch.Tensor, t: float | torch.Tensor, y: Any = None) -> torch.Tensor:
         """The field's velocity at x and one time t."""
-        self.states += len(x) * evaluations(self.field, float(t))
+        self._count(x, t)
         return self.field(x, t, y)
+
+    def unchecked(self, x: torch.Tensor, t: float | torch.Tensor, y: Any = None) -> torch.Tensor:
+        """The same; see :func:`flowscope.fields.unchecked`."""
+        self._count(x, t)
+        return unchecked(self.field, x, t, y)
+
+    def _count(self, x: torch.Tensor, t: float | torch.Tensor) -> None:
+        self.states += len(x) * evaluations(self.field, float(t))

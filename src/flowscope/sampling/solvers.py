@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from flowscope.errors import InputError, NumericalError
+from flowscope.errors import NumericalError, unknown_name
 from flowscope.settings import need
 
 Tensor = torch.Tensor
@@ -79,5 +79,5 @@ def get_solver(solver: Any) -> Advance:
         InputError: there is none of that name.
     """
     if not isinstance(solver, str) or solver not in _SOLVERS:
-        raise InputError(f"solver is {solver!r}; expected one of {', '.join(SOLVERS)}")
+        raise unknown_name("solver", solver, SOLVERS)
     return _SOLVERS[solver]

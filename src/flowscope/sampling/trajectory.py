@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from flowscope.errors import InputError, NumericalError
-from flowscope.fields import VelocityField, check_field, check_query, check_velocity, evaluations
+from flowscope.fields import VelocityField, ask, check_field, check_query, evaluations
 from flowscope.paths import Path, convert, get_path
 from flowscope.sampling.schedules import check_nodes
 from flowscope.sampling.solvers import Advance, get_solver
@@ -107,7 +107,7 @@ class _Asking:
     def at(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
         """The state as the field sees it, and the velocity there in float64."""
         x = _rounded(x, self.dtype)
-        velocity = check_velocity(self.field(x, t, self.y), x)
+        velocity = ask(self.field, x, t, self.y)
         self.nfe += evaluations(self.field, t)
         return x, velocity.to(x.device, torch.float64)
 

@@ -9,9 +9,11 @@ from flowscope.metrics import neighbours
 from flowscope.oracle import Oracle
 from flowscope.sampling import draw_noise, sample
 from flowscope.settings import check_count
+from flowscope.studies.around import noun
 from flowscope.studies.finding import Gallery
+from flowscope.training.evaluate import label_count
 
-ROWS = ("the oracle", "the model", "nearest training image")
+ROWS = ("the oracle", "the model")
 
 
 def beside(model: VelocityField, oracle: Oracle, n: int = 10, steps: int = 50, seed: int = 0) -> Gallery:
@@ -31,7 +33,7 @@ def beside(model: VelocityField, oracle: Oracle, n: int = 10, steps: int = 50, s
     noise = float(oracle.path(0.0).sigma) * draw_noise(count, s.shape, seed=seed, device=oracle.device)
     y = None
     names = [f"{k + 1}" for k in range(count)]
-    if getattr(model, "classes", None):
+    if label_count(model):
         if s.labels is None:
             raise InputError(f"the model takes labels, and {s.name} has none; expected those it was trained with")
         labels = np.resize(s.classes, count)
@@ -39,4 +41,4 @@ def beside(model: VelocityField, oracle: Oracle, n: int = 10, steps: int = 50, s
     drawn = [sample(field, noise, steps=steps, y=y) for field in (oracle, model)]
     nearest = neighbours(drawn[1], s, k=1).indices[:, 0]
     rows = [*(x.cpu().to(torch.float64).numpy() for x in drawn), np.asarray(s.rows(nearest.cpu().numpy()))]
-    return Gallery("From the same noise", np.stack(rows), ROWS, tuple(names))
+    return Gallery("From the same noise", np.stack(rows), (*ROWS, f"nearest training {noun(s.shape)}"), tuple(names))

@@ -1,9 +1,7 @@
 """StageCurve: the result of `stages`, frozen, with its errors, its provenance and its forms on disk."""
 
-import base64
 import csv
 import dataclasses
-import html
 import io
 import json
 import math
@@ -16,7 +14,7 @@ import numpy as np
 from flowscope.errors import InputError
 from flowscope.files import write_files
 from flowscope.studies.crossing import Crossing
-from flowscope.studies.forms import SCHEMA, csv_text, json_text, number, plain
+from flowscope.studies.forms import SCHEMA, csv_text, html_image, json_text, number, plain
 
 CSV_NAME, JSON_NAME = "stages.csv", "stages.json"
 
@@ -172,11 +170,7 @@ class StageCurve:
         return stage_figure(self)
 
     def _repr_html_(self) -> str:
-        from flowscope.figures import to_svg
-
-        image = base64.b64encode(to_svg(self.plot())).decode()
-        alt = html.escape(f"The two-stage curve of {self.training_set['name']}")
-        return f'<img alt="{alt}" src="data:image/svg+xml;base64,{image}">'
+        return html_image(self.plot(), f"The two-stage curve of {self.training_set['name']}")
 
 
 _TUPLES = {"half": Crossing, "saturation": Crossing, "information": Information, "loss_floor": LossFloor}

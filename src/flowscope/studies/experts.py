@@ -126,13 +126,13 @@ def _interval(model: VelocityField) -> tuple[float, float]:
 
 def compute_in_words(models: dict[str, tuple[VelocityField, ...]]) -> str:
     """Whether the experts together had the training of the whole model, as their settings say."""
-    spent = {name: [_images(model) for model in group] for name, group in models.items()}
-    if any(images is None for group in spent.values() for images in group):
+    spent = {name: [_points_seen(model) for model in group] for name, group in models.items()}
+    if any(count is None for group in spent.values() for count in group):
         return "How long the models were trained is not recorded with them: whether compute was equal is not known."
     whole, experts = sum(spent["whole"]), sum(spent["navigation"]) + sum(spent["refinement"])  # type: ignore[arg-type]
-    return f"Both experts together saw {experts / whole:.2f} times as many training images as the whole model."
+    return f"Both experts together saw {experts / whole:.2f} times as many training points as the whole model."
 
 
-def _images(model: VelocityField) -> int | None:
+def _points_seen(model: VelocityField) -> int | None:
     settings = (getattr(model, "about", None) or {}).get("settings") or {}
     return settings["steps"] * settings["batch"] if {"steps", "batch"} <= settings.keys() else None

@@ -4,6 +4,7 @@ A study is a function from fields and a training set to a Finding. Tables hold e
 to draw and galleries hold images. Whoever reads or draws a finding needs to know nothing of the study it is of.
 """
 
+import html
 import io
 import json
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ import numpy as np
 from flowscope.data.source import reading
 from flowscope.errors import InputError
 from flowscope.files import write_files
-from flowscope.studies.forms import SCHEMA, csv_text, json_text, plain
+from flowscope.studies.forms import SCHEMA, csv_text, html_image, json_text, plain
 
 Verdict = Literal["agrees", "differs", "cannot be tested", "no claim"]
 
@@ -155,6 +156,13 @@ class Finding:
         from flowscope.figures import finding_figure
 
         return finding_figure(self)
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the figure, what was found and the verdict."""
+        words = (("strong", self.title), ("span", self.found), ("strong", self.verdict), ("span", self.why))
+        told = "".join(f"<p><{tag}>{html.escape(said)}</{tag}></p>" for tag, said in words)
+        shown = html_image(self.plot(), f"The figure of {self.study}: {self.title}") if self.panels else ""
+        return f"<div>{told}{shown}</div>"
 
 
 def _column(values: list[Any]) -> Any:

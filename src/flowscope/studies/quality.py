@@ -29,7 +29,7 @@ from flowscope.sampling import draw_noise, sample
 from flowscope.settings import check_count, check_seed, versions
 from flowscope.studies.stages import stages
 from flowscope.studies.summary import describe
-from flowscope.training.evaluate import check_model
+from flowscope.training.evaluate import check_model, label_count
 
 Progress = Callable[[int, int], None]
 SAMPLES = 2000  # a variant: enough for a covariance of 1,024 features
@@ -94,13 +94,6 @@ def same_seeds(groups: Mapping[str, tuple[VelocityField, ...]]) -> int:
         got = ", ".join(f"{count} of {name}" for name, count in sizes.items())
         raise InputError(f"got {got}; expected as many models of each: those of one seed are used together")
     return next(iter(sizes.values()))
-
-
-def label_count(model: VelocityField) -> int:
-    """How many labels a field takes: its `classes`, an oracle's own labels, 0 where it says nothing."""
-    if isinstance(model, Oracle):
-        return len(model.training_set.classes)
-    return int(getattr(model, "classes", None) or 0)
 
 
 def take_labels(models: Sequence[VelocityField]) -> bool:

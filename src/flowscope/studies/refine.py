@@ -13,11 +13,12 @@ import torch
 
 from flowscope.data.pixels import is_image
 from flowscope.data.training_set import TrainingSet
+from flowscope.errors import listed
 from flowscope.fields import VelocityField
 from flowscope.metrics.memorised import RATIO, share
 from flowscope.oracle import Oracle
 from flowscope.settings import check_count
-from flowscope.studies.around import boundaries_in_words, check_times, halfway, mean_error, times_around
+from flowscope.studies.around import boundaries_in_words, check_times, halfway, mean_error, noun, times_around
 from flowscope.studies.finding import Finding, Gallery, Panel, Series, Verdict
 from flowscope.studies.quality import Bench, Boundaries, Progress
 from flowscope.studies.restored import (
@@ -88,6 +89,7 @@ def refine_study(
                 if progress is not None:
                     progress(len(found), 2 * len(sources) * len(times))
     ratios = _ratios(found, times) if held_out is not None else {}
+    what = noun(oracle.training_set.shape)
     about = bench.about(
         times=list(times), steps=steps, half=b.half, saturation=b.saturation, ratio=RATIO, factor=FACTOR
     )
@@ -96,18 +98,18 @@ def refine_study(
     about["settings"]["foreign"] = None if foreign is None else {"name": foreign.name, "digest": foreign.digest}
     return Finding(
         study="refine",
-        title="Refinement of images never seen",
+        title=f"Refinement of {what}s never seen",
         where="Fig. 6",
         claim=CLAIM,
-        found=_words(found, ratios, sources, times, b),
+        found=_words(found, ratios, sources, times, b, what),
         verdict=_verdict(ratios, times, b) if _restores(found, times, bench) else "cannot be tested",
-        why=CRITERION + ("" if ratios else " No images were held out."),
+        why=(CRITERION + ("" if ratios else " No images were held out.")).replace("image", what),
         tables=_tables(found, sources, times, ratios),
         panels=_panels(sources, bool(ratios)),
         galleries=tuple(_gallery(s, found, times, bench) for s in sources)
         if is_image(oracle.training_set.shape)
         else (),
-        notes=_notes(sources, foreign, bench.conditional),
+        notes=_notes(sources, foreign, bench.conditional, what),
         **about,
     )
 
@@ -179,22 +181,27 @@ def _words(
     sources: Sequence[Source],
     times: Sequence[float],
     b: Boundaries,
+    what: str,
 ) -> str:
+    """The first time from the saturation on in full, of later ones the ratio alone."""
     late = [t for t in times if t >= b.saturation] or [times[-1]]
-    told = [boundaries_in_words(b)]
-    for t in late:
-        parts = []
-        for source in sources:
-            model, oracle = (found[name, source.name, t] for name in FIELDS)
-            parts.append(
-                f"{source.name} images to {_amount(model.error)} (oracle {_amount(oracle.error)}), nearest to their "
-                f"own original in {model.own.mean():.0%} (oracle {oracle.own.mean():.0%})"
-            )
-        told.append(f"From t = {t:.3g} the model restores {'; '.join(parts)}.")
-        if ratios:
-            model_ratio, oracle_ratio = (ratios[name][list(times).index(t)] for name in FIELDS)
-            told.append(f"Held-out over training: {model_ratio} for the model, {oracle_ratio} for the oracle.")
-    return " ".join(told) + " Amounts are mean squared distances to the original, in units of the data's variance."
+    kinds = [source.name for source in sources]
+    model, oracle = (
+        listed(f"{_amount(found[name, kind, late[0]].error)} ({kind})" for kind in kinds) for name in FIELDS
+    )
+    own, its = (listed(f"{found[name, kind, late[0]].own.mean():.0%} ({kind})" for kind in kinds) for name in FIELDS)
+    told = [
+        boundaries_in_words(b),
+        f"From t = {late[0]:.3g} the model restores {what}s to a mean squared distance of {model} from their originals",
+        f"in units of the data's variance, the oracle to {oracle}.",
+        f"Among all training {what}s their own original is the nearest for {own} with the model, for {its} with the",
+        "oracle.",
+    ]
+    for t in late if ratios else ():
+        for_model, for_oracle = (ratios[name][list(times).index(t)] for name in FIELDS)
+        start = "The ratio of these distances, held-out over training," if t == late[0] else f"From t = {t:.3g} it"
+        told.append(f"{start} is {for_model} for the model and {for_oracle} for the oracle.")
+    return " ".join([*told, "The table has all times."])
 
 
 def _amount(errors: np.ndarray) -> str:
@@ -241,16 +248,16 @@ def _gallery(
     return Gallery(title, torch.stack(rows).numpy(), tuple(f"t = {t:.2g}" for t in times), names)
 
 
-def _notes(sources: Sequence[Source], foreign: TrainingSet | None, labelled: bool) -> tuple[str, ...]:
+def _notes(sources: Sequence[Source], foreign: TrainingSet | None, labelled: bool, what: str) -> tuple[str, ...]:
     counts = ", ".join(f"{len(s.images)} {s.name}" for s in sources)
     runs = (
-        f"Of each kind so many images: {counts}; one model. Every image keeps its noise over t and fields. Errors are "
-        "over images and say nothing of how another training run would come out."
+        f"Of each kind so many {what}s: {counts}; one model. Every {what} keeps its noise over t and fields. Errors "
+        f"are over {what}s and say nothing of how another training run would come out."
     )
     notes = [runs]
     if foreign is not None:
-        notes.append(f"Foreign images are of {foreign.name}.")
+        notes.append(f"Foreign {what}s are of {foreign.name}.")
         if labelled:
             given = "no label" if sources[-1].y is None else "labels drawn from the training set"
-            notes.append(f"Foreign images have no place among the labels: the fields are given {given}.")
+            notes.append(f"Foreign {what}s have no place among the labels: the fields are given {given}.")
     return tuple(notes)

@@ -12,7 +12,7 @@ from flowscope.fields import VelocityField
 from flowscope.metrics.memorised import RATIO
 from flowscope.oracle import Oracle
 from flowscope.sampling import draw_noise, make_nodes, sample
-from flowscope.studies.around import mean_error
+from flowscope.studies.around import mean_error, noun
 from flowscope.studies.quality import Bench, draw_rows
 
 Tensor = torch.Tensor
@@ -67,7 +67,7 @@ def find_sources(bench: Bench, foreign: TrainingSet | None) -> list[Source]:
         if other is None:
             continue
         if other.shape != s.shape:
-            raise InputError(f"{name} images have shape {other.shape}; expected {s.shape}, as {s.name} has")
+            raise InputError(f"{name} {noun(s.shape)}s have shape {other.shape}; expected {s.shape}, as {s.name} has")
         kinds.append((name, other, np.sort(rng.choice(len(other), min(bench.n, len(other)), replace=False))))
     found = []
     for name, kind, rows in kinds:
@@ -76,7 +76,9 @@ def find_sources(bench: Bench, foreign: TrainingSet | None) -> list[Source]:
             y = None if has_null(bench.models[0]) or bench.labels is None else bench.labels[: len(rows)]
         elif labelled:
             if kind.labels is None:
-                raise InputError(f"the model takes labels, but {kind.name} has none; give the {name} images labels")
+                raise InputError(
+                    f"the model takes labels, but {kind.name} has none; give the {name} {noun(s.shape)}s labels"
+                )
             y = torch.as_tensor(kind.labels[rows], device=bench.oracle.device)
         found.append(Source(name, kind.rows(rows).to(bench.oracle.device, torch.float32), y))
     return found

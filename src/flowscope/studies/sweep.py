@@ -12,7 +12,7 @@ import numpy as np
 
 from flowscope.data import TrainingSet, load
 from flowscope.data.split import take
-from flowscope.errors import InputError
+from flowscope.errors import InputError, unknown_name
 from flowscope.files import write_files
 from flowscope.oracle import Oracle
 from flowscope.settings import check_count, check_seed, versions
@@ -200,7 +200,7 @@ def variants(data: Any, over: str, values: Sequence[int] | None = None, seed: in
         return _over_classes(data, values)
     if over == "resolution":
         return _over_resolution(data, values)
-    raise InputError(f"a sweep over {over!r} is asked for; expected one of {', '.join(OVER)}")
+    raise unknown_name("over", over, OVER)
 
 
 def _over_points(base: TrainingSet, values: Any, seed: int) -> list[Variant]:

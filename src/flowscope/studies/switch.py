@@ -13,6 +13,7 @@ import torch
 
 from flowscope.data.pixels import is_image
 from flowscope.data.training_set import TrainingSet
+from flowscope.errors import listed
 from flowscope.fields import VelocityField, evaluations, switch
 from flowscope.metrics import FeatureSpace, features, memorised, precision_recall
 from flowscope.metrics.memorised import RATIO, Memorised, Ratios, share
@@ -25,6 +26,8 @@ from flowscope.studies.around import (
     check_times,
     halfway,
     mean_error,
+    noun,
+    shares_in_words,
     times_around,
 )
 from flowscope.studies.finding import Finding, Gallery, Panel, Series, Verdict
@@ -37,7 +40,7 @@ CLAIM = (
     "With the oracle up to t_switch in (0.2, 1] and the model after, samples are near-copies of training images; with "
     "t_switch in [0, 0.2] they are new images. The oracle's own transition lies at t = 0.1 there."
 )
-CRITERION = (
+CRITERION = (  # where points are no images, they are called points
     "Data sets differ in where the transition lies, so the oracle's own is the measure. The paper's oracle settles at "
     "0.1 and its samples are copies from 0.2 on; carried over in logit t, copies are expected from c on, with odds "
     "c/(1 - c) 2.25 times those of the saturation here. Agrees where, at every tested t_switch from c on (at least one "
@@ -118,19 +121,20 @@ def switch_study(
         ratio=RATIO,
     )
     about["provenance"]["nfe"] = n * (sum(m.nfe for m in mixed) + steps * (1.0 not in times))
+    what = noun(oracle.training_set.shape)
     outcome = _verdict(mixed, b, null) if _learned(columns) else "cannot be tested"
     return Finding(
         study="switch",
         title="The oracle first, the model after",
         where="Fig. 5, 13, 14",
         claim=CLAIM,
-        found=_words(mixed, columns, b, null),
+        found=_words(mixed, columns, b, null, what),
         verdict=outcome,
-        why=CRITERION,
+        why=CRITERION.replace("image", what),
         tables={"switch": columns} | _null_table(null),
-        panels=_panels(bench.feature_space.name, bool(np.isfinite(columns["fd"]).any())),
+        panels=_panels(bench.feature_space.name, bool(np.isfinite(columns["fd"]).any()), what),
         galleries=_galleries(oracle.training_set, mixed) if is_image(oracle.training_set.shape) else (),
-        notes=tuple(_notes(bench, columns, null)),
+        notes=tuple(_notes(bench, columns, null, what)),
         **about,
     )
 
@@ -208,35 +212,39 @@ def _verdict(mixed: Sequence[Mixed], b: Boundaries, null: Memorised | None) -> V
     return "agrees" if clear else "cannot be tested"
 
 
-def _words(mixed: Sequence[Mixed], columns: dict[str, Any], b: Boundaries, null: Memorised | None) -> str:
-    told = "; ".join(f"{m.at:.3g}: {m.copies[0]:.0%} ({m.copies[1]:.0%} to {m.copies[2]:.0%})" for m in mixed)
-    first, last = columns["novelty"][0], columns["novelty"][-1]
-    real = "" if null is None else f" Of held-out real images {null.share:.1%} ({null.low:.1%} to {null.high:.1%}) do."
+def _words(mixed: Sequence[Mixed], columns: dict[str, Any], b: Boundaries, null: Memorised | None, what: str) -> str:
+    shares = shares_in_words("t_switch", [m.at for m in mixed], [m.copies for m in mixed])
+    real = ""
+    if null is not None:
+        share, low, high = (100 * v for v in (null.share, null.low, null.high))
+        real = f" Of held-out real {what}s {share:.1f} % ({low:.1f} to {high:.1f} %) do."
+    ends = sorted({0, len(mixed) - 1})
+    near = listed(f"{columns['novelty'][k]:.2f} at t_switch = {mixed[k].at:.3g}" for k in ends)
     return (
-        f"Share of samples that count as memorised, by t_switch: {told}.{real} At t_switch = {mixed[0].at:.3g} a "
-        f"sample is {first:.2f} times as far from its nearest training image as training images are from theirs, at "
-        f"{mixed[-1].at:.3g} {last:.2f} times. {boundaries_in_words(b)} Copies are expected "
-        f"from t = {carried_over(b.saturation):.3g} on."
+        f"Share of samples that count as memorised, at the tested times: {shares}.{real} The distance of a sample to "
+        f"its nearest training {what}, over that of training {what}s to theirs, is {near}. {boundaries_in_words(b)} "
+        f"Copies are expected from t = {carried_over(b.saturation):.3g} on. The table has all shares and "
+        "intervals."
     )
 
 
-def _panels(space: str, has_fd: bool) -> tuple[Panel, ...]:
+def _panels(space: str, has_fd: bool, what: str) -> tuple[Panel, ...]:
     def line(label: str, column: str, error: str | None = None) -> Series:
         return Series(label, "switch", "t_switch", column, error)
 
     copies = (
         Series("memorised", "switch", "t_switch", "memorised", None, "memorised_low", "memorised_high"),
-        line("the oracle's own image", "same_image", "same_image_error"),
+        line(f"the oracle's own {what}", "same_image", "same_image_error"),
     )
     far = (
-        line("nearest training image", "nearest", "nearest_error"),
-        line("the oracle's own image", "to_retrieved", "to_retrieved_error"),
+        line(f"nearest training {what}", "nearest", "nearest_error"),
+        line(f"the oracle's own {what}", "to_retrieved", "to_retrieved_error"),
     )
     agreement = (line("precision", "precision", "precision_error"), line("recall", "recall", "recall_error"))
     fd = Panel("Quality", "t_switch", f"FD ({space})", (line("FD", "fd", "fd_error"),))
     return (
-        Panel("Copies of training images", "t_switch", "share of samples", copies),
-        Panel("Distance to training images", "t_switch", "rms over coordinates", far),
+        Panel(f"Copies of training {what}s", "t_switch", "share of samples", copies),
+        Panel(f"Distance to training {what}s", "t_switch", "rms over coordinates", far),
         Panel(f"Precision and recall ({space})", "t_switch", "share", agreement),
         *((fd,) if has_fd else ()),
     )
@@ -257,20 +265,20 @@ def _numbered(count: int) -> tuple[str, ...]:
     return tuple(f"{i + 1}" for i in range(count))
 
 
-def _notes(bench: Bench, columns: dict[str, Any], null: Memorised | None) -> list[str]:
+def _notes(bench: Bench, columns: dict[str, Any], null: Memorised | None, what: str) -> list[str]:
     runs = (
         f"{bench.n} samples for each t_switch, all from the same noise, one model. Intervals of shares are "
         "Clopper-Pearson at 95 %; errors are over samples and say nothing of how another training run would come out."
     )
     words = (
         "A sample counts as memorised where it is less than a third as far from its nearest as from its second-nearest "
-        "distinct training image, in pixels. Novelty is its distance to the nearest, over the mean distance of "
-        "training images to their nearest other one."
+        f"distinct training {what}, by the values themselves. Novelty is its distance to the nearest, over the mean "
+        f"distance of training {what}s to their nearest other one."
     )
     notes = [runs, words]
     if null is None:
         notes.append(
-            "No points were held out, so that the memorised share has no null: new real images may trip it too."
+            f"No points were held out, so that the memorised share has no null: new real {what}s may trip it too."
         )
     if not np.isfinite(columns["fd"]).all():
         notes.append(

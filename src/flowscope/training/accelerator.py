@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from flowscope.errors import InputError, MissingExtraError
+from flowscope.errors import InputError, MissingExtraError, unknown_name
 from flowscope.settings import need
 
 
@@ -58,7 +58,7 @@ def check_tracker(tracker: str | None, out: str | Path | None) -> None:
         return
     tracking = need("accelerate.tracking", "train")
     if tracker not in tracking.LOGGER_TYPE_TO_CLASS:
-        raise InputError(f"tracker is {tracker!r}; expected one of {', '.join(tracking.LOGGER_TYPE_TO_CLASS)}, or none")
+        raise unknown_name("tracker", tracker, (*tracking.LOGGER_TYPE_TO_CLASS, "none"))
     if out is None:
         raise InputError(f"tracker is {tracker!r} without a folder; expected out=...")
     if tracker == "tensorboard":

@@ -130,6 +130,7 @@ def _check_about(about: Mapping[str, Any], where: Path) -> None:
         known = {f.name: about["settings"][f.name] for f in fields(TrainSettings)}
         TrainSettings.from_dict({**about["settings"], **known})
         numbers = [*about["shape"], about["step"], about["classes"] + 1, about["held_out"]["count"] + 1]
+        numbers += [label + 1 for label in about.get("labels") or ()]
         sound = all(type(v) is int and v > 0 for v in numbers) and type(about["training_set"]["digest"]) is str
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(
@@ -207,6 +208,7 @@ def trained_field(network: nn.Module, about: Mapping[str, Any], name: str) -> Ne
         shape=tuple(about["shape"]),
         name=name,
         about=about,
+        labels=about.get("labels"),
     )
 
 

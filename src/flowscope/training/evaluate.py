@@ -1,12 +1,13 @@
 """Asking a field what it says at fixed states: in eval mode, without gradients, and everything left as it was."""
 
 import inspect
+from collections.abc import Sized
 from typing import Any
 
 import torch
 
 from flowscope.errors import InputError
-from flowscope.fields import check_field, check_velocity, path_name
+from flowscope.fields import ask, check_field, check_velocity, path_name
 from flowscope.networks.rest import PARTS, at_rest
 from flowscope.oracle import Oracle
 from flowscope.training.probes import Probes
@@ -23,14 +24,13 @@ def velocities(model: Any, probes: Probes, batch: int) -> torch.Tensor:
 
 def _call(model: Any, x: torch.Tensor, t: torch.Tensor, y: torch.Tensor | None) -> torch.Tensor:
     if not isinstance(model, torch.nn.Module):
-        return check_velocity(model(x, t, y), x, "the model").to(x.device, x.dtype)
+        return ask(model, x, t, y).to(x.device, x.dtype)
     # a bare module takes what its parameters are: it knows nothing of other dtypes and devices
     like = next((p for p in model.parameters() if p.is_floating_point()), x)
     states = x.to(like.device, like.dtype)
     u = model(states, t.to(like.device, like.dtype), None if y is None else y.to(like.device))
-    return check_velocity(u, states, "the module (as_field makes a field of one with other conventions)").to(
-        x.device, x.dtype
-    )
+    what = "the module (as_field makes a field of one with other conventions)"
+    return check_velocity(u, states, what, t).to(x.device, x.dtype)
 
 
 def check_oracle(oracle: Any) -> None:
@@ -70,11 +70,17 @@ def check_model(model: Any, oracle: Oracle) -> None:
         raise InputError(f"the model is for points of shape {shape}, those of {s.name} have {s.shape}; expected one")
 
 
-def is_conditional(model: Any, conditional: bool | None) -> bool:
-    """Whether a field is called with labels: as said, or where it, or a field it is made of, says it has `classes`."""
-    if conditional is not None:
-        return conditional
+def label_count(model: Any) -> int:
+    """How many labels a field takes; 0 for none, or where it does not say.
+
+    A field or a module says it by its `classes`, an oracle by the labels of its points. Of a field made of fields it is
+    the most that one of them takes; an oracle among others does with labels or without, so that the others decide.
+    """
+    if isinstance(model, Oracle):
+        return len(model.training_set.classes)
     classes = getattr(model, "classes", None)
     if classes is not None or isinstance(model, torch.nn.Module):
-        return bool(classes)
-    return any(is_conditional(getattr(model, name, None), None) for name in PARTS if hasattr(model, name))
+        return len(classes) if isinstance(classes, Sized) else int(classes or 0)
+    parts = [part for part in (getattr(model, name, None) for name in PARTS) if part is not None]
+    deciding = [part for part in parts if not isinstance(part, Oracle)] or parts
+    return max(map(label_count, deciding), default=0)

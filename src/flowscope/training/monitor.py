@@ -27,7 +27,7 @@ from flowscope.data.training_set import as_training_set
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle
 from flowscope.settings import check_count, check_seed
-from flowscope.training.evaluate import check_model, is_conditional, velocities
+from flowscope.training.evaluate import check_model, label_count, velocities
 from flowscope.training.floor import Floor, loss_floor
 from flowscope.training.probes import Probes, draw_probes
 
@@ -49,19 +49,20 @@ class Record:
 
 
 @dataclass(frozen=True, eq=False)
-class HeldOut(Record):
-    """What is measured on held-out points; arrays (bins,), `*_error` standard errors over probes.
+class Measured(Record):
+    """What is measured of a model on points of whatever kind; arrays (bins,) float64, `*_error` standard errors.
 
     Attributes:
-        loss: the CFM loss E|m - u_cond|^2 / D.
-        reference: E|u* - u_cond|^2 / D, the loss that the oracle of the training set has here. Not a floor.
-        All others are as in Measurement.
+        loss: the CFM loss E|m - u_cond|^2 / D. oracle_loss: E|m - u*|^2 / D. Both are means over coordinates.
+        alignment_nearest, alignment_mixture: mean cosines of m - u_0 with the directions to the heaviest training point
+            and to the posterior mean of all others, where u_0 points to the mean of the law (training/probes.py).
+        nearest_weight: how far m has gone from the second of these to the first; for the oracle the top-1 weight.
+        probes, mixture_probes: (bins,) over how many probes the means are, and those of alignment_mixture and
+            nearest_weight (where the others' weight is lost to rounding, they have no direction).
     """
 
     loss: np.ndarray
     loss_error: np.ndarray
-    reference: np.ndarray
-    reference_error: np.ndarray
     oracle_loss: np.ndarray
     oracle_loss_error: np.ndarray
     alignment_mixture: np.ndarray
@@ -75,43 +76,38 @@ class HeldOut(Record):
 
 
 @dataclass(frozen=True, eq=False)
-class Measurement(Record):
-    """A model at a step of its training; arrays (bins,) float64 by parts of time, `*_error` standard errors.
+class HeldOut(Measured):
+    """What is measured on held-out points.
 
-    Losses are means over coordinates. 95 % intervals are 1.96 errors to either side; they are over probes.
+    Attributes:
+        reference: E|u* - u_cond|^2 / D, the loss that the oracle of the training set has here. Not a floor.
+        All others are as in Measured.
+    """
+
+    reference: np.ndarray
+    reference_error: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement(Measured):
+    """A model at a step of its training, by parts of time; 95 % intervals are 1.96 errors, over probes, to either side.
 
     Attributes:
         step: as given. t: the middle of each part.
-        loss: the CFM loss on the training law. floor: what no model can beat there.
-        excess: loss - floor, from paired probes. oracle_loss: E|m - u*|^2 / D, the same in expectation.
-        alignment_nearest, alignment_mixture: mean cosines of m - u_0 with the directions to the heaviest training point
-            and to the posterior mean of all others, where u_0 points to the mean of the law (training/probes.py).
-        nearest_weight: how far m has gone from the second of these to the first; for the oracle the top-1 weight.
-        probes, mixture_probes: (bins,) over how many probes the means are, and those of alignment_mixture and
-            nearest_weight (where the others' weight is lost to rounding, they have no direction).
+        floor: what no model can beat on the training law. excess: loss - floor, from paired probes; oracle_loss is the
+            same in expectation.
         held_out: the same on held-out points, or None. gap, gap_error: held_out.loss - loss, or None: what is learned
             of the training points alone. It is within its error of 0 until memorisation begins.
         total: means over all t by name (loss, floor, excess, oracle_loss, held_out_loss, gap), each with `_error`.
+        All others are as in Measured.
     """
 
     step: int
     t: np.ndarray
-    loss: np.ndarray
-    loss_error: np.ndarray
     floor: np.ndarray
     floor_error: np.ndarray
     excess: np.ndarray
     excess_error: np.ndarray
-    oracle_loss: np.ndarray
-    oracle_loss_error: np.ndarray
-    alignment_mixture: np.ndarray
-    alignment_mixture_error: np.ndarray
-    alignment_nearest: np.ndarray
-    alignment_nearest_error: np.ndarray
-    nearest_weight: np.ndarray
-    nearest_weight_error: np.ndarray
-    probes: np.ndarray
-    mixture_probes: np.ndarray
     held_out: HeldOut | None
     gap: np.ndarray | None
     gap_error: np.ndarray | None
@@ -197,7 +193,8 @@ class Monitor:
         """
         check_model(model, self.oracle)
         number = check_count(step, "step", least=0)
-        training, held, floor = self._truth(is_conditional(model, self.conditional))
+        conditional = label_count(model) > 0 if self.conditional is None else self.conditional
+        training, held, floor = self._truth(conditional)
         # every array has a value for each part of time, and at its end that of all of [0, 1)
         values = compare(model, training, self.batch)
         values["excess"] = values.pop("loss") - values.pop("reference")

@@ -35,6 +35,7 @@ class Run:
     Attributes:
         settings, training_set, device, shape, path: of the run.
         classes: one more than the largest label; 0 without labels.
+        labels: those that occur, where some below the largest do not; else None.
         network, ema: the weights and their average.
         optimizer: torch's AdamW.
         losses: the record so far.
@@ -56,6 +57,7 @@ class Run:
         self.held_out = held_out or {"count": 0}
         self.device = resolve_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.classes = count_classes(self.training_set)
+        self.labels = None if len(self.training_set.classes) == self.classes else list(self.training_set.classes)
         self.own = None if network is None else type(network).__name__
         if network is None:
             network = build_network(settings.model, self.shape, self.classes, width=settings.width, seed=settings.seed)
@@ -167,6 +169,7 @@ class Run:
         return identity(self.training_set, self.settings, self.held_out, self.own) | {
             "shape": list(self.shape),
             "classes": self.classes,
+            "labels": self.labels,
             "step": self.step,
             "parameters": sum(p.numel() for p in self.network.parameters()),
             "seconds": self.elapsed(),

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from flowscope.errors import InputError
+from flowscope.errors import InputError, unknown_name
 from flowscope.fields import check_interval
 from flowscope.networks.build import MODELS, check_width
 from flowscope.paths import get_path
@@ -89,7 +89,7 @@ class TrainSettings:
             ("precision", PRECISIONS),
         ):
             if getattr(self, name) not in choices:
-                raise InputError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(choices)}")
+                raise unknown_name(name, getattr(self, name), choices)
         object.__setattr__(self, "rate", self.peak_rate)
         for name in ("steps", "batch", "reference", "checkpoint_every"):
             check_count(getattr(self, name), name)
