@@ -7,6 +7,7 @@ names (else ../shared/data). No training image is written to docs.
 """
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -18,6 +19,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 import flowscope as fs
@@ -78,6 +80,10 @@ PLANS = {
             "norm": {"n": 256},
             "alignment": {"n": 1024},
             "convergence": {"n": 1024, "samples": 2048},
+            "capacity": {"n": 1100, "steps": 10, "splits": []},
+            "experts": {"n": 1100, "steps": 25},
+            "guidance": {"n": 1100, "steps": 10, "intervals": [(0.1, 0.6)]},
+            "target": {"n": 1100, "steps": 25},
         },
         mobilenet=True,
         foreign="digits",
@@ -110,13 +116,32 @@ PLANS = {
 }  # fmt: skip
 
 
+class Remembered(torch.nn.Module):
+    """A feature network that keeps what it made of a block: every study asks for the training set's features anew."""
+
+    def __init__(self, network: torch.nn.Module, folder: Path) -> None:
+        super().__init__()
+        self.network, self.folder = network, folder
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        file = self.folder / f"{hashlib.sha256(x.cpu().numpy().tobytes()).hexdigest()}.npy"
+        if not file.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            beside = file.with_suffix(f".{os.getpid()}")
+            with beside.open("wb") as out:
+                np.save(out, self.network(x).cpu().numpy())
+            beside.replace(file)
+        return torch.from_numpy(np.load(file)).to(x.device)
+
+
 def space_of(plan: Plan, device: str) -> FeatureSpace | None:
     if not plan.mobilenet:
         return None
     sys.path.insert(0, str(ROOT))
     from benchmarks.mobilenet import MobileNetV1
 
-    return FeatureSpace("MobileNetV1", MobileNetV1(DATA / "weights" / "mobilenet_v1_1.0_224_int8.npz").to(device))
+    network = MobileNetV1(DATA / "weights" / "mobilenet_v1_1.0_224_int8.npz").to(device)
+    return FeatureSpace("MobileNetV1", Remembered(network, RUNS / "features"))
 
 
 def foreign_of(plan: Plan, shape: tuple[int, ...]) -> fs.TrainingSet | None:

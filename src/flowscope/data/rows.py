@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from flowscope.data.stream import FileRows, explicit
+
 RowFunction = Callable[[np.ndarray], np.ndarray]
 
 
@@ -27,7 +29,7 @@ class MappedRows:
     def __init__(
         self, parts: Sequence[Any], function: RowFunction | None = None, index: np.ndarray | None = None
     ) -> None:
-        self._parts = list(parts)
+        self._parts = [explicit(part) for part in parts]
         self._function = function
         self._offsets = np.concatenate([[0], np.cumsum([len(p) for p in self._parts])]).astype(np.int64)
         self._index = None if index is None else np.asarray(index, dtype=np.int64)
@@ -39,6 +41,11 @@ class MappedRows:
     @property
     def ndim(self) -> int:
         return len(self.shape)
+
+    @property
+    def streamed(self) -> bool:
+        """Whether rows are read from files."""
+        return any(isinstance(p, FileRows) or (isinstance(p, MappedRows) and p.streamed) for p in self._parts)
 
     def __len__(self) -> int:
         return self._count

@@ -7,6 +7,7 @@ which copies a tensor whole.
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,9 @@ from flowscope.data.rows import MappedRows
 from flowscope.data.source import Source, check_inside, map_file, native, pick_points, reading
 from flowscope.errors import InputError
 
+SUFFIX = ".safetensors"
+NUMBERED = re.compile(r"(.*)-(\d+)-of-(\d+)\.safetensors")
+MOST_SHARDS = 100_000
 HEADER_LIMIT = 100_000_000  # bytes: the format's own limit
 BFLOAT16 = "BF16"
 DTYPES = {
@@ -62,11 +66,14 @@ def load_safetensors(path: Path) -> Source:
     """Points and labels of a .safetensors file, or of all such files in a folder, in the order of their names.
 
     Raises:
-        InputError: a damaged header, no points, or shards that do not agree (the message names the file).
+        InputError: a damaged header, no points, shards that do not agree, or one that is missing by what their names
+            or an index say (the message names the file).
     """
     paths = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
-    for file in paths if path.is_dir() else []:
-        check_inside(file, path)
+    if path.is_dir():
+        _check_complete(path, [file.name for file in paths])
+        for file in paths:
+            check_inside(file, path)
     shards = [_open_shard(file) for file in paths]
     for shard in shards[1:]:
         _check_agreement(shards[0], shard)
@@ -80,6 +87,31 @@ def load_safetensors(path: Path) -> Source:
         None if weights[0] is None else np.concatenate(weights),
         latents=key == "latents",
     )
+
+
+def _check_complete(folder: Path, names: list[str]) -> None:
+    """Refuse a folder that lacks a shard: one of "name-00002-of-00003", or one that an index of shards lists."""
+    wanted = set()
+    for name in names:
+        if found := NUMBERED.fullmatch(name):
+            stem, number, total = found.groups()
+            first = 0 if f"{stem}-{0:0{len(number)}}-of-{total}{SUFFIX}" in names else 1
+            count = int(total)
+            if count > MOST_SHARDS:
+                raise InputError(
+                    f"{folder / name} claims to be one of {count:,} shards; expected {MOST_SHARDS:,} at most"
+                )
+            wanted |= {f"{stem}-{k:0{len(number)}}-of-{total}{SUFFIX}" for k in range(first, first + count)}
+    for index in sorted(folder.glob(f"*{SUFFIX}.index.json")):
+        with reading(index, 'an index of shards, {"weight_map": {tensor: file}}'):
+            wanted |= {str(file) for file in json.loads(index.read_text())["weight_map"].values()}
+    missing = sorted(wanted - set(names))
+    if missing:
+        shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
+        raise InputError(
+            f"{folder} holds {len(names)} shards and lacks {len(missing)} of theirs ({shown}); expected all of them: "
+            "copy what is missing"
+        )
 
 
 def _open_shard(path: Path) -> Shard:

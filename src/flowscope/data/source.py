@@ -1,5 +1,6 @@
 """Source: what a file or an argument holds before any option is applied; and what every reader shares."""
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import torch
 from flowscope.data.rows import MappedRows
 from flowscope.errors import FlowscopeError, InputError
 
+SMALL_BYTES = 256 << 20  # a file of this size may as well be in memory
 POINT_KEYS = ("points", "images", "latents")
 
 
@@ -76,17 +78,16 @@ def check_inside(path: Path, root: Path) -> None:
 
 
 def map_file(path: Path, dtype: np.dtype, shape: tuple[int, ...], offset: int = 0, order: str = "C") -> np.ndarray:
-    """Memory-map an array in a file, copy-on-write so that torch takes it as it is; no byte is read yet.
+    """Memory-map an array in a file; no byte is read yet.
 
-    Linux refuses private writable maps larger than its memory, so those are mapped read-only.
+    A small one is mapped copy-on-write, so that torch takes it as it is. A large one is mapped read-only: it is read by
+    explicit reads (data/stream.py), and Linux refuses private writable maps larger than its memory.
     """
     if 0 in shape:
         return np.empty(shape, dtype)
     layout: Any = order
-    try:
-        return np.memmap(path, dtype, "c", offset, shape, layout)
-    except OSError:
-        return np.memmap(path, dtype, "r", offset, shape, layout)
+    small = math.prod(shape) * dtype.itemsize <= SMALL_BYTES
+    return np.memmap(path, dtype, "c" if small else "r", offset, shape, layout)
 
 
 def native(values: Any) -> Any:

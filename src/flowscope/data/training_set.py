@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from flowscope.data.census import DIGEST_ROWS, PIECE_BYTES, Census, hash_blocks, refuse_infinite, take_census
+from flowscope.data.rows import MappedRows
+from flowscope.data.stream import FileRows, explicit
 from flowscope.errors import InputError
 from flowscope.fields import FLOATS
-
-DIGEST_ROWS = 4096  # rows to a hashed block: fixed, so that the digest does not depend on how points are read
-CHECK_BYTES = 32 << 20  # bytes looked at at a time when points are checked
 
 
 class TrainingSet:
@@ -52,7 +52,11 @@ class TrainingSet:
         self.name = "points" if name is None else _text(name)
         self.normalisation = normalisation
         self.class_names = None if class_names is None else tuple(_text(n) for n in class_names)
-        self._check_finite()
+        self._stored = explicit(self.points)
+        if self.streamed:
+            self.census = take_census(self, digest=True)  # the one pass finds what is not finite, too
+        else:
+            self._check_finite()
 
     def __len__(self) -> int:
         return int(self.points.shape[0])
@@ -90,8 +94,26 @@ class TrainingSet:
         """The chosen points as a tensor (n, *shape) in the stored dtype; reads only these rows."""
         if isinstance(self.points, torch.Tensor):
             return self.points[which if isinstance(which, slice) else torch.as_tensor(which, device=self.points.device)]
-        block = np.ascontiguousarray(self.points[which])
+        block = np.ascontiguousarray(self._stored[which])
         return torch.from_numpy(block if block.flags.writeable else block.copy())
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the points lie in a file and are read from it whenever they are needed."""
+        return isinstance(self._stored, FileRows) or (isinstance(self._stored, MappedRows) and self._stored.streamed)
+
+    @cached_property
+    def census(self) -> Census:
+        """What one pass over the points finds; taken once."""
+        return take_census(self, digest=False)
+
+    def pieces(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """All points in pieces of bounded size, which hashed blocks are made of; (start, rows) in order."""
+        step = max(1, PIECE_BYTES // (8 * self.dimension))
+        for start in range(0, len(self), DIGEST_ROWS):
+            stop = min(start + DIGEST_ROWS, len(self))
+            for at in range(start, stop, step):
+                yield at, self.rows(slice(at, min(at + step, stop)))
 
     def blocks(self, rows: int) -> Iterator[tuple[int, torch.Tensor]]:
         """(start, points[start:start+rows]) for every block, in order."""
@@ -106,34 +128,18 @@ class TrainingSet:
         once, on first use.
         """
         total = hashlib.sha256(f"flowscope-1|{len(self)}|{self.shape}|{self.dtype}|{self.normalisation}|".encode())
-        for start in range(0, len(self), DIGEST_ROWS):
-            stop = min(start + DIGEST_ROWS, len(self))
-            block = hashlib.sha256()
-            for _, part in self._parts(start, stop):
-                block.update(_raw_bytes(part))
-            total.update(block.digest())
+        known = self.census.blocks if self.streamed else None
+        total.update(hash_blocks(self.pieces(), len(self)) if known is None else known)
         for tag, values in ((b"labels", self.labels), (b"weights", self.weights)):
             total.update(tag)
             if values is not None:
                 total.update(hashlib.sha256(values.tobytes()).digest())
         return total.hexdigest()
 
-    def _parts(self, start: int, stop: int) -> Iterator[tuple[int, torch.Tensor]]:
-        """Rows start..stop in pieces of bounded size."""
-        step = max(1, CHECK_BYTES // max(1, 8 * self.dimension))
-        for at in range(start, stop, step):
-            yield at, self.rows(slice(at, min(at + step, stop)))
-
     def _check_finite(self) -> None:
-        for start, part in self._parts(0, len(self)):
-            finite = torch.isfinite(part).flatten(1)
-            if not bool(finite.all()):
-                row = int((~finite).any(1).nonzero()[0])
-                value = part.flatten(1)[row][~finite[row]][0].item()
-                raise InputError(
-                    f"point {start + row} of {self.name} holds {value}; expected finite numbers: "
-                    "remove or repair such points"
-                )
+        for start, piece in self.pieces():
+            if not bool(torch.isfinite(piece).all()):
+                refuse_infinite(self.name, start, piece.flatten(1))
 
 
 def as_training_set(source: Any) -> TrainingSet:
@@ -144,10 +150,6 @@ def as_training_set(source: Any) -> TrainingSet:
 def _text(name: Any) -> str:
     """A name that can be shown and written: in those of files, control characters and bytes that are no text are ?."""
     return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in str(name))
-
-
-def _raw_bytes(part: torch.Tensor) -> bytes:
-    return bytes(part.detach().cpu().contiguous().view(torch.uint8).numpy().data)
 
 
 def check_points(points: Any) -> Any:

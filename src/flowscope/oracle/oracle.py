@@ -24,6 +24,8 @@ from flowscope.fields import Query, check_query
 from flowscope.oracle.budget import Plan, parse_memory, plan
 from flowscope.oracle.moments import Moments, combine
 from flowscope.oracle.posterior import State, block_moments, logit_error
+from flowscope.oracle.products import check_library, products
+from flowscope.oracle.single import single_moments
 from flowscope.oracle.support import Law, Support
 from flowscope.paths import Coefficients, Path, Quantity, convert, get_path
 
@@ -54,6 +56,7 @@ class Posterior:
     log_density: Tensor
 
 
+SMALLEST = 1 << 20  # N D below which a float64 pass is as fast as a float32 one
 FARTHEST = 1e18  # of a state, in units of what data and noise reach: beyond it even doubled logits are rounding
 
 
@@ -83,6 +86,7 @@ class Oracle:
             are exact whatever it is.
         memory: budget for what a call needs beyond the data and its own arguments and results.
         device: where to compute, such as "cpu" or "cuda"; None for where the points are.
+        library: of the float32 products on the CPU, "torch" or "numpy"; None for whichever is faster here.
 
     Raises:
         InputError: an argument is not usable; the message says why.
@@ -96,8 +100,10 @@ class Oracle:
         tolerance: float | None = None,
         memory: str | int = "512MB",
         device: str | torch.device | None = None,
+        library: str | None = None,
     ) -> None:
         check_tolerance(tolerance)
+        self.library = check_library(library)
         self.training_set: TrainingSet = as_training_set(training_set)
         self.path = get_path(path)
         self.memory = parse_memory(memory)
@@ -178,22 +184,23 @@ class Oracle:
         return m.peak + (m.peak_low + m.mass.log() - normaliser)
 
     def _converted(self, x: Tensor, t: Any, y: Any, target: Quantity) -> Tensor:
-        def value(batch: Batch) -> tuple[Tensor]:
+        def value(batch: Batch) -> tuple[Tensor, ...]:
             # About the centre c, where nothing large cancels; what c itself adds follows from x = alpha x1 + sigma x0.
             c = batch.coefficients
             shift = {"data": torch.ones_like(c.alpha), "velocity": c.d_alpha}.get(target, torch.zeros_like(c.alpha))
             about = convert(batch.moments.mean, batch.z, c, "data", target)
             return ((about + shift[:, None] * self.support.centre).reshape(-1, *self.training_set.shape),)
 
-        return self._answer(x, t, y, value)[0]
+        single = isinstance(x, Tensor) and x.dtype != torch.float64
+        return self._answer(x, t, y, value, single=single)[0]
 
     def _answer(
-        self, x: Tensor, t: Any, y: Any, values: Callable[[Batch], tuple[Tensor, ...]], k: int = 1
+        self, x: Tensor, t: Any, y: Any, values: Callable[[Batch], tuple[Tensor, ...]], k: int = 1, single: bool = False
     ) -> tuple[Tensor, ...]:
         """What `values` makes of the moments of all queries, batch by batch, in x's order, dtype and device."""
         query = check_query(x, t, y, self.training_set.shape)
         order, pieces = [], []
-        for batch in self._batches(query, k):
+        for batch in self._batches(query, k, single):
             order.append(batch.rows)
             found = (v.to(x.device, x.dtype if v.dtype.is_floating_point else v.dtype) for v in values(batch))
             pieces.append(tuple(found))
@@ -202,8 +209,12 @@ class Oracle:
         back = torch.cat(order).argsort().to(x.device)
         return tuple(torch.cat(column)[back] for column in zip(*pieces, strict=True))
 
-    def _batches(self, query: Query, k: int) -> Iterator[Batch]:
-        """The moments of all queries: one pass over its law for every batch that the budget allows."""
+    def _batches(self, query: Query, k: int, single: bool) -> Iterator[Batch]:
+        """The moments of all queries: one pass over its law for every batch that the budget allows.
+
+        Args:
+            single: only means are wanted, and no better than float32: the float32 pass may be used.
+        """
         for rows, law in self._by_label(query.y, len(query.x)):
             if isinstance(k, bool) or not isinstance(k, Integral) or not 1 <= k <= len(law):
                 raise InputError(
@@ -213,7 +224,11 @@ class Oracle:
             for part in rows.split(sizes.queries):
                 c = self.path(query.t.to(self.device)[part])
                 state = self._state(query.x[part.to(query.x.device)], c, law)
-                yield Batch(part, law_moments(law, state, k, sizes), state.z, c)
+                if single and self.device.type == "cpu" and len(law) * self.training_set.dimension >= SMALLEST:
+                    moments = mean_moments(law, state, c, sizes, self.library)
+                else:
+                    moments = law_moments(law, state, k, sizes)
+                yield Batch(part, moments, state.z, c)
 
     def _by_label(self, y: Tensor | None, count: int) -> Iterator[tuple[Tensor, Law]]:
         if y is None or count == 0:
@@ -235,6 +250,16 @@ class Oracle:
         offset = x.norm(dim=1) + c.alpha * self.support.centre.norm()
         error = logit_error(norms.sqrt(), offset, c.alpha, c.sigma, law.radius, x.shape[1])
         return State(x, z, norms, c.alpha, c.sigma, error, len(law))
+
+
+def mean_moments(law: Law, state: State, c: Coefficients, sizes: Plan, library: str | None) -> Moments:
+    """Moments whose mean is good to 1e-6: one float32 pass, and a float64 pass for rows that it does not suit."""
+    by = products(library, len(state.x), state.x.shape[1])
+    moments, hard = single_moments(law, state, (c.A, c.B), sizes, by)
+    if bool(hard.any()):
+        for found, exact in zip(moments, law_moments(law, state.rows(hard), 1, sizes), strict=True):
+            found[hard] = exact
+    return moments
 
 
 def law_moments(law: Law, state: State, k: int, sizes: Plan) -> Moments:

@@ -56,6 +56,11 @@ class State(NamedTuple):
     error: Tensor  # (B,) E, the bound on the error of an expanded logit
     points: int  # N, how many the law has
 
+    def rows(self, which: slice | Tensor) -> "State":
+        """Some of the queries."""
+        x, z, norms, alpha, sigma, error = (value[which] for value in self[:6])
+        return State(x, z, norms, alpha, sigma, error, self.points)
+
 
 def logit_error(
     state_norm: Tensor, offset_norm: Tensor, alpha: Tensor, sigma: Tensor, radius: float, dim: int
@@ -80,12 +85,20 @@ def block_moments(block: Block, state: State, best: Tensor | None, k: int, pairs
         k: how many leading points to name.
         pairs: how many (query, point) pairs may be done again at a time, for the memory's sake.
     """
-    # (4) and (3); in place where the arrays are ours
+    return logit_moments(expand_logits(block, state), block, state, best, k, pairs)
+
+
+def expand_logits(block: Block, state: State) -> Tensor:
+    """(B, M) the logits (3) by (4), in place where the arrays are ours."""
     square = state.z @ block.points.T
     square *= -2 * state.alpha[:, None]
     square += torch.outer(state.alpha**2, block.norms)
     square += state.norms[:, None]
-    logits = square.clamp_min_(0).mul_(-0.5 / state.sigma[:, None] ** 2).add_(block.log_weights)
+    return square.clamp_min_(0).mul_(-0.5 / state.sigma[:, None] ** 2).add_(block.log_weights)
+
+
+def logit_moments(logits: Tensor, block: Block, state: State, best: Tensor | None, k: int, pairs: int) -> Moments:
+    """Moments of one block from its expanded logits (B, M), which are overwritten."""
     peak, peak_low = _refine(logits, block, state, best, pairs)
     gamma = logits.exp()
     mass = gamma.sum(1)

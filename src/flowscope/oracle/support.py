@@ -10,10 +10,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from flowscope.data.ahead import ahead
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 from flowscope.oracle.posterior import Block
@@ -29,8 +31,9 @@ class Support:
     Attributes:
         first: (G,) position of each distinct point's first copy, ascending.
         group: (N,) which distinct point each point is.
-        centre: (D,) float64, the mean of all points that have any weight.
+        centre: (D,) float64, the mean of all points that have any weight; of some of them where points lie in a file.
         norms: (G,) |x1 - centre|^2, float64.
+        beside: |mean - centre|^2.
     """
 
     def __init__(self, training_set: TrainingSet, device: torch.device, memory: int) -> None:
@@ -38,8 +41,11 @@ class Support:
         self.device = device
         self._rows = max(1, min(PASS_BYTES, memory // 4) // (8 * training_set.dimension))
         self._resident = None if device.type == "cpu" else training_set.rows(slice(None)).to(device)
-        self.first, self.group, self.centre = self._read()
-        self.norms = self._norms()
+        census = training_set.census
+        self.first, self.group = self._distinct(census.keys)
+        self.centre = census.centre.to(device)
+        self.norms = torch.from_numpy(census.norms[self.first]).to(device)
+        self.beside = float(((census.mean - census.centre) ** 2).sum())  # 0 where the centre is the mean
         self._laws: dict[int | None, Law] = {}
         self._part: np.ndarray | None = None
 
@@ -52,6 +58,11 @@ class Support:
     @property
     def dimension(self) -> int:
         return self.training_set.dimension
+
+    @property
+    def streamed(self) -> bool:
+        """Whether blocks of points are read from a file: the next one is read while one is worked on."""
+        return self.training_set.streamed and self._resident is None
 
     def rows(self, positions: np.ndarray) -> Tensor:
         """(n, D) points at these positions, as stored, on the device."""
@@ -88,35 +99,34 @@ class Support:
             )
         return Law(self, chosen, mass[chosen] / mass[chosen].sum())
 
-    def _read(self) -> tuple[np.ndarray, np.ndarray, Tensor]:
-        s = self.training_set
-        names = np.empty(len(s), dtype="V16")
-        total = torch.zeros(s.dimension, dtype=torch.float64)
-        counted = s.relative_weights > 0  # others are in no law
-        for start, block in s.blocks(self._rows):
-            flat = block.flatten(1).cpu()
-            total += flat.to(torch.float64)[torch.from_numpy(counted[start : start + len(flat)])].sum(0)
+    def _distinct(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`first` and `group`: points that share a key are told apart by a hash of 128 bits."""
+        names = np.zeros((len(keys), 2), np.int64)
+        names[:, 0] = keys
+        order = np.argsort(keys, kind="stable")
+        equal = np.flatnonzero(keys[order][1:] == keys[order][:-1])
+        shared = np.sort(np.unique(np.concatenate([order[equal], order[equal + 1]])))
+        for start in range(0, len(shared), self._rows):
+            which = shared[start : start + self._rows]
+            flat = self.training_set.rows(which).flatten(1).cpu()
             raw = (flat + 0.0).contiguous().view(torch.uint8).numpy()  # + 0.0 makes one zero of -0 and +0
-            for i, row in enumerate(raw):
-                names[start + i] = hashlib.blake2b(row.data, digest_size=16).digest()
-        _, first, group = np.unique(names, return_index=True, return_inverse=True)
+            for position, row in zip(which.tolist(), raw, strict=True):
+                names[position] = np.frombuffer(hashlib.blake2b(row.data, digest_size=16).digest(), np.int64)
+        _, first, group = np.unique(names.view("V16")[:, 0], return_index=True, return_inverse=True)
         order = np.argsort(first)  # by position, not by hash
         rank = np.empty_like(order)
         rank[order] = np.arange(len(order))
-        return first[order], rank[group.reshape(-1)], (total / counted.sum()).to(self.device)
+        return first[order], rank[group.reshape(-1)]
 
-    def _norms(self) -> Tensor:
-        parts = []
-        for i in range(0, len(self.first), self._rows):
-            points = self.rows(self.first[i : i + self._rows]).to(torch.float64) - self.centre
-            parts.append((points * points).sum(1))
-        norms = torch.cat(parts)
-        if not bool(torch.isfinite(norms).all()):
-            raise InputError(
-                f"{self.training_set.name} spans so wide that squared distances leave float64; expected points whose "
-                "squares can be computed: rescale them"
-            )
-        return norms
+
+class Piece(NamedTuple):
+    """Some points of a law, as they are stored."""
+
+    start: int  # position of the first of them in the law
+    raw: Tensor  # (M, D)
+    norms: Tensor  # (M,) |x1 - centre|^2, float64
+    log_weights: Tensor  # (M,) float64
+    positions: Tensor  # (M,) in the training set, ascending
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,26 +165,38 @@ class Law:
 
     @cached_property
     def mean_square(self) -> float:
-        """The mean squared distance from the centre: of all points together, the total variance."""
-        return float((self.norms * self.log_weights.exp()).sum())
+        """The mean squared distance from the points' mean: of all points together, the total variance."""
+        about = float((self.norms * self.log_weights.exp()).sum())
+        return max(about - self.support.beside, 0.0)
 
     @cached_property
     def entropy(self) -> float:
         """Of the weights, in nats: log N for N equally likely points."""
         return abs(float(-(self.probabilities * np.log(self.probabilities)).sum()))
 
+    def piece(self, start: int, stop: int) -> Piece:
+        """Points start..stop of the law, as stored."""
+        positions = self.positions[start:stop]
+        index = torch.as_tensor(positions, device=self.support.device)
+        return Piece(start, self.support.rows(positions), self.norms[start:stop], self.log_weights[start:stop], index)
+
+    def pieces(self, rows: int, start: int = 0) -> Iterator[Piece]:
+        """The law from `start` on, as stored, in pieces of at most this many points."""
+        pieces = (self.piece(low, min(low + rows, len(self))) for low in range(start, len(self), rows))
+        yield from ahead(pieces) if self.support.streamed else pieces
+
     def block(self, start: int, stop: int) -> Block:
         """Points start..stop of the law."""
-        positions = self.positions[start:stop]
-        raw = self.support.rows(positions)
-        points = raw.to(torch.float64, copy=True).sub_(self.support.centre)
-        index = torch.as_tensor(positions, device=self.support.device)
-        return Block(points, raw, self.norms[start:stop], self.log_weights[start:stop], index)
+        return self._centred(self.piece(start, stop))
 
     def blocks(self, rows: int) -> Iterator[Block]:
         """The whole law in blocks of at most this many points."""
-        for start in range(0, len(self), rows):
-            yield self.block(start, min(start + rows, len(self)))
+        for piece in self.pieces(rows):
+            yield self._centred(piece)
+
+    def _centred(self, piece: Piece) -> Block:
+        points = piece.raw.to(torch.float64, copy=True).sub_(self.support.centre)
+        return Block(points, *piece[1:])
 
 
 def _members(training_set: TrainingSet, label: int) -> np.ndarray:

@@ -1,0 +1,154 @@
+"""Census: what has to be known of every point of a set, found in one pass over all of them.
+
+A pass over points in a file costs seconds for every 10 GB, so there is one, with read-ahead: it looks for numbers that
+are not finite, names the set (digest) and each point (key), and measures squared distances from a centre.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+
+from flowscope.data.ahead import ahead
+from flowscope.errors import InputError
+
+if TYPE_CHECKING:
+    from flowscope.data.training_set import TrainingSet
+
+DIGEST_ROWS = 4096  # rows to a hashed block: fixed, so that the digest does not depend on how points are read
+PIECE_BYTES = 16 << 20  # float64 bytes of points looked at at a time, at most
+CACHED = 1 << 18  # numbers in float64 that stay in the caches
+KEYED = 512  # coordinates that a key is made of, at most
+SAMPLE = 4096  # points of a file whose mean is the centre
+
+_WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+class Census(NamedTuple):
+    """What one pass finds."""
+
+    blocks: bytes | None  # SHA-256 of each block of DIGEST_ROWS points, one behind the other; None if not asked for
+    keys: np.ndarray  # (N,) int64: points with different keys are different, others may be equal
+    centre: torch.Tensor  # (D,) float64 on the CPU, near the mean of all points with weight, or that mean
+    norms: np.ndarray  # (N,) |x1 - centre|^2, float64
+    mean: torch.Tensor  # (D,) float64, the mean of all points with weight
+
+
+def take_census(points: "TrainingSet", digest: bool) -> Census:
+    """Read all points once; twice where they are in memory, for a centre that is their mean exactly.
+
+    Raises:
+        InputError: a point holds NaN or infinity, or squares leave float64.
+    """
+    counted = torch.from_numpy(points.relative_weights > 0)  # others are in no law
+    centre = _sample_mean(points, counted) if points.streamed else _mean(points, counted)
+    keys, norms = np.empty(len(points), np.int64), np.empty(len(points))
+    total, blocks = torch.zeros(points.dimension, dtype=torch.float64), bytearray()
+    pieces = points.pieces()
+    if points.streamed:
+        pieces = ahead(pieces)
+    if digest:
+        pieces = _hashed(pieces, blocks, len(points))
+        pieces = ahead(pieces) if points.streamed else pieces
+    key = _Key(points.dimension)
+    for start, piece in pieces:
+        flat = piece.flatten(1).cpu()
+        norms[start : start + len(flat)] = _norms(flat, centre, counted[start : start + len(flat)], total)
+        if not np.isfinite(norms[start : start + len(flat)]).all():
+            refuse_infinite(points.name, start, flat)
+            raise InputError(
+                f"{points.name} spans so wide that squared distances leave float64; expected points whose squares can "
+                "be computed: rescale them"
+            )
+        keys[start : start + len(flat)] = key(flat)
+    return Census(bytes(blocks) if digest else None, keys, centre, norms, centre + total / int(counted.sum()))
+
+
+def hash_blocks(pieces: Iterator[tuple[int, torch.Tensor]], count: int) -> bytes:
+    """The hashes of the digest alone; `blocks` of a census."""
+    blocks = bytearray()
+    for _ in _hashed(pieces, blocks, count):
+        pass
+    return bytes(blocks)
+
+
+def _hashed(
+    pieces: Iterator[tuple[int, torch.Tensor]], blocks: bytearray, count: int
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """The pieces as they are; the hash of each block of them is appended to `blocks`."""
+    block = hashlib.sha256()
+    for start, piece in pieces:
+        block.update(raw_bytes(piece))
+        stop = start + len(piece)
+        if stop % DIGEST_ROWS == 0 or stop == count:
+            blocks += block.digest()
+            block = hashlib.sha256()
+        yield start, piece
+
+
+def raw_bytes(piece: torch.Tensor) -> memoryview:
+    """The bytes of some points as they are stored."""
+    return piece.detach().cpu().contiguous().view(torch.uint8).numpy().reshape(-1).data
+
+
+def _mean(points: "TrainingSet", counted: torch.Tensor) -> torch.Tensor:
+    total = torch.zeros(points.dimension, dtype=torch.float64)
+    for start, piece in points.pieces():
+        chosen = counted[start : start + len(piece)]
+        total += piece.flatten(1).cpu()[chosen].to(torch.float64).sum(0)
+    return total / int(counted.sum())
+
+
+def _sample_mean(points: "TrainingSet", counted: torch.Tensor) -> torch.Tensor:
+    """The mean of points spread evenly over those with weight."""
+    known = counted.nonzero()[:, 0].numpy()
+    chosen = known[np.linspace(0, len(known) - 1, min(SAMPLE, len(known))).astype(np.int64)]
+    total = torch.zeros(points.dimension, dtype=torch.float64)
+    for start in range(0, len(chosen), 256):
+        total += points.rows(chosen[start : start + 256]).flatten(1).to(torch.float64).sum(0)
+    mean = total / len(chosen)
+    return mean if bool(torch.isfinite(mean).all()) else torch.zeros_like(mean)  # the census says which point it is
+
+
+def _norms(flat: torch.Tensor, centre: torch.Tensor, counted: torch.Tensor, total: torch.Tensor) -> np.ndarray:
+    """(n,) |x1 - centre|^2; the sum of x1 - centre over those counted is added to `total`."""
+    norms = np.empty(len(flat))
+    step = max(1, CACHED // len(centre))
+    about = torch.empty(min(step, len(flat)), len(centre), dtype=torch.float64)
+    for start in range(0, len(flat), step):  # rows that stay in the caches
+        stop = min(start + step, len(flat))
+        part = about[: stop - start].copy_(flat[start:stop]).sub_(centre)
+        chosen = counted[start:stop]
+        total += (part if bool(chosen.all()) else part[chosen]).sum(0)
+        norms[start:stop] = part.mul_(part).sum(1).numpy()
+    return norms
+
+
+class _Key:
+    """A multilinear hash modulo 2^64 of some coordinates, spread evenly; of all of them, where there are few."""
+
+    def __init__(self, dimension: int) -> None:
+        self._chosen = slice(0, None, -(-dimension // KEYED))
+        count = len(range(dimension)[self._chosen])
+        draw = np.random.default_rng(0x5EED).integers(-(2**63), 2**63, count, dtype=np.int64)
+        self._factors = torch.from_numpy(draw | 1)
+
+    def __call__(self, flat: torch.Tensor) -> np.ndarray:
+        """(n,) keys: equal points have equal ones, and -0 is 0."""
+        some = flat[:, self._chosen].contiguous()
+        words = some.view(_WORDS[some.element_size()])
+        words = words.masked_fill(words == torch.iinfo(words.dtype).min, 0)
+        return (words.to(torch.int64) * self._factors).sum(1).numpy()
+
+
+def refuse_infinite(name: str, start: int, flat: torch.Tensor) -> None:
+    """Say which point holds a number that is not finite, if there is one."""
+    finite = torch.isfinite(flat)
+    if not bool(finite.all()):
+        row = int((~finite).any(1).nonzero()[0])
+        value = flat[row][~finite[row]][0].item()
+        raise InputError(
+            f"point {start + row} of {name} holds {value}; expected finite numbers: remove or repair such points"
+        )
