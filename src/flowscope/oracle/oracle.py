@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from flowscope.data.memory import check_memory
 from flowscope.data.training_set import TrainingSet, as_training_set
 from flowscope.errors import InputError
 from flowscope.fields import Query, check_query
@@ -58,6 +59,28 @@ class Posterior:
 
 SMALLEST = 1 << 20  # N D below which a float64 pass is as fast as a float32 one
 FARTHEST = 1e18  # of a state, in units of what data and noise reach: beyond it even doubled logits are rounding
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The oracle of every label at B states, from one pass over the points.
+
+    Attributes:
+        labels: (C,) those that have any weight, ascending.
+        velocity: (B, *shape) u*(x, t), unconditional.
+        velocities: (B, C, *shape) u*(x, t | y).
+        probabilities: (B, C) p(y | x_t), summing to 1.
+    """
+
+    labels: Tensor
+    velocity: Tensor
+    velocities: Tensor
+    probabilities: Tensor
+
+    def guided(self, scale: float) -> Tensor:
+        """(B, C, *shape) u + scale (u_y - u) for every label y."""
+        whole = self.velocity[:, None]
+        return whole + scale * (self.velocities - whole)
 
 
 class Batch(NamedTuple):
@@ -178,21 +201,54 @@ class Oracle:
 
         return Posterior(*self._answer(x, t, y, values, k))
 
+    def conditions(self, x: Tensor, t: float | Tensor) -> Conditions:
+        """The oracle of every label and of all points, and p(y | x_t), from one pass over the points.
+
+        The results take C + 1 times the memory of x, beside the budget.
+
+        Raises:
+            InputError: the set has no labels, or the results do not fit into memory.
+        """
+        query = check_query(x, t, None, self.training_set.shape)
+        laws = self.support.class_laws()
+        check_memory(
+            len(laws) * x.numel() * x.element_size(), f"velocities of {len(laws)} labels", "give fewer states at a time"
+        )
+        single = x.dtype != torch.float64
+        velocities = x.new_empty(len(x), len(laws), *self.training_set.shape)
+        whole, logs = torch.empty_like(x), torch.empty(len(x), len(laws), dtype=torch.float64, device=self.device)
+        sizes = plan(self.memory, max(1, len(x)), len(self.support.law()), self.training_set.dimension)
+        for part in torch.arange(len(x), device=self.device).split(sizes.queries):
+            total: Moments | None = None
+            c, state = self._state(query, part)
+            beside = c.B[:, None] * state.z + c.d_alpha[:, None] * self.support.centre  # of A E[x1|x] in (6)
+            for k, (share, _, law) in enumerate(laws):
+                found = self._moments(law, state, c, 1, single)
+                velocities[part, k] = self._shaped(beside + c.A[:, None] * found.mean, x)
+                found = found._replace(peak=found.peak + math.log(share))
+                logs[part, k] = found.peak + found.peak_low + found.mass.log()
+                total = found if total is None else combine(total, found)
+            if total is not None:
+                whole[part] = self._shaped(beside + c.A[:, None] * total.mean, x)
+        labels = torch.tensor([law.label for law in laws], device=x.device)
+        return Conditions(labels, whole, velocities, logs.softmax(1).to(x.device, x.dtype))
+
     def _log_density(self, batch: Batch) -> Tensor:
         m = batch.moments
         normaliser = self.training_set.dimension * (0.5 * math.log(2 * math.pi) + batch.coefficients.sigma.log())
         return m.peak + (m.peak_low + m.mass.log() - normaliser)
 
     def _converted(self, x: Tensor, t: Any, y: Any, target: Quantity) -> Tensor:
-        def value(batch: Batch) -> tuple[Tensor, ...]:
-            # About the centre c, where nothing large cancels; what c itself adds follows from x = alpha x1 + sigma x0.
-            c = batch.coefficients
-            shift = {"data": torch.ones_like(c.alpha), "velocity": c.d_alpha}.get(target, torch.zeros_like(c.alpha))
-            about = convert(batch.moments.mean, batch.z, c, "data", target)
-            return ((about + shift[:, None] * self.support.centre).reshape(-1, *self.training_set.shape),)
-
         single = isinstance(x, Tensor) and x.dtype != torch.float64
-        return self._answer(x, t, y, value, single=single)[0]
+        return self._answer(x, t, y, lambda batch: (self._quantity(batch, target),), single=single)[0]
+
+    def _quantity(self, batch: Batch, target: Quantity) -> Tensor:
+        """(b, *shape) what the mean of the posterior says of data, noise, velocity or score."""
+        # About the centre c, where nothing large cancels; what c itself adds follows from x = alpha x1 + sigma x0.
+        c = batch.coefficients
+        shift = {"data": torch.ones_like(c.alpha), "velocity": c.d_alpha}.get(target, torch.zeros_like(c.alpha))
+        about = convert(batch.moments.mean, batch.z, c, "data", target)
+        return (about + shift[:, None] * self.support.centre).reshape(-1, *self.training_set.shape)
 
     def _answer(
         self, x: Tensor, t: Any, y: Any, values: Callable[[Batch], tuple[Tensor, ...]], k: int = 1, single: bool = False
@@ -220,15 +276,21 @@ class Oracle:
                 raise InputError(
                     f"k is {k!r}; expected a whole number from 1 to {len(law)}, the number of distinct points"
                 )
-            sizes = plan(self.memory, max(1, len(rows)), len(law), self.training_set.dimension)
-            for part in rows.split(sizes.queries):
-                c = self.path(query.t.to(self.device)[part])
-                state = self._state(query.x[part.to(query.x.device)], c, law)
-                if single and self.device.type == "cpu" and len(law) * self.training_set.dimension >= SMALLEST:
-                    moments = mean_moments(law, state, c, sizes, self.library)
-                else:
-                    moments = law_moments(law, state, k, sizes)
-                yield Batch(part, moments, state.z, c)
+            at_once = plan(self.memory, max(1, len(rows)), len(law), self.training_set.dimension).queries
+            for part in rows.split(at_once):
+                c, state = self._state(query, part)
+                yield Batch(part, self._moments(law, state, c, k, single), state.z, c)
+
+    def _moments(self, law: Law, state: State, c: Coefficients, k: int, single: bool) -> Moments:
+        """The moments of a law at some states: one pass over it."""
+        self._check_reach(law, state)
+        offset = state.x.norm(dim=1) + c.alpha * self.support.centre.norm()
+        error = logit_error(state.norms.sqrt(), offset, c.alpha, c.sigma, law.radius, state.x.shape[1])
+        state = state._replace(error=error, points=len(law))
+        sizes = plan(self.memory, max(1, len(state.x)), len(law), self.training_set.dimension)
+        if single and self.device.type == "cpu" and len(law) * self.training_set.dimension >= SMALLEST:
+            return mean_moments(law, state, c, sizes, self.library)
+        return law_moments(law, state, k, sizes)
 
     def _by_label(self, y: Tensor | None, count: int) -> Iterator[tuple[Tensor, Law]]:
         if y is None or count == 0:
@@ -238,18 +300,24 @@ class Oracle:
         for label in y.unique().tolist():
             yield (y == label).nonzero()[:, 0], self.support.law(label)
 
-    def _state(self, x: Tensor, c: Coefficients, law: Law) -> State:
-        x = x.to(self.device).flatten(1).to(torch.float64)
+    def _state(self, query: Query, part: Tensor) -> tuple[Coefficients, State]:
+        """Some rows of a call, without what depends on a law."""
+        c = self.path(query.t.to(self.device)[part])
+        x = query.x[part.to(query.x.device)].to(self.device).flatten(1).to(torch.float64)
         z = x - c.alpha[:, None] * self.support.centre
         norms = (z * z).sum(1)
-        reach = c.alpha * law.radius + c.sigma * math.sqrt(x.shape[1])
-        if len(law) > 1 and bool((norms.sqrt() > FARTHEST * reach).any()):
+        return c, State(x, z, norms, c.alpha, c.sigma, torch.zeros_like(norms), 0)
+
+    def _check_reach(self, law: Law, state: State) -> None:
+        reach = state.alpha * law.radius + state.sigma * math.sqrt(state.x.shape[1])
+        if len(law) > 1 and bool((state.norms.sqrt() > FARTHEST * reach).any()):
             raise InputError(
                 f"x lies over {FARTHEST:.0e} times further out than data and noise reach; expected a state near them"
             )
-        offset = x.norm(dim=1) + c.alpha * self.support.centre.norm()
-        error = logit_error(norms.sqrt(), offset, c.alpha, c.sigma, law.radius, x.shape[1])
-        return State(x, z, norms, c.alpha, c.sigma, error, len(law))
+
+    def _shaped(self, values: Tensor, x: Tensor) -> Tensor:
+        """(b, D) as rows of a result, in x's dtype and device."""
+        return values.reshape(-1, *self.training_set.shape).to(x.device, x.dtype)
 
 
 def mean_moments(law: Law, state: State, c: Coefficients, sizes: Plan, library: str | None) -> Moments:

@@ -87,6 +87,20 @@ class Support:
             self._laws[label] = self._make_law(label)
         return self._laws[label]
 
+    def class_laws(self) -> list["ClassLaw"]:
+        """The law of every label that has any weight, with its share; together they are the law of all points.
+
+        Raises:
+            InputError: the set has no labels.
+        """
+        s = self.training_set
+        if s.labels is None:
+            raise InputError(f"{s.name} has no labels, so there are no classes; give it labels, or ask for all points")
+        w = s.relative_weights if self._part is None else s.relative_weights * self._part
+        mass = {y: float(w[s.labels == y].sum()) for y in s.classes}
+        total = sum(mass.values())
+        return [ClassLaw(m / total, y, self.law(y)) for y, m in mass.items() if m > 0]
+
     def _make_law(self, label: int | None) -> "Law":
         s = self.training_set
         member = np.ones(len(s), bool) if label is None else _members(s, label)
@@ -117,6 +131,14 @@ class Support:
         rank = np.empty_like(order)
         rank[order] = np.arange(len(order))
         return first[order], rank[group.reshape(-1)]
+
+
+class ClassLaw(NamedTuple):
+    """A law and its share of the whole; label None for all points."""
+
+    share: float
+    label: int | None
+    law: "Law"
 
 
 class Piece(NamedTuple):

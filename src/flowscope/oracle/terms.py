@@ -80,7 +80,7 @@ class DoubleTerms:
     def __init__(self, law: Law, probes: Probes, spread: float, sizes: Plan) -> None:
         self.probes, self.spread = probes, spread
         self.pairs = 6 * sizes.pairs  # a plan's pairs are in doubled arithmetic, which takes six times as much
-        self._centre = law.support.centre
+        self.centre = law.support.centre
         self.noise = probes.noise.to(torch.promote_types(probes.raw.dtype, torch.float32))
         self._query = torch.cat([probes.points, probes.noise])
         self._norms = (probes.points**2).sum(1)
@@ -90,7 +90,7 @@ class DoubleTerms:
         self._near = share * (2 * law.radius) ** 2
 
     def __call__(self, block: Piece, shift: Tensor | None, mass: Tensor, sources: Entries) -> tuple[Tensor, Tensor]:
-        products = self._query @ (block.raw.to(torch.float64) - self._centre).T
+        products = self._query @ (block.raw.to(torch.float64) - self.centre).T
         n = len(self._norms)
         square = products[:n].mul_(-2).add_(self._norms[:, None]).add_(block.norms)
         cross = products[n:].neg_().add_(self._own[:, None])
@@ -145,8 +145,10 @@ class SingleTerms:
         return float(self._matter(half, cross, None, one, True).count_nonzero()) / half.numel()
 
     def _expanded(self, block: Piece) -> tuple[Tensor, Tensor]:
-        wide = block.raw.dtype == torch.float64
-        points = (block.raw - self._double._centre).to(torch.float32) if wide else block.raw - self._centre
+        if block.raw.dtype == torch.float64:
+            points = (block.raw - self._double.centre).to(torch.float32)
+        else:
+            points = block.raw.to(torch.float32, copy=True).sub_(self._centre)
         products = self._dots(self._query, points)
         n = len(self._half)
         norms = (block.norms / (2 * self._unit) + products[-1].to(torch.float64) - self._offset).to(torch.float32)

@@ -20,6 +20,7 @@ from flowscope.studies.quality import draw_rows
 
 Tensor = torch.Tensor
 LAST = 0.999  # stands for t = 1, where the densities are not defined
+VALUES = 1 << 24  # of velocities, of all labels, held at a time
 
 
 class LabelCurve(NamedTuple):
@@ -65,12 +66,17 @@ def label_curve(oracle: Oracle, t: np.ndarray, probes: int = 256, seed: int = 0)
 
 
 def _at(oracle: Oracle, x1: Tensor, x0: Tensor, y: Tensor, t: float) -> tuple[np.ndarray, np.ndarray]:
-    """(P,) mean squares of u*_y - u*, and log p(x_t|y) - log p(x_t)."""
-    c = oracle.path(t)
-    x = c.alpha.item() * x1 + c.sigma.item() * x0
-    square = (oracle(x, t, y) - oracle(x, t)).square().flatten(1).mean(1)
-    gain = oracle.log_density(x, t, y) - oracle.log_density(x, t)
-    return square.cpu().numpy(), gain.cpu().numpy()
+    """(P,) mean squares of u*_y - u*, and log p(x_t|y) - log p(x_t) = log p(y|x_t) - log p(y)."""
+    c, laws = oracle.path(t), oracle.support.class_laws()
+    shares = torch.tensor([law.share for law in laws], dtype=torch.float64, device=oracle.device)
+    squares, gains = [], []
+    for part in torch.arange(len(x1), device=oracle.device).split(max(1, VALUES // (len(laws) * x1[0].numel()))):
+        found = oracle.conditions(c.alpha.item() * x1[part] + c.sigma.item() * x0[part], t)
+        own = torch.searchsorted(found.labels, y[part])
+        row = torch.arange(len(part), device=oracle.device)
+        squares.append((found.velocities[row, own] - found.velocity).square().flatten(1).mean(1))
+        gains.append((found.probabilities[row, own] / shares[own]).log())
+    return torch.cat(squares).cpu().numpy(), torch.cat(gains).cpu().numpy()
 
 
 def standard_error(values: np.ndarray) -> np.ndarray:
