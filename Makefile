@@ -58,8 +58,11 @@ test-browser: setup ## open the pages that flowscope writes in headless Chromium
 	    || { echo "no Chromium found; on Debian: apt-get install chromium" >&2; exit 2; }
 	$(BIN)/python -m pytest -m browser
 
+# The two variables make OpenBLAS pick other kernels than it would, and so slow numpy down.
 bench: setup ## run the benchmarks, one after the other
-	@set -e; for file in benchmarks/[!_]*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+	@set -e; for file in benchmarks/[!_]*.py; do \
+	    echo "== $$file"; env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python "$$file"; \
+	done
 
 clean: ## remove what builds and tools left behind; keep .venv and runs
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
