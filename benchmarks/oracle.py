@@ -1,9 +1,11 @@
-"""The dense CPU engine at the size of CIFAR-10: `python benchmarks/dense.py [--quick]`.
+"""The oracle on a CPU at the size of CIFAR-10: `python benchmarks/oracle.py [--quick]`.
 
 Ratios to the floor, to torch.cdist and to a one-shot float32 expansion, with errors against float64, at several batch
 sizes and times, on queries from the path of training points and of held-out ones. The floor is max(4 N D B / rate,
 bytes of the points / bandwidth), with rate the best float32 product at hand (torch and numpy, both ways round) and
 bandwidth that of one read, both measured in the same run, between the contenders.
+
+A second table has every label's oracle from one pass against the unconditional one.
 
 CIFAR-10 is looked for in the folder that FLOWSCOPE_DATA names (else ../shared/data); without it Gaussian points of the
 same size are used, and the table says so.
@@ -93,6 +95,26 @@ def relative_errors(oracle: fs.Oracle, x: Tensor, t: float, found: dict[str, Ten
     return {k: float(((v[:8].double() - truth).norm(dim=1) / size).max()) for k, v in found.items()}
 
 
+def conditions(points: Tensor, held_out: Tensor) -> list[list[Any]]:
+    """One pass for all labels, over the unconditional oracle's time, in float64 and in float32."""
+    rows = []
+    for labels in (10, 200):
+        drawn = torch.randint(labels, (len(points),), generator=torch.Generator().manual_seed(labels))
+        oracle = fs.Oracle(fs.TrainingSet(points, drawn))
+        for t in (0.1, 0.5):
+            x = t * held_out[:64] + (1 - t) * torch.randn(
+                64, points.shape[1], generator=torch.Generator().manual_seed(0)
+            )
+            calls: dict[str, Any] = {}
+            for dtype in (torch.float64, torch.float32):
+                calls[f"one {dtype}"] = partial(oracle, x.to(dtype), t)
+                calls[f"all {dtype}"] = partial(oracle.conditions, x.to(dtype), t)
+            s = interleave(calls, 3)
+            rows.append([labels, t, *(s[f"all {d}"] / s[f"one {d}"] for d in (torch.float64, torch.float32))])
+            print(rows[-1], flush=True)
+    return rows
+
+
 def main() -> None:
     name, points, held_out = images()
     oracle = fs.Oracle(points)
@@ -107,8 +129,12 @@ def main() -> None:
     columns += ["error", "error of cdist", "error of one shot"]
     table(f"{name}, N = {len(points):,}, D = {points.shape[1]:,}", columns, rows)
     print(f"\nPeak memory rose by {transient:.0f} MB in the first call, of 256 queries.")
+    every = conditions(points, held_out)
+    told = ["labels", "t", "all labels over one, float64", "float32"]
+    table("Every label's oracle, the whole and p(y | x) from one pass, B = 64", told, every)
     if not QUICK:
-        save("dense", {"data": name, "columns": columns, "rows": rows, "transient_mb": transient})
+        found = {"columns": columns, "rows": rows, "conditions": {"columns": told, "rows": every}}
+        save("oracle", {"data": name, "transient_mb": transient, **found})
 
 
 if __name__ == "__main__":

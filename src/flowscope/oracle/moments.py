@@ -60,7 +60,7 @@ def combine(a: Moments, b: Moments) -> Moments:
     mass = mass_a + mass_b
     share = (mass_b / mass)[:, None]
     step = b.mean - a.mean
-    spread = (mass_a * mass_b / mass**2) * (step * step).sum(1)
+    spread = (mass_a * mass_b / mass**2) * torch.linalg.vector_norm(step, dim=1) ** 2
     top, top_index = merge_top((a.top + drop_a[:, None], a.top_index), (b.top + drop_b[:, None], b.top_index))
     return Moments(
         peak,

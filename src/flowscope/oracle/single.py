@@ -35,19 +35,19 @@ from flowscope.oracle.support import Law, Piece
 Tensor = torch.Tensor
 
 ROUNDING = 2.0**-24  # of float32
-TAU = 3e-7  # aim of the velocity's relative error from float32 logits
+TAU = 3.5e-7  # aim of the velocity's relative error from float32 logits
 MOST = 6e-7  # of its error from logits, and from averages, before a state is hard
 SAMPLE, SAFETY = 64, 4.0  # points on which e is measured; leaders lie nearer than those, and err more
-LARGEST = 2.0  # the largest error of a few logits in units of their standard deviation
 GONE = 41.0  # nats below the leader: e^-41 of the weight is below float64's rounding of it
 RISE = 30.0  # nats by which logits may rise above the level of their sums
 DEAD = GONE + RISE
-PAIRS = 1 << 21  # (point, state) pairs worked on at a time
+PAIRS = 1 << 20  # (point, state) pairs worked on at a time
 HELD = 1 << 20  # leaders collected before those that were overtaken are dropped
 COPY = 16 << 20  # bytes of float32 rows made at a time, where they are not kept as such
 FLUSH = 1 << 14  # points summed in float32 before the sums are added in float64
 WORTH = 0.4  # share of points with any weight below which they are gathered for the second product
 ROWS = 64  # states whose leaders are done again together
+LEADING = 8 << 20  # bytes of leaders in float64, done again together
 NOTHING = -1e300  # the peak of no points at all: finite, so that it can be subtracted
 
 
@@ -88,11 +88,11 @@ def single_moments(
     for piece in pieces(law, len(state.x)):
         sums.add(piece)
     rest = sums.finish()
-    led, off = lead(law, state, frame, sums.leaders(), sizes)
+    led, widest, off = lead(law, state, frame, sums.leaders(), sizes)
     total = combine(rest, led)
     share = (rest.peak - total.peak - total.peak_low).exp() * rest.mass / total.mass
-    hard = sums.crowded | (off > frame.error + 2 * state.error)  # no bound, then
-    hard |= off / LARGEST * torch.minimum(frame.share.exp(), share).sqrt() > MOST
+    hard = sums.crowded | (widest > frame.error + 2 * state.error)  # no bound, then
+    hard |= off * torch.minimum(frame.share.exp(), share).sqrt() > MOST
     hard |= average_error(law, state, share, total, scale) > MOST
     return total, hard | ~torch.isfinite(total.mean).all(1)
 
@@ -237,9 +237,9 @@ class Sums:
             return
         some = self.mass > 0
         mass = torch.where(some, self.mass, 1.0)
-        mean = self.vector.to(torch.float64) / mass[:, None]
-        mean -= torch.where(some[:, None], origin(self.law), 0.0)
-        spread = (self.second / mass - (mean * mean).sum(1)).clamp_min(0)
+        mean = self.vector.to(torch.float64).div_(mass[:, None])
+        mean -= torch.outer(some.to(torch.float64), origin(self.law))
+        spread = (self.second / mass - torch.linalg.vector_norm(mean, dim=1) ** 2).clamp_min(0)
         peak = torch.where(some, self.level - self.frame.constant, NOTHING)
         part = _moments(peak, self.mass, mean, spread)
         self._total = part if self._total is None else combine(self._total, part)
@@ -279,10 +279,14 @@ def _moments(peak: Tensor, mass: Tensor, mean: Tensor, spread: Tensor) -> Moment
     return Moments(peak, low, mass, unknown, unknown, mean, spread, torch.full_like(mass, -math.inf)[:, None], none)
 
 
-def lead(law: Law, state: State, frame: Frame, leaders: Leaders, sizes: Plan) -> tuple[Moments, Tensor]:
-    """Moments of the leaders by the float64 equation, and (B,) the largest error of their float32 logits."""
-    done, off = [], torch.zeros_like(frame.error)
-    for low, high in _ranges(leaders, len(state.x), sizes.points):
+def lead(law: Law, state: State, frame: Frame, leaders: Leaders, sizes: Plan) -> tuple[Moments, Tensor, Tensor]:
+    """Moments of the leaders by the float64 equation, and how far their float32 logits were off.
+
+    Returns:
+        Moments; (B,) the largest error, and the root mean square of all but the first leader's.
+    """
+    done, widest, square = [], torch.zeros_like(frame.error), torch.zeros_like(frame.error)
+    for low, high in _ranges(leaders, len(state.x), max(64, LEADING // (8 * law.support.dimension))):
         inside = (leaders.row >= low) & (leaders.row < high)
         row, point, logit = (column[inside] for column in leaders)
         if len(row) == 0:
@@ -294,10 +298,16 @@ def lead(law: Law, state: State, frame: Frame, leaders: Leaders, sizes: Plan) ->
         logits = expand_logits(block, part)
         member = torch.zeros_like(logits, dtype=torch.bool)
         member[row - low, column] = True
-        off.scatter_reduce_(0, row, (logit - logits[row - low, column] - frame.constant[row]).abs(), "amax")
+        exact = logits[row - low, column]
+        off = (logit - exact - frame.constant[row]).abs()
+        widest.scatter_reduce_(0, row, off, "amax")
+        # a first leader may lie much nearer than all others, and err more: it says nothing of those that do not lead
+        off = torch.where(exact < logits.masked_fill(~member, NOTHING).amax(1)[row - low], off, 0)
+        square.index_add_(0, row, off**2)
         found = logit_moments(logits.masked_fill_(~member, NOTHING), block, part, None, 1, sizes.pairs)
         done.append(found._replace(mass=torch.where(member.any(1), found.mass, 0)))
-    return Moments(*(torch.cat(column) for column in zip(*done, strict=True))), off
+    others = (torch.bincount(leaders.row, minlength=len(state.x)) - 1).clamp_min(1)
+    return Moments(*(torch.cat(column) for column in zip(*done, strict=True))), widest, (square / others).sqrt()
 
 
 def _ranges(leaders: Leaders, rows: int, most: int) -> Iterator[tuple[int, int]]:
@@ -318,7 +328,7 @@ def average_error(law: Law, state: State, share: Tensor, total: Moments, scale: 
     A, B = scale
     width = law.radius + float(origin(law).norm())
     roundings = 4 * ROUNDING * share
-    velocity = A[:, None] * (total.mean + law.support.centre) + B[:, None] * state.x
+    velocity = (total.mean + law.support.centre).mul_(A[:, None]).addcmul_(B[:, None], state.x)
     variance = (total.total_variance - roundings * width**2).clamp_min(0)
-    size = ((velocity * velocity).sum(1) + A**2 * variance).sqrt()
+    size = (torch.linalg.vector_norm(velocity, dim=1) ** 2 + A**2 * variance).sqrt()
     return roundings * width * A.abs() / size.clamp_min(1e-300)
