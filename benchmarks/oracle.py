@@ -5,12 +5,13 @@ sizes and times, on queries from the path of training points and of held-out one
 bytes of the points / bandwidth), with rate the best float32 product at hand (torch and numpy, both ways round) and
 bandwidth that of one read, both measured in the same run, between the contenders.
 
-A second table has every label's oracle from one pass against the unconditional one.
+A second table has every label's oracle from one pass against the unconditional one, a third what exactness costs.
 
 CIFAR-10 is looked for in the folder that FLOWSCOPE_DATA names (else ../shared/data); without it Gaussian points of the
 same size are used, and the table says so.
 """
 
+import math
 import os
 import resource
 import sys
@@ -22,6 +23,7 @@ import torch
 
 import flowscope as fs
 from _harness import interleave, save, table
+from flowscope.oracle import single
 from flowscope.oracle.products import LIBRARIES
 
 Tensor = torch.Tensor
@@ -115,6 +117,33 @@ def conditions(points: Tensor, held_out: Tensor) -> list[list[Any]]:
     return rows
 
 
+def price(points: Tensor, held_out: Tensor, oracle: fs.Oracle) -> list[list[Any]]:
+    """What exactness costs: the pass over itself without leaders, and over the float64 pass."""
+
+    def bare(x: Tensor, t: float) -> Tensor:
+        kept = single.TAU, single.MOST
+        single.TAU = single.MOST = math.inf  # then nothing leads, and nothing is done again
+        try:
+            return oracle(x, t)
+        finally:
+            single.TAU, single.MOST = kept
+
+    rows = []
+    for batch in (16, 64, 256):
+        for t in (0.1, 0.2, 0.3, 0.5, 0.9):
+            noise = torch.randn(batch, points.shape[1], generator=torch.Generator().manual_seed(batch))
+            x = t * held_out[:batch] + (1 - t) * noise
+            calls: dict[str, Any] = {"exact": partial(oracle, x, t), "bare": partial(bare, x, t)}
+            if batch == 64:
+                calls["float64"] = partial(oracle, x.double(), t)
+            s = interleave(calls, 3)
+            errors = relative_errors(oracle, x, t, {k: calls[k]() for k in ("exact", "bare")})
+            rows.append([batch, t, s["exact"] / s["bare"], s["float64"] / s["exact"] if batch == 64 else None])
+            rows[-1] += [errors["exact"], errors["bare"]]
+            print(rows[-1], flush=True)
+    return rows
+
+
 def main() -> None:
     name, points, held_out = images()
     oracle = fs.Oracle(points)
@@ -132,8 +161,12 @@ def main() -> None:
     every = conditions(points, held_out)
     told = ["labels", "t", "all labels over one, float64", "float32"]
     table("Every label's oracle, the whole and p(y | x) from one pass, B = 64", told, every)
+    paid = price(points, held_out, oracle)
+    costs = ["B", "t", "time over that without leaders", "float64 pass over it", "error", "error without leaders"]
+    table("The price of exactness, held-out queries", costs, paid)
     if not QUICK:
         found = {"columns": columns, "rows": rows, "conditions": {"columns": told, "rows": every}}
+        found["price"] = {"columns": costs, "rows": paid}
         save("oracle", {"data": name, "transient_mb": transient, **found})
 
 

@@ -1,7 +1,11 @@
 """Settings shared by all tests. What tests use by name is imported from `tests.reference` and its neighbours."""
 
 import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ["MPLBACKEND"] = "Agg"  # no test opens a window
@@ -12,3 +16,19 @@ _common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "p
 settings.register_profile("repeatable", derandomize=True, database=None, **_common)
 settings.register_profile("explore", max_examples=500, **_common)
 settings.load_profile("repeatable")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    try:
+        mounted = os.geteuid() == 0 and subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip("mounting a small disk takes root and its permission")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -135,22 +134,6 @@ def test_runs_that_are_interrupted_or_killed_go_on_to_the_same_numbers(tmp_path:
     assert results[0] == results[1] == results[2]
     for name in ("whole", "interrupted", "killed"):  # no state is left, nor halves of one
         assert sorted(p.name for p in (tmp_path / name).iterdir()) == ["stages.csv", "stages.json"]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 64 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    try:
-        mounted = os.geteuid() == 0 and subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
-        pytest.skip("mounting a small disk takes root and its permission")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_full_disk_is_left_as_it_was(

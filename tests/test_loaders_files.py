@@ -461,3 +461,59 @@ def test_a_file_that_may_not_be_read(tmp_path):
     np.save(tmp_path / "v.npy", POINTS)
     (tmp_path / "v.npy").chmod(0)
     refused(tmp_path / "v.npy", "Permission denied")
+
+
+# shards
+
+
+def shards(folder, parts=3, first=1, **changes):
+    """A set in numbered shards; `changes` maps a number to the arrays of that shard."""
+    folder.mkdir(exist_ok=True)
+    for k, rows in enumerate(np.array_split(np.arange(20), parts)):
+        name = f"set-{k + first:05}-of-{parts:05}.safetensors"
+        write_safetensors(folder / name, **changes.get(f"shard{k}", {"points": POINTS[rows], "labels": LABELS[rows]}))
+    return folder
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_missing_shard_is_named(tmp_path, first):
+    folder = shards(tmp_path / "set", first=first)
+    assert load(folder).digest == load(POINTS, labels=LABELS).digest
+    name = f"set-{1 + first:05}-of-00003.safetensors"
+    (folder / name).unlink()
+    assert name in refused(folder, "holds 2 shards and lacks 1")
+
+
+def test_a_shard_that_only_the_index_knows_is_named(tmp_path):
+    write_safetensors(tmp_path / "a.safetensors", points=POINTS)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}))
+    refused(tmp_path, "b.safetensors.*copy what is missing")
+    write_safetensors(tmp_path / "b.safetensors", points=POINTS)
+    assert len(load(tmp_path)) == 40
+    for junk in ("{", "[]", '{"weight_map": 3}'):
+        index.write_text(junk)
+        refused(tmp_path, "index")
+
+
+def test_an_absurd_number_of_shards_is_refused(tmp_path):
+    write_safetensors(tmp_path / f"set-1-of-{10**18}.safetensors", points=POINTS)
+    refused(tmp_path, "claims to be one of")
+
+
+def test_a_cut_shard_and_shards_of_another_kind_are_named(tmp_path):
+    other = {
+        "shape": (
+            {"points": POINTS[:5, :2], "labels": LABELS[:5]},
+            r"set-00002.*\(n, 2, 3\).*expected F32 \(n, 4, 3\)",
+        ),
+        "dtype": ({"points": POINTS[:5].astype(np.float16), "labels": LABELS[:5]}, "set-00002.*F16.*expected F32"),
+        "names": ({"points": POINTS[:5]}, "set-00002.*holds points; expected labels, points"),
+    }
+    for name, (arrays, said) in other.items():
+        refused(shards(tmp_path / name, shard1=arrays), said)
+    cut = shards(tmp_path / "cut") / "set-00003-of-00003.safetensors"
+    whole = cut.read_bytes()
+    for length in (len(whole) - 1, 40, 3):
+        cut.write_bytes(whole[:length])
+        refused(tmp_path / "cut", "set-00003")

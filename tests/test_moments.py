@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flowscope as fs
+from flowscope.fields import check_query
 from flowscope.oracle import doubled
 from flowscope.oracle.moments import combine, top_of
 from flowscope.oracle.posterior import block_moments
@@ -19,7 +20,8 @@ floats = st.floats(-1e6, 1e6, allow_subnormal=False)
 
 def blocks_of(oracle: fs.Oracle, t: float, x: torch.Tensor, cuts: list[int]) -> list:
     law = oracle.support.law()
-    state = oracle._state(x, oracle.path(torch.full((len(x),), t)), law)
+    _, state = oracle._state(check_query(x, t, None, oracle.training_set.shape), torch.arange(len(x)))
+    state = oracle._facing(law, state)
     edges = [0, *sorted(set(cuts)), len(law)]
     pairs = [(a, b) for a, b in pairwise(edges) if a < b]
     return [block_moments(law.block(a, b), state, None, 3, 1000) for a, b in pairs]

@@ -8,6 +8,7 @@ import flowscope as fs
 from flowscope.oracle.budget import plan
 from flowscope.oracle.pairs import PathSums, add_blocks
 from flowscope.oracle.probes import draw
+from flowscope.oracle.terms import DoubleTerms, SingleTerms, make_terms
 
 TIMES = torch.tensor([0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99], dtype=torch.float64)
 
@@ -23,7 +24,27 @@ def weighted() -> fs.TrainingSet:
     return fs.TrainingSet(data.points, weights=1 / np.arange(1, len(data) + 1.0))
 
 
+def spread_out(n: int, d: int, scale: float = 1.0, offset: float = 0.0) -> torch.Tensor:
+    """Points with a falling spectrum, as images have."""
+    g = torch.Generator().manual_seed(n)
+    return scale * (torch.randn(n, d, generator=g) * torch.logspace(0, -1, d) + offset)
+
+
+def swarms() -> fs.TrainingSet:
+    near = spread_out(20, 300).repeat(20, 1) + 1e-4 * spread_out(400, 300)
+    return fs.TrainingSet(torch.cat([near, spread_out(100, 300)]))
+
+
 SETS = {
+    "wide": lambda: fs.TrainingSet(spread_out(700, 400)),
+    "wide fp16": lambda: fs.TrainingSet(spread_out(700, 400).half()),
+    "wide float64, scale 1000": lambda: fs.TrainingSet(spread_out(500, 300, 1000.0, 3.0).double()),
+    "wide, far from 0": lambda: fs.TrainingSet(spread_out(500, 300, 1e-3, 50.0)),
+    "wide with a few pairs of near-duplicates": lambda: fs.TrainingSet(
+        torch.cat([spread_out(600, 300), spread_out(600, 300)[:6] + 1e-3])
+    ),
+    "wide with weights": lambda: fs.TrainingSet(spread_out(500, 300), weights=1 / torch.arange(1.0, 501)),
+    "wide swarms": swarms,
     "digits": lambda: fs.load("digits"),
     "Zipf weights": weighted,
     "three far modes": lambda: fs.load("mixture:N=400,D=16,modes=3,spread=0.01"),
@@ -104,3 +125,33 @@ def test_the_callers_matrix_precision_does_not_matter() -> None:
         torch.set_float32_matmul_precision(before)
     np.testing.assert_array_equal(plain.gap, coarse.gap)
     np.testing.assert_array_equal(plain.entropy, coarse.entropy)
+
+
+def test_products_are_float32_where_that_is_enough() -> None:
+    """Regular wide points: single precision, with few pairs done again. Narrow ones and swarms: double."""
+    kinds = {"wide": SingleTerms, "wide fp16": SingleTerms, "wide swarms": DoubleTerms, "digits": DoubleTerms}
+    for name, kind in kinds.items():
+        law = fs.Oracle(SETS[name]()).support.law()
+        spread = law.mean_square**0.5
+        terms = make_terms(law, draw(law, range(16), 0), [0.5, 2.0, 8.0], spread, plan(10**7, 16, 100, 400))
+        assert type(terms) is kind, name
+
+
+def test_near_pairs_of_wide_points_are_told_apart() -> None:
+    """Pairs 1e-3 apart among points 10 apart, near the end of the path: expanded float32 squares would lose them."""
+    oracle = fs.Oracle(SETS["wide with a few pairs of near-duplicates"]())
+    law = oracle.support.law()
+    drawn = draw(law, range(400), 0)
+    chosen = torch.isin(drawn.source, torch.cat([torch.arange(6), torch.arange(600, 606)])).nonzero()[:, 0]
+    assert len(chosen) >= 4
+    probes = type(drawn)(*(values[chosen] for values in drawn))
+    r = torch.tensor([30.0, 100.0, 300.0], dtype=torch.float64)
+    sums = follow(oracle, probes, r, 10**7)
+    X = torch.as_tensor(oracle.training_set.points).double()
+    for k in range(3):
+        apart = probes.raw.double()[:, None] - X
+        logits = -(r[k] ** 2) / 2 * (apart**2).sum(2) - r[k] * (apart * probes.noise[:, None]).sum(2)
+        gamma = logits.softmax(1)
+        truth = (gamma * (apart**2).sum(2)).sum(1) / 2
+        torch.testing.assert_close(sums.trace[:, k], truth, rtol=2e-5, atol=0)
+    assert float(sums.trace[:, 0].min()) > 0

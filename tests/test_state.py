@@ -65,7 +65,7 @@ def test_nothing_is_there_at_first_and_nothing_is_written_of_nothing(tmp_path: P
 def test_another_computation_is_refused_and_the_file_stays(tmp_path: Path, changes: dict[str, object]) -> None:
     written(tmp_path / "state.npz", x=[1.0])
     before = (tmp_path / "state.npz").read_bytes()
-    with pytest.raises(ResumeError, match=rf"another {next(iter(changes))}; expected .* without --resume"):
+    with pytest.raises(ResumeError, match=rf"another {next(iter(changes))}.*; expected .* without --resume"):
         reopened(tmp_path / "state.npz", **changes)
     assert (tmp_path / "state.npz").read_bytes() == before
 
@@ -189,3 +189,24 @@ def test_the_end_removes_it(tmp_path: Path) -> None:
     state.remove()
     state.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_leaves_the_last_state(small_disk: Path) -> None:
+    state = written(small_disk / "state.npz", x=[1.0])
+    state.keep("group", {"x": np.zeros(1 << 15)})
+    with pytest.raises(OutputError, match="no space left on device; expected") as caught:
+        state.write()
+    assert "\n" not in str(caught.value)
+    assert [p.name for p in small_disk.iterdir()] == ["state.npz"]
+    found = reopened(small_disk / "state.npz").get("group")
+    assert found is not None
+    assert found["x"] == [1.0]
+
+
+def test_other_threads_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    state = State(tmp_path / "state.npz")
+    state.open({**IDENTITY, "threads": 2})
+    state.keep("group", {"x": np.zeros(1)})
+    state.write()
+    with pytest.raises(ResumeError, match=r"another threads \(2, and now 1\).* OMP_NUM_THREADS=2 .* without --resume"):
+        reopened(tmp_path / "state.npz", threads=1)

@@ -117,9 +117,13 @@ def _norms(flat: torch.Tensor, centre: torch.Tensor, counted: torch.Tensor, tota
     norms = np.empty(len(flat))
     step = max(1, CACHED // len(centre))
     about = torch.empty(min(step, len(flat)), len(centre), dtype=torch.float64)
+    single = torch.empty(about.shape, dtype=torch.float32) if flat.element_size() == 2 else None
     for start in range(0, len(flat), step):  # rows that stay in the caches
         stop = min(start + step, len(flat))
-        part = about[: stop - start].copy_(flat[start:stop]).sub_(centre)
+        rows = flat[start:stop]
+        if single is not None:
+            rows = single[: stop - start].copy_(rows)  # half to float to double is three times as fast
+        part = about[: stop - start].copy_(rows).sub_(centre)
         chosen = counted[start:stop]
         total += (part if bool(chosen.all()) else part[chosen]).sum(0)
         norms[start:stop] = part.mul_(part).sum(1).numpy()

@@ -1,8 +1,8 @@
 r"""Following pairs through all nodes: the sums of e^l over a block of points, with l of (7) in pairs.py.
 
-Everything is float32 and elementwise, but for sums of d that are matrix products where the caller's precision settings
-(TF32, bf16) leave those alone. Lengths are in units of the data's spread, so that float32 is in range, and logits are relative to the
-source's, which is a draw from the posterior: they hardly ever exceed a few tens.
+Everything is float32. No matrix product is torch's own: the caller's precision settings (TF32, bf16) would matter
+there. Lengths are in units of the data's spread, so that float32 is in range, and logits are relative to the source's,
+which is a draw from the posterior: they hardly ever exceed a few tens.
 
 For r > 0 the path's part of a negative l_i(r) can only fall further (its derivative is below -r d/2), so a pair
 whose weight has died, under e^-40 of the source's, is dropped for good.
@@ -14,8 +14,6 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from torch.nn.functional import threshold
-
-from flowscope.oracle.products import torch_is_exact
 
 Tensor = torch.Tensor
 
@@ -129,8 +127,9 @@ def _add_tile(
     torch.sum(weight, 2, out=mass)
     torch.linalg.vector_norm(weight, dim=2, out=root)
     torch.sum(logits.mul_(weight), 2, out=slope)
-    if torch_is_exact():  # two columns: products with one are slow
-        half_sum.copy_(torch.bmm(weight, half[:, None].expand(-1, 2, -1).transpose(1, 2))[..., 0])
+    if half.device.type == "cpu":  # numpy knows no other precision than float32; products with one column are slow
+        twice = np.stack([half.numpy()] * 2, 2)
+        half_sum.copy_(torch.from_numpy(np.matmul(weight.numpy(), twice))[..., 0])
     else:
         torch.sum(weight.mul_(half[:, None]), 2, out=half_sum)
 

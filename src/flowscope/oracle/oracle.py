@@ -283,10 +283,7 @@ class Oracle:
 
     def _moments(self, law: Law, state: State, c: Coefficients, k: int, single: bool) -> Moments:
         """The moments of a law at some states: one pass over it."""
-        self._check_reach(law, state)
-        offset = state.x.norm(dim=1) + c.alpha * self.support.centre.norm()
-        error = logit_error(state.norms.sqrt(), offset, c.alpha, c.sigma, law.radius, state.x.shape[1])
-        state = state._replace(error=error, points=len(law))
+        state = self._facing(law, state)
         sizes = plan(self.memory, max(1, len(state.x)), len(law), self.training_set.dimension)
         if single and self.device.type == "cpu" and len(law) * self.training_set.dimension >= SMALLEST:
             return mean_moments(law, state, c, sizes, self.library)
@@ -308,12 +305,17 @@ class Oracle:
         norms = (z * z).sum(1)
         return c, State(x, z, norms, c.alpha, c.sigma, torch.zeros_like(norms), 0)
 
-    def _check_reach(self, law: Law, state: State) -> None:
+    def _facing(self, law: Law, state: State) -> State:
+        """The states with what depends on a law."""
+        norms = state.norms.sqrt()
         reach = state.alpha * law.radius + state.sigma * math.sqrt(state.x.shape[1])
-        if len(law) > 1 and bool((state.norms.sqrt() > FARTHEST * reach).any()):
+        if len(law) > 1 and bool((norms > FARTHEST * reach).any()):
             raise InputError(
                 f"x lies over {FARTHEST:.0e} times further out than data and noise reach; expected a state near them"
             )
+        offset = state.x.norm(dim=1) + state.alpha * self.support.centre.norm()
+        error = logit_error(norms, offset, state.alpha, state.sigma, law.radius, state.x.shape[1])
+        return state._replace(error=error, points=len(law))
 
     def _shaped(self, values: Tensor, x: Tensor) -> Tensor:
         """(b, D) as rows of a result, in x's dtype and device."""

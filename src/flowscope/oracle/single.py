@@ -35,9 +35,10 @@ from flowscope.oracle.support import Law, Piece
 Tensor = torch.Tensor
 
 ROUNDING = 2.0**-24  # of float32
-TAU = 3.5e-7  # aim of the velocity's relative error from float32 logits
-MOST = 6e-7  # of its error from logits, and from averages, before a state is hard
-SAMPLE, SAFETY = 64, 4.0  # points on which e is measured; leaders lie nearer than those, and err more
+TAU = 5e-7  # aim of the velocity's relative error from float32 logits
+MOST = 8e-7  # of its error from logits, and from averages, before a state is hard
+SAMPLE, SAFETY = 64, 2.5  # points on which e is measured; leaders lie nearer than those, and err more
+FORESEEN = 4.0  # times e, above which a state's float32 logits err more than was foreseen
 GONE = 41.0  # nats below the leader: e^-41 of the weight is below float64's rounding of it
 RISE = 30.0  # nats by which logits may rise above the level of their sums
 DEAD = GONE + RISE
@@ -92,7 +93,8 @@ def single_moments(
     total = combine(rest, led)
     share = (rest.peak - total.peak - total.peak_low).exp() * rest.mass / total.mass
     hard = sums.crowded | (widest > frame.error + 2 * state.error)  # no bound, then
-    hard |= off * torch.minimum(frame.share.exp(), share).sqrt() > MOST
+    matters = off * torch.minimum(frame.share.exp(), share).sqrt() > MOST
+    hard |= matters & (off > FORESEEN * frame.scatter)
     hard |= average_error(law, state, share, total, scale) > MOST
     return total, hard | ~torch.isfinite(total.mean).all(1)
 

@@ -4,7 +4,7 @@ Narrow points: float64 products. Wide ones, where the products take the time: fl
 lengths in units of s those err by about 1e-7 in d/2 and 4e-7 in c (measured; a product of length D errs by a few
 roundings of the size of its partial sums), so that a logit l_i(r) of (7) errs by about
 
-    E(r) = NOISE (r a + r^2 a^2),    a = max(1, |x1_j|/s)                                                  (7c)
+    E(r) = NOISE (r a + r^2 a^2),    a = max(1, |x1_j|/s)                                                  (7e)
 
 A pair of weight gamma_i shifts every mean over the posterior by gamma_i E at most. So every pair with
 gamma_i E > TAU at some node is done again from the differences, in which nothing cancels; and so are all that are still
@@ -28,9 +28,9 @@ from flowscope.oracle.support import Law, Piece
 Tensor = torch.Tensor
 
 WIDE = 256  # coordinates from which on the products take the time
-NOISE = 2.0**-22  # of float32 products, in (7c)
+NOISE = 2.0**-22  # of float32 products, in (7e)
 TAU = 5e-7  # what the rounding of one pair may shift
-FIRST, LAST, STRIDE = 1.0, 24.0, 1.5  # nodes looked at: r from, r to, and the least ratio of two
+FIRST, LAST, STRIDE = 1.5, 24.0, 1.8  # nodes looked at: r from, r to, and the least ratio of two
 SHARE = 0.01  # of the pairs, done again from differences, takes as long as a float64 product of all
 SPAN = 1e12  # squared spreads beyond this, or under its inverse, are left to float64
 
@@ -100,7 +100,7 @@ class DoubleTerms:
 
 
 class SingleTerms:
-    """By float32 products; from differences where (7c) matters."""
+    """By float32 products; from differences where (7e) matters."""
 
     def __init__(
         self,

@@ -9,8 +9,9 @@ import numpy as np
 from flowscope.data import TrainingSet
 from flowscope.data.spectrum import boundary_snr
 from flowscope.oracle import Oracle
+from flowscope.oracle.support import ClassLaw
 from flowscope.studies.forms import plain
-from flowscope.studies.summary import ClassLaw, describe, measured_spectra, predict
+from flowscope.studies.summary import describe, measured_spectra, predict
 
 
 def inspect(oracle: Oracle) -> dict[str, Any]:

@@ -86,6 +86,7 @@ def measure(
     memory: int,
     report: Callable[[int], None],
     state: State | None,
+    library: str | None = None,
 ) -> tuple[Part, np.ndarray]:
     """Follow `probes` probes of a law through all its points.
 
@@ -95,6 +96,7 @@ def measure(
     Args:
         report: called after every block with the number of (batch of probes, points) done so far.
         state: holds, and is given, what is done so far under "current".
+        library: of float32 products, by name; None for the fastest.
     """
     sizes = plan(memory, probes, len(law), law.support.dimension)
     r = torch.as_tensor(nodes.r, device=law.support.device)
@@ -107,7 +109,7 @@ def measure(
         if low == first and "sums" in saved:
             sums = PathSums(*(torch.as_tensor(v, device=r.device) for v in saved["sums"]))
             start = int(saved["at"])
-        for at in add_blocks(sums, law, draw(law, which, seed, label), r, sizes, start):
+        for at in add_blocks(sums, law, draw(law, which, seed, label), r, sizes, start, library):
             report(low // sizes.queries * len(law) + at)
             if state is not None:
                 state.keep("current", _current(low, at, sums, done))

@@ -18,12 +18,15 @@ import torch
 from flowscope.data.memory import check_memory
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle
+from flowscope.oracle.budget import plan
+from flowscope.oracle.support import ClassLaw, Law
+from flowscope.oracle.terms import product_library
 from flowscope.settings import check_count, check_seed, versions
 from flowscope.studies.crossing import RESAMPLES
 from flowscope.studies.curve import StageCurve
 from flowscope.studies.measure import QUANTITIES, Nodes, Part, batches, make_nodes, measure
 from flowscope.studies.state import State
-from flowscope.studies.summary import ClassLaw, summarise
+from flowscope.studies.summary import summarise
 
 Progress = Callable[[int, int], None]
 MOST_TIMESTEPS = 100_000
@@ -73,15 +76,33 @@ def stages(
     }
     began = time.perf_counter()
     if state is not None:
-        state.open({"training_set": oracle.training_set.digest, **settings})
+        state.open({"training_set": oracle.training_set.digest, **settings, **_engine(oracle, laws, probes)})
+    library = _library(oracle, laws[0].law, probes, state)
     nodes = make_nodes(oracle.path, t, oracle.support.law().mean_square, min(c.law.entropy for c in laws))
     room = 8 * len(nodes.r) * (len(QUANTITIES) * (probes + 2 * len(laws)) + 3 * RESAMPLES)
     check_memory(room, f"a curve of {len(nodes.r)} nodes and {probes} probes", "ask for fewer timesteps or probes")
-    parts, resampled = _measure_all(oracle, laws, nodes, probes, seed, progress, state)
+    parts, resampled = _measure_all(oracle, laws, nodes, probes, seed, progress, state, library)
     nfe = probes * len(laws) * len(nodes.r)  # posteriors evaluated, all in one pass
     provenance: dict[str, Any] = {**versions(), "nfe": nfe}
     curve = summarise(oracle, laws, nodes, parts, resampled, t, settings, provenance)
     return replace(curve, provenance=provenance | {"seconds": round(time.perf_counter() - began, 3)})
+
+
+def _engine(oracle: Oracle, laws: list[ClassLaw], probes: int) -> dict[str, Any]:
+    """What the last bits of a curve depend on besides its settings: a resumed run must have the same."""
+    sizes = [plan(oracle.memory, probes, len(c.law), oracle.training_set.dimension) for c in laws]
+    return {"threads": torch.get_num_threads(), "block": [list(s) for s in sizes]}
+
+
+def _library(oracle: Oracle, law: Law, probes: int, state: State | None) -> str:
+    """Of float32 products: that of the run which is resumed, or the fastest at hand."""
+    kept = None if state is None else state.get("library")
+    if kept is not None:
+        return str(kept["name"])
+    chosen = product_library(law, probes, oracle.library)
+    if state is not None:
+        state.keep("library", {"name": np.array(chosen)})
+    return chosen
 
 
 def check_timesteps(timesteps: Any) -> np.ndarray:
@@ -109,14 +130,7 @@ def _laws(oracle: Oracle, conditional: bool) -> list[ClassLaw]:
     """(share, label, law) of all points, or of each class that has any weight."""
     if not conditional:
         return [ClassLaw(1.0, None, oracle.support.law())]
-    s = oracle.training_set
-    if s.labels is None:
-        raise InputError(
-            f"conditional is asked for, but {s.name} has no labels; give it labels, or leave conditional out"
-        )
-    mass = {y: float(s.relative_weights[s.labels == y].sum()) for y in s.classes}
-    total = sum(mass.values())
-    return [ClassLaw(m / total, y, oracle.support.law(y)) for y, m in mass.items() if m > 0]
+    return oracle.support.class_laws()
 
 
 def _measure_all(
@@ -127,6 +141,7 @@ def _measure_all(
     seed: int,
     progress: Progress | None,
     state: State | None,
+    library: str,
 ) -> tuple[list[Part], np.ndarray]:
     """Every law's part, and the mean over laws of the bootstrap means of the top-1 weight."""
     saved = dict((state.get("finished") if state is not None else None) or {})
@@ -140,7 +155,7 @@ def _measure_all(
                 progress(before + at, sum(work))
 
         if k >= len(parts):
-            part, own = measure(law, oracle.path, nodes, probes, seed, label, oracle.memory, report, state)
+            part, own = measure(law, oracle.path, nodes, probes, seed, label, oracle.memory, report, state, library)
             parts.append(part)
             resampled = resampled + share * own
             if state is not None:

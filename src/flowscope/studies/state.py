@@ -14,6 +14,7 @@ from flowscope.errors import InputError, ResumeError
 from flowscope.files import remove_file, write_atomic
 
 INTERVAL = 20.0  # seconds between two writings, at least
+SHORT = 40  # characters of a setting that an error shows
 SHARE = 0.05  # of the time may go into writing: a large state is written less often
 
 
@@ -56,9 +57,10 @@ class State:
             raise ResumeError(f"{error}, or remove it to start anew") from None
         other = [k for k in self._identity.keys() | found.keys() if self._identity.get(k) != found.get(k)]
         if other:
+            names = ", ".join(sorted(other))
             raise ResumeError(
-                f"{self.path} is of a run with another {', '.join(sorted(other))}; "
-                "expected the same data and settings: run with those, or without --resume"
+                f"{self.path} is of a run with another {names}{_values(found, self._identity, other)}; "
+                f"expected the same data and settings: {_remedy(found, other)}, or without --resume"
             )
         self._groups = groups
 
@@ -99,6 +101,20 @@ class State:
             OutputError: it cannot be deleted.
         """
         remove_file(self.path)
+
+
+def _values(found: dict[str, Any], now: dict[str, Any], names: list[str]) -> str:
+    """What one setting was and is, where both are short."""
+    if len(names) != 1:
+        return ""
+    was, is_now = (json.dumps(d.get(names[0])) for d in (found, now))
+    return f" ({was}, and now {is_now})" if max(len(was), len(is_now)) <= SHORT else ""
+
+
+def _remedy(found: dict[str, Any], names: list[str]) -> str:
+    if names == ["threads"]:
+        return f"run with OMP_NUM_THREADS={found.get('threads')} in the environment"
+    return "run with those"
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:

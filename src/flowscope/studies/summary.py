@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
 from flowscope.data.spectrum import CLUSTERS, Spectrum, boundary_snr, measure_spectra
 from flowscope.oracle import Oracle
-from flowscope.oracle.support import Law
+from flowscope.oracle.support import ClassLaw, Law
 from flowscope.paths import Path
 from flowscope.studies.crossing import Crossing
 from flowscope.studies.curve import ClassStages, Information, LossFloor, StageCurve
@@ -17,14 +17,6 @@ from flowscope.studies.measure import ENTROPY, LEVELS, QUANTITIES, TOP1, TRACE, 
 
 FEW = 30  # probes, under which bootstrap intervals are known to be too narrow
 TAIL = 1e-6  # of the entropy: the integrand allowed at the end of the grid before a note is made
-
-
-class ClassLaw(NamedTuple):
-    """A law and its share of the whole; label None for all points."""
-
-    share: float
-    label: int | None
-    law: Law
 
 
 def summarise(
