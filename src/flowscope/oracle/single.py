@@ -48,7 +48,7 @@ COPY = 16 << 20  # bytes of float32 rows made at a time, where they are not kept
 FLUSH = 1 << 14  # points summed in float32 before the sums are added in float64
 WORTH = 0.4  # share of points with any weight below which they are gathered for the second product
 ROWS = 64  # states whose leaders are done again together
-LEADING = 8 << 20  # bytes of leaders in float64, done again together
+LEADING = 16 << 20  # bytes of leaders in float64, done again together
 NOTHING = -1e300  # the peak of no points at all: finite, so that it can be subtracted
 
 
