@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from flowscope.cli import main
-from flowscope.data import TrainingSet
+from flowscope.data import TrainingSet, load
 from flowscope.errors import InputError, did_you_mean, unknown_name
 from flowscope.networks import Convention, as_field
 from flowscope.networks.build import build_network
@@ -72,3 +72,8 @@ def test_commands_options_and_studies(arguments: list[str], expected: str, capsy
     assert main(arguments) == 2
     line = capsys.readouterr().err
     assert line.endswith(f"{expected}\n") and line.count("\n") == 1
+
+
+def test_a_source_that_is_nearly_a_name() -> None:
+    with pytest.raises(InputError, match=r"'digist' is an unknown source; .* did you mean 'digits'\?$"):
+        load("digist")

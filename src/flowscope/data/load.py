@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from flowscope.data.build import build
-from flowscope.data.builtin import KNOWN, is_builtin, load_builtin
+from flowscope.data.builtin import KNOWN, NAMED, SYNTHETIC, is_builtin, load_builtin
 from flowscope.data.images import load_folder
 from flowscope.data.npy import load_npy
 from flowscope.data.npz import load_npz
@@ -20,7 +20,7 @@ from flowscope.data.rows import MappedRows
 from flowscope.data.safetensors import load_safetensors
 from flowscope.data.source import Source, native
 from flowscope.data.training_set import TrainingSet
-from flowscope.errors import InputError
+from flowscope.errors import InputError, did_you_mean
 
 READERS: dict[str, Callable[[Path], Source]] = {
     ".npy": load_npy,
@@ -130,4 +130,5 @@ def _read(text: str) -> Source:
         raise InputError(f"{text!r} is no kind of file that flowscope reads; expected {files}")
     if reader is not None or os.path.basename(text) != text:
         raise InputError(f"there is no file or folder {text!r}; expected {files}: check the path")
-    raise InputError(f"{text!r} is an unknown source; expected a name ({KNOWN}), {files}")
+    meant = did_you_mean(text.partition(":")[0], [*NAMED, *SYNTHETIC])
+    raise InputError(f"{text!r} is an unknown source; expected a name ({KNOWN}), {files}{meant}")
