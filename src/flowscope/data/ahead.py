@@ -32,6 +32,7 @@ def ahead(items: Iterator[T], depth: int = 1) -> Iterator[T]:
     stopped = threading.Event()
 
     def make() -> None:
+        """The thread: items into the queue until they end, one fails, or the caller has stopped."""
         last: object = _END
         try:
             for item in items:

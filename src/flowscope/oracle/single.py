@@ -28,7 +28,7 @@ from torch.nn.functional import threshold
 
 from flowscope.oracle.budget import Plan
 from flowscope.oracle.moments import Moments, combine
-from flowscope.oracle.posterior import Block, State, expand_logits, logit_moments
+from flowscope.oracle.posterior import State, expand_logits, logit_moments
 from flowscope.oracle.products import Products
 from flowscope.oracle.support import Law, Piece
 
@@ -136,7 +136,7 @@ def make_frame(law: Law, state: State, by: Products) -> Frame:
     reach = state.norms.sqrt() + state.alpha * (law.radius + float(origin(law).norm()))
     error = ROUNDING * (4 + math.sqrt(state.x.shape[1])) * (reach / state.sigma) ** 2
     frame = Frame(q, slope.to(torch.float32), constant, error, error, error)
-    block = take(law, np.unique(np.linspace(0, len(law) - 1, SAMPLE).round().astype(np.int64)))
+    block = law.take(np.unique(np.linspace(0, len(law) - 1, SAMPLE).round().astype(np.int64)))
     exact = expand_logits(block, state) + constant[:, None]
     found = float_logits(frame, block.norms, block.log_weights, make_rows(law, block.raw), by)
     scatter = SAFETY * (found.T.to(torch.float64) - exact).pow(2).mean(1).sqrt()
@@ -150,15 +150,6 @@ def float_logits(frame: Frame, norms: Tensor, log_weights: Tensor, rows: Tensor,
     if bool((log_weights != log_weights[0]).any()):
         return logits.add_(log_weights.to(torch.float32)[:, None])
     return logits.add_(float(log_weights[0]))
-
-
-def take(law: Law, index: np.ndarray) -> Block:
-    """Chosen points of a law, ascending, in the form of :meth:`Law.block`."""
-    positions, at = law.positions[index], torch.as_tensor(index, device=law.support.device)
-    raw = law.support.rows(positions)
-    points = raw.to(torch.float64, copy=True).sub_(law.support.centre)
-    place = torch.as_tensor(positions, device=law.support.device)
-    return Block(points, raw, law.norms[at], law.log_weights[at], place)
 
 
 class Sums:
@@ -296,7 +287,7 @@ def lead(law: Law, state: State, frame: Frame, leaders: Leaders, sizes: Plan) ->
             continue
         index, column = point.unique(return_inverse=True)
         part = state.rows(slice(low, high))
-        block = take(law, index.numpy())
+        block = law.take(index.numpy())
         logits = expand_logits(block, part)
         member = torch.zeros_like(logits, dtype=torch.bool)
         member[row - low, column] = True
@@ -304,9 +295,10 @@ def lead(law: Law, state: State, frame: Frame, leaders: Leaders, sizes: Plan) ->
         off = (logit - exact - frame.constant[row]).abs()
         widest.scatter_reduce_(0, row, off, "amax")
         # a first leader may lie much nearer than all others, and err more: it says nothing of those that do not lead
-        off = torch.where(exact < logits.masked_fill(~member, NOTHING).amax(1)[row - low], off, 0)
+        logits.masked_fill_(~member, NOTHING)
+        off = torch.where(exact < logits.amax(1)[row - low], off, 0)
         square.index_add_(0, row, off**2)
-        found = logit_moments(logits.masked_fill_(~member, NOTHING), block, part, None, 1, sizes.pairs)
+        found = logit_moments(logits, block, part, None, 1, sizes.pairs)
         done.append(found._replace(mass=torch.where(member.any(1), found.mass, 0)))
     others = (torch.bincount(leaders.row, minlength=len(state.x)) - 1).clamp_min(1)
     return Moments(*(torch.cat(column) for column in zip(*done, strict=True))), widest, (square / others).sqrt()

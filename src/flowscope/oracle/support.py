@@ -216,6 +216,12 @@ class Law:
         for piece in self.pieces(rows):
             yield self._centred(piece)
 
+    def take(self, index: np.ndarray) -> Block:
+        """Chosen points of the law; index (n,) ascending."""
+        positions, at = self.positions[index], torch.as_tensor(index, device=self.support.device)
+        place = torch.as_tensor(positions, device=self.support.device)
+        return self._centred(Piece(0, self.support.rows(positions), self.norms[at], self.log_weights[at], place))
+
     def _centred(self, piece: Piece) -> Block:
         points = piece.raw.to(torch.float64, copy=True).sub_(self.support.centre)
         return Block(points, *piece[1:])

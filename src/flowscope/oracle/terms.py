@@ -208,8 +208,8 @@ def product_library(law: Law, probes: int, name: str | None = None) -> str:
     """The library of the float32 products of so many probes: the one named, or the fastest at hand."""
     if law.support.device.type != "cpu":
         return "torch"
-    chosen = products(name, 2 * probes, law.support.dimension).dots
-    return next(name for name, library in LIBRARIES.items() if library.dots is chosen)
+    chosen = products(name, 2 * probes, law.support.dimension)
+    return next(name for name, library in LIBRARIES.items() if library is chosen)
 
 
 def _dots(device: torch.device, library: str) -> Callable[[Tensor, Tensor], Tensor]:
