@@ -13,7 +13,7 @@ ifneq ($(USABLE),yes)
 .PHONY: $(READY)
 endif
 
-.PHONY: help setup demo test check test-browser bench clean
+.PHONY: help setup demo test check test-browser test-cluster bench clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -57,6 +57,9 @@ test-browser: setup ## open the pages that flowscope writes in headless Chromium
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
 	    || { echo "no Chromium found; on Debian: apt-get install chromium" >&2; exit 2; }
 	$(BIN)/python -m pytest -m browser
+
+test-cluster: setup ## run one job on two hosts, which are network namespaces (needs root and iproute2)
+	tests/cluster/run.sh
 
 # The two variables make OpenBLAS pick other kernels than it would, and so slow numpy down.
 bench: setup ## run the benchmarks, one after the other

@@ -1,5 +1,7 @@
 """The same answers on a GPU as on the CPU. Skipped where there is none."""
 
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +9,17 @@ import pytest
 import torch
 
 import flowscope as fs
+from flowscope.oracle import products
 from flowscope.training import TrainSettings, train
-from tests.contracts.cases import PATHS
+from tests.contracts.cases import PATHS, cloud, expected, states, velocity_error
+from tests.test_accuracy import SETS, TOLERANCE, queries, resolution
+from tests.watched import watch
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+TRITON = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed: pip install 'flowscope[gpu]'")
+LIBRARIES = ("torch", pytest.param("triton", marks=TRITON))
+DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +90,86 @@ def test_the_monitor_measures_alike_on_gpu_and_cpu(data: fs.TrainingSet) -> None
     b = fs.Monitor(fs.Oracle(here), probes=64)(field, 1)
     assert np.allclose(a.loss, b.loss, rtol=1e-2)
     assert np.allclose(a.floor, b.floor, rtol=1e-5)
+
+
+@pytest.fixture
+def hard(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Sets of any size go through the float32 pass; the shares of rows that were done again in float64, one a call."""
+    return watch(monkeypatch)
+
+
+@pytest.fixture(params=["highest", "high"])
+def precision(request: pytest.FixtureRequest) -> Iterator[str]:
+    """What the user allows torch's float32 products to be."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(request.param)
+    yield request.param
+    torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_products_are_no_plain_tf32(library: str, dtype: torch.dtype, precision: str) -> None:
+    """TF32 keeps 11 bits of a factor, and errs by 1e-4 here; float32 by 1e-7."""
+    device = torch.device("cuda")
+    by = products.products(library, 64, 4096, device)
+    points, x = cloud(3000, (4096,), dtype=dtype).cuda(), cloud(64, (4096,), seed=1).cuda()
+    weights = cloud(3000, (64,), seed=2).cuda().sigmoid()
+    taken = points if dtype in by.takes else points.float()
+    dots, sums = by.dots(taken, x), by.sums(weights, taken)
+    size = torch.outer(points.double().norm(dim=1), x.double().norm(dim=1))
+    assert float(((dots.double() - points.double() @ x.double().T).abs() / size).max()) < 1e-6
+    true = weights.double().T @ points.double()
+    assert float((sums.double() - true).norm() / true.norm()) < 1e-6
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("name", SETS)
+def test_float32_velocities_are_as_exact_as_on_the_cpu(name: str, library: str, hard: list[float]) -> None:
+    points = SETS[name]()
+    for t in (0.0, 0.1, 0.5, 0.9, 0.99, 1 - 2.0**-20):
+        x = queries(points, t, "linear").float()
+        lost = resolution(points, x, t, "linear")
+        answer = expected(points, x, t, exact=lost > 1e-10)
+        oracle = fs.Oracle(points, device="cuda", library=library)
+        for u in (oracle(x.cuda(), t), torch.cat([oracle(row[None].cuda(), t) for row in x])):
+            assert (velocity_error(u.cpu(), answer) < TOLERANCE + lost).all()
+    assert len(hard) > 0, "the float32 pass was not taken"
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_ordinary_points_need_no_second_pass_on_the_gpu(
+    dtype: torch.dtype, library: str, precision: str, hard: list[float]
+) -> None:
+    """Many points of many coordinates: long sums on the device, whose roundings must not add up."""
+    points = cloud(40_000, (1024,), dtype=dtype)
+    oracle, exact = fs.Oracle(points, device="cuda", library=library), fs.Oracle(points, device="cuda")
+    for t in (0.0, 0.05, 0.2, 0.5, 0.9, 0.999):
+        for rows in (1, 40, 300):
+            x = states(points, t, rows=rows, dtype=torch.float32).cuda()
+            u, true = oracle(x, t), exact(x.double(), t)
+            size = (true.pow(2).sum(1) + exact.posterior(x.double(), t).total_variance / (1 - t) ** 2).sqrt()
+            assert float(((u.double() - true).norm(dim=1) / size).max()) < TOLERANCE
+    assert max(hard) < 0.05, hard
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_device_out_of_memory_shrinks_the_block(
+    library: str, hard: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    points = cloud(60_000, (1024,), dtype=torch.float16)
+    x = states(points, 0.3, rows=512, dtype=torch.float32).cuda()
+    oracle = fs.Oracle(points, device="cuda", library=library, memory="16GB")
+    before = oracle(x, 0.3)
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info()
+    held = torch.empty(max(0, free - (400 << 20)), dtype=torch.uint8, device="cuda")
+    try:
+        after = oracle(x, 0.3)
+    finally:
+        del held
+        torch.cuda.empty_cache()
+    assert "is out of memory with blocks of" in caplog.text
+    assert float((after - before).abs().max()) < 1e-5 * float(before.abs().max())

@@ -22,7 +22,7 @@ def test_products_against_float64(library):
 
 def test_the_fastest_is_chosen_by_trial_and_logged(monkeypatch, caplog):
     seconds = {products.LIBRARIES["torch"]: 2.4, products.LIBRARIES["numpy"]: 2.0}
-    monkeypatch.setattr(products, "_seconds", lambda call: seconds[call.args[0]])
+    monkeypatch.setattr(products, "seconds_of", lambda call: seconds[call.args[0]])
     products._fastest.cache_clear()
     assert products.products(None, 5, 64) is products.LIBRARIES["torch"]  # not clearly slower
     seconds[products.LIBRARIES["torch"]] = 3.0

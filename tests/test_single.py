@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from flowscope import Oracle, TrainingSet
-from flowscope.oracle import oracle as face
-from flowscope.oracle import single
+from flowscope.oracle import engines as face
+from flowscope.oracle import single, sums
 from flowscope.oracle.products import LIBRARIES, Products
 from tests.contracts.cases import cloud, expected, flat, states, velocity_error
 from tests.test_accuracy import GRID, SETS, TOLERANCE, near_duplicates, queries, resolution, swarm
@@ -75,9 +75,9 @@ def test_other_quantities(target):
 def test_many_points_in_many_blocks(monkeypatch):
     """Levels that rise from block to block, sums that are flushed, leaders that are overtaken."""
     points = torch.cat([cloud(1500, (48,), seed=k, scale=s) for k, s in enumerate((3.0, 1.0, 0.3, 0.1))])
-    monkeypatch.setattr(single, "PAIRS", 1)  # 256 points at a time
+    monkeypatch.setattr(sums, "PAIRS", 1)  # 256 points at a time
     for flush in (1, 1 << 14):
-        monkeypatch.setattr(single, "FLUSH", flush)
+        monkeypatch.setattr(sums, "FLUSH", flush)
         for t in (0.0, 0.05, 0.2, 0.5, 0.9):
             check(points, states(points, t, rows=24, dtype=torch.float32), t)
 
@@ -119,6 +119,16 @@ def test_ordinary_points_need_no_second_pass(hard):
         for source in (points, cloud(50, (128,), seed=9)):
             Oracle(points)(states(source, t, rows=16, dtype=torch.float32), t)
     assert hard == [0.0] * 14
+
+
+def test_states_at_their_points_need_none_either(hard, monkeypatch):
+    """Where one point has all the weight, none of the many sums that are joined has any."""
+    monkeypatch.setattr(sums, "FLUSH", 64)
+    monkeypatch.setattr(sums, "PAIRS", 64)
+    points = cloud(1500, (256,))
+    for t in (0.95, 0.999):
+        check(points, states(points, t, rows=8, dtype=torch.float32), t)
+    assert max(hard) == 0
 
 
 def test_points_too_close_for_float32_do(hard):

@@ -25,6 +25,10 @@ class ResumeError(FlowscopeError):
     """Saved state belongs to another data set or other settings, or cannot be read."""
 
 
+class RankError(FlowscopeError):
+    """The processes of a job do not agree, or one of them has died, hangs or failed."""
+
+
 class MissingExtraError(FlowscopeError, ImportError):
     """An optional package is not installed; the message says which extra brings it."""
 

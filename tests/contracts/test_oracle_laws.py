@@ -134,6 +134,14 @@ def test_the_budget_does_not_change_the_answer(crowd, labels):
         assert float(((u - v).norm(dim=1) / v.norm(dim=1)).max()) < 1e-6
 
 
+def test_more_points_can_be_named_than_are_looked_at_at_a_time():
+    points = cloud(60, (4,))
+    x = states(points, 0.4)
+    cut, whole = (Oracle(points, memory=memory).posterior(x, 0.4, k=50) for memory in (4096, "512MB"))
+    assert cut.weights.shape == cut.indices.shape == (4, 50)
+    same_posterior(cut, whole)
+
+
 def test_the_order_of_the_points_does_not_change_the_answer(crowd):
     shuffle = torch.as_tensor(np.random.default_rng(1).permutation(len(crowd)))
     other = TrainingSet(crowd.points[shuffle], crowd.labels[shuffle], crowd.weights[shuffle])

@@ -25,7 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         if alone:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        return run(arguments)
+        code = run(arguments)
+        if arguments is None:
+            from flowscope.cli.job import leave
+
+            leave(code)
+        return code
     except KeyboardInterrupt:  # before or after the command, which has ways of its own to end
         sys.stderr.write(NOTHING_DONE)
         return 130

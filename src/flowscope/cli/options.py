@@ -65,6 +65,12 @@ DryRun = Annotated[
 ]
 
 
+RankTimeout = Annotated[
+    str,
+    typer.Option(metavar="SECONDS", help="Under torchrun: end where a rank has not got on for so long."),
+]
+
+
 def load_source(
     source: str,
     resize: str | None,
@@ -135,6 +141,17 @@ def parse_whole(option: str, text: str, least: int) -> int:
     if not re.fullmatch(r"[+-]?\d{1,18}", text.strip(), re.ASCII) or int(text) < least:
         raise InputError(f"{option} is {text!r}; expected a whole number of at least {least} and at most 18 digits")
     return int(text)
+
+
+def parse_seconds(option: str, text: str) -> float:
+    """Seconds above zero."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 1e6:
+        raise InputError(f"{option} is {text!r}; expected seconds above 0, such as 60")
+    return seconds
 
 
 def parse_device(text: str | None) -> str | None:

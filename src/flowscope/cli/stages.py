@@ -2,26 +2,30 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flowscope.cli import options as o
+from flowscope.cli.job import deafen, job, own_device, ranks_started
 from flowscope.cli.show import between, progress, say, say_settings, with_error
 from flowscope.data import TrainingSet
-from flowscope.errors import InputError
-from flowscope.files import check_writable, write_files
-from flowscope.oracle import Oracle
+from flowscope.errors import InputError, RankError
+from flowscope.files import check_writable, remove_file, write_files
+from flowscope.oracle import Oracle, Ranks, SharedOracle
 from flowscope.studies import StageCurve
 from flowscope.studies import stages as measure
-from flowscope.studies.state import State
+from flowscope.studies.state import INTERVAL, State
 
 if TYPE_CHECKING:
     from flowscope.report import ModelPart
     from flowscope.reproduction.given import Given
+    from flowscope.studies.pictures import Pictures
 
-STATE = ".stages-state.npz"
+STATE, STATES = ".stages-state.npz", ".stages-state*.npz"
 SWITCH = "switch"
 
 
@@ -48,6 +52,7 @@ def stages(
         ),
     ] = None,
     no_images: Annotated[bool, typer.Option("--no-images", help="Leave training images out of the page.")] = False,
+    rank_timeout: o.RankTimeout = "60",
     as_json: o.Json = False,
     dry_run: o.DryRun = False,
     resize: o.Resize = None,
@@ -66,36 +71,61 @@ def stages(
     o.check_out_beside(out, (), () if model is None else (model,))
     if model is not None and (no_images or out is None):
         raise InputError("--model shows images beside training images on a page; expected --out, and no --no-images")
-    times, where = o.parse_timesteps(timesteps, path), o.parse_device(device)
+    if model is not None and ranks_started() > 1:
+        raise InputError("--model is given, and studies of models run in one process; expected no torchrun with it")
+    times, where = o.parse_timesteps(timesteps, path), own_device(o.parse_device(device))
     count, number = o.parse_whole("--probes", probes, 1), o.parse_whole("--seed", seed, 0)
-    if folder is not None and not dry_run:
-        check_writable(folder)
-    data = o.load_source(source, resize, grey, flips, subset, classes, skip_broken, layout)
-    if conditional and data.labels is None:
-        raise InputError(f"--conditional is given, but {data.name} has no labels; expected labels: leave it out")
-    given = None if model is None else _given(data, model, path, where, memory)
-    oracle = Oracle(data, path, memory=memory, device=where) if given is None else given.oracle
-    settings = {"path": path, "timesteps": timesteps, "probes": count, "seed": number, "conditional": conditional}
-    about = (
-        _about(oracle) | settings | {"model": model, "memory": memory, "resume": resume, "out": folder and str(folder)}
-    )
-    say_settings(f"flowscope stages {data.name}", about, as_json, dry_run)
-    if dry_run:
-        return
-    state = None if folder is None else State(folder / STATE, resume)
+    with job(o.parse_seconds("--rank-timeout", rank_timeout), where) as ranks:
+        leads = ranks is None or ranks.rank == 0  # the one that writes and speaks
+        if folder is not None and not dry_run and leads:
+            check_writable(folder)
+        data = o.load_source(source, resize, grey, flips, subset, classes, skip_broken, layout)
+        if conditional and data.labels is None:
+            raise InputError(f"--conditional is given, but {data.name} has no labels; expected labels: leave it out")
+        given = None if model is None else _given(data, model, path, where, memory)
+        oracle = Oracle(data, path, memory=memory, device=where) if given is None else given.oracle
+        oracle = oracle if ranks is None else SharedOracle(oracle, ranks)
+        settings = {"path": path, "timesteps": timesteps, "probes": count, "seed": number, "conditional": conditional}
+        about = _about(oracle) | settings | {"ranks": None if ranks is None else ranks.size}
+        about |= {"model": model, "memory": memory, "resume": resume, "out": folder and str(folder)}
+        if leads:
+            say_settings(f"flowscope stages {data.name}", about, as_json, dry_run)
+        if dry_run:
+            return
+        state = None if folder is None else _state(folder, resume, ranks)
+        with _kept(state):
+            with progress("posterior") if leads else nullcontext() as report:
+                curve = measure(oracle, times, count, number, conditional, progress=report, state=state)
+            if folder is not None:
+                shown = None if no_images else _pictures(curve, oracle, number, conditional)
+                if leads:
+                    _write(curve, folder, shown, None if given is None else _model_part(given, folder, number))
+    if folder is not None:
+        for path_of_state in folder.glob(STATES):
+            remove_file(path_of_state)
+    if leads:
+        say(json.dumps(curve.to_dict(), allow_nan=False) if as_json else _summary(curve, folder))
+
+
+def _state(folder: Path, resume: bool, ranks: Ranks | None) -> State:
+    """Of this process alone. A rank that is killed must have written all but its last block, if writing is quick."""
+    if ranks is None:
+        return State(folder / STATE, resume)
+    name = Path(STATE).stem + (f"-{ranks.rank}" if ranks.rank else "")
+    return State(folder / f"{name}.npz", resume, interval=0.0 if ranks.size > 1 else INTERVAL)
+
+
+@contextmanager
+def _kept(state: State | None) -> Iterator[None]:
+    """What was done until Ctrl-C, or until another rank failed, is written."""
     try:
-        with progress("posterior") as report:
-            curve = measure(oracle, times, count, number, conditional, progress=report, state=state)
-        if folder is not None:
-            part = None if given is None else _model_part(given, folder, number)
-            _write(curve, oracle, folder, conditional, number, no_images, part)
-    except KeyboardInterrupt:
+        yield
+    except (KeyboardInterrupt, RankError) as error:
+        if isinstance(error, RankError):
+            deafen()
         if state is not None:
             state.write()
         raise
-    if state is not None:
-        state.remove()
-    say(json.dumps(curve.to_dict(), allow_nan=False) if as_json else _summary(curve, folder))
 
 
 def _about(oracle: Oracle) -> dict[str, Any]:
@@ -136,22 +166,18 @@ def _model_part(given: "Given", out: Path, seed: int) -> "ModelPart":
     return ModelPart(name, shown, finding, f"{SWITCH}/index.html", bool(model.classes))
 
 
-def _write(
-    curve: StageCurve,
-    oracle: Oracle,
-    out: Path,
-    conditional: bool,
-    seed: int,
-    no_images: bool,
-    model: "ModelPart | None",
-) -> None:
+def _pictures(curve: StageCurve, oracle: Oracle, seed: int, conditional: bool) -> "Pictures | None":
     from flowscope.data.pixels import is_image
-    from flowscope.report import stages_files
     from flowscope.studies.pictures import pictures, times_around
 
-    shown = None
-    if not no_images and is_image(oracle.training_set.shape):
-        shown = pictures(oracle, times=list(times_around(curve.half.t)), seed=seed, conditional=conditional)
+    if not is_image(oracle.training_set.shape):
+        return None
+    return pictures(oracle, times=list(times_around(curve.half.t)), seed=seed, conditional=conditional)
+
+
+def _write(curve: StageCurve, out: Path, shown: "Pictures | None", model: "ModelPart | None") -> None:
+    from flowscope.report import stages_files
+
     write_files(out, {**curve.to_files(), **stages_files(curve, shown, model)})
 
 

@@ -58,9 +58,10 @@ def combine(a: Moments, b: Moments) -> Moments:
     scale_a, scale_b = drop_a.exp(), drop_b.exp()
     mass_a, mass_b = scale_a * a.mass, scale_b * b.mass
     mass = mass_a + mass_b
-    share = (mass_b / mass)[:, None]
+    whole = mass.clamp_min(1e-100)  # two blocks of no mass are one of no mass
+    share = (mass_b / whole)[:, None]
     step = b.mean - a.mean
-    spread = (mass_a * mass_b / mass**2) * torch.linalg.vector_norm(step, dim=1) ** 2
+    spread = (mass_a * mass_b / whole**2) * torch.linalg.vector_norm(step, dim=1) ** 2
     top, top_index = merge_top((a.top + drop_a[:, None], a.top_index), (b.top + drop_b[:, None], b.top_index))
     return Moments(
         peak,
@@ -69,7 +70,7 @@ def combine(a: Moments, b: Moments) -> Moments:
         scale_a**2 * a.mass2 + scale_b**2 * b.mass2,
         scale_a * a.slope + drop_a * mass_a + scale_b * b.slope + drop_b * mass_b,
         a.mean + share * step,
-        (mass_a * a.total_variance + mass_b * b.total_variance) / mass + spread,
+        (mass_a * a.total_variance + mass_b * b.total_variance) / whole + spread,
         top,
         top_index,
     )
@@ -87,12 +88,15 @@ def top_of(values: Tensor, index: Tensor, k: int) -> tuple[Tensor, Tensor]:
     Args:
         values: (B, M).
         index: (M,), ascending.
-        k: how many, at most M are returned.
+        k: how many; those beyond M are -inf, so that blocks of fewer points join to k.
     """
     if k == 1:
         top, where = values.max(1, keepdim=True)  # of equal values the first
         return top, index[where]
-    k = min(k, values.shape[1])
+    if k > values.shape[1]:
+        top, which = top_of(values, index, values.shape[1])
+        missing = len(top), k - top.shape[1]
+        return torch.cat([top, top.new_full(missing, -torch.inf)], 1), torch.cat([which, which.new_zeros(missing)], 1)
     top, where = values.topk(k, 1)
     # topk may choose any of those equal to its last value: redo the rows in which some were left out
     unsure = (values == top[:, -1:]).sum(1) > (top == top[:, -1:]).sum(1)

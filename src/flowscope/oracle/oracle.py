@@ -11,7 +11,7 @@ name (score, divergence).
 import copy
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -22,11 +22,13 @@ from flowscope.data.memory import check_memory
 from flowscope.data.training_set import TrainingSet, as_training_set
 from flowscope.errors import InputError
 from flowscope.fields import Query, check_query
-from flowscope.oracle.budget import Plan, parse_memory, plan
+from flowscope.oracle.budget import parse_memory, plan
+from flowscope.oracle.engines import Engines
 from flowscope.oracle.moments import Moments, combine
-from flowscope.oracle.posterior import State, block_moments, logit_error
-from flowscope.oracle.products import check_library, products
-from flowscope.oracle.single import single_moments
+from flowscope.oracle.posterior import State, logit_error
+from flowscope.oracle.products import check_library
+from flowscope.oracle.pruned import Certificate
+from flowscope.oracle.sketches import Sketches
 from flowscope.oracle.support import Law, Support
 from flowscope.paths import Coefficients, Path, Quantity, convert, get_path
 
@@ -57,7 +59,6 @@ class Posterior:
     log_density: Tensor
 
 
-SMALLEST = 1 << 20  # N D below which a float64 pass is as fast as a float32 one
 FARTHEST = 1e18  # of a state, in units of what data and noise reach: beyond it even doubled logits are rounding
 
 
@@ -105,11 +106,12 @@ class Oracle:
     Args:
         training_set: a TrainingSet, or an array or tensor (N, *shape) of points.
         path: "linear", "cosine", "vp", "ve", or a Path.
-        tolerance: None, or the largest relative velocity error allowed, above 0. Nothing is left out so far: answers
-            are exact whatever it is.
+        tolerance: None, the default, leaves nothing out. A number above 0 lets velocity, data, noise and score of large
+            sets in memory leave out points, as long as the velocity's error by that, relative to the same size, is
+            proven to be at most this; see :meth:`certify`. It takes a second, coarse copy of the points.
         memory: budget for what a call needs beyond the data and its own arguments and results.
         device: where to compute, such as "cpu" or "cuda"; None for where the points are.
-        library: of the float32 products on the CPU, "torch" or "numpy"; None for whichever is faster here.
+        library: of the float32 products, "torch" or, on the CPU, "numpy", or, on CUDA, "triton"; None for the fastest.
 
     Raises:
         InputError: an argument is not usable; the message says why.
@@ -126,13 +128,14 @@ class Oracle:
         library: str | None = None,
     ) -> None:
         check_tolerance(tolerance)
-        self.library = check_library(library)
         self.training_set: TrainingSet = as_training_set(training_set)
         self.path = get_path(path)
         self.memory = parse_memory(memory)
         self.device = resolve_device(device, self.training_set.points)
         plan(self.memory, 1, 1, self.training_set.dimension)  # a budget too small is said now, not at the first call
         self.support = Support(self.training_set, self.device, self.memory)
+        self.tolerance, self.library = tolerance, check_library(library)
+        self.engines = Engines(self.support, self.memory, self.library, tolerance, Sketches(self.support))
 
     def __repr__(self) -> str:
         return f"Oracle({self.training_set!r}, path={self.path.name!r}, device={str(self.device)!r})"
@@ -152,6 +155,7 @@ class Oracle:
         member[chosen] = True
         part = copy.copy(self)
         part.support = self.support.restrict(member)
+        part.engines = replace(self.engines, support=part.support)
         return part
 
     def velocity(self, x: Tensor, t: float | Tensor, y: Any = None) -> Tensor:
@@ -186,6 +190,22 @@ class Oracle:
 
         return self._answer(x, t, y, value)[0]
 
+    def certify(self, x: Tensor, t: float | Tensor, y: Any = None) -> tuple[Tensor, Certificate]:
+        """u*(x, t), (B, *shape), with a proof of how far it may be off; what is not left out is done in float64."""
+        query = check_query(x, t, y, self.training_set.shape)
+        velocity, pieces, order = torch.empty_like(x), [], []
+        for rows, law in self._by_label(query.y, len(x)):
+            at_once = plan(self.memory, max(1, len(rows)), len(law), self.training_set.dimension).queries
+            for part in rows.split(at_once):
+                c, state = self._state(query, part)
+                state = self._facing(law, state)
+                moments, proof = self.engines.proven(law, state, (c.A, c.B), torch.finfo(x.dtype).eps)
+                velocity[part] = self._quantity(Batch(part, moments, state.z, c), "velocity").to(x.device, x.dtype)
+                order.append(part)
+                pieces.append([column.to(x.device) for column in vars(proof).values()])
+        back = torch.cat(order).argsort().to(x.device)
+        return velocity, Certificate(*(torch.cat(column)[back] for column in zip(*pieces, strict=True)))
+
     def posterior(self, x: Tensor, t: float | Tensor, y: Any = None, k: int = 1) -> Posterior:
         """The posterior of x1 given x, with its k heaviest points.
 
@@ -214,7 +234,6 @@ class Oracle:
         check_memory(
             len(laws) * x.numel() * x.element_size(), f"velocities of {len(laws)} labels", "give fewer states at a time"
         )
-        single = x.dtype != torch.float64
         velocities = x.new_empty(len(x), len(laws), *self.training_set.shape)
         whole, logs = torch.empty_like(x), torch.empty(len(x), len(laws), dtype=torch.float64, device=self.device)
         sizes = plan(self.memory, max(1, len(x)), len(self.support.law()), self.training_set.dimension)
@@ -223,7 +242,7 @@ class Oracle:
             c, state = self._state(query, part)
             beside = c.B[:, None] * state.z + c.d_alpha[:, None] * self.support.centre  # of A E[x1|x] in (6)
             for k, (share, _, law) in enumerate(laws):
-                found = self._moments(law, state, c, 1, single)
+                found = self._moments(law, state, c, 1, x.dtype)
                 velocities[part, k] = self._shaped(beside + c.A[:, None] * found.mean, x)
                 found = found._replace(peak=found.peak + math.log(share))
                 logs[part, k] = found.peak + found.peak_low + found.mass.log()
@@ -239,8 +258,8 @@ class Oracle:
         return m.peak + (m.peak_low + m.mass.log() - normaliser)
 
     def _converted(self, x: Tensor, t: Any, y: Any, target: Quantity) -> Tensor:
-        single = isinstance(x, Tensor) and x.dtype != torch.float64
-        return self._answer(x, t, y, lambda batch: (self._quantity(batch, target),), single=single)[0]
+        mean = x.dtype if isinstance(x, Tensor) else None
+        return self._answer(x, t, y, lambda batch: (self._quantity(batch, target),), mean=mean)[0]
 
     def _quantity(self, batch: Batch, target: Quantity) -> Tensor:
         """(b, *shape) what the mean of the posterior says of data, noise, velocity or score."""
@@ -251,12 +270,18 @@ class Oracle:
         return (about + shift[:, None] * self.support.centre).reshape(-1, *self.training_set.shape)
 
     def _answer(
-        self, x: Tensor, t: Any, y: Any, values: Callable[[Batch], tuple[Tensor, ...]], k: int = 1, single: bool = False
+        self,
+        x: Tensor,
+        t: Any,
+        y: Any,
+        values: Callable[[Batch], tuple[Tensor, ...]],
+        k: int = 1,
+        mean: torch.dtype | None = None,
     ) -> tuple[Tensor, ...]:
         """What `values` makes of the moments of all queries, batch by batch, in x's order, dtype and device."""
         query = check_query(x, t, y, self.training_set.shape)
         order, pieces = [], []
-        for batch in self._batches(query, k, single):
+        for batch in self._batches(query, k, mean):
             order.append(batch.rows)
             found = (v.to(x.device, x.dtype if v.dtype.is_floating_point else v.dtype) for v in values(batch))
             pieces.append(tuple(found))
@@ -265,11 +290,11 @@ class Oracle:
         back = torch.cat(order).argsort().to(x.device)
         return tuple(torch.cat(column)[back] for column in zip(*pieces, strict=True))
 
-    def _batches(self, query: Query, k: int, single: bool) -> Iterator[Batch]:
+    def _batches(self, query: Query, k: int, mean: torch.dtype | None) -> Iterator[Batch]:
         """The moments of all queries: one pass over its law for every batch that the budget allows.
 
         Args:
-            single: only means are wanted, and no better than float32: the float32 pass may be used.
+            mean: only means are wanted, to be rounded to this dtype; None for all moments.
         """
         for rows, law in self._by_label(query.y, len(query.x)):
             if isinstance(k, bool) or not isinstance(k, Integral) or not 1 <= k <= len(law):
@@ -279,15 +304,14 @@ class Oracle:
             at_once = plan(self.memory, max(1, len(rows)), len(law), self.training_set.dimension).queries
             for part in rows.split(at_once):
                 c, state = self._state(query, part)
-                yield Batch(part, self._moments(law, state, c, k, single), state.z, c)
+                yield Batch(part, self._moments(law, state, c, k, mean), state.z, c)
 
-    def _moments(self, law: Law, state: State, c: Coefficients, k: int, single: bool) -> Moments:
-        """The moments of a law at some states: one pass over it."""
+    def _moments(self, law: Law, state: State, c: Coefficients, k: int, mean: torch.dtype | None) -> Moments:
+        """The moments of a law at some states."""
         state = self._facing(law, state)
-        sizes = plan(self.memory, max(1, len(state.x)), len(law), self.training_set.dimension)
-        if single and self.device.type == "cpu" and len(law) * self.training_set.dimension >= SMALLEST:
-            return mean_moments(law, state, c, sizes, self.library)
-        return law_moments(law, state, k, sizes)
+        if mean is None:
+            return self.engines.moments(law, state, k)
+        return self.engines.means(law, state, (c.A, c.B), single=mean != torch.float64)
 
     def _by_label(self, y: Tensor | None, count: int) -> Iterator[tuple[Tensor, Law]]:
         if y is None or count == 0:
@@ -320,25 +344,6 @@ class Oracle:
     def _shaped(self, values: Tensor, x: Tensor) -> Tensor:
         """(b, D) as rows of a result, in x's dtype and device."""
         return values.reshape(-1, *self.training_set.shape).to(x.device, x.dtype)
-
-
-def mean_moments(law: Law, state: State, c: Coefficients, sizes: Plan, library: str | None) -> Moments:
-    """Moments whose mean is good to 1e-6: one float32 pass, and a float64 pass for rows that it does not suit."""
-    by = products(library, len(state.x), state.x.shape[1])
-    moments, hard = single_moments(law, state, (c.A, c.B), sizes, by)
-    if bool(hard.any()):
-        for found, exact in zip(moments, law_moments(law, state.rows(hard), 1, sizes), strict=True):
-            found[hard] = exact
-    return moments
-
-
-def law_moments(law: Law, state: State, k: int, sizes: Plan) -> Moments:
-    """One pass over a law, block by block."""
-    blocks = law.blocks(sizes.points)
-    total = block_moments(next(blocks), state, None, k, sizes.pairs)
-    for block in blocks:
-        total = combine(total, block_moments(block, state, total.peak, k, sizes.pairs))
-    return total
 
 
 def check_tolerance(tolerance: Any) -> None:

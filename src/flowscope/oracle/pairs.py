@@ -29,7 +29,7 @@ SMALLEST = 1e-12  # stands for r = 0, in units of the data's spread
 class PathSums(NamedTuple):
     """Sums over the points for n probes at R nodes, relative to the source's weight; (n, R) float64.
 
-    Two of them, over points apart from each other, are joined by adding the first four and merging the largest weights.
+    Two of them, over points apart from each other, are joined by :func:`join_sums`.
     """
 
     mass: Tensor  # sum_i e^{l_i}
@@ -67,6 +67,7 @@ def add_blocks(
     sizes: Plan,
     start: int = 0,
     library: str | None = None,
+    stop: int | None = None,
 ) -> Iterator[int]:
     """Add the points from `start` on to `sums`, in place, block by block; yields how many are done after each.
 
@@ -76,6 +77,7 @@ def add_blocks(
         start: 0, or what an earlier call yielded that was cut off; with the same `sizes`, `library` and number of
             threads the sums end the same, bit for bit.
         library: of float32 products, by name; None for the fastest.
+        stop: how many points of the law there are to this call; None for all. Any range may be added by itself.
     """
     # the unit of length is the data's spread, so that float32 is in range
     spread = math.sqrt(law.mean_square) or 1.0
@@ -83,7 +85,7 @@ def add_blocks(
     terms = make_terms(law, probes, radii, spread, sizes, library)
     follower = Follower(radii, min(sizes.points, len(law)), r.device)
     uniform = bool((law.log_weights == law.log_weights[0]).all())
-    for block in law.pieces(sizes.points, start):
+    for block in law.pieces(sizes.points, start, stop):
         low = block.start
         inside = ((probes.source >= low) & (probes.source < low + len(block.norms))).nonzero()[:, 0]
         sources = Entries(inside, probes.source[inside] - low)
@@ -94,6 +96,22 @@ def add_blocks(
             half, cross = terms(block, shift, sums.mass, sources)
             _add(sums, follower.sums(half, cross, shift), 2 * spread**2)
         yield low + len(block.norms)
+
+
+def join_sums(a: PathSums, b: PathSums) -> PathSums:
+    """The sums over two sets of points without a common point, from those of each; both hold the source, once."""
+    one = torch.ones_like(b.mass)
+    holds = (b.first == one) | (b.second == one)  # the source is among its largest: it is counted in a
+    first = torch.where(b.first == one, b.second, b.first)
+    second = torch.where(holds, 0 * one, b.second)
+    return PathSums(
+        a.mass + (b.mass - one),
+        a.mass2 + (b.mass2 - one),
+        a.slope + b.slope,
+        a.spread + b.spread,
+        torch.maximum(a.first, first),
+        torch.maximum(torch.maximum(a.second, second), torch.minimum(a.first, first)),
+    )
 
 
 def _add(sums: PathSums, found: Tensor, unit: float) -> None:

@@ -3,6 +3,10 @@
 Which library is fastest depends on the processor: torch's own (MKL in most builds) reaches half of what numpy's
 (OpenBLAS) does on one maker's processors, and the other way round on another's. So both are tried on a few rows, and
 the choice is logged.
+
+On a CUDA device it is the fused kernels (fused.py) where Triton is installed, and torch otherwise. No product is ever
+plain TF32, whose 11 bits ruin logits: where the user allows torch to use that, factors are split into parts of 11 bits
+first, whose products TF32 holds exactly.
 """
 
 import logging
@@ -10,16 +14,19 @@ import math
 import time
 from collections.abc import Callable
 from functools import cache, partial
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from flowscope.errors import InputError
+from flowscope.settings import need
 
 Tensor = torch.Tensor
 
 log = logging.getLogger(__name__)
+CPU = torch.device("cpu")
 ROWS, TRIES = 1024, 2  # of the probe: rows of random points, and how often each product is timed
 CLEARLY = 1.25  # what is beside the products runs on torch's threads, for which another library's are in the way
 # Points at a time, so that they are in the caches when they are used: up to twice as fast as all at once.
@@ -28,13 +35,15 @@ SUMS = ((7, 8192), (32, 32), (math.inf, 4096))  # (most queries, points)
 
 
 class Products(NamedTuple):
-    """Two products of a library, float32 on the CPU.
+    """Two products of a library, float32.
 
     dots(points (M, D), queries (B, D)) -> (M, B) scalar products; sums(weights (M, B), points (M, D)) -> (B, D).
     """
 
     dots: Callable[[Tensor, Tensor], Tensor]
     sums: Callable[[Tensor, Tensor], Tensor]
+    takes: tuple[torch.dtype, ...] = (torch.float32,)  # of points
+    fused: bool = False  # the whole pass is this library's, see fused.py
 
 
 def _torch_dots(points: Tensor, queries: Tensor) -> Tensor:
@@ -65,6 +74,7 @@ def _numpy_sums(weights: Tensor, points: Tensor) -> Tensor:
 
 
 LIBRARIES = {"torch": Products(_torch_dots, _torch_sums), "numpy": Products(_numpy_dots, _numpy_sums)}
+NAMES = (*LIBRARIES, "triton")
 
 
 def check_library(name: Any) -> str | None:
@@ -73,25 +83,92 @@ def check_library(name: Any) -> str | None:
     Raises:
         InputError: there is none of this name.
     """
-    if name is not None and name not in LIBRARIES:
-        raise InputError(f"library is {name!r}; expected None for the fastest, or one of {', '.join(LIBRARIES)}")
+    if name is not None and name not in NAMES:
+        raise InputError(f"library is {name!r}; expected None for the fastest, or one of {', '.join(NAMES)}")
     return None if name is None else str(name)
 
 
-def products(name: str | None, queries: int, dimension: int) -> Products:
-    """The products of a library by name, or of the fastest at hand."""
+def products(name: str | None, queries: int, dimension: int, device: torch.device = CPU) -> Products:
+    """The products of a library by name, or of the fastest at hand.
+
+    Raises:
+        InputError: the library does not compute on this device. MissingExtraError: Triton is named and not installed.
+    """
+    if name == "triton" or (name is None and device.type == "cuda" and find_spec("triton") is not None):
+        return fused_products(device)
+    if device.type == "cuda":
+        if name == "numpy":
+            raise InputError(f"library is 'numpy', which does not compute on {device}; expected None, torch or triton")
+        return Products(*((torch_dots, torch_sums) if torch_is_exact() else (split_dots, split_sums)))
     if name is not None:
         return LIBRARIES[name]
     size = 1 << (queries - 1).bit_length()  # one probe serves calls of about as many queries
     return _fastest(min(size, 256), dimension, torch.get_num_threads(), torch_is_exact())
 
 
+def fused_products(device: torch.device) -> Products:
+    """Those of the fused kernels.
+
+    Raises:
+        InputError: there is no Triton for this device. MissingExtraError: it is not installed.
+    """
+    need("triton", "gpu")
+    from flowscope.oracle import launch  # not before it is known that there is Triton
+
+    if device.type != "cuda" and not launch.INTERPRETED:
+        raise InputError(
+            f"library is 'triton', which computes on CUDA devices, not on {device}; expected torch or numpy there"
+        )
+    return Products(launch.dots, launch.sums, tuple(launch.FORMS), fused=True)
+
+
 def torch_is_exact() -> bool:
     """Whether torch's float32 products are float32: a user may have allowed TF32 or bf16 inside them."""
-    if torch.get_float32_matmul_precision() != "highest":
+    try:
+        if torch.get_float32_matmul_precision() != "highest":
+            return False
+    except RuntimeError:  # settings that contradict one another
         return False
-    setting = getattr(getattr(torch.backends, "mkldnn", None), "matmul", None)
-    return getattr(setting, "fp32_precision", "none") in ("none", "ieee")
+    backends = getattr(torch.backends, "mkldnn", None), torch.backends.cuda
+    settings = (getattr(backend, "matmul", None) for backend in backends)
+    return all(_precision(setting) in ("none", "ieee") for setting in settings)
+
+
+def _precision(setting: Any) -> str:
+    """What a backend's settings say of its float32 products; "none" where they say nothing."""
+    try:
+        return str(getattr(setting, "fp32_precision", "none"))
+    except RuntimeError:
+        return "unknown"
+
+
+def torch_dots(points: Tensor, queries: Tensor) -> Tensor:
+    """The first product on a device."""
+    return points @ queries.T
+
+
+def torch_sums(weights: Tensor, points: Tensor) -> Tensor:
+    """The second product on a device."""
+    return weights.T @ points
+
+
+def split_dots(points: Tensor, queries: Tensor) -> Tensor:
+    """The first product where torch's may be TF32."""
+    (p, p_low), (q, q_low) = halves(points), halves(queries)
+    return (p_low @ q.T).addmm_(p, q_low.T).addmm_(p, q.T)
+
+
+def split_sums(weights: Tensor, points: Tensor) -> Tensor:
+    """The second product where torch's may be TF32."""
+    (w, w_low), (p, p_low) = halves(weights.T), halves(points)
+    return (w_low @ p).addmm_(w, p_low).addmm_(w, p)
+
+
+def halves(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Float32 values as a sum of two that TF32 holds, but for a rounding of 2^-20 at most."""
+    kept = -(1 << 13)  # all bits but the last 13: what is left are 11, the leading one included
+    high = (values.contiguous().view(torch.int32) & kept).view(torch.float32)
+    return high, values - high
 
 
 @cache
@@ -106,7 +183,7 @@ def _fastest(queries: int, dimension: int, threads: int, with_torch: bool) -> Pr
     states = torch.randn(queries, dimension, generator=generator)
     weights = torch.rand(rows, queries, generator=generator)
     allowed = {name: library for name, library in LIBRARIES.items() if with_torch or name != "torch"}
-    seconds = {name: _seconds(partial(_both, library, points, states, weights)) for name, library in allowed.items()}
+    seconds = {name: seconds_of(partial(_both, library, points, states, weights)) for name, library in allowed.items()}
     worth = {name: s * (CLEARLY if name != "torch" else 1) for name, s in seconds.items()}
     best = min(worth, key=lambda name: worth[name])
     shown = ", ".join(f"{name} {1e3 * s:.2f} ms" for name, s in seconds.items())
@@ -119,7 +196,7 @@ def _both(library: Products, points: Tensor, states: Tensor, weights: Tensor) ->
     library.sums(weights, points)
 
 
-def _seconds(call: Callable[[], object]) -> float:
+def seconds_of(call: Callable[[], object]) -> float:
     """Of the fastest of a few calls after a first one."""
     call()
     spent = []

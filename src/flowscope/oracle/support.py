@@ -18,6 +18,7 @@ import torch
 from flowscope.data.ahead import ahead
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
+from flowscope.oracle.device import resident, upload
 from flowscope.oracle.posterior import Block
 
 Tensor = torch.Tensor
@@ -40,7 +41,10 @@ class Support:
         self.training_set = training_set
         self.device = device
         self._rows = max(1, min(PASS_BYTES, memory // 4) // (8 * training_set.dimension))
-        self._resident = None if device.type == "cpu" else training_set.rows(slice(None)).to(device)
+        self._resident: Tensor | None = None
+        if device.type != "cpu":
+            size = len(training_set) * training_set.dimension * training_set.rows(slice(1)).element_size()
+            self._resident = resident(lambda: training_set.rows(slice(None)), size, device)
         census = training_set.census
         self.first, self.group = self._distinct(census.keys)
         self.centre = census.centre.to(device)
@@ -61,19 +65,16 @@ class Support:
 
     @property
     def streamed(self) -> bool:
-        """Whether blocks of points are read from a file: the next one is read while one is worked on."""
-        return self.training_set.streamed and self._resident is None
+        """Whether blocks of points are read from a file or sent to a device: the next one while one is worked on."""
+        return self._resident is None and (self.training_set.streamed or self.device.type != "cpu")
 
     def rows(self, positions: np.ndarray) -> Tensor:
         """(n, D) points at these positions, as stored, on the device."""
-        whole = (
-            len(positions)
-            and positions[-1] - positions[0] == len(positions) - 1
-            and bool(np.all(np.diff(positions) == 1))
-        )
+        ends = len(positions) > 0 and positions[-1] - positions[0] == len(positions) - 1
+        whole = ends and bool(np.all(np.diff(positions) == 1))
         which = slice(int(positions[0]), int(positions[-1]) + 1) if whole else positions
         if self._resident is None:
-            return self.training_set.rows(which).reshape(len(positions), -1)
+            return upload(self.training_set.rows(which).reshape(len(positions), self.dimension), self.device)
         chosen = self._resident[which if isinstance(which, slice) else torch.as_tensor(which, device=self.device)]
         return chosen.reshape(len(positions), -1)
 
@@ -173,12 +174,22 @@ class Law:
         return self.support.first[self.chosen]
 
     @cached_property
+    def places(self) -> Tensor:
+        """The same on the device."""
+        return torch.as_tensor(self.positions, device=self.support.device)
+
+    @cached_property
     def norms(self) -> Tensor:
         return self.support.norms[torch.as_tensor(self.chosen, device=self.support.device)]
 
     @cached_property
     def log_weights(self) -> Tensor:
         return torch.as_tensor(np.log(self.probabilities), device=self.support.device)
+
+    @cached_property
+    def uniform(self) -> bool:
+        """Whether all points have the same weight."""
+        return bool((self.probabilities == self.probabilities[0]).all())
 
     @cached_property
     def radius(self) -> float:
@@ -198,13 +209,14 @@ class Law:
 
     def piece(self, start: int, stop: int) -> Piece:
         """Points start..stop of the law, as stored."""
-        positions = self.positions[start:stop]
-        index = torch.as_tensor(positions, device=self.support.device)
-        return Piece(start, self.support.rows(positions), self.norms[start:stop], self.log_weights[start:stop], index)
+        of = slice(start, stop)
+        rows = self.support.rows(self.positions[of])
+        return Piece(start, rows, self.norms[of], self.log_weights[of], self.places[of])
 
-    def pieces(self, rows: int, start: int = 0) -> Iterator[Piece]:
-        """The law from `start` on, as stored, in pieces of at most this many points."""
-        pieces = (self.piece(low, min(low + rows, len(self))) for low in range(start, len(self), rows))
+    def pieces(self, rows: int, start: int = 0, stop: int | None = None) -> Iterator[Piece]:
+        """The law from `start` to `stop` or its end, as stored, in pieces of at most this many points."""
+        stop = len(self) if stop is None else stop
+        pieces = (self.piece(low, min(low + rows, stop)) for low in range(start, stop, rows))
         yield from ahead(pieces) if self.support.streamed else pieces
 
     def block(self, start: int, stop: int) -> Block:
@@ -218,9 +230,14 @@ class Law:
 
     def take(self, index: np.ndarray) -> Block:
         """Chosen points of the law; index (n,) ascending."""
-        positions, at = self.positions[index], torch.as_tensor(index, device=self.support.device)
-        place = torch.as_tensor(positions, device=self.support.device)
-        return self._centred(Piece(0, self.support.rows(positions), self.norms[at], self.log_weights[at], place))
+        at = torch.as_tensor(index, device=self.support.device)
+        rows = self.support.rows(self.positions[index])
+        return self._centred(Piece(0, rows, self.norms[at], self.log_weights[at], self.places[at]))
+
+    def part(self, index: Tensor) -> "Law":
+        """Chosen points of the law, index (n,) ascending, with their weights as they are: these sum to less than 1."""
+        chosen = index.numpy()
+        return Law(self.support, self.chosen[chosen], self.probabilities[chosen])
 
     def _centred(self, piece: Piece) -> Block:
         points = piece.raw.to(torch.float64, copy=True).sub_(self.support.centre)

@@ -133,7 +133,8 @@ class SingleTerms:
     def __call__(self, block: Piece, shift: Tensor | None, mass: Tensor, sources: Entries) -> tuple[Tensor, Tensor]:
         half, cross = self._expanded(block)
         half[sources], cross[sources] = 0, GONE
-        again = self._matter(half, cross, shift, mass[:, self._nodes], block.start == 0)
+        nothing_yet = bool((mass == 1).all())  # but the source, whatever the first block is
+        again = self._matter(half, cross, shift, mass[:, self._nodes], nothing_yet)
         if float(again.count_nonzero()) > SHARE * again.numel():
             return self._double(block, shift, mass, sources)
         return _finish(half, cross, again, block, sources, self._double)

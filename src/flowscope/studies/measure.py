@@ -10,8 +10,9 @@ import torch
 
 from flowscope.errors import NumericalError
 from flowscope.oracle.budget import plan
-from flowscope.oracle.pairs import PathSums, add_blocks
+from flowscope.oracle.pairs import PathSums, add_blocks, join_sums
 from flowscope.oracle.probes import draw
+from flowscope.oracle.ranks import Ranks
 from flowscope.oracle.support import Law
 from flowscope.paths import Path
 from flowscope.studies.crossing import crossing, resample
@@ -87,6 +88,7 @@ def measure(
     report: Callable[[int], None],
     state: State | None,
     library: str | None = None,
+    ranks: Ranks | None = None,
 ) -> tuple[Part, np.ndarray]:
     """Follow `probes` probes of a law through all its points.
 
@@ -94,29 +96,41 @@ def measure(
         The part, and (RESAMPLES, R) bootstrap means of its top-1 weight.
 
     Args:
-        report: called after every block with the number of (batch of probes, points) done so far.
+        report: called after every block with the number of (batch of probes, points) done so far; of the points, it
+            counts those of this rank.
         state: holds, and is given, what is done so far under "current".
         library: of float32 products, by name; None for the fastest.
+        ranks: each passes over points of its own, and all return the same.
     """
     sizes = plan(memory, probes, len(law), law.support.dimension)
     r = torch.as_tensor(nodes.r, device=law.support.device)
     saved = (state.get("current") if state is not None else None) or {}
     done = [saved["values"]] if "values" in saved else []
     first = int(saved.get("probe", 0))
+    own = own_points(law, ranks)
     for low in range(first, probes, sizes.queries):
         which = range(low, min(low + sizes.queries, probes))
-        sums, start = PathSums.of_source(len(which), len(nodes.r), r.device), 0
+        sums, start = PathSums.of_source(len(which), len(nodes.r), r.device), own.start
         if low == first and "sums" in saved:
             sums = PathSums(*(torch.as_tensor(v, device=r.device) for v in saved["sums"]))
             start = int(saved["at"])
-        for at in add_blocks(sums, law, draw(law, which, seed, label), r, sizes, start, library):
-            report(low // sizes.queries * len(law) + at)
+        for at in add_blocks(sums, law, draw(law, which, seed, label), r, sizes, start, library, own.stop):
+            if ranks is not None:
+                ranks.beat()
+            report(low // sizes.queries * len(own) + at - own.start)
             if state is not None:
                 state.keep("current", _current(low, at, sums, done))
+        if ranks is not None:
+            sums = PathSums(*ranks.join(sums, lambda a, b: join_sums(PathSums(*a), PathSums(*b)), len(law)))
         done.append(_values(sums))
     if state is not None:
         state.drop("current")
     return _summarise(np.concatenate(done, axis=1), path, nodes, law.support.dimension, seed, label)
+
+
+def own_points(law: Law, ranks: Ranks | None) -> range:
+    """Which points of a law this process passes over."""
+    return range(len(law)) if ranks is None else ranks.own_range(len(law))
 
 
 def batches(law: Law, probes: int, memory: int) -> int:

@@ -17,14 +17,15 @@ import torch
 
 from flowscope.data.memory import check_memory
 from flowscope.errors import InputError
-from flowscope.oracle import Oracle
+from flowscope.oracle import Oracle, Ranks, SharedOracle
 from flowscope.oracle.budget import plan
 from flowscope.oracle.support import ClassLaw, Law
 from flowscope.oracle.terms import product_library
 from flowscope.settings import check_count, check_seed, versions
+from flowscope.studies.catch_up import catch_up
 from flowscope.studies.crossing import RESAMPLES
 from flowscope.studies.curve import StageCurve
-from flowscope.studies.measure import QUANTITIES, Nodes, Part, batches, make_nodes, measure
+from flowscope.studies.measure import QUANTITIES, Nodes, Part, batches, make_nodes, measure, own_points
 from flowscope.studies.state import State
 from flowscope.studies.summary import summarise
 
@@ -45,7 +46,8 @@ def stages(
     """Measure the two-stage curve of a training set in one pass over its points.
 
     Args:
-        oracle_or_training_set: an Oracle (its path, memory budget and device are used), or what Oracle takes.
+        oracle_or_training_set: an Oracle (its path, memory budget and device are used), or what Oracle takes. With a
+            SharedOracle every rank makes the same call, passes over its own points and returns the same curve.
         timesteps: a count n >= 1 for t = 0, 1/n, ..., (n-1)/n, or explicit times in [0, 1).
         probes: how many pairs (x1, x0) are followed; where conditional, in each class.
         seed: of the probes; the same seed gives the same curve.
@@ -56,7 +58,8 @@ def stages(
 
     Raises:
         InputError: an argument is not usable.
-        ResumeError: `state` is of another data set or other settings.
+        ResumeError: `state` is of another data set or other settings, or of another number of ranks.
+        RankError: the ranks of a SharedOracle ask for different things, or one has failed.
         NumericalError: the sums left the range of float64.
     """
     oracle = oracle_or_training_set if isinstance(oracle_or_training_set, Oracle) else Oracle(oracle_or_training_set)
@@ -75,15 +78,20 @@ def stages(
         "device": str(oracle.device),
     }
     began = time.perf_counter()
+    ranks = oracle.ranks if isinstance(oracle, SharedOracle) else None
+    if ranks is not None:  # each may compute on a device of its own
+        wanted = {name: value for name, value in settings.items() if name != "device"}
+        ranks.agree("settings", wanted | {"resumable": state is not None})
     if state is not None:
         state.open({"training_set": oracle.training_set.digest, **settings, **_engine(oracle, laws, probes)})
+        catch_up(state, ranks)
     library = _library(oracle, laws[0].law, probes, state)
     nodes = make_nodes(oracle.path, t, oracle.support.law().mean_square, min(c.law.entropy for c in laws))
     room = 8 * len(nodes.r) * (len(QUANTITIES) * (probes + 2 * len(laws)) + 3 * RESAMPLES)
     check_memory(room, f"a curve of {len(nodes.r)} nodes and {probes} probes", "ask for fewer timesteps or probes")
-    parts, resampled = _measure_all(oracle, laws, nodes, probes, seed, progress, state, library)
+    parts, resampled = _measure_all(oracle, laws, nodes, probes, seed, progress, state, library, ranks)
     nfe = probes * len(laws) * len(nodes.r)  # posteriors evaluated, all in one pass
-    provenance: dict[str, Any] = {**versions(), "nfe": nfe}
+    provenance: dict[str, Any] = {**versions(), "nfe": nfe} | ({} if ranks is None else {"ranks": ranks.size})
     curve = summarise(oracle, laws, nodes, parts, resampled, t, settings, provenance)
     return replace(curve, provenance=provenance | {"seconds": round(time.perf_counter() - began, 3)})
 
@@ -91,7 +99,8 @@ def stages(
 def _engine(oracle: Oracle, laws: list[ClassLaw], probes: int) -> dict[str, Any]:
     """What the last bits of a curve depend on besides its settings: a resumed run must have the same."""
     sizes = [plan(oracle.memory, probes, len(c.law), oracle.training_set.dimension) for c in laws]
-    return {"threads": torch.get_num_threads(), "block": [list(s) for s in sizes]}
+    ranks = [oracle.ranks.rank, oracle.ranks.size] if isinstance(oracle, SharedOracle) else [0, 1]
+    return {"threads": torch.get_num_threads(), "block": [list(s) for s in sizes], "ranks": ranks}
 
 
 def _library(oracle: Oracle, law: Law, probes: int, state: State | None) -> str:
@@ -142,12 +151,13 @@ def _measure_all(
     progress: Progress | None,
     state: State | None,
     library: str,
+    ranks: Ranks | None,
 ) -> tuple[list[Part], np.ndarray]:
     """Every law's part, and the mean over laws of the bootstrap means of the top-1 weight."""
     saved = dict((state.get("finished") if state is not None else None) or {})
     resampled = saved.pop("resampled", np.zeros((RESAMPLES, len(nodes.r))))
     parts = [Part(*row) for row in zip(*(saved[name] for name in Part._fields), strict=True)] if saved else []
-    work = [len(c.law) * batches(c.law, probes, oracle.memory) for c in laws]
+    work = [len(own_points(c.law, ranks)) * batches(c.law, probes, oracle.memory) for c in laws]
     for k, (share, label, law) in enumerate(laws):
 
         def report(at: int, before: int = sum(work[:k])) -> None:
@@ -155,7 +165,9 @@ def _measure_all(
                 progress(before + at, sum(work))
 
         if k >= len(parts):
-            part, own = measure(law, oracle.path, nodes, probes, seed, label, oracle.memory, report, state, library)
+            part, own = measure(
+                law, oracle.path, nodes, probes, seed, label, oracle.memory, report, state, library, ranks
+            )
             parts.append(part)
             resampled = resampled + share * own
             if state is not None:

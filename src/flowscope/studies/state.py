@@ -5,7 +5,7 @@ import json
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -51,8 +51,8 @@ class State:
         if not self.path.exists():
             return
         try:
-            with reading(self.path, "the state of an interrupted run"):
-                found, groups = _read(self.path)
+            with reading(self.path, "the state of an interrupted run"), self.path.open("rb") as stream:
+                found, groups = unpack(stream)
         except InputError as error:
             raise ResumeError(f"{error}, or remove it to start anew") from None
         other = [k for k in self._identity.keys() | found.keys() if self._identity.get(k) != found.get(k)]
@@ -86,11 +86,8 @@ class State:
         """
         if not self._groups:
             return
-        began, buffer = time.monotonic(), io.BytesIO()
-        identity = np.frombuffer(json.dumps(self._identity).encode(), dtype=np.uint8)
-        flat = {f"{group}|{name}": value for group, arrays in self._groups.items() for name, value in arrays.items()}
-        np.savez(buffer, identity=identity, **flat)  # type: ignore[arg-type]
-        write_atomic(self.path, buffer.getvalue())
+        began = time.monotonic()
+        write_atomic(self.path, pack(self._identity, self._groups))
         now = time.monotonic()
         self._next = now + max(self._interval, (now - began) / SHARE)
 
@@ -114,13 +111,23 @@ def _values(found: dict[str, Any], now: dict[str, Any], names: list[str]) -> str
 def _remedy(found: dict[str, Any], names: list[str]) -> str:
     if names == ["threads"]:
         return f"run with OMP_NUM_THREADS={found.get('threads')} in the environment"
+    if names == ["ranks"]:
+        return "run with as many ranks, of which each finds its own file"
     return "run with those"
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
+def pack(identity: dict[str, Any], groups: dict[str, dict[str, np.ndarray]]) -> bytes:
+    """Groups of arrays and what they belong to, as the bytes of an .npz file."""
+    buffer, text = io.BytesIO(), np.frombuffer(json.dumps(identity).encode(), dtype=np.uint8)
+    flat = {f"{group}|{name}": value for group, arrays in groups.items() for name, value in arrays.items()}
+    np.savez(buffer, identity=text, **flat)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def unpack(stream: IO[bytes]) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
     """Identity and groups in a file, none of whose bytes can be trusted."""
     groups: dict[str, dict[str, np.ndarray]] = {}
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+    with np.load(stream, allow_pickle=False) as file:
         found = dict(json.loads(bytes(file["identity"]).decode()))
         for key in set(file.files) - {"identity"}:
             group, name = key.split("|")

@@ -1,0 +1,117 @@
+"""Engines: how the moments of a law are computed at some states: all of them, or means alone; in full, or pruned.
+
+All give `Moments`, joined by `combine`, and leave the equation to posterior.py.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from flowscope.oracle.budget import Plan, plan
+from flowscope.oracle.device import shrinking
+from flowscope.oracle.moments import Moments, combine
+from flowscope.oracle.posterior import State, block_moments
+from flowscope.oracle.products import products
+from flowscope.oracle.pruned import Certificate, LeftOut, certificate, everything, pruned_moments
+from flowscope.oracle.single import single_moments
+from flowscope.oracle.sketches import Sketches
+from flowscope.oracle.support import Law, Support
+
+Tensor = torch.Tensor
+Scale = tuple[Tensor, Tensor]  # A and B of the path at the states' times, (B,) each
+
+SMALLEST = 1 << 20  # N D below which a float64 pass is as fast as a float32 one
+FEW = 8 * SMALLEST  # the same for points that were chosen
+PAIR = 8  # bytes of what is kept of a (point, state) pair while points are chosen
+
+
+@dataclass(frozen=True)
+class Engines:
+    """The engines for one support.
+
+    Attributes:
+        memory: the budget, in bytes. library: of the float32 products, or None for the fastest.
+        tolerance: on the relative velocity error by points left out; None to leave out none.
+        sketches: of the support, or of the one that it is a part of.
+    """
+
+    support: Support
+    memory: int
+    library: str | None
+    tolerance: float | None
+    sketches: Sketches
+
+    def moments(self, law: Law, state: State, k: int) -> Moments:
+        """All moments, in float64."""
+        return law_moments(law, state, k, self._plan(law, state))
+
+    def means(self, law: Law, state: State, scale: Scale, single: bool) -> Moments:
+        """Moments of which only the mean, its mass and the peak count; `single` if float32 is good enough for it."""
+        if not self._prunes(law):
+            return self._means(law, state, scale, single, SMALLEST)
+        return self._pruned(law, state, scale, single, tight=False)[0]
+
+    def proven(self, law: Law, state: State, scale: Scale, rounding: float) -> tuple[Moments, Certificate]:
+        """The same in float64, with what is proven of the velocity.
+
+        Args:
+            rounding: of the velocity to its dtype.
+        """
+        if self._prunes(law):
+            moments, off, touched = self._pruned(law, state, scale, False, tight=True)
+        else:
+            moments = self.moments(law, state, 1)
+            off, touched = everything(law, state, scale, moments), torch.full((len(state.x),), len(law))
+        return moments, certificate(off, rounding, touched)
+
+    def _plan(self, law: Law, state: State) -> Plan:
+        return plan(self.memory, max(1, len(state.x)), len(law), self.support.dimension)
+
+    def _means(self, law: Law, state: State, scale: Scale, single: bool, smallest: int) -> Moments:
+        """One pass over all points of a law."""
+        if single and len(law) * self.support.dimension >= smallest:
+            return mean_moments(law, state, scale, self._plan(law, state), self.library, self.memory // 2)
+        return self.moments(law, state, 1)
+
+    def _prunes(self, law: Law) -> bool:
+        """Whether points may be left out, and it can be worth while: sketches of files would not fit into memory."""
+        large = len(law) * self.support.dimension >= SMALLEST
+        here = self.support.device.type == "cpu" and not self.support.streamed
+        return self.tolerance is not None and large and here
+
+    def _pruned(
+        self, law: Law, state: State, scale: Scale, single: bool, tight: bool
+    ) -> tuple[Moments, LeftOut, Tensor]:
+        def dense(part: Law, some: State, at: Scale) -> Moments:
+            return self._means(part, some, at, single, SMALLEST if part is law else FEW)
+
+        pairs = self.memory // 4 // PAIR
+        return pruned_moments(law, state, scale, self.tolerance or 0.0, self.sketches, pairs, dense, tight)
+
+
+def mean_moments(law: Law, state: State, scale: Scale, sizes: Plan, library: str | None, room: int) -> Moments:
+    """Moments whose mean is good to 1e-6: one float32 pass, and a float64 pass for rows that it does not suit.
+
+    Args:
+        room: bytes of a block on a device other than the CPU.
+    """
+    by = products(library, len(state.x), state.x.shape[1], state.x.device)
+    moments, hard = single_moments(law, state, scale, sizes, by, room)
+    if bool(hard.any()):
+        for found, exact in zip(moments, law_moments(law, state.rows(hard), 1, sizes), strict=True):
+            found[hard] = exact
+    return moments
+
+
+def law_moments(law: Law, state: State, k: int, sizes: Plan) -> Moments:
+    """All moments: one pass in float64, with smaller blocks where a device has not the memory for those planned."""
+    least = 8 * law.support.dimension
+
+    def run(room: int) -> Moments:
+        blocks = law.blocks(room // least)
+        total = block_moments(next(blocks), state, None, k, sizes.pairs)
+        for block in blocks:
+            total = combine(total, block_moments(block, state, total.peak, k, sizes.pairs))
+        return total
+
+    return shrinking(run, sizes.points * least, least, state.x.device)

@@ -1,0 +1,325 @@
+r"""Sketches: cheap upper bounds on every logit, by one small or coarse matrix product (docs/mathematics.md, (9a, 9b)).
+
+About the centre, with q = alpha/sigma^2 z and rho = snr/2, the logit (3) of point i is
+
+    l_i = log w_i + <q, p_i> - rho |p_i|^2 - |z|^2 / (2 sigma^2).
+
+A sketch bounds <q, p_i> from above by the product of a short or coarse row of point i with coefficients of the state:
+
+- `Principal`: p_i = V a_i + r_i with a few directions V, so that <q, p_i> <= <V'q, a_i> + |q - V V'q| |r_i| + |V'q| nu,
+  nu = max |V' r_i|. True for any V; V = leading principal directions makes r_i short.
+- `Rounded`: p_i = f k_i + d + delta_i with k_i exact in bfloat16, so that <q, p_i> <= <h, k_i> + |f q - h| |k_i| +
+  |q| |delta_i| + <q, d>, h = f q rounded to bfloat16. Pixels are such k_i themselves, and delta_i is nearly 0.
+
+What rounding adds is bounded too: products accumulated in float32, in whatever order, and rounded once to the result.
+"""
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from flowscope.oracle.posterior import State
+from flowscope.oracle.products import seconds_of
+from flowscope.oracle.support import Support
+
+Tensor = torch.Tensor
+
+log = logging.getLogger(__name__)
+FASTER = 1.5  # times, that a bfloat16 product must be than a float32 one
+SINGLE = 2.0**-23  # of a float32 sum, rounded in whatever direction
+HALF = 2.0**-8  # of a bfloat16 number, likewise
+DIRECTIONS = 256  # of `Principal`
+LEADING = 64  # of them, by which likely points are found
+SEEN = 2048  # points from which the directions are found
+LEVELS = 256  # of a grid whose points are exact in bfloat16
+ROWS = 4096  # points at a time, so that what is made of them stays in the caches
+BLOCK = 32 << 20  # bytes of float64 worked on at a time
+OVER = 1 + 1e-9  # on norms computed in float64
+
+
+@dataclass(frozen=True, eq=False)
+class Bounds:
+    """Upper bounds of the logits of any points at B states, less an offset.
+
+    Attributes:
+        values: which points -> (m, B) as the product gives them; a logit is at most value + relative |value| + slack.
+        slack: (B,) float64.
+    """
+
+    values: Callable[[slice | Tensor], Tensor]
+    slack: Tensor
+    relative: float
+
+    def keep(
+        self, points: range | Tensor, threshold: Tensor, weights: Tensor | None = None, tight: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Which points may have a logit at or above the threshold at any state.
+
+        Args:
+            points: M of the support's. threshold: (B,), less the offset.
+            weights: (M,) float32, added to the logits; None for nothing.
+            tight: sum the bounds of the others, not only count them.
+
+        Returns:
+            (M,) bool, and (B,) the log of a bound on the sum of e^(l - offset) over all others.
+        """
+        least, slack = self._least(threshold, weights)
+        kept, rest = torch.zeros(len(points), dtype=torch.bool), torch.full_like(threshold, -math.inf)
+        for low in range(0, len(points), ROWS):
+            values = self._values(points[low : low + ROWS], None if weights is None else weights[low : low + ROWS])
+            near = (values - least).amax(1) >= 0
+            kept[low : low + ROWS] = near
+            if tight:
+                far = values[~near].to(torch.float64)
+                rest = torch.logaddexp(rest, (far + self.relative * far.abs()).logsumexp(0) + slack)
+        simple = threshold + math.log(max(1, len(kept) - int(kept.sum())))
+        return kept, torch.minimum(rest, simple) if tight else simple
+
+    def reach(self, points: range | Tensor, threshold: Tensor, weights: Tensor | None = None) -> Tensor:
+        """(M, B) which logits may be at or above the threshold, of a few points."""
+        return self._values(points, weights) >= self._least(threshold, weights)[0]
+
+    def _values(self, points: range | Tensor, weights: Tensor | None) -> Tensor:
+        found = self.values(slice(points.start, points.stop) if isinstance(points, range) else points)
+        found = found.to(torch.float32)
+        return found if weights is None else found + weights[:, None]
+
+    def _least(self, threshold: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What values at the threshold are at least, as float32; and the slack with that of the weights."""
+        slack = self.slack if weights is None else self.slack + self.relative * float(weights.abs().max())
+        bare = threshold - slack
+        least = torch.where(bare > 0, bare / (1 + self.relative), bare / (1 - self.relative))
+        return (least - SINGLE * least.abs()).to(torch.float32), slack
+
+
+def _queries(state: State) -> tuple[Tensor, Tensor, Tensor]:
+    """q (B, D), rho (B,), and |z|^2 / (2 sigma^2) (B,)."""
+    q = (state.alpha / state.sigma**2)[:, None] * state.z
+    return q, 0.5 * (state.alpha / state.sigma) ** 2, 0.5 * state.norms / state.sigma**2
+
+
+class Sketch(Protocol):
+    """Something that bounds logits from above."""
+
+    def bound(self, state: State, offset: Tensor) -> Bounds:
+        """Upper bounds of l_i - log w_i - offset."""
+
+
+@dataclass(frozen=True, eq=False)
+class Principal:
+    """The sketch by a few directions.
+
+    Attributes:
+        directions: V (D, K) float64. gram: V'V. rows: (G, 2 + K) float32 [|p_i|^2, 1, a_i].
+        rest: (G,) float32, at least |r_i|.
+        nu: at least max |V' r_i|. reach: at least max |a_i|. largest: at least max |p_i|^2.
+    """
+
+    directions: Tensor
+    gram: Tensor
+    rows: Tensor
+    rest: Tensor
+    nu: float
+    reach: float
+    largest: float
+
+    @classmethod
+    def of(cls, support: Support) -> "Principal":
+        """Of all distinct points of a support."""
+        count, dimension = len(support.first), support.dimension
+        seen = np.unique(np.linspace(0, count - 1, min(SEEN, count)).round().astype(np.int64))
+        some = (support.rows(support.first[seen]).to(torch.float64) - support.centre).to(torch.float32)
+        width = min(DIRECTIONS, dimension, len(seen))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            found = torch.svd_lowrank(some, q=min(width + 8, *some.shape), niter=2)[2]
+        directions = torch.linalg.qr(found[:, :width].to(torch.float64))[0]
+        gram = directions.T @ directions
+        rows, rest = torch.ones(count, width + 2), torch.empty(count)
+        rows[:, 0] = support.norms.to(torch.float32)
+        nu = reach = 0.0
+        for low, high in _blocks(count, dimension):
+            points = support.rows(support.first[low:high]).to(torch.float64) - support.centre
+            exact = points @ directions
+            rows[low:high, 2:] = exact.to(torch.float32)
+            short = rows[low:high, 2:].to(torch.float64)
+            across = short @ gram
+            square = support.norms[low:high] - 2 * (short * exact).sum(1) + (short * across).sum(1)
+            wrong = 1e-12 * support.norms[low:high]  # of a square that is a difference
+            rest[low:high] = _above((square.clamp_min(0) + wrong).sqrt())
+            nu = max(nu, float((exact - across).norm(dim=1).max()))
+            reach = max(reach, float(short.norm(dim=1).max()))
+        return cls(directions, gram, rows, rest, 2 * nu, OVER * reach, OVER * float(support.norms.max()))
+
+    def likely(self, points: range | Tensor, state: State, offset: Tensor) -> Tensor:
+        """(M, B) float32 l_i - log w_i - offset, if the leading directions said all."""
+        q, rho, own = _queries(state)
+        coefficients = torch.cat([-rho[:, None], -(own + offset)[:, None], q @ self.directions[:, :LEADING]], 1)
+        rows = self.rows[slice(len(points)) if isinstance(points, range) else points, : 2 + LEADING]
+        columns = coefficients.to(torch.float32).T
+        return torch.cat([rows[low : low + ROWS] @ columns for low in range(0, len(rows), ROWS)])
+
+    def bound(self, state: State, offset: Tensor) -> Bounds:
+        """Upper bounds of l_i - log w_i - offset."""
+        q, rho, own = _queries(state)
+        inside = q @ self.directions
+        square = (q * q).sum(1)  # of q - V V'q: a difference, of which little is lost as noise lies in all directions
+        beside = square - 2 * (inside * inside).sum(1) + (inside * (inside @ self.gram)).sum(1)
+        beside = (beside.clamp_min(0) + 1e-12 * square).sqrt()
+        constant = own + offset
+        coefficients = torch.cat([-rho[:, None], -constant[:, None], inside], 1).to(torch.float32).T
+        away = _above(beside)
+
+        def values(points: slice | Tensor) -> Tensor:
+            return (self.rows[points] @ coefficients).addr_(self.rest[points], away)
+
+        length = inside.norm(dim=1)
+        sizes = length * self.reach + rho * self.largest + beside * self.furthest + constant.abs()
+        slack = (len(coefficients) + 8) * SINGLE * sizes + length * self.nu
+        return Bounds(values, slack + state.error, SINGLE)
+
+    @cached_property
+    def furthest(self) -> float:
+        """max |r_i|."""
+        return float(self.rest.max())
+
+
+@dataclass(frozen=True, eq=False)
+class Rounded:
+    """The sketch by bfloat16 products.
+
+    A row is [k_i, the pieces of |p_i|^2, |k_i|, |delta_i|, 1, 1, 1, 0...]: norms and offset are in the product, so that
+    its result is small where it matters and can be rounded to bfloat16.
+
+    Attributes:
+        rows: (G, K) bfloat16. factor: f. shift: d (D,) float64.
+        largest: max |p_i|^2. reach: max |k_i|. off: max |delta_i|.
+    """
+
+    rows: Tensor
+    factor: float
+    shift: Tensor
+    largest: float
+    reach: float
+    off: float
+
+    @classmethod
+    def of(cls, support: Support) -> "Rounded":
+        """Of all distinct points of a support."""
+        count, dimension = len(support.first), support.dimension
+        factor, origin = _grid(support)
+        shift = support.centre * 0 if origin is None else origin - support.centre
+        rows = torch.zeros(count, -(-(dimension + 11) // 32) * 32, dtype=torch.bfloat16)
+        reach = off = 0.0
+        for low, high in _blocks(count, dimension):
+            points = support.rows(support.first[low:high]).to(torch.float64) - support.centre
+            codes = (points - shift).div_(factor)
+            codes = (codes if origin is None else codes.round_()).to(torch.bfloat16)
+            short = codes.to(torch.float64)
+            lengths = OVER * short.norm(dim=1)
+            left = OVER * (points - shift - factor * short).norm(dim=1) + 2.0**-50 * support.norms[low:high].sqrt()
+            pieces = _pieces(support.norms[low:high])
+            columns = [pieces[0]] * 3 + [pieces[1]] * 2 + [pieces[2], _above_half(lengths), _above_half(left)]
+            rows[low:high, :dimension] = codes
+            rows[low:high, dimension : dimension + 8] = torch.stack(columns, 1)
+            reach, off = max(reach, float(lengths.max())), max(off, float(left.max()))
+        rows[:, dimension + 8 : dimension + 11] = 1
+        return cls(rows, factor, shift, OVER * float(support.norms.max()), reach, off)
+
+    def bound(self, state: State, offset: Tensor) -> Bounds:
+        """Upper bounds of l_i - log w_i - offset."""
+        q, rho, own = _queries(state)
+        dimension = q.shape[1]
+        scaled = self.factor * q
+        short = scaled.to(torch.bfloat16)
+        away = OVER * (scaled - short.to(torch.float64)).norm(dim=1)
+        length = OVER * q.norm(dim=1)
+        constant = q @ self.shift - own - offset
+        r = _pieces(-rho)
+        coefficients = self.rows.new_zeros(len(q), self.rows.shape[1])
+        coefficients[:, :dimension] = short
+        further = [r[0], r[1], r[2], r[0], r[1], r[0], _above_half(away), _above_half(length), *_pieces(constant)]
+        coefficients[:, dimension : dimension + 11] = torch.stack(further, 1)
+        columns = coefficients.T
+
+        def values(points: slice | Tensor) -> Tensor:
+            return self.rows[points] @ columns
+
+        sizes = 1.01 * (scaled.norm(dim=1) * self.reach + rho * self.largest + away * self.reach + length * self.off)
+        slack = self.rows.shape[1] * SINGLE * (sizes + constant.abs()) + 2.0**-20 * (rho * self.largest)
+        return Bounds(values, slack + 2.0**-20 * constant.abs() + state.error, HALF)
+
+
+def _grid(support: Support) -> tuple[float, Tensor | None]:
+    """Step and origin of a grid of at most 256 levels on which the points lie, such as pixels; (1, None) if on none."""
+    some = support.rows(support.first[: min(64, len(support.first))]).to(torch.float64)
+    levels = some.unique()
+    if not 2 <= len(levels) <= LEVELS:
+        return 1.0, None
+    step = float((levels[-1] - levels[0]) / max(1, round(float((levels[-1] - levels[0]) / levels.diff().min()))))
+    count = (levels - levels[0]) / step
+    if float((count - count.round()).abs().max()) > 1e-3 or float(count.max()) > LEVELS:
+        return 1.0, None
+    middle = float(levels[0]) + step * round(float(count.max()) / 2)
+    return step, torch.full_like(support.centre, middle)
+
+
+def _blocks(count: int, dimension: int) -> list[tuple[int, int]]:
+    step = max(1, BLOCK // (8 * dimension))
+    return [(low, min(low + step, count)) for low in range(0, count, step)]
+
+
+def _above(values: Tensor) -> Tensor:
+    """As float32, not below the float64 values (which are not negative)."""
+    return (values * (1 + 2.0**-22)).to(torch.float32)
+
+
+def _above_half(values: Tensor) -> Tensor:
+    """As bfloat16, not below the float64 values (which are not negative)."""
+    return (values * (1 + 2.0**-7)).to(torch.bfloat16)
+
+
+def _pieces(values: Tensor) -> list[Tensor]:
+    """Three bfloat16 numbers whose sum is the value to about 24 bits."""
+    first = values.to(torch.bfloat16)
+    second = (values - first.to(torch.float64)).to(torch.bfloat16)
+    return [first, second, (values - first.to(torch.float64) - second.to(torch.float64)).to(torch.bfloat16)]
+
+
+class Sketches:
+    """The sketches of a support, made when they are first asked for."""
+
+    def __init__(self, support: Support) -> None:
+        self.support = support
+
+    @cached_property
+    def principal(self) -> Principal:
+        return Principal.of(self.support)
+
+    @cached_property
+    def rounded(self) -> Rounded | None:
+        """None where bfloat16 products are not faster than float32 ones here, or not what they should be."""
+        return Rounded.of(self.support) if half_is_worth(self.support.dimension) else None
+
+
+@cache
+def half_is_worth(dimension: int) -> bool:
+    """Whether products of bfloat16 numbers are summed in float32, and faster than float32 ones."""
+    generator = torch.Generator().manual_seed(0)
+    points = torch.randn(1024, dimension, generator=generator).to(torch.bfloat16)
+    states = torch.randn(64, dimension, generator=generator).to(torch.bfloat16)
+    exact = points.to(torch.float64) @ states.T.to(torch.float64)
+    allowed = HALF * exact.abs() + dimension * SINGLE * points.double().abs() @ states.T.double().abs()
+    right = bool(((points @ states.T).to(torch.float64) - exact).abs().le(allowed).all())
+    singles = points.to(torch.float32), states.T.to(torch.float32)
+    seconds = seconds_of(lambda: torch.mm(points, states.T)), seconds_of(lambda: torch.mm(*singles))
+    worth = right and seconds[0] * FASTER < seconds[1]
+    shown = f"bfloat16 {1e3 * seconds[0]:.2f} ms, float32 {1e3 * seconds[1]:.2f} ms"
+    log.info("sketches by bfloat16 products: %s (%s)", "yes" if worth else "no", shown if right else "they are inexact")
+    return worth
