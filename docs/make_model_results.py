@@ -1,6 +1,6 @@
 """Regenerate the results with trained models: `python docs/make_model_results.py SET [--device D] ...`.
 
-SET is digits, mnist or cifar10; without one only docs/results/models.md is written anew, from what lies there. Models
+SET is digits, mnist, mnist-cpu or cifar10; without one only docs/results/models.md is written anew, from what lies there. Models
 and pages are kept in runs/results/SET, so that a run can be broken off and gone on with; tables, numbers and figures go
 to docs/results/SET/models. MNIST, CIFAR-10 and MobileNetV1's weights are looked for in the folder that FLOWSCOPE_DATA
 names (else ../shared/data). No training image is written to docs.
@@ -91,6 +91,27 @@ PLANS = {
             "Models were trained on one NVIDIA H100, many at a time, within 30 minutes (the budget of "
             "--budget); ablation, convergence and shift were run there, the other studies on one CPU core."
         ),
+    ),
+    "mnist-cpu": Plan(
+        title="MNIST, trained on a CPU",
+        source=str(DATA / "mnist_train.npz"),
+        held_out=6000,
+        seeds=3,
+        steps=700,
+        settings={
+            "all": {"batch": 64, "width": 16, "precision": "no", "rate": 2e-3, "schedule": "cosine"},
+            "large": {"width": 32, "rate": 1e-3},
+        },
+        options={
+            "all": {"n": 1100, "batch": 256},
+            "capacity": {"steps": 6, "splits": []},
+            "experts": {"steps": 16},
+            "guidance": {"steps": 10, "intervals": [(0.1, 0.6)]},
+            "target": {"steps": 16},
+        },
+        mobilenet=True,
+        only=["capacity", "guidance", "experts", "target"],
+        made="What the GPU session above had no time for, with models of a fraction of its training: on one CPU core.",
     ),
     "cifar10": Plan(
         title="CIFAR-10 (JPEG)",
