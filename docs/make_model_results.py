@@ -1,9 +1,9 @@
 """Regenerate the results with trained models: `python docs/make_model_results.py SET [--device D] ...`.
 
-SET is digits, mnist, mnist-cpu or cifar10; without one only docs/results/models.md is written anew, from what lies there. Models
-and pages are kept in runs/results/SET, so that a run can be broken off and gone on with; tables, numbers and figures go
-to docs/results/SET/models. MNIST, CIFAR-10 and MobileNetV1's weights are looked for in the folder that FLOWSCOPE_DATA
-names (else ../shared/data). No training image is written to docs.
+SET is digits, mnist, mnist-cpu or cifar10; without one only docs/results/models.md is written anew, from what lies
+there. Models and pages are kept in runs/results/SET, so that a run can be broken off and gone on with; tables, numbers
+and figures go to docs/results/SET/models. MNIST, CIFAR-10 and MobileNetV1's weights are looked for in the folder that
+FLOWSCOPE_DATA names (else ../shared/data). No training image is written to docs.
 """
 
 import argparse
