@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from flowscope import InputError, Oracle
-from flowscope.oracle import products
-from tests.contracts.cases import cloud
+from flowscope.oracle import engines, products
+from tests.contracts.cases import cloud, expected, states, velocity_error
 
 
 @pytest.mark.parametrize("library", products.LIBRARIES)
@@ -43,6 +43,36 @@ def test_torch_is_left_out_where_the_user_allows_it_less_precise_products():
     finally:
         torch.set_float32_matmul_precision(before)
     assert products.torch_is_exact()
+
+
+@pytest.mark.parametrize("keep", [torch.float32, torch.bfloat16], ids=str)
+def test_apples_gpu_takes_products_alone(monkeypatch, keep):
+    """The CPU stands in for it, as float32 and as something far less precise: refinements stay in float64."""
+
+    def dots(points, queries):
+        return (points.to(keep).float() @ queries.to(keep).float().T).cpu()
+
+    monkeypatch.setattr(products, "APPLE", "cpu")
+    used = []
+    by = products.Products(lambda *given: used.append("dots") or dots(*given), products._apple_sums)
+    monkeypatch.setitem(products.ON_CPU, "mps", by)
+    monkeypatch.setattr(engines, "SMALLEST", 0)
+    points = cloud(300, (70,))
+    oracle = Oracle(points, device="mps")
+    assert (oracle.device.type, oracle.library) == ("cpu", "mps")
+    for t in (0.0, 0.1, 0.4, 0.9):
+        x = states(points, t, rows=5, dtype=torch.float32)
+        assert (velocity_error(oracle(x, t), expected(points, x, t)) < 1e-6).all()
+    assert used
+    assert products.ON_CPU["mps"].sums(points, points).shape == (70, 70)
+
+
+def test_apples_gpu_is_refused_where_there_is_none():
+    if torch.backends.mps.is_available():
+        pytest.skip("there is one")
+    for given in ({"device": "mps"}, {"device": torch.device("mps:0")}, {"library": "mps"}):
+        with pytest.raises(InputError, match="mps is Apple's GPU, and torch finds none here; expected the device cpu"):
+            Oracle(cloud(3, (2,)), **given)
 
 
 def test_an_unknown_library_is_refused():

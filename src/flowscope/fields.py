@@ -348,8 +348,9 @@ def _times(t: float | torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 
 def _check_t(t: Any, x: torch.Tensor) -> torch.Tensor:
+    home = "cpu" if x.device.type == "mps" else x.device  # mps has no float64
     try:  # through numpy, so that a Python float stays float64 as given
-        t = (t.detach() if isinstance(t, torch.Tensor) else torch.as_tensor(np.asarray(t))).to(x.device)
+        t = (t.detach() if isinstance(t, torch.Tensor) else torch.as_tensor(np.asarray(t))).to(home)
     except (TypeError, ValueError, RuntimeError):
         raise InputError(f"t is {repr(t)[:60]}; expected a number or a tensor of {len(x)} numbers") from None
     if t.dtype.is_complex or t.dtype == torch.bool:

@@ -166,6 +166,7 @@ def check_points(points: Any) -> Any:
     kind = str(points.dtype).removeprefix("torch.")
     if isinstance(points, torch.Tensor):
         points = points.detach()
+        points = points.cpu() if points.device.type == "mps" else points  # which has no float64
         floating = points.dtype in FLOATS
     else:
         floating = np.dtype(points.dtype).kind == "f" and kind in ("float16", "float32", "float64")

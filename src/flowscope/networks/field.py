@@ -95,7 +95,7 @@ class NetworkField:
         if own is here and self.convention.prediction == "velocity":
             return self.convention.sign * self._run(x, here, query, checked)
         wide = x.to(torch.float32 if x.device.type == "mps" else torch.float64)  # mps has no float64
-        here, own = (_cast(c, wide.dtype) for c in (here, own))
+        here, own = (_cast(c, wide) for c in (here, own))
         state = _rescaled(wide, here, own)
         data = self.convention.data(self._run(state, own, query, checked), state, own)
         return convert(data, wide, here, "data", "velocity").to(x.dtype)
@@ -183,8 +183,8 @@ def _time_dtype(module: nn.Module, dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if config_of(module) and dtype.itemsize < 4 else dtype
 
 
-def _cast(c: Coefficients, dtype: torch.dtype) -> Coefficients:
-    return Coefficients(*(v.to(dtype) for v in vars(c).values()))
+def _cast(c: Coefficients, x: Tensor) -> Coefficients:
+    return Coefficients(*(v.to(x.device, x.dtype) for v in vars(c).values()))
 
 
 def _rescaled(x: Tensor, here: Coefficients, own: Coefficients) -> Tensor:

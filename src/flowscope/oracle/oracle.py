@@ -26,7 +26,7 @@ from flowscope.oracle.budget import parse_memory, plan
 from flowscope.oracle.engines import Engines
 from flowscope.oracle.moments import Moments, combine
 from flowscope.oracle.posterior import State, logit_error
-from flowscope.oracle.products import check_library
+from flowscope.oracle.products import APPLE, check_library
 from flowscope.oracle.pruned import Certificate
 from flowscope.oracle.sketches import Sketches
 from flowscope.oracle.support import Law, Support
@@ -110,8 +110,10 @@ class Oracle:
             sets in memory leave out points, as long as the velocity's error by that, relative to the same size, is
             proven to be at most this; see :meth:`certify`. It takes a second, coarse copy of the points.
         memory: budget for what a call needs beyond the data and its own arguments and results.
-        device: where to compute, such as "cpu" or "cuda"; None for where the points are.
-        library: of the float32 products, "torch" or, on the CPU, "numpy", or, on CUDA, "triton"; None for the fastest.
+        device: where to compute, such as "cpu" or "cuda"; None for where the points are. "mps", which has no float64,
+            takes float32 products alone: all else is done on the CPU.
+        library: of the float32 products, "torch" or, on the CPU, "numpy" or "mps", or, on CUDA, "triton"; None for the
+            fastest.
 
     Raises:
         InputError: an argument is not usable; the message says why.
@@ -128,6 +130,8 @@ class Oracle:
         library: str | None = None,
     ) -> None:
         check_tolerance(tolerance)
+        if str(device).partition(":")[0] == APPLE:
+            device, library = "cpu", library or APPLE
         self.training_set: TrainingSet = as_training_set(training_set)
         self.path = get_path(path)
         self.memory = parse_memory(memory)

@@ -4,6 +4,9 @@ Which library is fastest depends on the processor: torch's own (MKL in most buil
 (OpenBLAS) does on one maker's processors, and the other way round on another's. So both are tried on a few rows, and
 the choice is logged.
 
+On Apple's GPU ("mps"), which has no float64, products alone are computed, on copies of each block; all else, and so
+every refinement, stays on the CPU.
+
 On a CUDA device it is the fused kernels (fused.py) where Triton is installed, and torch otherwise. No product is ever
 plain TF32, whose 11 bits ruin logits: where the user allows torch to use that, factors are split into parts of 11 bits
 first, whose products TF32 holds exactly.
@@ -73,18 +76,34 @@ def _numpy_sums(weights: Tensor, points: Tensor) -> Tensor:
     return torch.from_numpy(np.dot(weights.numpy().T, points.numpy()))
 
 
+APPLE = "mps"
+
+
+def _apple_dots(points: Tensor, queries: Tensor) -> Tensor:
+    return (points.to(APPLE) @ queries.to(APPLE).T).cpu()
+
+
+def _apple_sums(weights: Tensor, points: Tensor) -> Tensor:
+    return (weights.to(APPLE).T @ points.to(APPLE)).cpu()
+
+
 LIBRARIES = {"torch": Products(_torch_dots, _torch_sums), "numpy": Products(_numpy_dots, _numpy_sums)}
-NAMES = (*LIBRARIES, "triton")
+ON_CPU = LIBRARIES | {APPLE: Products(_apple_dots, _apple_sums)}  # all of whose operands and results are on the CPU
+NAMES = (*ON_CPU, "triton")
 
 
 def check_library(name: Any) -> str | None:
     """The name of a library, or None for the fastest.
 
     Raises:
-        InputError: there is none of this name.
+        InputError: there is none of this name, or it needs a device that is not there.
     """
     if name is not None and name not in NAMES:
         raise InputError(f"library is {name!r}; expected None for the fastest, or one of {', '.join(NAMES)}")
+    if name == APPLE and not torch.backends.mps.is_available():
+        raise InputError(
+            "mps is Apple's GPU, and torch finds none here; expected the device cpu, or cuda if there is one"
+        )
     return None if name is None else str(name)
 
 
@@ -97,11 +116,11 @@ def products(name: str | None, queries: int, dimension: int, device: torch.devic
     if name == "triton" or (name is None and device.type == "cuda" and find_spec("triton") is not None):
         return fused_products(device)
     if device.type == "cuda":
-        if name == "numpy":
-            raise InputError(f"library is 'numpy', which does not compute on {device}; expected None, torch or triton")
+        if name in ("numpy", APPLE):
+            raise InputError(f"library is {name!r}, which does not compute on {device}; expected None, torch or triton")
         return Products(*((torch_dots, torch_sums) if torch_is_exact() else (split_dots, split_sums)))
     if name is not None:
-        return LIBRARIES[name]
+        return ON_CPU[name]
     size = 1 << (queries - 1).bit_length()  # one probe serves calls of about as many queries
     return _fastest(min(size, 256), dimension, torch.get_num_threads(), torch_is_exact())
 

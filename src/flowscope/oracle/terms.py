@@ -22,7 +22,7 @@ import torch
 from flowscope.oracle.budget import Plan
 from flowscope.oracle.follow import DEAD, GONE, HIGH, flat_index
 from flowscope.oracle.posterior import ROUNDING
-from flowscope.oracle.products import LIBRARIES, products, torch_is_exact
+from flowscope.oracle.products import ON_CPU, products, torch_is_exact
 from flowscope.oracle.support import Law, Piece
 
 Tensor = torch.Tensor
@@ -210,11 +210,11 @@ def product_library(law: Law, probes: int, name: str | None = None) -> str:
     if law.support.device.type != "cpu":
         return "torch"
     chosen = products(name, 2 * probes, law.support.dimension)
-    return next(name for name, library in LIBRARIES.items() if library is chosen)
+    return next(name for name, library in ON_CPU.items() if library is chosen)
 
 
 def _dots(device: torch.device, library: str) -> Callable[[Tensor, Tensor], Tensor]:
     """a @ b.T in float32, whatever precision the caller allows torch's own products."""
     if device.type == "cpu" or torch_is_exact():
-        return LIBRARIES[library].dots
+        return ON_CPU[library].dots
     return lambda a, b: (a.to(torch.float64) @ b.to(torch.float64).T).to(torch.float32)
