@@ -44,6 +44,13 @@ with Ranks(timeout=30) as ranks:
             answers[f"{name}|{key}|velocity"] = oracle(x, t, label).numpy()
         answers[f"{name}|all|many"] = oracle.posterior(x, t, k=len(oracle.support.law())).weights.numpy()
         assert oracle(x[:0], 0.5).shape == x[:0].shape
+        shared = SharedOracle(Oracle(data), ranks, queries="sharded")
+        own = slice(rank, rank + 2 if rank else 0)  # no states on rank 0, others overlap
+        for label in (None, y):
+            asked = x[own], t[own], None if label is None else label[own]
+            alone, found = oracle.posterior(x, t, label), shared.posterior(*asked)
+            for k, v in vars(found).items():
+                torch.testing.assert_close(v, vars(alone)[k][own], rtol=1e-9, atol=1e-9)
         for conditional in (False, True):
             curve = fs.stages(oracle, **CURVES, conditional=conditional)
             curves[f"{name}|{conditional}"] = {k: v for k, v in curve.to_dict().items() if k != "provenance"}
@@ -238,6 +245,34 @@ def test_ranks_that_differ_say_so(what: str, said: str, tmp_path: Path) -> None:
         else:
             assert text.startswith("RankError: ")
             assert expected in text
+
+
+ASKED = """
+from tests.test_ranks import make_set, states
+data = make_set("plain")
+x, t, y = states(data)
+try:
+    with Ranks(timeout=30) as ranks:
+        oracle = SharedOracle(Oracle(data), ranks, queries=sys.argv[1])
+        getattr(oracle, sys.argv[2])(x + float(sys.argv[3]) * rank, t, *([y] if rank and "label" in sys.argv else []))
+except fs.FlowscopeError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("replicated", "velocity", "1"), "differ in the states that they ask for: digest is"),
+        (("replicated", "conditions", "1"), "differ in the states that they ask for: digest is"),
+        (("sharded", "velocity", "1", "label"), 'differ in their states: labels is "none" on rank 0; "one a state"'),
+        (("sharded", "conditions", "1"), 'asked of an oracle with queries="sharded"; expected "replicated"'),
+        (("both", "velocity", "0"), "queries is 'both'; expected one of replicated, sharded"),
+    ],
+)
+def test_states_that_cannot_be_joined_are_refused(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    for _, out, error in Job(BEGIN + ASKED, 2, tmp_path, *arguments).wait():
+        assert said in out, (out, error)
 
 
 PASSING = """

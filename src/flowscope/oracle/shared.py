@@ -1,21 +1,29 @@
 """SharedOracle: an oracle whose points are shared out over the ranks of a job.
 
 Each rank passes over its own range of a law, and the ranks' Moments are joined by :func:`combine`, in the order of the
-ranks. What bounds an answer's error (how many points there are, how far they reach) is taken from the whole law.
+ranks. States are the same on all ranks, or each has its own. What bounds an answer's error (how many points there are,
+how far they reach) is taken from the whole law.
 """
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from safetensors.torch import load, save
 
+from flowscope.errors import InputError, unknown_name
+from flowscope.fields import Query, check_query
 from flowscope.oracle.moments import Moments, combine
-from flowscope.oracle.oracle import Oracle
+from flowscope.oracle.oracle import Batch, Conditions, Oracle
 from flowscope.oracle.posterior import State
 from flowscope.oracle.ranks import Ranks
 from flowscope.oracle.support import Law
 from flowscope.paths import Coefficients
 
 Tensor = torch.Tensor
+QUERIES = ("replicated", "sharded")
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,23 +34,70 @@ class Share(Law):
 
 
 class SharedOracle(Oracle):
-    """An oracle of the same answers: every call is made on all ranks, with the same arguments, and answers on all.
+    """An oracle of the same answers: every call is made on all ranks, and answers on all.
 
     Args:
         oracle: of the same data, with the same path and memory, on every rank; what it has computed is kept.
         ranks: the ranks, entered.
+        queries: "replicated", every rank gives the same states; or "sharded", each gives states of its own, as many as
+            it likes (x (0, *shape) for none), of one dtype and all with labels or all without, and is given the answers
+            to those.
 
     Raises:
-        RankError: the ranks hold other data or settings, or one of them has failed.
+        InputError: queries is another word.
+        RankError: the ranks hold other data, settings or (replicated) states, or one of them has failed.
     """
 
-    def __init__(self, oracle: Oracle, ranks: Ranks) -> None:
+    def __init__(self, oracle: Oracle, ranks: Ranks, queries: str = "replicated") -> None:
+        if queries not in QUERIES:
+            raise unknown_name("queries", queries, QUERIES)
         vars(self).update(vars(oracle))
-        self.ranks = ranks
+        self.ranks, self.queries = ranks, queries
         self._shares: dict[Law, Share] = {}
         ranks.agree("their data", {"digest": oracle.training_set.digest})
         settings = {"path": oracle.path.name, "memory": oracle.memory, "tolerance": oracle.tolerance}
+        settings["queries"] = queries
         ranks.agree("the oracle's settings", settings)
+
+    def _answer(
+        self,
+        x: Tensor,
+        t: Any,
+        y: Any,
+        values: Callable[[Batch], tuple[Tensor, ...]],
+        k: int = 1,
+        mean: torch.dtype | None = None,
+    ) -> tuple[Tensor, ...]:
+        query = check_query(x, t, y, self.training_set.shape)
+        if self.queries == "replicated":
+            self._agree_on(query)
+            return super()._answer(*query, values, k, mean)
+        every, own = self._gathered(query)
+        return tuple(value[own].to(x.device) for value in super()._answer(*every, values, k, mean))
+
+    def conditions(self, x: Tensor, t: float | Tensor) -> Conditions:
+        """As :meth:`Oracle.conditions`, of the same states on all ranks."""
+        if self.queries != "replicated":
+            raise InputError(
+                'conditions are asked of an oracle with queries="sharded"; expected "replicated": every label\'s '
+                "velocities of all ranks' states would be on every rank"
+            )
+        self._agree_on(check_query(x, t, None, self.training_set.shape))
+        return super().conditions(x, t)
+
+    def _agree_on(self, query: Query) -> None:
+        """Make sure that all ranks ask the same: what they find is joined row by row."""
+        self.ranks.agree("the states that they ask for", {"digest": hashlib.sha256(_packed(query)).hexdigest()})
+
+    def _gathered(self, query: Query) -> tuple[Query, slice]:
+        """The states of all ranks, in their order, and which of them are this rank's."""
+        kind = {"dtype": str(query.x.dtype), "labels": "none" if query.y is None else "one a state"}
+        self.ranks.agree("their states", kind)
+        parts = [load(text) for text in self.ranks.gather(_packed(query))]
+        x, t = (torch.cat([part[name] for part in parts]) for name in ("x", "t"))
+        joined = Query(x, t, None if query.y is None else torch.cat([part["y"] for part in parts]))
+        start = sum(len(p["x"]) for p in parts[: self.ranks.rank])
+        return joined, slice(start, start + len(query.x))
 
     def _share(self, law: Law) -> Share:
         if law not in self._shares:
@@ -59,6 +114,11 @@ class SharedOracle(Oracle):
 
     def _facing(self, law: Law, state: State) -> State:
         return super()._facing(law.whole if isinstance(law, Share) else law, state)
+
+
+def _packed(query: Query) -> bytes:
+    """The states, times and labels of a call."""
+    return save({name: value.cpu().contiguous() for name, value in query._asdict().items() if value is not None})
 
 
 def nothing(z: Tensor, k: int) -> Moments:
