@@ -90,11 +90,31 @@ def block_moments(block: Block, state: State, best: Tensor | None, k: int, pairs
 
 def expand_logits(block: Block, state: State) -> Tensor:
     """(B, M) the logits (3) by (4), in place where the arrays are ours."""
-    square = state.z @ block.points.T
-    square *= -2 * state.alpha[:, None]
-    square += torch.outer(state.alpha**2, block.norms)
-    square += state.norms[:, None]
-    return square.clamp_min_(0).mul_(-0.5 / state.sigma[:, None] ** 2).add_(block.log_weights)
+    return product_logits(state.z @ block.points.T, block, state.norms, state.alpha, state.sigma)
+
+
+def product_logits(products: Tensor, block: Block, norms: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """(B, M) the logits (3) by (4), in the place of the products <z, p_i> (B, M).
+
+    Args:
+        norms: (B,) |z|^2. alpha, sigma: (B,).
+    """
+    square = products.mul_(-2 * alpha[:, None])
+    square += torch.outer(alpha**2, block.norms)
+    square += norms[:, None]
+    return square.clamp_min_(0).mul_(-0.5 / sigma[:, None] ** 2).add_(block.log_weights)
+
+
+def leading(logits: Tensor, best: Tensor, error: Tensor, points: int) -> Tensor:
+    """(B, M) the logits that (5) asks to do again: none of a row whose error is small enough as it is.
+
+    Args:
+        best: (B,) the largest logit. error: (B,) E. points: N, of the law.
+    """
+    double = 2 * error
+    window = math.log(points) + 2 * torch.log(torch.expm1(double.clamp_max(300)) / TAU) + double
+    window = torch.where(double > 300, math.log(points) - 2 * math.log(TAU) + 3 * double, window)
+    return (logits >= (best - window)[:, None]) & (double > TAU)[:, None]
 
 
 def logit_moments(logits: Tensor, block: Block, state: State, best: Tensor | None, k: int, pairs: int) -> Moments:
@@ -118,12 +138,8 @@ def _refine(logits: Tensor, block: Block, state: State, best: Tensor | None, pai
     """
     high = logits.amax(1)
     low = torch.zeros_like(high)
-    double = 2 * state.error
-    window = math.log(state.points) + 2 * torch.log(torch.expm1(double.clamp_max(300)) / TAU) + double
-    window = torch.where(double > 300, math.log(state.points) - 2 * math.log(TAU) + 3 * double, window)
-    floor = (high if best is None else torch.maximum(high, best)) - window
-    again = (logits >= floor[:, None]) & (double > TAU)[:, None]
-    row, column = again.nonzero(as_tuple=True)
+    seen = high if best is None else torch.maximum(high, best)
+    row, column = leading(logits, seen, state.error, state.points).nonzero(as_tuple=True)
     if len(row) == 0:
         logits -= high[:, None]
         return high, low

@@ -1,5 +1,6 @@
 """Sampling: from noise, or from given states, to the last node of a schedule."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField, check_field, shape_of
 from flowscope.oracle.oracle import resolve_device
+from flowscope.sampling.inside import Inside, follow, suited
 from flowscope.sampling.noise import draw_noise
 from flowscope.sampling.schedules import STEPS, make_nodes
 from flowscope.sampling.solvers import get_solver
@@ -36,6 +38,10 @@ def sample(
 ) -> Tensor:
     """Samples of a field: (B, *shape) at the last node, in x0's dtype.
 
+    An Oracle of few points for its dimension (of the label, where there are labels) is followed by coordinates in the
+    span of its points where that is cheaper and as exact. States are not rounded to x0's dtype on the way then, so that
+    samples differ from those of :func:`trajectory` by what that rounding does.
+
     Args:
         field: a VelocityField. Its `path`, where it has one, says how noise and data are mixed; else it is linear.
         x0: (B, *shape) the state at the first node; or
@@ -52,7 +58,7 @@ def sample(
         device: where the samples are; None for x0's own, or the field's.
         batch: how many at a time; None for all at once. Samples do not depend on it beyond rounding (with dopri5,
             beyond its tolerance).
-        progress: called as progress(done, total) in steps.
+        progress: called as progress(done, total) in steps; the total grows where rows have to be followed again.
 
     Raises:
         InputError: an argument is not usable, or the field answers with another shape.
@@ -66,19 +72,62 @@ def sample(
         _first_states(field, x0, n, shape, float(nodes[0]), seed, dtype, device), float(nodes[0]), y
     )
     size = max(1, len(x0)) if batch is None else check_count(batch, "batch")
-    parts = x0.split(size)
-    rows = [None] * len(parts) if labels is None else labels.split(size)
-    done, total = 0, len(parts) * (len(nodes) - 1)
-    ends = []
-    for start, label in zip(parts, rows, strict=True):
-        x = start
-        for step in trajectory(field, start, nodes, solver, label):
-            x = step.x
-            if progress is not None and step.index:
-                done += 1
-                progress(done, total)
-        ends.append(x)
-    return torch.cat(ends)
+    work = _Work(field, x0, labels, nodes, solver, size, progress)
+    spans, rest = suited(field, x0, labels, len(nodes) - 1, solver)
+    work.plan(rest, size)
+    for span in spans:
+        work.plan(span.rows, min(size, span.most))
+    for span in spans:
+        work.in_span(span)
+    work.step_by_step(rest)
+    return work.ends
+
+
+class _Work:
+    """Samples on their way: rows of x0 are followed, in parts of at most `size`, to their ends."""
+
+    def __init__(
+        self,
+        field: VelocityField,
+        x0: Tensor,
+        labels: Tensor | None,
+        nodes: Tensor,
+        solver: str,
+        size: int,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self.field, self.x0, self.labels, self.nodes, self.solver = field, x0, labels, nodes, solver
+        self.size, self.progress = size, progress
+        self.ends = torch.empty_like(x0)
+        self.done = self.total = 0
+
+    def plan(self, rows: Tensor, size: int) -> None:
+        """Count the steps that these rows take."""
+        self.total += math.ceil(len(rows) / size) * (len(self.nodes) - 1)
+
+    def tick(self) -> None:
+        """A part has made a step."""
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, self.total)
+
+    def in_span(self, span: Inside) -> None:
+        """Follow rows of one label in the span of its points, and those for which that is not exact enough again."""
+        rows, size = span.rows, min(self.size, span.most)
+        self.ends[rows], unsure = follow(span, self.x0[rows], self.nodes, self.solver, size, self.tick)
+        self.plan(rows[unsure], self.size)
+        self.step_by_step(rows[unsure])
+
+    def step_by_step(self, rows: Tensor) -> None:
+        """Follow rows by calls of the field."""
+        for part in rows.split(self.size) if len(rows) else ():
+            x = self.x0[part]
+            label = None if self.labels is None else self.labels[part]
+            for step in trajectory(self.field, x, self.nodes, self.solver, label):
+                x = step.x
+                if step.index:
+                    self.tick()
+            self.ends[part] = x
 
 
 def _first_states(
