@@ -106,6 +106,13 @@ def products(name: str | None, queries: int, dimension: int, device: torch.devic
     return _fastest(min(size, 256), dimension, torch.get_num_threads(), torch_is_exact())
 
 
+def double_products(name: str | None, queries: int, dimension: int, device: torch.device = CPU) -> Products:
+    """The same of float64 points and states, by the same library; by torch's on a device."""
+    if device.type != "cpu" or name == "triton":
+        return Products(torch_dots, torch_sums)
+    return products(name, queries, dimension, device)
+
+
 def fused_products(device: torch.device) -> Products:
     """Those of the fused kernels.
 
