@@ -5,6 +5,7 @@ reads them goes through :meth:`TrainingSet.rows`, so a set larger than memory is
 """
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -68,7 +69,7 @@ class TrainingSet:
     @property
     def dimension(self) -> int:
         """D, the number of coordinates of a point."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     @property
     def dtype(self) -> str:
@@ -93,7 +94,12 @@ class TrainingSet:
     def rows(self, which: slice | np.ndarray) -> torch.Tensor:
         """The chosen points as a tensor (n, *shape) in the stored dtype; reads only these rows."""
         if isinstance(self.points, torch.Tensor):
-            return self.points[which if isinstance(which, slice) else torch.as_tensor(which, device=self.points.device)]
+            if isinstance(which, slice):
+                return self.points[which]
+            places = torch.as_tensor(which, device=self.points.device)
+            if places.dtype != torch.int64 or bool((places < 0).any()):
+                return self.points[places]
+            return self.points.index_select(0, places)  # twice as fast
         block = np.ascontiguousarray(self._stored[which])
         return torch.from_numpy(block if block.flags.writeable else block.copy())
 

@@ -3,6 +3,7 @@
 All give `Moments`, joined by `combine`, and leave the equation to posterior.py.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,8 +11,8 @@ import torch
 from flowscope.oracle.budget import Plan, plan
 from flowscope.oracle.device import shrinking
 from flowscope.oracle.moments import Moments, combine
-from flowscope.oracle.posterior import State, block_moments
-from flowscope.oracle.products import products
+from flowscope.oracle.posterior import Block, State, block_means, block_moments
+from flowscope.oracle.products import Products, double_products, products
 from flowscope.oracle.pruned import Certificate, LeftOut, certificate, everything, pruned_moments
 from flowscope.oracle.single import single_moments
 from flowscope.oracle.sketches import Sketches
@@ -71,7 +72,9 @@ class Engines:
         """One pass over all points of a law."""
         if single and len(law) * self.support.dimension >= smallest:
             return mean_moments(law, state, scale, self._plan(law, state), self.library, self.memory // 2)
-        return self.moments(law, state, 1)
+        large = len(self.support.first) * self.support.dimension >= SMALLEST
+        by = double_products(self.library if large else "torch", len(state.x), self.support.dimension, state.x.device)
+        return law_means(law, state, self._plan(law, state), by)
 
     def _prunes(self, law: Law) -> bool:
         """Whether points may be left out, and it can be worth while: sketches of files would not fit into memory."""
@@ -104,14 +107,28 @@ def mean_moments(law: Law, state: State, scale: Scale, sizes: Plan, library: str
 
 
 def law_moments(law: Law, state: State, k: int, sizes: Plan) -> Moments:
-    """All moments: one pass in float64, with smaller blocks where a device has not the memory for those planned."""
+    """All moments: one pass in float64."""
+    return float64_pass(law, lambda block, best: block_moments(block, state, best, k, sizes.pairs), sizes)
+
+
+def law_means(law: Law, state: State, sizes: Plan, by: Products) -> Moments:
+    """Peak, mass, mean and total variance alone: the same, by the products of a library."""
+    return float64_pass(law, lambda block, best: block_means(block, state, best, sizes.pairs, by), sizes)
+
+
+def float64_pass(law: Law, found: Callable[[Block, Tensor | None], Moments], sizes: Plan) -> Moments:
+    """What is found of all blocks, joined, with smaller ones where a device has not the memory for those planned.
+
+    Args:
+        found: the moments of a block, given the largest logits of those before, (B,).
+    """
     least = 8 * law.support.dimension
 
     def run(room: int) -> Moments:
         blocks = law.blocks(room // least)
-        total = block_moments(next(blocks), state, None, k, sizes.pairs)
+        total = found(next(blocks), None)
         for block in blocks:
-            total = combine(total, block_moments(block, state, total.peak, k, sizes.pairs))
+            total = combine(total, found(block, total.peak))
         return total
 
-    return shrinking(run, sizes.points * least, least, state.x.device)
+    return shrinking(run, sizes.points * least, least, law.support.device)

@@ -49,6 +49,13 @@ class Moments(NamedTuple):
         return self.top.exp() / self.mass[:, None]
 
 
+def partial_moments(peak: Tensor, low: Tensor, mass: Tensor, mean: Tensor, total_variance: Tensor) -> Moments:
+    """Moments of which the rest is not taken: NaN, and no heaviest points."""
+    unknown, none = torch.full_like(mass, torch.nan), torch.zeros(len(mass), 1, dtype=torch.int64, device=mass.device)
+    top = torch.full_like(mass, -torch.inf)[:, None]
+    return Moments(peak, low, mass, unknown, unknown, mean, total_variance, top, none)
+
+
 def combine(a: Moments, b: Moments) -> Moments:
     """The moments of two blocks without a common point, from those of each."""
     ahead = (a.peak - b.peak) + (a.peak_low - b.peak_low)

@@ -12,6 +12,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -23,8 +24,9 @@ from flowscope.data.training_set import TrainingSet, as_training_set
 from flowscope.errors import InputError
 from flowscope.fields import Query, check_query
 from flowscope.oracle.budget import parse_memory, plan
+from flowscope.oracle.conditions import Conditions, all_labels
 from flowscope.oracle.engines import Engines
-from flowscope.oracle.moments import Moments, combine
+from flowscope.oracle.moments import Moments
 from flowscope.oracle.posterior import State, logit_error
 from flowscope.oracle.products import APPLE, check_library
 from flowscope.oracle.pruned import Certificate
@@ -62,28 +64,6 @@ class Posterior:
 FARTHEST = 1e18  # of a state, in units of what data and noise reach: beyond it even doubled logits are rounding
 
 
-@dataclass(frozen=True)
-class Conditions:
-    """The oracle of every label at B states, from one pass over the points.
-
-    Attributes:
-        labels: (C,) those that have any weight, ascending.
-        velocity: (B, *shape) u*(x, t), unconditional.
-        velocities: (B, C, *shape) u*(x, t | y).
-        probabilities: (B, C) p(y | x_t), summing to 1.
-    """
-
-    labels: Tensor
-    velocity: Tensor
-    velocities: Tensor
-    probabilities: Tensor
-
-    def guided(self, scale: float) -> Tensor:
-        """(B, C, *shape) u + scale (u_y - u) for every label y."""
-        whole = self.velocity[:, None]
-        return whole + scale * (self.velocities - whole)
-
-
 class Batch(NamedTuple):
     """Some queries of a call, and what a pass over the points found of them; float64."""
 
@@ -112,8 +92,8 @@ class Oracle:
         memory: budget for what a call needs beyond the data and its own arguments and results.
         device: where to compute, such as "cpu" or "cuda"; None for where the points are. "mps", which has no float64,
             takes float32 products alone: all else is done on the CPU.
-        library: of the float32 products, "torch" or, on the CPU, "numpy" or "mps", or, on CUDA, "triton"; None for the
-            fastest.
+        library: of the products for means, "torch" or, on the CPU, "numpy", or, for float32, "mps" there and "triton"
+            on CUDA; None for the fastest.
 
     Raises:
         InputError: an argument is not usable; the message says why.
@@ -228,33 +208,38 @@ class Oracle:
     def conditions(self, x: Tensor, t: float | Tensor) -> Conditions:
         """The oracle of every label and of all points, and p(y | x_t), from one pass over the points.
 
-        The results take C + 1 times the memory of x, beside the budget.
+        The results take C + 1 times the memory of x, beside the budget; in half precision three times that on the way.
 
         Raises:
             InputError: the set has no labels, or the results do not fit into memory.
         """
         query = check_query(x, t, None, self.training_set.shape)
         laws = self.support.class_laws()
+        half = x.dtype not in (torch.float32, torch.float64)  # then velocities may leave its range, and not the whole
         check_memory(
-            len(laws) * x.numel() * x.element_size(), f"velocities of {len(laws)} labels", "give fewer states at a time"
+            len(laws) * x.numel() * (6 if half else x.element_size()),
+            f"velocities of {len(laws)} labels",
+            "give fewer states at a time",
         )
-        velocities = x.new_empty(len(x), len(laws), *self.training_set.shape)
-        whole, logs = torch.empty_like(x), torch.empty(len(x), len(laws), dtype=torch.float64, device=self.device)
-        sizes = plan(self.memory, max(1, len(x)), len(self.support.law()), self.training_set.dimension)
-        for part in torch.arange(len(x), device=self.device).split(sizes.queries):
-            total: Moments | None = None
-            c, state = self._state(query, part)
+        if half:
+            found = self.conditions(x.to(torch.float32), t)
+            return Conditions(
+                found.labels, found.velocity.to(x.dtype), found.velocities.to(x.dtype), found.probabilities.to(x.dtype)
+            )
+        velocities = x.new_empty(len(x), len(laws), self.training_set.dimension)
+        whole, probabilities = x.new_empty(len(x), self.training_set.dimension), x.new_empty(len(x), len(laws))
+        at_once = plan(self.memory, max(1, len(x)), len(self.support.law()), self.training_set.dimension).queries
+        for low in range(0, len(x), at_once):
+            part = slice(low, low + at_once)
+            c, state = self._state(query, torch.arange(len(x), device=self.device)[part])
             beside = c.B[:, None] * state.z + c.d_alpha[:, None] * self.support.centre  # of A E[x1|x] in (6)
-            for k, (share, _, law) in enumerate(laws):
-                found = self._moments(law, state, c, 1, x.dtype)
-                velocities[part, k] = self._shaped(beside + c.A[:, None] * found.mean, x)
-                found = found._replace(peak=found.peak + math.log(share))
-                logs[part, k] = found.peak + found.peak_low + found.mass.log()
-                total = found if total is None else combine(total, found)
-            if total is not None:
-                whole[part] = self._shaped(beside + c.A[:, None] * total.mean, x)
+            of = partial(self._moments, state=state, c=c, k=1, mean=x.dtype)
+            whole[part], probabilities[part] = all_labels(laws, of, (c.A, beside), velocities[part])
         labels = torch.tensor([law.label for law in laws], device=x.device)
-        return Conditions(labels, whole, velocities, logs.softmax(1).to(x.device, x.dtype))
+        shape = self.training_set.shape
+        return Conditions(
+            labels, whole.reshape(-1, *shape), velocities.reshape(len(x), len(laws), *shape), probabilities
+        )
 
     def _log_density(self, batch: Batch) -> Tensor:
         m = batch.moments
@@ -344,10 +329,6 @@ class Oracle:
         offset = state.x.norm(dim=1) + state.alpha * self.support.centre.norm()
         error = logit_error(norms, offset, state.alpha, state.sigma, law.radius, state.x.shape[1])
         return state._replace(error=error, points=len(law))
-
-    def _shaped(self, values: Tensor, x: Tensor) -> Tensor:
-        """(b, D) as rows of a result, in x's dtype and device."""
-        return values.reshape(-1, *self.training_set.shape).to(x.device, x.dtype)
 
 
 def check_tolerance(tolerance: Any) -> None:

@@ -27,12 +27,15 @@ from typing import NamedTuple
 import torch
 
 from flowscope.oracle import doubled
-from flowscope.oracle.moments import Moments, top_of
+from flowscope.oracle.moments import Moments, partial_moments, top_of
+from flowscope.oracle.products import Products
 
 Tensor = torch.Tensor
 
 ROUNDING = 2.0**-53  # of float64
 TAU = 1e-7  # bound on the velocity's relative error from logits
+GONE = 41.0  # nats below the leader: e^-41 of the weight is below float64's rounding of it
+WORTH = 0.4  # share of points with any weight below which they are gathered for the second product
 
 
 class Block(NamedTuple):
@@ -88,9 +91,28 @@ def block_moments(block: Block, state: State, best: Tensor | None, k: int, pairs
     return logit_moments(expand_logits(block, state), block, state, best, k, pairs)
 
 
-def expand_logits(block: Block, state: State) -> Tensor:
-    """(B, M) the logits (3) by (4), in place where the arrays are ours."""
-    return product_logits(state.z @ block.points.T, block, state.norms, state.alpha, state.sigma)
+def block_means(block: Block, state: State, best: Tensor | None, pairs: int, by: Products) -> Moments:
+    """The same of peak, mass, mean and total variance alone, by a library's products.
+
+    Points that weigh nothing for any state, all of them together below float64's rounding of the block's mass, are left
+    out of the mean's product.
+    """
+    logits = expand_logits(block, state, by)
+    peak, peak_low = refine(logits, block, state, best, pairs)
+    alive = (logits > -GONE - math.log(state.points)).any(0).nonzero()[:, 0]
+    points, norms = block.points, block.norms
+    if len(alive) < WORTH * len(points):
+        logits, points, norms = logits[:, alive], points[alive], norms[alive]
+    gamma = logits.exp_()
+    mass = gamma.sum(1)
+    mean = by.sums(gamma.T, points).div_(mass[:, None])
+    return partial_moments(peak, peak_low, mass, mean, _total_variance(gamma, norms, mass, mean))
+
+
+def expand_logits(block: Block, state: State, by: Products | None = None) -> Tensor:
+    """(B, M) the logits (3) by (4), in place where the arrays are ours; by a library's product, or by torch's."""
+    products = state.z @ block.points.T if by is None else by.dots(state.z, block.points)
+    return product_logits(products, block, state.norms, state.alpha, state.sigma)
 
 
 def product_logits(products: Tensor, block: Block, norms: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -119,25 +141,32 @@ def leading(logits: Tensor, best: Tensor, error: Tensor, points: int) -> Tensor:
 
 def logit_moments(logits: Tensor, block: Block, state: State, best: Tensor | None, k: int, pairs: int) -> Moments:
     """Moments of one block from its expanded logits (B, M), which are overwritten."""
-    peak, peak_low = _refine(logits, block, state, best, pairs)
+    peak, peak_low = refine(logits, block, state, best, pairs)
     gamma = logits.exp()
     mass = gamma.sum(1)
     mean = (gamma @ block.points) / mass[:, None]
-    second = (gamma @ block.norms) / mass
     slope = torch.einsum("bm,bm->b", gamma, logits)
     top, top_index = top_of(logits, block.positions, k)
     mass2 = torch.einsum("bm,bm->b", gamma, gamma)
-    total_variance = (second - (mean * mean).sum(1)).clamp_min(0)
+    total_variance = _total_variance(gamma, block.norms, mass, mean)
     return Moments(peak, peak_low, mass, mass2, slope, mean, total_variance, top, top_index)
 
 
-def _refine(logits: Tensor, block: Block, state: State, best: Tensor | None, pairs: int) -> tuple[Tensor, Tensor]:
+def _total_variance(gamma: Tensor, norms: Tensor, mass: Tensor, mean: Tensor) -> Tensor:
+    """(B,) E|p|^2 - |E p|^2 of points about the centre, from their weights (B, M) and norms (M,)."""
+    return ((gamma @ norms) / mass - (mean * mean).sum(1)).clamp_min(0)
+
+
+def refine(logits: Tensor, block: Block, state: State, best: Tensor | None, pairs: int) -> tuple[Tensor, Tensor]:
     """Subtract each row's peak from the logits in place, after the leading ones were done again where (5) asks for it.
 
     Returns the peak as high and low part.
     """
     high = logits.amax(1)
     low = torch.zeros_like(high)
+    if not bool((2 * state.error > TAU).any()):
+        logits -= high[:, None]
+        return high, low
     seen = high if best is None else torch.maximum(high, best)
     row, column = leading(logits, seen, state.error, state.points).nonzero(as_tuple=True)
     if len(row) == 0:

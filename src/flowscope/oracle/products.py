@@ -125,6 +125,13 @@ def products(name: str | None, queries: int, dimension: int, device: torch.devic
     return _fastest(min(size, 256), dimension, torch.get_num_threads(), torch_is_exact())
 
 
+def double_products(name: str | None, queries: int, dimension: int, device: torch.device = CPU) -> Products:
+    """The same of float64 points and states, by the same library where that takes them; by torch's on a device."""
+    if device.type != "cpu" or name == "triton":
+        return Products(torch_dots, torch_sums)
+    return products(None if name == APPLE else name, queries, dimension, device)
+
+
 def fused_products(device: torch.device) -> Products:
     """Those of the fused kernels.
 

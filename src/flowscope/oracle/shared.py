@@ -15,8 +15,9 @@ from safetensors.torch import load, save
 
 from flowscope.errors import InputError, unknown_name
 from flowscope.fields import Query, check_query
+from flowscope.oracle.conditions import Conditions
 from flowscope.oracle.moments import Moments, combine
-from flowscope.oracle.oracle import Batch, Conditions, Oracle
+from flowscope.oracle.oracle import Batch, Oracle
 from flowscope.oracle.posterior import State
 from flowscope.oracle.ranks import Ranks
 from flowscope.oracle.support import Law

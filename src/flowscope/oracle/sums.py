@@ -7,20 +7,19 @@ from typing import NamedTuple
 import torch
 from torch.nn.functional import threshold
 
-from flowscope.oracle.moments import Moments, combine
+from flowscope.oracle.moments import Moments, combine, partial_moments
+from flowscope.oracle.posterior import GONE, WORTH
 from flowscope.oracle.products import Products
 from flowscope.oracle.support import Law, Piece
 
 Tensor = torch.Tensor
 
-GONE = 41.0  # nats below the leader: e^-41 of the weight is below float64's rounding of it
 RISE = 30.0  # nats by which logits may rise above the level of their sums
 DEAD = GONE + RISE
 PAIRS = 1 << 20  # (point, state) pairs worked on at a time, on the CPU
 HELD = 1 << 20  # leaders collected before those that were overtaken are dropped
 COPY = 16 << 20  # bytes of float32 rows made at a time, where they are not kept as such, on the CPU
 FLUSH = 1 << 14  # points summed in float32 before the sums are added in float64
-WORTH = 0.4  # share of points with any weight below which they are gathered for the second product
 LEAST = 64  # points of a block, at least
 NOTHING = -1e300  # the peak of no points at all: finite, so that it can be subtracted
 
@@ -165,7 +164,7 @@ class Sums:
         mean -= torch.outer(some.to(torch.float64), origin(self.law))
         spread = (second / known - torch.linalg.vector_norm(mean, dim=1) ** 2).clamp_min(0)
         peak = torch.where(some, level - self.frame.constant, NOTHING)
-        part = _moments(peak, mass, mean, spread)
+        part = partial_moments(peak, torch.zeros_like(mass), mass, mean, spread)
         self._total = part if self._total is None else combine(self._total, part)
 
     def finish(self) -> Moments:
@@ -200,11 +199,4 @@ def no_moments(x: Tensor) -> Moments:
     """Of no points at all, for states (B, D)."""
     mean = torch.zeros_like(x, dtype=torch.float64)
     nothing = mean.new_zeros(len(x))
-    return _moments(nothing + NOTHING, nothing, mean, nothing)
-
-
-def _moments(peak: Tensor, mass: Tensor, mean: Tensor, spread: Tensor) -> Moments:
-    """Moments of which the rest is not taken."""
-    unknown, none = torch.full_like(mass, math.nan), torch.zeros(len(mass), 1, dtype=torch.int64, device=mass.device)
-    low = torch.zeros_like(mass)
-    return Moments(peak, low, mass, unknown, unknown, mean, spread, torch.full_like(mass, -math.inf)[:, None], none)
+    return partial_moments(nothing + NOTHING, nothing, nothing, mean, nothing)
