@@ -80,7 +80,6 @@ class Follower:
         each = map if self._pool is None else self._pool.map
         return torch.from_numpy(out[..., : max(each(self._follow, *zip(*work, strict=True)))])
 
-    @np.errstate(over="ignore")  # of late nodes the logits may be -inf
     def _follow(self, out: np.ndarray, pairs: np.ndarray, scratch: np.ndarray) -> int:
         """Fill the sums (7, n, R) of pairs (n, 2 or 3, M); up to which node some pair is alive."""
         rows, widths = np.arange(len(pairs)), np.full(len(pairs), pairs.shape[2])
@@ -127,9 +126,15 @@ def _columns(radii: list[float], count: int) -> np.ndarray:
     return np.stack([-r * r, -r, np.ones_like(r)][:count], 1)
 
 
+def _logits(columns: np.ndarray, pairs: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """(n, K, M) logits; -inf where they leave float32, at late nodes."""
+    with np.errstate(over="ignore"):
+        return np.matmul(columns, pairs, out=out)
+
+
 def _alive(pairs: np.ndarray, r: float) -> np.ndarray:
     """(n, M) whether a pair has weight at r, or may get some."""
-    path = np.matmul(_columns([r], 2), pairs[:, :2])[:, 0]
+    path = _logits(_columns([r], 2), pairs[:, :2])[:, 0]
     return path > DEAD if pairs.shape[1] == 2 else (path + pairs[:, 2] > DEAD) | (path >= 0)
 
 
@@ -159,7 +164,7 @@ def _add_tile(found: np.ndarray, pairs: np.ndarray, columns: np.ndarray, full: i
     shape = (len(pairs), len(columns), pairs.shape[2])
     logits, weight = (row[: math.prod(shape)].reshape(shape) for row in scratch)
     level, mass, half, mass2, slope, first, second = found
-    np.matmul(columns, pairs, out=logits)
+    _logits(columns, pairs, logits)
     np.clip(logits, UNDER, None, out=logits)
     _two_largest(logits, first, second[:, :full])
     if float(first.max()) > HIGH:
