@@ -305,3 +305,12 @@ def test_other_threads_or_blocks_are_refused(tmp_path: Path, monkeypatch: pytest
             fs.stages(fs.Oracle(points, memory="4MB"), 4, 8, state=State(tmp_path / "state.npz"))
     with pytest.raises(ResumeError, match="another block, memory"):
         fs.stages(fs.Oracle(points, memory="2MB"), 4, 8, state=State(tmp_path / "state.npz"))
+
+
+def test_sums_of_an_older_form_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    oracle = fs.Oracle(RNG.standard_normal((3000, 300)).astype(np.float32), memory="4MB")
+    with monkeypatch.context() as patch:
+        patch.setattr("flowscope.studies.stages.FORM", 1)
+        stopped(oracle, State(tmp_path / "state.npz"))
+    with pytest.raises(ResumeError, match="another form"):
+        fs.stages(oracle, 4, 8, state=State(tmp_path / "state.npz"))

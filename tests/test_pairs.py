@@ -6,6 +6,8 @@ import torch
 
 import flowscope as fs
 from flowscope.oracle.budget import plan
+from flowscope.oracle.follow import Follower
+from flowscope.oracle.follow_device import DeviceFollower
 from flowscope.oracle.pairs import PathSums, add_blocks
 from flowscope.oracle.probes import draw
 from flowscope.oracle.terms import DoubleTerms, SingleTerms, make_terms
@@ -155,3 +157,80 @@ def test_near_pairs_of_wide_points_are_told_apart() -> None:
         truth = (gamma * (apart**2).sum(2)).sum(1) / 2
         torch.testing.assert_close(sums.trace[:, k], truth, rtol=2e-5, atol=0)
     assert float(sums.trace[:, 0].min()) > 0
+
+
+def some_pairs(weights: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """d/2, c and the logs of weights of 13 probes and 2,500 points, most of which die, some late."""
+    g = torch.Generator().manual_seed(8)
+    half = torch.rand(13, 2500, generator=g) * torch.logspace(-9, 0.5, 2500)
+    cross = (2 * half).sqrt() * torch.randn(13, 2500, generator=g)
+    return half, cross, 2 * torch.randn(13, 2500, generator=g) if weights else None
+
+
+def exact_sums(half: torch.Tensor, cross: torch.Tensor, shift: torch.Tensor | None, radii: list[float]):
+    """(7, n, K) of float64, relative to e^0."""
+    r = torch.tensor(radii, dtype=torch.float64)[:, None]
+    path = -(r**2) * half.double()[:, None] - r * cross.double()[:, None]
+    logits = path if shift is None else path + shift.double()[:, None]
+    w = logits.exp()
+    first, second = w.topk(2, dim=2).values.unbind(2)
+    sums = w.sum(2), (w * half.double()[:, None]).sum(2), (w**2).sum(2), (w * logits).sum(2), first, second
+    return torch.stack([0 * first, *sums])
+
+
+RADII = [*np.geomspace(0.03, 300, 57).tolist(), 1e4, 1e9]
+
+
+@pytest.mark.parametrize("weights", [False, True])
+@pytest.mark.parametrize("threads", [1, 3, 40])
+def test_sums_are_those_of_float64(monkeypatch: pytest.MonkeyPatch, weights: bool, threads: int) -> None:
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+    pairs = some_pairs(weights)
+    exact = exact_sums(*pairs, RADII)
+    full = [k % 3 == 0 for k in range(len(RADII))]
+    for follower in (Follower(RADII, [True] * len(RADII), 13, 2500), Follower(RADII, full, 13, 2500)):
+        found = follower.sums(*pairs).double()
+        found = torch.cat([found, torch.zeros_like(exact[:, :, found.shape[2] :])], 2)
+        scale = found[0].exp()
+        for k, power in ((1, 1), (2, 1), (5, 1)):
+            torch.testing.assert_close(found[k] * scale**power, exact[k], rtol=2e-5, atol=1e-12)
+        slope = scale * (found[4] + found[0] * found[1])
+        for value, truth in ((found[3] * scale**2, exact[3]), (slope, exact[4]), (found[6] * scale, exact[6])):
+            torch.testing.assert_close(value[:, full], truth[:, full], rtol=2e-5, atol=1e-5 * float(exact[1].max()))
+
+
+def test_on_a_device_the_sums_are_the_same() -> None:
+    for pairs in (some_pairs(False), some_pairs(True)):
+        found = Follower(RADII, [True] * len(RADII), 13, 2500).sums(*pairs)
+        other = DeviceFollower(RADII, 2500, torch.device("cpu")).sums(*pairs)
+        last = min(found.shape[2], other.shape[2])
+        for value in (found[..., last:], other[..., last:]):
+            assert float(value[1].abs().max() if value.numel() else 0) < 1e-16
+        scales = [(v[0, :, :last] - torch.maximum(found, other)[0, :, :last]).exp() for v in (found[..., :last], other)]
+        for k in (1, 2, 5, 6):
+            a, b = (v[k, :, :last] * scale for v, scale in zip((found, other), scales, strict=True))
+            torch.testing.assert_close(a, b, rtol=2e-5, atol=1e-12)
+
+
+def test_times_next_to_one_are_told() -> None:
+    """There the squares of r leave float32."""
+    oracle = fs.Oracle(SETS["digits"]())
+    sums = follow(
+        oracle, draw(oracle.support.law(), range(8), 0), torch.tensor([1.0, 1e12, 1e16, 1e30]).double(), 10**8
+    )
+    assert (sums.first[:, 1:] == 1).all()
+    assert (sums.trace[:, 1:] == 0).all()
+    assert (sums.mass[:, 1:] == 1).all()
+
+
+def test_what_is_not_taken_does_not_change_the_rest() -> None:
+    oracle = fs.Oracle(SETS["digits"]())
+    probes, r = draw(oracle.support.law(), range(48), 0), torch.logspace(-2, 2, 40, dtype=torch.float64)
+    law, full = oracle.support.law(), [k in (3, 17, 18, 39) for k in range(40)]
+    whole, part = (PathSums.of_source(48, 40, r.device) for _ in range(2))
+    for sums, taken in ((whole, None), (part, full)):
+        list(add_blocks(sums, law, probes, r, plan(10**7, 48, len(law), 64), full=taken))
+    for name in ("trace", "mass", "first"):
+        torch.testing.assert_close(getattr(part, name), getattr(whole, name), rtol=1e-6, atol=1e-9)
+    for name in ("entropy", "effective_size", "second"):
+        torch.testing.assert_close(getattr(part, name)[:, full], getattr(whole, name)[:, full], rtol=2e-6, atol=1e-6)

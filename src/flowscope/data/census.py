@@ -1,25 +1,29 @@
 """Census: what has to be known of every point of a set, found in one pass over all of them.
 
-A pass over points in a file costs seconds for every 10 GB, so there is one, with read-ahead: it looks for numbers that
-are not finite, names the set (digest) and each point (key), and measures squared distances from a centre.
+A pass over points in a file costs seconds for every 10 GB, so there is one, by several threads: it looks for numbers
+that are not finite, names the set (digest) and each point (key), and measures squared distances from a centre.
 """
 
 import hashlib
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
-from flowscope.data.ahead import ahead
 from flowscope.errors import InputError
 
 if TYPE_CHECKING:
     from flowscope.data.training_set import TrainingSet
 
+T = TypeVar("T")
+
 DIGEST_ROWS = 4096  # rows to a hashed block: fixed, so that the digest does not depend on how points are read
 PIECE_BYTES = 16 << 20  # float64 bytes of points looked at at a time, at most
-CACHED = 1 << 18  # numbers in float64 that stay in the caches
+CACHED = 1 << 15  # numbers in float64 that stay in the caches, and that torch does not share out among threads
+MOST_WORKERS = 8  # blocks looked at at a time
 KEYED = 512  # coordinates that a key is made of, at most
 SAMPLE = 4096  # points of a file whose mean is the centre
 
@@ -44,48 +48,57 @@ def take_census(points: "TrainingSet", digest: bool) -> Census:
     """
     counted = torch.from_numpy(points.relative_weights > 0)  # others are in no law
     centre = _sample_mean(points, counted) if points.streamed else _mean(points, counted)
-    keys, norms = np.empty(len(points), np.int64), np.empty(len(points))
-    total, blocks = torch.zeros(points.dimension, dtype=torch.float64), bytearray()
-    pieces = points.pieces()
-    if points.streamed:
-        pieces = ahead(pieces)
-    if digest:
-        pieces = _hashed(pieces, blocks, len(points))
-        pieces = ahead(pieces) if points.streamed else pieces
     key = _Key(points.dimension)
-    for start, piece in pieces:
-        flat = piece.flatten(1).cpu()
-        norms[start : start + len(flat)] = _norms(flat, centre, counted[start : start + len(flat)], total)
-        if not np.isfinite(norms[start : start + len(flat)]).all():
-            refuse_infinite(points.name, start, flat)
+    found = list(_each_block(points, partial(_take_block, points, counted, centre, key, digest)))
+    digests, keys, norms, totals = zip(*found, strict=True)
+    mean = centre + torch.stack(totals).sum(0) / int(counted.sum())
+    return Census(b"".join(digests) if digest else None, np.concatenate(keys), centre, np.concatenate(norms), mean)
+
+
+def _each_block(points: "TrainingSet", work: Callable[[int, int], T]) -> Iterator[T]:
+    """What `work(start, stop)` gives for each block of DIGEST_ROWS points, in order; several are done at a time.
+
+    Hashing, reading and sums let other threads run. They are small enough for torch not to share them out again.
+    """
+    starts = range(0, len(points), DIGEST_ROWS)
+    pool = ThreadPoolExecutor(min(torch.get_num_threads(), MOST_WORKERS) + int(points.streamed), "flowscope census")
+    try:
+        yield from pool.map(work, starts, (min(start + DIGEST_ROWS, len(points)) for start in starts))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _take_block(
+    points: "TrainingSet", counted: torch.Tensor, centre: torch.Tensor, key: "_Key", digest: bool, start: int, stop: int
+) -> tuple[bytes, np.ndarray, np.ndarray, torch.Tensor]:
+    """(hash, keys, norms, sum about the centre of those counted) of some points."""
+    block, total = hashlib.sha256(), torch.zeros_like(centre)
+    keys, norms = np.empty(stop - start, np.int64), np.empty(stop - start)
+    for at, piece in points.pieces(start, stop):
+        if digest:
+            block.update(raw_bytes(piece))
+        flat, of = piece.flatten(1).cpu(), slice(at - start, at - start + len(piece))
+        norms[of] = _norms(flat, centre, counted[at : at + len(flat)], total)
+        if not np.isfinite(norms[of]).all():
+            refuse_infinite(points.name, at, flat)
             raise InputError(
                 f"{points.name} spans so wide that squared distances leave float64; expected points whose squares can "
                 "be computed: rescale them"
             )
-        keys[start : start + len(flat)] = key(flat)
-    return Census(bytes(blocks) if digest else None, keys, centre, norms, centre + total / int(counted.sum()))
+        keys[of] = key(flat)
+    return block.digest(), keys, norms, total
 
 
-def hash_blocks(pieces: Iterator[tuple[int, torch.Tensor]], count: int) -> bytes:
+def hash_blocks(points: "TrainingSet") -> bytes:
     """The hashes of the digest alone; `blocks` of a census."""
-    blocks = bytearray()
-    for _ in _hashed(pieces, blocks, count):
-        pass
-    return bytes(blocks)
 
+    def hashed(start: int, stop: int) -> bytes:
+        block = hashlib.sha256()
+        for _, piece in points.pieces(start, stop):
+            block.update(raw_bytes(piece))
+        return block.digest()
 
-def _hashed(
-    pieces: Iterator[tuple[int, torch.Tensor]], blocks: bytearray, count: int
-) -> Iterator[tuple[int, torch.Tensor]]:
-    """The pieces as they are; the hash of each block of them is appended to `blocks`."""
-    block = hashlib.sha256()
-    for start, piece in pieces:
-        block.update(raw_bytes(piece))
-        stop = start + len(piece)
-        if stop % DIGEST_ROWS == 0 or stop == count:
-            blocks += block.digest()
-            block = hashlib.sha256()
-        yield start, piece
+    return b"".join(_each_block(points, hashed))
 
 
 def raw_bytes(piece: torch.Tensor) -> memoryview:
@@ -125,8 +138,10 @@ def _norms(flat: torch.Tensor, centre: torch.Tensor, counted: torch.Tensor, tota
             rows = single[: stop - start].copy_(rows)  # half to float to double is three times as fast
         part = about[: stop - start].copy_(rows).sub_(centre)
         chosen = counted[start:stop]
+        values = part.numpy()
         total += (part if bool(chosen.all()) else part[chosen]).sum(0)
-        norms[start:stop] = part.mul_(part).sum(1).numpy()
+        with np.errstate(over="ignore"):  # what is not finite is refused
+            norms[start:stop] = np.matmul(values[:, None, :], values[:, :, None])[:, 0, 0]
     return norms
 
 
@@ -137,14 +152,13 @@ class _Key:
         self._chosen = slice(0, None, -(-dimension // KEYED))
         count = len(range(dimension)[self._chosen])
         draw = np.random.default_rng(0x5EED).integers(-(2**63), 2**63, count, dtype=np.int64)
-        self._factors = torch.from_numpy(draw | 1)
+        self._factors = draw | 1
 
     def __call__(self, flat: torch.Tensor) -> np.ndarray:
         """(n,) keys: equal points have equal ones, and -0 is 0."""
-        some = flat[:, self._chosen].contiguous()
-        words = some.view(_WORDS[some.element_size()])
-        words = words.masked_fill(words == torch.iinfo(words.dtype).min, 0)
-        return (words.to(torch.int64) * self._factors).sum(1).numpy()
+        words = flat.contiguous().view(_WORDS[flat.element_size()]).numpy()[:, self._chosen]
+        words = np.where(words == np.iinfo(words.dtype).min, 0, words)
+        return words.astype(np.int64) @ self._factors
 
 
 def refuse_infinite(name: str, start: int, flat: torch.Tensor) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from flowscope.data.census import DIGEST_ROWS, PIECE_BYTES, Census, hash_blocks, refuse_infinite, take_census
+from flowscope.data.census import PIECE_BYTES, Census, hash_blocks, refuse_infinite, take_census
 from flowscope.data.rows import MappedRows
 from flowscope.data.stream import FileRows, explicit
 from flowscope.errors import InputError
@@ -113,13 +113,11 @@ class TrainingSet:
         """What one pass over the points finds; taken once."""
         return take_census(self, digest=False)
 
-    def pieces(self) -> Iterator[tuple[int, torch.Tensor]]:
-        """All points in pieces of bounded size, which hashed blocks are made of; (start, rows) in order."""
-        step = max(1, PIECE_BYTES // (8 * self.dimension))
-        for start in range(0, len(self), DIGEST_ROWS):
-            stop = min(start + DIGEST_ROWS, len(self))
-            for at in range(start, stop, step):
-                yield at, self.rows(slice(at, min(at + step, stop)))
+    def pieces(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, torch.Tensor]]:
+        """Points from `start` to `stop` or the end in pieces of bounded size; (position, rows) in order."""
+        stop, step = len(self) if stop is None else stop, max(1, PIECE_BYTES // (8 * self.dimension))
+        for at in range(start, stop, step):
+            yield at, self.rows(slice(at, min(at + step, stop)))
 
     def blocks(self, rows: int) -> Iterator[tuple[int, torch.Tensor]]:
         """(start, points[start:start+rows]) for every block, in order."""
@@ -135,7 +133,7 @@ class TrainingSet:
         """
         total = hashlib.sha256(f"flowscope-1|{len(self)}|{self.shape}|{self.dtype}|{self.normalisation}|".encode())
         known = self.census.blocks if self.streamed else None
-        total.update(hash_blocks(self.pieces(), len(self)) if known is None else known)
+        total.update(hash_blocks(self) if known is None else known)
         for tag, values in ((b"labels", self.labels), (b"weights", self.weights)):
             total.update(tag)
             if values is not None:

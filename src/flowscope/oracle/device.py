@@ -1,9 +1,10 @@
-"""Memory of a device: what is done where it is not enough."""
+"""Devices: what is done where memory is not enough, and where a device needs other ways."""
 
 import logging
 from collections.abc import Callable
 from typing import TypeVar
 
+import numpy as np
 import torch
 
 from flowscope.errors import InputError
@@ -66,3 +67,10 @@ def upload(rows: Tensor, device: torch.device) -> Tensor:
     stream.synchronize()
     sent.record_stream(torch.cuda.current_stream(device))  # its memory is not given away while others compute with it
     return sent
+
+
+def flat_index(mask: Tensor) -> Tensor:
+    """Where a mask is true, as positions in its flattened form."""
+    if mask.device.type == "cpu":
+        return torch.from_numpy(np.flatnonzero(mask.numpy()))  # many times as fast as torch's
+    return mask.flatten().nonzero()[:, 0]

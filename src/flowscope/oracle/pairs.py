@@ -11,13 +11,14 @@ that do not cancel.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 
 from flowscope.oracle.budget import Plan
 from flowscope.oracle.follow import Follower
+from flowscope.oracle.follow_device import DeviceFollower
 from flowscope.oracle.support import Law
 from flowscope.oracle.terms import Entries, Probes, make_terms
 
@@ -68,6 +69,7 @@ def add_blocks(
     start: int = 0,
     library: str | None = None,
     stop: int | None = None,
+    full: Sequence[bool] | None = None,
 ) -> Iterator[int]:
     """Add the points from `start` on to `sums`, in place, block by block; yields how many are done after each.
 
@@ -78,12 +80,14 @@ def add_blocks(
             threads the sums end the same, bit for bit.
         library: of float32 products, by name; None for the fastest.
         stop: how many points of the law there are to this call; None for all. Any range may be added by itself.
+        full: (R,) of each node, whether all sums are taken there, or mass, spread and the first weight alone (on a
+            device all are); None for all everywhere.
     """
     # the unit of length is the data's spread, so that float32 is in range
     spread = math.sqrt(law.mean_square) or 1.0
     radii = (r * spread).clamp_min(SMALLEST).tolist()
     terms = make_terms(law, probes, radii, spread, sizes, library)
-    follower = Follower(radii, min(sizes.points, len(law)), r.device)
+    follower = _follower(radii, full, len(probes.source), min(sizes.points, len(law)), r.device)
     uniform = bool((law.log_weights == law.log_weights[0]).all())
     for block in law.pieces(sizes.points, start, stop):
         low = block.start
@@ -96,6 +100,14 @@ def add_blocks(
             half, cross = terms(block, shift, sums.mass, sources)
             _add(sums, follower.sums(half, cross, shift), 2 * spread**2)
         yield low + len(block.norms)
+
+
+def _follower(
+    radii: list[float], full: Sequence[bool] | None, probes: int, pairs: int, device: torch.device
+) -> Follower | DeviceFollower:
+    if device.type != "cpu":
+        return DeviceFollower(radii, pairs, device)
+    return Follower(radii, [True] * len(radii) if full is None else full, probes, pairs)
 
 
 def join_sums(a: PathSums, b: PathSums) -> PathSums:
@@ -116,7 +128,7 @@ def join_sums(a: PathSums, b: PathSums) -> PathSums:
 
 def _add(sums: PathSums, found: Tensor, unit: float) -> None:
     """Add a block's sums, which are relative to their own levels, to its probes'; `unit` is that of half squares."""
-    level, mass, half, mass2, slope, first, second = found.to(torch.float64).permute(1, 2, 0)
+    level, mass, half, mass2, slope, first, second = found.to(torch.float64)
     sums = PathSums(*(value[:, : level.shape[1]] for value in sums))
     scale = level.exp()
     sums.mass.add_(scale * mass)

@@ -49,10 +49,16 @@ class Products(NamedTuple):
     fused: bool = False  # the whole pass is this library's, see fused.py
 
 
+def _even(rows: int) -> int:
+    """About DOTS rows at a time, in equal pieces: a last piece of one row alone would cost as much as many."""
+    return max(1, math.ceil(rows / max(1, round(rows / DOTS))))
+
+
 def _torch_dots(points: Tensor, queries: Tensor) -> Tensor:
     out = points.new_empty(len(points), len(queries))
-    for i in range(0, len(points), DOTS):
-        torch.mm(points[i : i + DOTS], queries.T, out=out[i : i + DOTS])
+    step = _even(len(points))
+    for i in range(0, len(points), step):
+        torch.mm(points[i : i + step], queries.T, out=out[i : i + step])
     return out
 
 
@@ -67,8 +73,9 @@ def _torch_sums(weights: Tensor, points: Tensor) -> Tensor:
 def _numpy_dots(points: Tensor, queries: Tensor) -> Tensor:
     out = points.new_empty(len(points), len(queries))
     given, into = points.numpy(), out.numpy()
-    for i in range(0, len(points), DOTS):
-        np.dot(given[i : i + DOTS], queries.numpy().T, out=into[i : i + DOTS])
+    step = _even(len(points))
+    for i in range(0, len(points), step):
+        np.dot(given[i : i + step], queries.numpy().T, out=into[i : i + step])
     return out
 
 

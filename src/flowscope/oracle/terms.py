@@ -20,7 +20,8 @@ from typing import NamedTuple
 import torch
 
 from flowscope.oracle.budget import Plan
-from flowscope.oracle.follow import DEAD, GONE, HIGH, flat_index
+from flowscope.oracle.device import flat_index
+from flowscope.oracle.follow import DEAD, GONE
 from flowscope.oracle.posterior import ROUNDING
 from flowscope.oracle.products import ON_CPU, products, torch_is_exact
 from flowscope.oracle.support import Law, Piece
@@ -29,6 +30,7 @@ Tensor = torch.Tensor
 
 WIDE = 256  # coordinates from which on the products take the time
 NOISE = 2.0**-22  # of float32 products, in (7e)
+HIGH = 60.0  # logits are cut off here
 TAU = 5e-7  # what the rounding of one pair may shift
 FIRST, LAST, STRIDE = 1.5, 24.0, 1.8  # nodes looked at: r from, r to, and the least ratio of two
 SHARE = 0.01  # of the pairs, done again from differences, takes as long as a float64 product of all
@@ -129,6 +131,7 @@ class SingleTerms:
         self._radii = r.tolist()
         self._log_error = (NOISE * (r * size + (r * size) ** 2)).log()
         self._last = max(LAST, radii[self._nodes[-1]]) if self._nodes else LAST
+        self._points = self._query.new_empty(0)
 
     def __call__(self, block: Piece, shift: Tensor | None, mass: Tensor, sources: Entries) -> tuple[Tensor, Tensor]:
         half, cross = self._expanded(block)
@@ -146,10 +149,13 @@ class SingleTerms:
         return float(self._matter(half, cross, None, one, True).count_nonzero()) / half.numel()
 
     def _expanded(self, block: Piece) -> tuple[Tensor, Tensor]:
+        if len(self._points) < len(block.raw):  # kept: fresh pages cost as much as what is done with them
+            self._points = self._query.new_empty(block.raw.shape)
+        points = self._points[: len(block.raw)]
         if block.raw.dtype == torch.float64:
-            points = (block.raw - self._double.centre).to(torch.float32)
+            torch.sub(block.raw, self._double.centre, out=points)
         else:
-            points = block.raw.to(torch.float32, copy=True).sub_(self._centre)
+            points.copy_(block.raw).sub_(self._centre)
         products = self._dots(self._query, points)
         n = len(self._half)
         norms = (block.norms / (2 * self._unit) + products[-1].to(torch.float64) - self._offset).to(torch.float32)

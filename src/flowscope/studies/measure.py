@@ -34,6 +34,13 @@ class Nodes(NamedTuple):
     grid: np.ndarray  # (G,) which of them are the internal grid, ascending
 
     @property
+    def whole(self) -> np.ndarray:
+        """(R,) where all QUANTITIES are wanted: of the rest of the grid, total variance and top-1 weight alone are."""
+        wanted = np.zeros(len(self.r), bool)
+        wanted[self.asked] = wanted[self.grid[0]] = True
+        return wanted
+
+    @property
     def snr(self) -> np.ndarray:
         return self.r**2
 
@@ -41,7 +48,7 @@ class Nodes(NamedTuple):
 class Part(NamedTuple):
     """What is kept of one law, all points or a class."""
 
-    means: np.ndarray  # (Q, R) over probes, of QUANTITIES
+    means: np.ndarray  # (Q, R) over probes, of QUANTITIES; NaN where they are not taken
     errors: np.ndarray  # (Q, R) their standard errors
     crossings: np.ndarray  # (2, 3) half and saturation: t, low, high
     integrals: np.ndarray  # (2, 2) information integral and loss floor, each with its standard error
@@ -114,7 +121,8 @@ def measure(
         if low == first and "sums" in saved:
             sums = PathSums(*(torch.as_tensor(v, device=r.device) for v in saved["sums"]))
             start = int(saved["at"])
-        for at in add_blocks(sums, law, draw(law, which, seed, label), r, sizes, start, library, own.stop):
+        drawn = draw(law, which, seed, label)
+        for at in add_blocks(sums, law, drawn, r, sizes, start, library, own.stop, nodes.whole.tolist()):
             if ranks is not None:
                 ranks.beat()
             report(low // sizes.queries * len(own) + at - own.start)
@@ -122,7 +130,7 @@ def measure(
                 state.keep("current", _current(low, at, sums, done))
         if ranks is not None:
             sums = PathSums(*ranks.join(sums, lambda a, b: join_sums(PathSums(*a), PathSums(*b)), len(law)))
-        done.append(_values(sums))
+        done.append(_values(sums, nodes.whole))
     if state is not None:
         state.drop("current")
     return _summarise(np.concatenate(done, axis=1), path, nodes, law.support.dimension, seed, label)
@@ -143,8 +151,8 @@ def _current(probe: int, at: int, sums: PathSums, done: list[np.ndarray]) -> dic
     return held | ({"values": np.concatenate(done, axis=1)} if done else {})
 
 
-def _values(sums: PathSums) -> np.ndarray:
-    """(Q, n, R) of QUANTITIES.
+def _values(sums: PathSums, whole: np.ndarray) -> np.ndarray:
+    """(Q, n, R) of QUANTITIES, of which all but total variance and top-1 weight are NaN where not `whole`.
 
     Raises:
         NumericalError: a sum is not finite.
@@ -155,6 +163,8 @@ def _values(sums: PathSums) -> np.ndarray:
         raise NumericalError(
             "the posterior's sums left the range of float64: the points or their weights span too many decades"
         )
+    for k in set(range(len(QUANTITIES))) - {TRACE, TOP1}:
+        values[k][:, ~whole] = math.nan
     return values
 
 

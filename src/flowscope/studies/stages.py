@@ -31,6 +31,7 @@ from flowscope.studies.summary import summarise
 
 Progress = Callable[[int, int], None]
 MOST_TIMESTEPS = 100_000
+FORM = 2  # of what a state holds: raised where older sums cannot be gone on with
 
 
 def stages(
@@ -100,7 +101,7 @@ def _engine(oracle: Oracle, laws: list[ClassLaw], probes: int) -> dict[str, Any]
     """What the last bits of a curve depend on besides its settings: a resumed run must have the same."""
     sizes = [plan(oracle.memory, probes, len(c.law), oracle.training_set.dimension) for c in laws]
     ranks = [oracle.ranks.rank, oracle.ranks.size] if isinstance(oracle, SharedOracle) else [0, 1]
-    return {"threads": torch.get_num_threads(), "block": [list(s) for s in sizes], "ranks": ranks}
+    return {"form": FORM, "threads": torch.get_num_threads(), "block": [list(s) for s in sizes], "ranks": ranks}
 
 
 def _library(oracle: Oracle, law: Law, probes: int, state: State | None) -> str:
