@@ -93,7 +93,10 @@ class TrainingSet:
     def rows(self, which: slice | np.ndarray) -> torch.Tensor:
         """The chosen points as a tensor (n, *shape) in the stored dtype; reads only these rows."""
         if isinstance(self.points, torch.Tensor):
-            return self.points[which if isinstance(which, slice) else torch.as_tensor(which, device=self.points.device)]
+            if isinstance(which, slice):
+                return self.points[which]
+            chosen = torch.as_tensor(which, device=self.points.device)  # index_select is twice as fast as an index
+            return self.points[chosen] if chosen.dtype == torch.bool else self.points.index_select(0, chosen)
         block = np.ascontiguousarray(self._stored[which])
         return torch.from_numpy(block if block.flags.writeable else block.copy())
 
