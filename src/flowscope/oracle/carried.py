@@ -2,9 +2,9 @@ r"""Carried pruning: what is known of some states bounds the logits of later one
 
 States that are followed in time ask again and again for nearly the same points. Two things are kept of them.
 
-- *Products* of all points with the states of one call, z_r. A later state is z = a z_r + e, and <z, p_i> = a <z_r, p_i> +
-  <e, p_i>, where the first is known. What a solver adds to a state is data more than noise, so that e lies mostly in the
-  leading directions of the data and `Principal` bounds <e, p_i> far more closely than <z, p_i>.               (9c)
+- *Products* of all points with the states of one call, z_r. A later state is z = a z_r + e, and <z, p_i> is
+  a <z_r, p_i> + <e, p_i>, where the first is known. What a solver adds to a state is data more than noise, so that e
+  lies mostly in the leading directions of the data: `Principal` bounds <e, p_i> far more closely than <z, p_i>. (9c)
 - *Cells*: with y = z / alpha, how far point i is behind point j, in units of (alpha/sigma)^2, is affine in y, and at
   y = p_j it is |p_i - p_j|^2 / 2. So between a state where all but a few points are known to be far behind j, and p_j
   itself, they are still behind: nothing need be looked at.                                                  (9d)
@@ -28,9 +28,11 @@ from flowscope.oracle.support import Law
 Tensor = torch.Tensor
 
 ALIKE = 0.5  # of |z|, beyond which what is left of it beside a known state's multiple is no continuation of it
-LOOSE = 4.0  # nats of uncertainty, from which on products are worth making anew
 FEW = 2  # points kept for each state, up to which it is not worth while to look for fewer
-SHARED, SOON = 0.4, 0.6  # of a sample's pairs, near the best, from which on pruning cannot pay, and up to which it soon will
+SHARED, SOON = (
+    0.4,
+    0.6,
+)  # of a sample's pairs, near the best, from which on pruning cannot pay, and up to which it soon will
 WORTH = 0.75  # share of the points, as candidates, above which all are taken
 PIECE = 1 << 20  # (point, state) pairs worked on at a time
 THIN, STEP, STEPS = 16, 0.5, 16  # one point in so many stands for all; nats between thresholds that are tried, how many
@@ -65,7 +67,7 @@ class Products(NamedTuple):
     def of(cls, law: Law, state: State, principal: Principal) -> "Products":
         """One float32 product of all points."""
         logits = torch.empty(len(law), len(state.z))
-        by = products(None, *state.z.shape, state.z.device)
+        by = products(None, len(state.z), state.z.shape[1], state.z.device)
         q, slope = _scaled(state).to(torch.float32), torch.zeros(len(state.z))
         for piece in law.pieces(max(64, PIECE // len(q))):
             logits[piece.start : piece.start + len(piece.raw)] = by.dots(make_rows(law, piece.raw, by), q)
@@ -231,7 +233,7 @@ class Carried:
         law, state = group.law, group.state
         near = law if held is None else law.part(held.kept)
         values = torch.cat([bounds.values(some) for some in _pieces(len(law), None if held is None else held.kept)])
-        best, nearest, _ = Group(near, state, group.scale, group.guess, False).best(values)
+        best, nearest = Group(near, state, group.scale, group.guess, False).best(values)
         ample = AMPLE * tolerance if held is None else AMPLE / 2 * tolerance
         most = best - group.guess + allowed(law, state, group.scale, nearest, ample).log()
         threshold = _raised(values, bounds.slack, most - math.log(len(near)), most)

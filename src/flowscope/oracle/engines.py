@@ -72,13 +72,14 @@ class Engines:
 
     def _at_noise(self, law: Law, state: State, scale: Scale, single: bool) -> Moments:
         """Where alpha is 0 all states have one posterior, the weights: by the pass of a single state."""
-        one = slice(0, 1)
+        own = -0.5 * state.norms / state.sigma**2  # what logits are beside the weights
         if (law, single) not in self.weights:
-            self.weights[law, single] = self.means(law, state.rows(one), (scale[0][one], scale[1][one]), single)
+            one = slice(0, 1)
+            found = self.means(law, state.rows(one), (scale[0][one], scale[1][one]), single)
+            self.weights[law, single] = found._replace(peak=found.peak - own[one])
         found = self.weights[law, single]
-        found = Moments(*(column.expand(len(state.x), *column.shape[1:]) for column in found))
-        peak = law.log_weights.max() - 0.5 * state.norms / state.sigma**2
-        return found._replace(peak=peak, peak_low=torch.zeros_like(peak))
+        found = Moments(*(column.expand(len(own), *column.shape[1:]) for column in found))
+        return found._replace(peak=found.peak + own)
 
     def _plan(self, law: Law, state: State) -> Plan:
         return plan(self.memory, max(1, len(state.x)), len(law), self.support.dimension)

@@ -121,7 +121,7 @@ class Group:
             of e^l over all but those.
         """
         likely = sketches.principal.likely(self._points(None), self.state, self.guess - self._plain())
-        best, nearest, _ = self.best(likely)
+        best, nearest = self.best(likely)
         threshold = best - math.log(len(self.law)) + allowed(self.law, self.state, self.scale, nearest, tolerance).log()
         needy = torch.zeros(len(best), dtype=torch.bool)
         index, far = None, torch.full_like(best, -math.inf)
@@ -163,8 +163,8 @@ class Group:
         weights = (self.law.log_weights - self._plain()).to(torch.float32)
         return weights if index is None else weights[index]
 
-    def best(self, likely: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(b,) a bound from below on the largest logit, (b, D) the likeliest point, about the centre, and (b,) which."""
+    def best(self, likely: Tensor) -> tuple[Tensor, Tensor]:
+        """(b,) a bound from below on the largest logit, (b, D) the likeliest point, about the centre."""
         parts = likely.split(PART)
         leading = torch.stack([part.amax(0) for part in parts]).topk(min(TRIED, len(parts)), 0).indices
         every = torch.arange(likely.shape[1])
@@ -177,8 +177,7 @@ class Group:
         block = self.law.take(index.numpy())
         logits = expand_logits(block, self.state).gather(1, column)
         best, where = logits.max(1)
-        which = column[every, where]
-        return torch.maximum(best, self.guess) - self.state.error, block.points[which], index[which]
+        return torch.maximum(best, self.guess) - self.state.error, block.points[column[every, where]]
 
 
 def allowed(law: Law, state: State, scale: Scale, nearest: Tensor, tolerance: float) -> Tensor:
