@@ -5,8 +5,7 @@ the dense oracle's at t = 0.1, where nothing can be left out, and to the dense o
 turn. Beside stand the points touched and the largest certificate, and the error against the dense oracle in float64.
 
 A second table has 50 Euler steps from noise, by the dense oracle and by pruned ones, in dense evaluations: `fs.sample`
-carries what it knows from step to step. A third says in which part of the
-trajectory they are spent.
+carries what it knows from step to step. A third says in which part of the trajectory they are spent.
 
 CIFAR-10 is looked for in the folder that FLOWSCOPE_DATA names (else ../shared/data); without it Gaussian points of the
 same size are used, and the table says so.
