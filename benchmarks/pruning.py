@@ -4,13 +4,16 @@ Queries on the path of training points and of held-out ones, B = 64, float32, to
 the dense oracle's at t = 0.1, where nothing can be left out, and to the dense oracle's at the same t, all called in
 turn. Beside stand the points touched and the largest certificate, and the error against the dense oracle in float64.
 
-A second table has 50 Euler steps from noise, by the dense oracle and by the pruned one, in dense evaluations.
+A second table has 50 Euler steps from noise, by the dense oracle and by pruned ones, in dense evaluations: `fs.sample`
+carries what it knows from step to step. A third says in which part of the trajectory they are spent.
 
 CIFAR-10 is looked for in the folder that FLOWSCOPE_DATA names (else ../shared/data); without it Gaussian points of the
 same size are used, and the table says so.
 """
 
+import time
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -18,10 +21,12 @@ import torch
 import flowscope as fs
 from _harness import interleave, save, table
 from flowscope.oracle import sketches
+from flowscope.sampling import trajectory
 from oracle import QUICK, images
 
 Tensor = torch.Tensor
 BATCH, STEPS, TOLERANCE = 64, 50, 1e-6
+PARTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0)
 TIMES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
@@ -53,15 +58,41 @@ def measure(name: str, source: Tensor, dense: fs.Oracle, pruned: fs.Oracle) -> l
     return rows
 
 
-def trajectories(dense: fs.Oracle, pruned: fs.Oracle, dimension: int) -> list[list[Any]]:
-    """50 Euler steps from the same noise."""
-    x0 = torch.randn(BATCH, dimension, generator=torch.Generator().manual_seed(1))
-    half = 0.1 * torch.randn(BATCH, dimension) + 0.9 * x0
+def single(field: fs.Oracle) -> Any:
+    """An oracle that carries nothing from step to step."""
+    return lambda x, t, y=None: field(x, t, y)
+
+
+def seconds_of_steps(field: Any, x0: Tensor) -> list[float]:
+    """Seconds of every step of a trajectory."""
+    spent, began = [], time.perf_counter()
+    for _ in trajectory(field, x0, torch.linspace(0, 1, STEPS + 1, dtype=torch.float64)):
+        spent.append(time.perf_counter() - began)
+        began = time.perf_counter()
+    return spent[:STEPS]
+
+
+def trajectories(points: Tensor, dense: fs.Oracle, pruned: fs.Oracle) -> tuple[list[list[Any]], list[list[Any]]]:
+    """50 Euler steps from the same noise: rows for each field, and rows for each part of the trajectory."""
+    x0 = torch.randn(BATCH, points.shape[1], generator=torch.Generator().manual_seed(1))
+    half = 0.1 * points[:BATCH] + 0.9 * x0
+    loose = fs.Oracle(points, tolerance=10 * TOLERANCE)
+    fields = {"dense": dense, f"{TOLERANCE}, nothing carried": single(pruned), f"{TOLERANCE}": pruned}
+    fields |= {f"{10 * TOLERANCE}": loose}
     calls: dict[str, Any] = {"base": partial(dense, half, 0.1)}
-    calls |= {k: partial(fs.sample, f, x0, steps=STEPS) for k, f in (("dense", dense), ("pruned", pruned))}
-    s = interleave(calls, 2)
-    off = relative(calls["pruned"](), calls["dense"]())
-    return [[STEPS, s["dense"] / s["base"], s["pruned"] / s["base"], s["dense"] / s["pruned"], off]]
+    calls |= {k: partial(fs.sample, f, x0, steps=STEPS) for k, f in fields.items()}
+    s = interleave(calls, 3)
+    truth = calls["dense"]()
+    rows = [[k, s[k] / s["base"], relative(calls[k](), truth)] for k in fields]
+    steps = {
+        k: [min(c) for c in zip(*(seconds_of_steps(f, x0) for _ in range(3)), strict=True)] for k, f in fields.items()
+    }
+    ends = [round(STEPS * end) for end in PARTS]
+    parts = [
+        [f"{low / STEPS:.2f} to {high / STEPS:.2f}", *(sum(steps[k][low:high]) / s["base"] for k in fields)]
+        for low, high in pairwise(ends)
+    ]
+    return rows, parts
 
 
 def main() -> None:
@@ -71,12 +102,15 @@ def main() -> None:
     columns = ["queries", "t", "dense at t = 0.1 over it", "dense at t over it", "points touched", "certificate"]
     columns += ["mass left out, at most", "error"]
     table(f"{name}, N = {len(points):,}, B = {BATCH}, tolerance {TOLERANCE}", columns, rows)
-    steps = trajectories(dense, pruned, points.shape[1])
-    told = ["steps", "dense, in evaluations at t = 0.1", "pruned, likewise", "dense over pruned", "largest difference"]
-    table("Sampling from noise", told, steps)
+    steps, parts = trajectories(points, dense, pruned)
+    told = ["tolerance", "dense evaluations at t = 0.1", "largest difference from dense"]
+    table(f"{STEPS} Euler steps from noise", told, steps)
+    where = ["t", *(str(row[0]) for row in steps)]
+    table("The same by parts of the trajectory, in dense evaluations", where, parts)
     if not QUICK:
         half = "yes" if sketches.half_is_worth(points.shape[1]) else "no"
         found = {"columns": columns, "rows": rows, "trajectories": {"columns": told, "rows": steps}}
+        found |= {"parts": {"columns": where, "rows": parts}}
         save("pruning", {"data": name, "bfloat16 sketches": half, **found})
 
 

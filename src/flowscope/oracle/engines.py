@@ -4,16 +4,17 @@ All give `Moments`, joined by `combine`, and leave the equation to posterior.py.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from flowscope.oracle.budget import Plan, plan
+from flowscope.oracle.carried import Carried
 from flowscope.oracle.device import shrinking
 from flowscope.oracle.moments import Moments, combine
 from flowscope.oracle.posterior import Block, State, block_means, block_moments
 from flowscope.oracle.products import Products, double_products, products
-from flowscope.oracle.pruned import Certificate, LeftOut, certificate, everything, pruned_moments
+from flowscope.oracle.pruned import Certificate, LeftOut, certificate, divide, everything, pruned_moments
 from flowscope.oracle.single import single_moments
 from flowscope.oracle.sketches import Sketches
 from flowscope.oracle.support import Law, Support
@@ -34,6 +35,7 @@ class Engines:
         memory: the budget, in bytes. library: of the float32 products, or None for the fastest.
         tolerance: on the relative velocity error by points left out; None to leave out none.
         sketches: of the support, or of the one that it is a part of.
+        carried: what is known from the calls before, of states that are followed in time; None for single calls.
     """
 
     support: Support
@@ -41,6 +43,8 @@ class Engines:
     library: str | None
     tolerance: float | None
     sketches: Sketches
+    carried: Carried | None = None
+    weights: dict[tuple[Law, bool], Moments] = field(default_factory=dict, repr=False)  # of laws where alpha is 0
 
     def moments(self, law: Law, state: State, k: int) -> Moments:
         """All moments, in float64."""
@@ -48,6 +52,8 @@ class Engines:
 
     def means(self, law: Law, state: State, scale: Scale, single: bool) -> Moments:
         """Moments of which only the mean, its mass and the peak count; `single` if float32 is good enough for it."""
+        if len(state.x) > 1 and not bool(state.alpha.any()):
+            return self._at_noise(law, state, scale, single)
         if not self._prunes(law):
             return self._means(law, state, scale, single, SMALLEST)
         return self._pruned(law, state, scale, single, tight=False)[0]
@@ -65,13 +71,25 @@ class Engines:
             off, touched = everything(law, state, scale, moments), torch.full((len(state.x),), len(law))
         return moments, certificate(off, rounding, touched)
 
+    def _at_noise(self, law: Law, state: State, scale: Scale, single: bool) -> Moments:
+        """Where alpha is 0 all states have one posterior, the weights: by the pass of a single state."""
+        own = -0.5 * state.norms / state.sigma**2  # what logits are beside the weights
+        if (law, single) not in self.weights:
+            one = slice(0, 1)
+            found = self.means(law, state.rows(one), (scale[0][one], scale[1][one]), single)
+            self.weights[law, single] = found._replace(peak=found.peak - own[one])
+        found = self.weights[law, single]
+        found = Moments(*(column.expand(len(own), *column.shape[1:]) for column in found))
+        return found._replace(peak=found.peak + own)
+
     def _plan(self, law: Law, state: State) -> Plan:
         return plan(self.memory, max(1, len(state.x)), len(law), self.support.dimension)
 
     def _means(self, law: Law, state: State, scale: Scale, single: bool, smallest: int) -> Moments:
         """One pass over all points of a law."""
         if single and len(law) * self.support.dimension >= smallest:
-            return mean_moments(law, state, scale, self._plan(law, state), self.library, self.memory // 2)
+            logits = None if self.carried is None else self.carried.wanted(law, state)
+            return mean_moments(law, state, scale, self._plan(law, state), self.library, self.memory // 2, logits)
         large = len(self.support.first) * self.support.dimension >= SMALLEST
         by = double_products(self.library if large else "torch", len(state.x), self.support.dimension, state.x.device)
         return law_means(law, state, self._plan(law, state), by)
@@ -88,18 +106,30 @@ class Engines:
         def dense(part: Law, some: State, at: Scale) -> Moments:
             return self._means(part, some, at, single, SMALLEST if part is law else FEW)
 
-        pairs = self.memory // 4 // PAIR
-        return pruned_moments(law, state, scale, self.tolerance or 0.0, self.sketches, pairs, dense, tight)
+        pairs, tolerance = self.memory // 4 // PAIR, self.tolerance or 0.0
+        if self.carried is None:
+            todo = divide(law, state, scale, tolerance, self.sketches, pairs, tight)
+        else:
+            todo = self.carried.divide(law, state, scale, tolerance, pairs)
+        return pruned_moments(law, state, scale, tolerance, todo, dense)
 
 
-def mean_moments(law: Law, state: State, scale: Scale, sizes: Plan, library: str | None, room: int) -> Moments:
+def mean_moments(
+    law: Law,
+    state: State,
+    scale: Scale,
+    sizes: Plan,
+    library: str | None,
+    room: int,
+    logits: Tensor | None = None,
+) -> Moments:
     """Moments whose mean is good to 1e-6: one float32 pass, and a float64 pass for rows that it does not suit.
 
     Args:
-        room: bytes of a block on a device other than the CPU.
+        room: bytes of a block on a device other than the CPU. logits: as in :func:`single_moments`.
     """
     by = products(library, len(state.x), state.x.shape[1], state.x.device)
-    moments, hard = single_moments(law, state, scale, sizes, by, room)
+    moments, hard = single_moments(law, state, scale, sizes, by, room, logits)
     if bool(hard.any()):
         for found, exact in zip(moments, law_moments(law, state.rows(hard), 1, sizes), strict=True):
             found[hard] = exact

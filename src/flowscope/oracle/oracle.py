@@ -24,6 +24,7 @@ from flowscope.data.training_set import TrainingSet, as_training_set
 from flowscope.errors import InputError
 from flowscope.fields import Query, check_query
 from flowscope.oracle.budget import parse_memory, plan
+from flowscope.oracle.carried import Carried
 from flowscope.oracle.conditions import Conditions, all_labels
 from flowscope.oracle.engines import Engines
 from flowscope.oracle.moments import Moments
@@ -139,8 +140,20 @@ class Oracle:
         member[chosen] = True
         part = copy.copy(self)
         part.support = self.support.restrict(member)
-        part.engines = replace(self.engines, support=part.support)
+        part.engines = replace(self.engines, support=part.support, weights={})
         return part
+
+    def along(self) -> "Oracle":
+        """An oracle for states that are followed in time: with a tolerance it carries from call to call what it knows.
+
+        Its answers are as good as this one's. It is cheap where a call's states go on from those of the call before,
+        and keeps the products of all points with one batch of states, 4 N B bytes.
+        """
+        if self.tolerance is None:
+            return self
+        followed = copy.copy(self)
+        followed.engines = replace(self.engines, carried=Carried(self.engines.sketches))
+        return followed
 
     def velocity(self, x: Tensor, t: float | Tensor, y: Any = None) -> Tensor:
         """u*(x, t), equation (6); (B, *shape)."""

@@ -76,18 +76,15 @@ def divide(
         pairs: how many (point, state) pairs may be looked at together.
         tight: bound what is left out as closely as the sketches can, at some cost.
     """
-    sample = np.unique(np.linspace(0, len(law) - 1, SAMPLE).round().astype(np.int64))
-    logits = expand_logits(law.take(sample), state)
-    guess = logits.amax(1)
-    window = math.log(len(law) / min(tolerance, 1.0)) + NEAR
-    dense = (logits > (guess - window)[:, None]).double().mean(1) > COMMON
+    sample, guess, share = look(law, state, tolerance)
+    dense = share > COMMON
     dense |= dense.double().mean() > MANY
     early = (state.alpha / state.sigma).argsort(stable=True)  # states of alike times need alike many points
     parts, whole = [], [dense.nonzero()[:, 0]]
     size = max(1, min(ROWS, pairs // len(law)))
     for rows in early[~dense[early]].split(size) if not bool(dense.all()) else ():
         group = Group(law, state.rows(rows), (scale[0][rows], scale[1][rows]), guess[rows], tight)
-        needy, found = group.need(tolerance, sketches, torch.from_numpy(sample))
+        needy, found = group.need(tolerance, sketches, sample)
         whole.append(rows[needy])
         if found is not None:
             parts.append(Part(rows[~needy], *found))
@@ -95,6 +92,15 @@ def divide(
     if len(rows):
         parts.append(Part(rows, None, torch.full_like(guess[rows], -math.inf)))
     return parts
+
+
+def look(law: Law, state: State, tolerance: float) -> tuple[Tensor, Tensor, Tensor]:
+    """A sample of the law; (B,) its largest logit; (B,) what share of it may be near the best of all."""
+    sample = np.unique(np.linspace(0, len(law) - 1, SAMPLE).round().astype(np.int64))
+    logits = expand_logits(law.take(sample), state)
+    guess = logits.amax(1)
+    window = math.log(len(law) / min(tolerance, 1.0)) + NEAR
+    return torch.from_numpy(sample), guess, (logits > (guess - window)[:, None]).double().mean(1)
 
 
 @dataclass
@@ -114,10 +120,9 @@ class Group:
             (b,) which of them need all points; for the others, if any, which points, and the log of a bound on the sum
             of e^l over all but those.
         """
-        best, nearest = self._best(
-            sketches.principal.likely(self._points(None), self.state, self.guess - self._plain())
-        )
-        threshold = best - math.log(len(self.law)) + self._allowed(nearest, tolerance).log()
+        likely = sketches.principal.likely(self._points(None), self.state, self.guess - self._plain())
+        best, nearest = self.best(likely)
+        threshold = best - math.log(len(self.law)) + allowed(self.law, self.state, self.scale, nearest, tolerance).log()
         needy = torch.zeros(len(best), dtype=torch.bool)
         index, far = None, torch.full_like(best, -math.inf)
         for sketch, pays in ((sketches.principal, FEW), (sketches.rounded, PAYS)):
@@ -158,8 +163,8 @@ class Group:
         weights = (self.law.log_weights - self._plain()).to(torch.float32)
         return weights if index is None else weights[index]
 
-    def _best(self, likely: Tensor) -> tuple[Tensor, Tensor]:
-        """(b,) a bound from below on the largest logit, and (b, D) the likeliest point, about the centre."""
+    def best(self, likely: Tensor) -> tuple[Tensor, Tensor]:
+        """(b,) a bound from below on the largest logit, (b, D) the likeliest point, about the centre."""
         parts = likely.split(PART)
         leading = torch.stack([part.amax(0) for part in parts]).topk(min(TRIED, len(parts)), 0).indices
         every = torch.arange(likely.shape[1])
@@ -172,16 +177,15 @@ class Group:
         block = self.law.take(index.numpy())
         logits = expand_logits(block, self.state).gather(1, column)
         best, where = logits.max(1)
-        nearest = block.points[column[every, where]]
-        return torch.maximum(best, self.guess) - self.state.error, nearest
+        return torch.maximum(best, self.guess) - self.state.error, block.points[column[every, where]]
 
-    def _allowed(self, nearest: Tensor, tolerance: float) -> Tensor:
-        """(b,) the posterior mass that may be left out, judged by the likeliest point alone."""
-        A, B = self.scale
-        centre = self.law.support.centre
-        size = (A[:, None] * (nearest + centre) + B[:, None] * self.state.x).norm(dim=1)
-        reach = self.law.radius + nearest.norm(dim=1)
-        return (tolerance * size / (SPARE * A.abs() * reach).clamp_min(1e-300)).clamp(1e-300, 0.5)
+
+def allowed(law: Law, state: State, scale: Scale, nearest: Tensor, tolerance: float) -> Tensor:
+    """(b,) the posterior mass that may be left out, judged by the likeliest points (b, D) alone."""
+    A, B = scale
+    size = (A[:, None] * (nearest + law.support.centre) + B[:, None] * state.x).norm(dim=1)
+    reach = law.radius + nearest.norm(dim=1)
+    return (tolerance * size / (SPARE * A.abs() * reach).clamp_min(1e-300)).clamp(1e-300, 0.5)
 
 
 class LeftOut(NamedTuple):
@@ -221,18 +225,17 @@ def certificate(off: LeftOut, rounding: float, touched: Tensor) -> Certificate:
 
 
 def pruned_moments(
-    law: Law, state: State, scale: Scale, tolerance: float, sketches: Sketches, pairs: int, dense: Dense, tight: bool
+    law: Law, state: State, scale: Scale, tolerance: float, todo: list[Part], dense: Dense
 ) -> tuple[Moments, LeftOut, Tensor]:
     """Moments of which the mean is good for a relative velocity error of `tolerance` beside the dense engine's own.
 
     Args:
-        pairs, tight: as in :func:`divide`. dense: the moments of a law at some states.
+        todo: all states and what they are thought to need, see :func:`divide`. dense: the moments of a law at some.
 
     Returns:
         Moments; what is left out; (B,) int64 how many points were touched.
     """
     rows, found, without, touched = [], [], [], []
-    todo = divide(law, state, scale, tolerance, sketches, pairs, tight)
     while todo:
         part = todo.pop()
         near = law if part.points is None else law.part(part.points)

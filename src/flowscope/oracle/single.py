@@ -57,7 +57,13 @@ ROOM = 256 << 20  # bytes of a block on a device
 
 
 def single_moments(
-    law: Law, state: State, scale: tuple[Tensor, Tensor], sizes: Plan, by: Products, room: int = ROOM
+    law: Law,
+    state: State,
+    scale: tuple[Tensor, Tensor],
+    sizes: Plan,
+    by: Products,
+    room: int = ROOM,
+    logits: Tensor | None = None,
 ) -> tuple[Moments, Tensor]:
     """Mean of a law's posterior, and which rows are hard.
 
@@ -66,6 +72,7 @@ def single_moments(
         sizes: how much is done again at a time. by: the library of the products.
         room: bytes of a block of points and its logits on a device other than the CPU; less where that has not as
             many, which is logged.
+        logits: (M, B) float32, on the CPU: where the logits of :func:`float_logits` are to be kept; None for nowhere.
 
     Returns:
         Moments, of which only peak, mass, mean and (roughly) the total variance are taken, and (B,) bool: rows whose
@@ -75,15 +82,16 @@ def single_moments(
         InputError: a device has no memory for even the smallest block.
     """
     least = LEAST * (12 * law.support.dimension + 16 * len(state.x))
-    return shrinking(partial(_pass, law, state, scale, sizes, by), max(room, least), least, state.x.device)
+    return shrinking(partial(_pass, law, state, scale, sizes, by, logits), max(room, least), least, state.x.device)
 
 
 def _pass(
-    law: Law, state: State, scale: tuple[Tensor, Tensor], sizes: Plan, by: Products, room: int
+    law: Law, state: State, scale: tuple[Tensor, Tensor], sizes: Plan, by: Products, logits: Tensor | None, room: int
 ) -> tuple[Moments, Tensor]:
     """`single_moments` with blocks of this size."""
     frame = make_frame(law, state, by)
     sums = make_sums(law, frame, sizes.points, by)
+    sums.kept = logits
     for piece in sums.pieces(room):
         sums.add(piece)
     rest = sums.finish()

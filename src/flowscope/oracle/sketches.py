@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from flowscope.oracle.posterior import State
-from flowscope.oracle.products import seconds_of
+from flowscope.oracle.products import products, seconds_of
 from flowscope.oracle.support import Support
 
 Tensor = torch.Tensor
@@ -40,6 +40,7 @@ SEEN = 2048  # points from which the directions are found
 LEVELS = 256  # of a grid whose points are exact in bfloat16
 ROWS = 4096  # points at a time, so that what is made of them stays in the caches
 BLOCK = 32 << 20  # bytes of float64 worked on at a time
+DEEP = 60.0  # nats below a threshold, at which a bound is low enough: there is no need to know it better
 OVER = 1 + 1e-9  # on norms computed in float64
 
 
@@ -80,6 +81,26 @@ class Bounds:
                 rest = torch.logaddexp(rest, (far + self.relative * far.abs()).logsumexp(0) + slack)
         simple = threshold + math.log(max(1, len(kept) - int(kept.sum())))
         return kept, torch.minimum(rest, simple) if tight else simple
+
+    def cut(self, values: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What :meth:`keep` says of points whose values (M, B) are at hand.
+
+        Returns:
+            (M,) bool, which are kept; and of all others, (B,) the largest bound, and the log of the sum of all.
+        """
+        least, slack = self._least(threshold, None)
+        kept, sums, top = torch.zeros(len(values), dtype=torch.bool), torch.zeros_like(threshold), least - DEEP
+        for low in range(0, len(values), ROWS):
+            above = values[low : low + ROWS] - least
+            near = above.amax(1) >= 0
+            kept[low : low + ROWS] = near
+            above[near] = -DEEP
+            top = torch.maximum(top, above.amax(0) + least)
+            sums += above.clamp_(-DEEP, 0).exp_().sum(0)  # float32, good to 1 in a thousand
+        level = least.to(torch.float64)
+        reach = self.relative * (level.abs() + DEEP) + slack + 4 * SINGLE * (level.abs() + DEEP)
+        far = torch.where(top - least > -DEEP, sums.log() + 0.01, math.log(max(1, len(values))) - DEEP) + level + reach
+        return kept, top.to(torch.float64) + reach, far
 
     def reach(self, points: range | Tensor, threshold: Tensor, weights: Tensor | None = None) -> Tensor:
         """(M, B) which logits may be at or above the threshold, of a few points."""
@@ -165,24 +186,34 @@ class Principal:
         columns = coefficients.to(torch.float32).T
         return torch.cat([rows[low : low + ROWS] @ columns for low in range(0, len(rows), ROWS)])
 
-    def bound(self, state: State, offset: Tensor) -> Bounds:
-        """Upper bounds of l_i - log w_i - offset."""
+    def bound(self, state: State, offset: Tensor, known: Tensor | None = None) -> Bounds:
+        """Upper bounds of l_i - log w_i - offset.
+
+        Args:
+            known: (B, D) parts of the q: <known, p_i> is left out, and the bound is one of the rest.
+        """
         q, rho, own = _queries(state)
-        inside = q @ self.directions
-        square = (q * q).sum(1)  # of q - V V'q: a difference, of which little is lost as noise lies in all directions
-        beside = square - 2 * (inside * inside).sum(1) + (inside * (inside @ self.gram)).sum(1)
-        beside = (beside.clamp_min(0) + 1e-12 * square).sqrt()
+        q = q if known is None else q - known
+        inside, square = self.parts(q)
+        beside = (square + 1e-12 * (q * q).sum(1)).sqrt()
         constant = own + offset
-        coefficients = torch.cat([-rho[:, None], -constant[:, None], inside], 1).to(torch.float32).T
+        coefficients = torch.cat([-rho[:, None], -constant[:, None], inside], 1).to(torch.float32)
         away = _above(beside)
+        by = products(None, len(coefficients), coefficients.shape[1], coefficients.device)
 
         def values(points: slice | Tensor) -> Tensor:
-            return (self.rows[points] @ coefficients).addr_(self.rest[points], away)
+            return by.dots(self.rows[points], coefficients).addr_(self.rest[points], away)
 
         length = inside.norm(dim=1)
         sizes = length * self.reach + rho * self.largest + beside * self.furthest + constant.abs()
-        slack = (len(coefficients) + 8) * SINGLE * sizes + length * self.nu
+        slack = (coefficients.shape[1] + 8) * SINGLE * sizes + length * self.nu
         return Bounds(values, slack + state.error, SINGLE)
+
+    def parts(self, q: Tensor) -> tuple[Tensor, Tensor]:
+        """V'q, and |q - V V'q|^2: a difference, of which little is lost as noise lies in all directions."""
+        inside = q @ self.directions
+        beside = (q * q).sum(1) - 2 * (inside * inside).sum(1) + (inside * (inside @ self.gram)).sum(1)
+        return inside, beside.clamp_min(0)
 
     @cached_property
     def furthest(self) -> float:

@@ -79,6 +79,7 @@ class Sums:
     def __init__(self, law: Law, frame: Frame, most: int, by: Products) -> None:
         self.law, self.frame, self.by = law, frame, by
         empty = frame.constant.new_full((len(frame.q),), -math.inf)
+        self.kept: Tensor | None = None  # (M, B) where logits are kept, if they are to be
         self.level: Tensor | None = None  # (B,) float32
         self.best, self.seen = empty, empty  # the largest logit, and the log of all mass so far, leaders included
         self.crowded = torch.zeros_like(empty, dtype=torch.bool)  # states with too many leaders
@@ -109,6 +110,8 @@ class Sums:
         """Some points of the law."""
         rows, norms = make_rows(self.law, piece.raw, self.by), piece.norms
         logits = float_logits(self.frame, norms, piece.log_weights, rows, self.by)
+        if self.kept is not None:
+            self.kept[piece.start : piece.start + len(rows)] = logits
         top = logits.amax(0)
         level = self._level(top, len(rows))
         logits -= level
