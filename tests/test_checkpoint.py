@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from flowscope import files
 from flowscope.data import load
-from flowscope.errors import InputError, MissingExtraError, OutputError, ResumeError
+from flowscope.errors import InputError, MissingExtraError, NumericalError, OutputError, ResumeError
 from flowscope.networks.build import build_network
 from flowscope.sampling import sample
 from flowscope.training import TrainSettings, load_model, snapshot_steps, train, train_to
@@ -435,3 +435,13 @@ def test_moments_lie_in_memory_as_their_parameters_do(tmp_path: Path) -> None:
         assert kept.stride() == q.stride()
         assert torch.equal(first.optimizer.state[p]["exp_avg"], kept)
         assert torch.equal(p, q)
+
+
+def test_a_run_that_fails_early_leaves_the_model_that_was_there(model: Path) -> None:
+    before = {path.name: path.read_bytes() for path in model.iterdir() if path.is_file()}
+    with pytest.raises(NumericalError):
+        to(model, tiny(rate=1e30, steps=50, checkpoint_every=50), held_out=5)
+    assert {path.name: path.read_bytes() for path in model.iterdir() if path.is_file()} == before
+    load_model(model)
+    to(model, tiny(steps=3, snapshots=1), held_out=5)  # one that ends takes its place, snapshots included
+    assert snapshot_steps(model) == [3]

@@ -80,7 +80,9 @@ def test_without_a_folder_nothing_is_trained(capsys: pytest.CaptureFixture[str])
     assert "there is no --out" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("wrong", [["--width", "7"], ["--held-out", "5000"]])
+@pytest.mark.parametrize(
+    "wrong", [["--width", "7"], ["--held-out", "5000"], ["--tracker", "foo"], ["--device", "cuda:77"]]
+)
 def test_what_cannot_be_trained_is_refused_before_anything_is_said(capsys, tmp_path, wrong) -> None:
     for dry in ([], ["--dry-run"]):
         assert main(["train", "digits", "--out", str(tmp_path / "new"), *wrong, *dry]) == 2

@@ -517,3 +517,19 @@ def test_a_cut_shard_and_shards_of_another_kind_are_named(tmp_path):
     for length in (len(whole) - 1, 40, 3):
         cut.write_bytes(whole[:length])
         refused(tmp_path / "cut", "set-00003")
+
+
+def test_a_gap_in_shards_by_rank_is_named(tmp_path):
+    """LightningDiT's names do not say how many there are: what lies between two of them can be missed."""
+    for rank, shard in ((0, 0), (0, 1), (2, 0), (2, 2)):
+        path = tmp_path / f"latents_rank{rank:02}_shard{shard:03}.safetensors"
+        safetensors.numpy.save_file({"latents": POINTS[:4]}, path)
+    refused(tmp_path, r"lacks 1 of theirs \(latents_rank02_shard001.safetensors\); expected all of them")
+    safetensors.numpy.save_file({"latents": POINTS[:4]}, tmp_path / "latents_rank02_shard001.safetensors")
+    assert len(load(tmp_path)) == 20
+
+
+def test_labels_without_a_name_are_refused(tmp_path):
+    path = tmp_path / "few.npz"
+    np.savez(path, points=POINTS, labels=LABELS, classes=np.array(["a", "b"]))
+    refused(path, "classes of .* are 2 names, and its labels go up to 3; expected one for each label from 0 on")

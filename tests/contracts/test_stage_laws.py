@@ -501,3 +501,11 @@ def test_digits():
     assert abs(check.integral - check.log_n) < MANY * check.integral_error
     assert curve.half.t == pytest.approx(0.537, abs=0.015)
     assert curve.predicted == pytest.approx(0.537, rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("times", "pair"), [([0.5, 0.2], "0.5 is followed by 0.2"), ([0.1, 0.2, 0.2], "0.2 is followed")]
+)
+def test_times_come_once_and_in_order(times, pair):
+    with pytest.raises(InputError, match=f"timesteps do not increase: {pair}"):
+        stages(np.eye(4), times, 4)

@@ -113,6 +113,8 @@ def check_out(out: str | None, source: str, as_json: bool, dry_run: bool, resume
     if not out.strip():
         raise InputError(f"--out is {out!r}; expected a folder for the results: --out DIR (--out . for this one)")
     folder, data = Path(os.path.expanduser(out)), os.path.expanduser(source)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--out {out} is a file; expected a folder for the results, or one that can be made")
     if not is_builtin(source) and os.path.isdir(data) and folder.resolve().is_relative_to(Path(data).resolve()):
         raise InputError(
             f"--out {out} lies in the folder of the data, where figures would be taken for data; choose another folder"

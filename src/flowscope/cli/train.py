@@ -12,7 +12,10 @@ from flowscope.cli.show import progress, say, say_settings
 from flowscope.data.pixels import is_image
 from flowscope.data.split import check_held_out
 from flowscope.files import check_writable
+from flowscope.networks.build import check_shape
+from flowscope.oracle.oracle import resolve_device
 from flowscope.training import TrainSettings, train_to
+from flowscope.training.accelerator import check_tracker
 from flowscope.training.checkpoint import read_about
 
 D = TrainSettings()  # the defaults
@@ -113,12 +116,15 @@ def train(
     data = o.load_source(source, resize, grey, flips, subset, classes, skip_broken, layout)
     check_held_out(aside, len(data))
     settings = TrainSettings(model=model or ("unet" if is_image(data.shape) else "mlp"), **choices)
+    logged = None if tracker == "none" else tracker
+    check_shape(settings.model, data.shape)
+    check_tracker(logged, folder or ".")
+    resolve_device(where or "cpu")
     about = {"points": f"{len(data)} of shape {data.shape}", "classes": len(data.classes), "digest": data.digest}
     about |= settings.to_dict() | {"held_out": aside, "resume": resume, "out": folder and str(folder)}
     say_settings(f"flowscope train {data.name}", about, as_json, dry_run)
     if dry_run or folder is None:
         return
-    logged = None if tracker == "none" else tracker
     with progress("training") as report:
         train_to(data, settings, folder, held_out=aside, resume=resume, device=where, tracker=logged, progress=report)
     found = read_about(folder)

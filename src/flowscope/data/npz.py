@@ -36,7 +36,7 @@ def load_npz(path: Path) -> Source:
         with np.load(path, allow_pickle=False) as arrays:
             got = {name: arrays[name] for name in wanted}
     values = _encoded(got, path) if key == ENCODED else native(got[key])
-    names = _class_names(got["classes"], path) if "classes" in got else None
+    names = _class_names(got["classes"], got.get("labels"), path) if "classes" in got else None
     return Source(values, path.stem, got.get("labels"), got.get("weights"), names, latents=key == "latents")
 
 
@@ -68,7 +68,12 @@ def _encoded(arrays: dict[str, np.ndarray], path: Path) -> EncodedImages:
     return EncodedImages(images, lambda i: f"image {i} of {path}")
 
 
-def _class_names(array: np.ndarray, path: Path) -> list[str]:
+def _class_names(array: np.ndarray, labels: np.ndarray | None, path: Path) -> list[str]:
     if array.ndim != 1 or array.dtype.kind != "U":
         raise InputError(f"classes of {path} are {array.dtype} {array.shape}; expected one name for each label")
+    if labels is not None and labels.size and labels.dtype.kind in "iu" and int(labels.max()) >= len(array):
+        raise InputError(
+            f"classes of {path} are {len(array)} names, and its labels go up to {int(labels.max())}; expected one "
+            "for each label from 0 on"
+        )
     return [str(name) for name in array]

@@ -19,6 +19,7 @@ from flowscope.errors import InputError
 
 SUFFIX = ".safetensors"
 NUMBERED = re.compile(r"(.*)-(\d+)-of-(\d+)\.safetensors")
+RANKED = re.compile(r"(.*rank)(\d+)(_shard)(\d+)\.safetensors")  # as LightningDiT names them
 MOST_SHARDS = 100_000
 HEADER_LIMIT = 100_000_000  # bytes: the format's own limit
 BFLOAT16 = "BF16"
@@ -90,7 +91,7 @@ def load_safetensors(path: Path) -> Source:
 
 
 def _check_complete(folder: Path, names: list[str]) -> None:
-    """Refuse a folder that lacks a shard: one of "name-00002-of-00003", or one that an index of shards lists."""
+    """Refuse a folder that lacks a shard: of "name-00002-of-00003", of an index, or a gap in "rank00_shard000"."""
     wanted = set()
     for name in names:
         if found := NUMBERED.fullmatch(name):
@@ -102,6 +103,7 @@ def _check_complete(folder: Path, names: list[str]) -> None:
                     f"{folder / name} claims to be one of {count:,} shards; expected {MOST_SHARDS:,} at most"
                 )
             wanted |= {f"{stem}-{k:0{len(number)}}-of-{total}{SUFFIX}" for k in range(first, first + count)}
+    wanted |= _between(names)
     for index in sorted(folder.glob(f"*{SUFFIX}.index.json")):
         with reading(index, 'an index of shards, {"weight_map": {tensor: file}}'):
             wanted |= {str(file) for file in json.loads(index.read_text())["weight_map"].values()}
@@ -112,6 +114,19 @@ def _check_complete(folder: Path, names: list[str]) -> None:
             f"{folder} holds {len(names)} shards and lacks {len(missing)} of theirs ({shown}); expected all of them: "
             "copy what is missing"
         )
+
+
+def _between(names: list[str]) -> set[str]:
+    """The files of "rank00_shard000" that must be there: each rank has shards from 0 to the last, without a gap."""
+    wanted, last = set(), dict[tuple[str, str, str, int], int]()
+    for name in names:
+        if found := RANKED.fullmatch(name):
+            stem, rank, middle, shard = found.groups()
+            key = (stem, rank, middle, len(shard))
+            last[key] = max(last.get(key, 0), int(shard))
+    for (stem, rank, middle, digits), shard in last.items():
+        wanted |= {f"{stem}{rank}{middle}{k:0{digits}}{SUFFIX}" for k in range(min(shard, MOST_SHARDS) + 1)}
+    return wanted
 
 
 def _open_shard(path: Path) -> Shard:

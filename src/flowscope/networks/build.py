@@ -43,8 +43,7 @@ def build_network(
     if isinstance(classes, bool) or not isinstance(classes, int) or not 0 <= classes <= MOST_CLASSES:
         raise InputError(f"classes is {classes!r}; expected a whole number of labels from 0 to {MOST_CLASSES}")
     check_width(width)
-    if model != "mlp":
-        _check_image(model, shape)
+    check_shape(model, shape)
     number = check_seed(seed)
     with torch.random.fork_rng(devices=[]):  # the caller's stream stays where it is
         torch.default_generator.manual_seed(number)
@@ -63,8 +62,13 @@ def check_width(width: Any) -> None:
         raise InputError(f"width is {width!r}; expected a multiple of 8, or none for what suits the shape")
 
 
-def _check_image(model: str, shape: tuple[int, ...]) -> None:
-    if not is_image(shape):
+def check_shape(model: str, shape: tuple[int, ...]) -> None:
+    """Refuse points that a model cannot be built for.
+
+    Raises:
+        InputError: they are no images, or not square ones, where the model takes only those.
+    """
+    if model != "mlp" and not is_image(shape):
         raise InputError(
             f"points have shape {tuple(shape)}; {model} expects images (C, H, W) with sides of at least 4: "
             'take model "mlp" for other points'

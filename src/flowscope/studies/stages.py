@@ -119,7 +119,7 @@ def check_timesteps(timesteps: Any) -> np.ndarray:
     """The times that `stages` makes of its argument.
 
     Raises:
-        InputError: it is neither a count nor a list of numbers.
+        InputError: it is neither a count nor a list of increasing numbers.
     """
     if isinstance(timesteps, (int, np.integer)) and not isinstance(timesteps, bool):
         count = check_count(timesteps, "timesteps")
@@ -133,6 +133,10 @@ def check_timesteps(timesteps: Any) -> np.ndarray:
         t = np.empty((0, 0))
     if t.ndim != 1 or len(t) == 0:
         raise InputError(f"timesteps is {timesteps!r}; expected a count of at least 1, or a list of times in [0, 1)")
+    falls = np.flatnonzero(np.diff(t) <= 0)
+    if len(falls):
+        a, b = t[falls[0] : falls[0] + 2].tolist()
+        raise InputError(f"timesteps do not increase: {a} is followed by {b}; expected each time once, in order")
     return t
 
 

@@ -13,7 +13,7 @@ from flowscope.training.accelerator import check_tracker
 from flowscope.training.checkpoint import snapshot_name
 from flowscope.training.run import Run
 from flowscope.training.settings import TrainSettings
-from flowscope.training.state import read_state, write_snapshot, write_state
+from flowscope.training.state import clear, read_state, write_snapshot, write_state
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ def train(
         device: where to train; None for "cuda" where there is one, else "cpu".
         out: a folder for checkpoints, written every `settings.checkpoint_every` steps and when the loop is left early;
             None for none.
-        resume: go on from the checkpoint in `out`, if there is one; otherwise it is deleted.
+        resume: go on from the checkpoint in `out`, if there is one; otherwise what an earlier run left there is deleted
+            when the first of this one is written.
         trackers: the name of a tracker of accelerate's, such as "tensorboard", which writes to `out`; None for none.
         held_out: what model.json is to say of points that were set aside.
 
@@ -96,12 +97,16 @@ def train(
 
 def iterate(run: Run, out: Path | None) -> Generator[TrainStep, None, None]:
     """The steps that are left of a run."""
-    settings, kept = run.settings, run.step
+    settings, kept, fresh = run.settings, run.step, run.step == 0
     try:
         while run.step < settings.steps:
             loss, rate = run.advance()
             due = run.step % settings.checkpoint_every == 0 or run.step == settings.steps
-            if out is not None and run.step in snapshots(settings):
+            seen = run.step in snapshots(settings)
+            if out is not None and fresh and (due or seen):
+                clear(out)  # not before there is something to put in its place
+                fresh = False
+            if out is not None and seen:
                 write_snapshot(run, out / snapshot_name(run.step))
             if out is not None and due:
                 write_state(run, out)
@@ -109,6 +114,8 @@ def iterate(run: Run, out: Path | None) -> Generator[TrainStep, None, None]:
             yield TrainStep(run.step, loss, rate, run.network, run.ema, run)
     except GeneratorExit:  # the loop was left early, between two steps
         if out is not None and kept != run.step:
+            if fresh:
+                clear(out)
             write_state(run, out)
         raise
     finally:

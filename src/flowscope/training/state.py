@@ -34,16 +34,11 @@ def write_state(run: Run, out: Path) -> None:
 def read_state(run: Run, out: Path, resume: bool) -> bool:
     """Bring a fresh run to where the state in `out` is. Returns whether there was one.
 
-    Without `resume`, what an earlier run left there is deleted.
-
     Raises:
         ResumeError: the state is of another run, or cannot be read.
-        OutputError: it cannot be deleted.
     """
     path = out / STATE
-    if not resume:
-        clear(out)
-    if not path.exists():
+    if not (resume and path.exists()):
         return False
     try:
         check_same(run.about(), about_state(path), path)
