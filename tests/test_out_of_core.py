@@ -1,5 +1,6 @@
 """Points in files: read with read-ahead, flat in memory, the same answers; killed at any moment, the same result."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -310,7 +311,7 @@ def test_other_threads_or_blocks_are_refused(tmp_path: Path, monkeypatch: pytest
 def test_sums_of_an_older_form_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     oracle = fs.Oracle(RNG.standard_normal((3000, 300)).astype(np.float32), memory="4MB")
     with monkeypatch.context() as patch:
-        patch.setattr("flowscope.studies.stages.FORM", 1)
+        patch.setattr(importlib.import_module("flowscope.studies.stages"), "FORM", 1)  # the name is a function, too
         stopped(oracle, State(tmp_path / "state.npz"))
     with pytest.raises(ResumeError, match="another form"):
         fs.stages(oracle, 4, 8, state=State(tmp_path / "state.npz"))
