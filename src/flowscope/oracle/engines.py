@@ -13,7 +13,7 @@ from flowscope.oracle.carried import Carried
 from flowscope.oracle.device import shrinking
 from flowscope.oracle.moments import Moments, combine
 from flowscope.oracle.posterior import Block, State, block_means, block_moments
-from flowscope.oracle.products import Products, double_products, products
+from flowscope.oracle.products import Products, double_products, products, undisturbed
 from flowscope.oracle.pruned import Certificate, LeftOut, certificate, divide, everything, pruned_moments
 from flowscope.oracle.single import single_moments
 from flowscope.oracle.sketches import Sketches
@@ -52,6 +52,12 @@ class Engines:
 
     def means(self, law: Law, state: State, scale: Scale, single: bool) -> Moments:
         """Moments of which only the mean, its mass and the peak count; `single` if float32 is good enough for it."""
+        large = len(self.support.first) * self.support.dimension >= SMALLEST
+        by = products(self.library, len(state.x), self.support.dimension, state.x.device) if large else None
+        with undisturbed(by):
+            return self._found(law, state, scale, single)
+
+    def _found(self, law: Law, state: State, scale: Scale, single: bool) -> Moments:
         if len(state.x) > 1 and not bool(state.alpha.any()):
             return self._at_noise(law, state, scale, single)
         if not self._prunes(law):
@@ -76,7 +82,7 @@ class Engines:
         own = -0.5 * state.norms / state.sigma**2  # what logits are beside the weights
         if (law, single) not in self.weights:
             one = slice(0, 1)
-            found = self.means(law, state.rows(one), (scale[0][one], scale[1][one]), single)
+            found = self._found(law, state.rows(one), (scale[0][one], scale[1][one]), single)
             self.weights[law, single] = found._replace(peak=found.peak - own[one])
         found = self.weights[law, single]
         found = Moments(*(column.expand(len(own), *column.shape[1:]) for column in found))

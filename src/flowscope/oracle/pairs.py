@@ -19,6 +19,7 @@ import torch
 from flowscope.oracle.budget import Plan
 from flowscope.oracle.follow import Follower
 from flowscope.oracle.follow_device import DeviceFollower
+from flowscope.oracle.products import undisturbed
 from flowscope.oracle.support import Law
 from flowscope.oracle.terms import Entries, Probes, make_terms
 
@@ -97,8 +98,9 @@ def add_blocks(
         if not uniform:
             shift = (block.log_weights[None] - law.log_weights[probes.source][:, None]).to(torch.float32)
         if len(law) > 1:  # the source is counted by of_source
-            half, cross = terms(block, shift, sums.mass, sources)
-            _add(sums, follower.sums(half, cross, shift), 2 * spread**2)
+            with undisturbed(terms.by):
+                half, cross = terms(block, shift, sums.mass, sources)
+                _add(sums, follower.sums(half, cross, shift), 2 * spread**2)
         yield low + len(block.norms)
 
 

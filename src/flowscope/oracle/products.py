@@ -15,7 +15,9 @@ first, whose products TF32 holds exactly.
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache, partial
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -31,7 +33,7 @@ Tensor = torch.Tensor
 log = logging.getLogger(__name__)
 CPU = torch.device("cpu")
 ROWS, TRIES = 1024, 2  # of the probe: rows of random points, and how often each product is timed
-CLEARLY = 1.25  # what is beside the products runs on torch's threads, for which another library's are in the way
+CLEARLY = 1.1  # times as fast, that another library than torch's must be
 # Points at a time, so that they are in the caches when they are used: up to twice as fast as all at once.
 DOTS = 512
 SUMS = ((7, 8192), (32, 32), (math.inf, 4096))  # (most queries, points)
@@ -47,6 +49,7 @@ class Products(NamedTuple):
     sums: Callable[[Tensor, Tensor], Tensor]
     takes: tuple[torch.dtype, ...] = (torch.float32,)  # of points
     fused: bool = False  # the whole pass is this library's, see fused.py
+    apart: bool = False  # has threads of its own on the CPU, beside torch's
 
 
 def _even(rows: int) -> int:
@@ -84,6 +87,7 @@ def _numpy_sums(weights: Tensor, points: Tensor) -> Tensor:
 
 
 APPLE = "mps"
+_threads: ContextVar[int | None] = ContextVar("threads of torch outside of `undisturbed`", default=None)
 
 
 def _apple_dots(points: Tensor, queries: Tensor) -> Tensor:
@@ -94,7 +98,7 @@ def _apple_sums(weights: Tensor, points: Tensor) -> Tensor:
     return (weights.to(APPLE).T @ points.to(APPLE)).cpu()
 
 
-LIBRARIES = {"torch": Products(_torch_dots, _torch_sums), "numpy": Products(_numpy_dots, _numpy_sums)}
+LIBRARIES = {"torch": Products(_torch_dots, _torch_sums), "numpy": Products(_numpy_dots, _numpy_sums, apart=True)}
 ON_CPU = LIBRARIES | {APPLE: Products(_apple_dots, _apple_sums)}  # all of whose operands and results are on the CPU
 NAMES = (*ON_CPU, "triton")
 
@@ -129,7 +133,27 @@ def products(name: str | None, queries: int, dimension: int, device: torch.devic
     if name is not None:
         return ON_CPU[name]
     size = 1 << (queries - 1).bit_length()  # one probe serves calls of about as many queries
-    return _fastest(min(size, 256), dimension, torch.get_num_threads(), torch_is_exact())
+    return _fastest(min(size, 256), dimension, _threads.get() or torch.get_num_threads(), torch_is_exact())
+
+
+@contextmanager
+def undisturbed(by: Products | None) -> Iterator[None]:
+    """Torch on one thread while products are another library's.
+
+    Torch's threads wait for work actively for some milliseconds, on the cores that the other's need: mixed on all
+    cores, a pass takes up to twice as long. What is beside the products is little.
+    """
+    count = torch.get_num_threads()
+    if by is None or not by.apart or count == 1:
+        yield
+        return
+    before = _threads.set(count)
+    torch.set_num_threads(1)  # of this thread alone
+    try:
+        yield
+    finally:
+        torch.set_num_threads(count)
+        _threads.reset(before)
 
 
 def double_products(name: str | None, queries: int, dimension: int, device: torch.device = CPU) -> Products:
@@ -206,9 +230,8 @@ def halves(values: Tensor) -> tuple[Tensor, Tensor]:
 
 @cache
 def _fastest(queries: int, dimension: int, threads: int, with_torch: bool) -> Products:
-    """The products of the library with the fastest pair of them; torch's where no other is clearly faster.
-
-    Both are of one library: the threads of two would wait for work at the same time, each on the cores of the other.
+    """The products of the library with the fastest pair of them, and of what stands between; torch's where no other is
+    clearly faster.
     """
     rows = max(64, min(ROWS, (4 << 20) // (4 * dimension)))
     generator = torch.Generator().manual_seed(0)
@@ -225,8 +248,10 @@ def _fastest(queries: int, dimension: int, threads: int, with_torch: bool) -> Pr
 
 
 def _both(library: Products, points: Tensor, states: Tensor, weights: Tensor) -> None:
-    library.dots(points, states)
-    library.sums(weights, points)
+    with undisturbed(library):
+        logits = library.dots(points, states)
+        logits.sub_(logits.amax(0)).exp_().sum(0)
+        library.sums(weights, points)
 
 
 def seconds_of(call: Callable[[], object]) -> float:

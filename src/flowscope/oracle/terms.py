@@ -15,7 +15,7 @@ to be done again (near-duplicates, far modes), the products are float64 instead.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 
@@ -23,7 +23,7 @@ from flowscope.oracle.budget import Plan
 from flowscope.oracle.device import flat_index
 from flowscope.oracle.follow import DEAD, GONE
 from flowscope.oracle.posterior import ROUNDING
-from flowscope.oracle.products import ON_CPU, products, torch_is_exact
+from flowscope.oracle.products import ON_CPU, Products, products, torch_is_exact
 from flowscope.oracle.support import Law, Piece
 
 Tensor = torch.Tensor
@@ -53,9 +53,17 @@ class Entries(NamedTuple):
     column: Tensor
 
 
-# (block, log(w_i/w_j) or None, (n, R) masses so far, sources in the block) -> (n, M) float32 d/2 and c, of sources 0
-# and GONE
-Terms = Callable[[Piece, Tensor | None, Tensor, Entries], tuple[Tensor, Tensor]]
+class Terms(Protocol):
+    """The way to d and c; `by` is the library whose products take the time, None where it is torch's own."""
+
+    by: Products | None
+
+    def __call__(self, block: Piece, shift: Tensor | None, mass: Tensor, sources: Entries) -> tuple[Tensor, Tensor]:
+        """(n, M) float32 d/2 and c, of sources 0 and GONE.
+
+        Args:
+            shift: (n, M) log(w_i/w_j), or None. mass: (n, R) so far. sources: those in the block.
+        """
 
 
 def make_terms(
@@ -71,8 +79,7 @@ def make_terms(
     double = DoubleTerms(law, probes, spread, sizes)
     if law.support.dimension < WIDE or not 1 / SPAN < spread**2 < SPAN:
         return double
-    dots = _dots(law.support.device, product_library(law, len(probes.source), library))
-    single = SingleTerms(law, probes, radii, spread, double, dots)
+    single = SingleTerms(law, probes, radii, spread, double, product_library(law, len(probes.source), library))
     return double if single.share(law.piece(0, sizes.points)) > SHARE else single
 
 
@@ -81,6 +88,7 @@ class DoubleTerms:
 
     def __init__(self, law: Law, probes: Probes, spread: float, sizes: Plan) -> None:
         self.probes, self.spread = probes, spread
+        self.by: Products | None = None
         self.pairs = 6 * sizes.pairs  # a plan's pairs are in doubled arithmetic, which takes six times as much
         self.centre = law.support.centre
         self.noise = probes.noise.to(torch.promote_types(probes.raw.dtype, torch.float32))
@@ -105,15 +113,10 @@ class SingleTerms:
     """By float32 products; from differences where (7e) matters."""
 
     def __init__(
-        self,
-        law: Law,
-        probes: Probes,
-        radii: list[float],
-        spread: float,
-        double: DoubleTerms,
-        dots: Callable[[Tensor, Tensor], Tensor],
+        self, law: Law, probes: Probes, radii: list[float], spread: float, double: DoubleTerms, library: str
     ) -> None:
-        self._double, self._dots = double, dots
+        self._double, self._dots = double, _dots(law.support.device, library)
+        self.by: Products | None = ON_CPU[library]
         self._centre = law.support.centre.to(torch.float32)
         # norms are about the centre, products about the centre in float32: what lies between them
         between = law.support.centre - self._centre
