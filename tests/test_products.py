@@ -45,6 +45,34 @@ def test_torch_is_left_out_where_the_user_allows_it_less_precise_products():
     assert products.torch_is_exact()
 
 
+def test_torch_keeps_to_one_thread_beside_another_librarys_products(monkeypatch):
+    """And has its own back afterwards, whatever happened; which library is fastest is asked with all of them."""
+    seen, before = [], torch.get_num_threads()
+    dots = products._numpy_dots
+    by = products.LIBRARIES["numpy"]._replace(dots=lambda *given: seen.append(torch.get_num_threads()) or dots(*given))
+    monkeypatch.setitem(products.ON_CPU, "numpy", by)
+    monkeypatch.setattr(engines, "SMALLEST", 0)
+    points = cloud(300, (70,))
+    torch.set_num_threads(3)
+    try:
+        for dtype in (torch.float32, torch.float64):
+            x = states(points, 0.3, rows=5, dtype=dtype)
+            u = Oracle(points, library="numpy")(x, 0.3)
+            assert (velocity_error(u, expected(points, x, 0.3)) < 1e-6).all()
+            assert torch.get_num_threads() == 3
+        assert set(seen) == {1}
+        with pytest.raises(ZeroDivisionError), products.undisturbed(by):
+            assert torch.get_num_threads() == 1
+            with products.undisturbed(by):
+                assert torch.get_num_threads() == 1 and products._threads.get() == 3
+            raise ZeroDivisionError
+        assert torch.get_num_threads() == 3 and products._threads.get() is None
+        with products.undisturbed(products.LIBRARIES["torch"]), products.undisturbed(None):
+            assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("keep", [torch.float32, torch.bfloat16], ids=str)
 def test_apples_gpu_takes_products_alone(monkeypatch, keep):
     """The CPU stands in for it, as float32 and as something far less precise: refinements stay in float64."""
