@@ -1,12 +1,12 @@
-"""The oracle on a CPU at the size of CIFAR-10: `python benchmarks/oracle.py [--quick]`.
+"""The oracle on a CPU at the size of CIFAR-10: `python benchmarks/oracle.py [PART ...] [--quick]`.
 
 Ratios to the floor, to torch.cdist and to a one-shot float32 expansion, with errors against float64, at several batch
 sizes and times, on queries from the path of training points and of held-out ones. The floor is max(4 N D B / rate,
 bytes of the points / bandwidth), with rate the best float32 product at hand (torch and numpy, both ways round) and
 bandwidth that of one read, both measured in the same run, between the contenders.
 
-A second table has every label's oracle from one pass against the unconditional one, a third what exactness costs, a
-fourth what is gained by leaving out the second product for points whose weights vanish.
+Those are the part `floors`. `conditions` has every label's oracle from one pass against the unconditional one, `price`
+what exactness costs, `skipping` what is gained by leaving out the second product for points whose weights vanish.
 
 CIFAR-10 is looked for in the folder that FLOWSCOPE_DATA names (else ../shared/data); without it Gaussian points of the
 same size are used, and the table says so.
@@ -174,30 +174,50 @@ def skipping(points: Tensor, held_out: Tensor, oracle: fs.Oracle) -> list[list[A
     return rows
 
 
-def main() -> None:
-    name, points, held_out = images()
-    oracle = fs.Oracle(points)
+def floors_and_rivals(points: Tensor, held_out: Tensor, oracle: fs.Oracle) -> list[list[Any]]:
+    """The oracle over the floor and beside rivals, on queries of both kinds."""
     rows: list[list[Any]] = []
     for batch in BATCHES:
         rows += measure("train", points, points, oracle, batch)
         rows += measure("held out", points, held_out, oracle, batch)
-    columns = ["queries", "B", "t", "floor, ms", "over the floor", "cdist over it", "one shot over it"]
-    columns += ["error", "error of cdist", "error of one shot"]
-    table(f"{name}, N = {len(points):,}, D = {points.shape[1]:,}", columns, rows)
-    every = conditions(points, held_out)
-    told = ["labels", "t", "all labels over one, float64", "float32"]
-    table("Every label's oracle, the whole and p(y | x) from one pass, B = 64", told, every)
-    paid = price(points, held_out, oracle)
-    costs = ["B", "t", "time over that without leaders", "float64 pass over it", "error", "error without leaders"]
-    table("The price of exactness, held-out queries", costs, paid)
-    gained = skipping(points, held_out, oracle)
-    gains = ["B", "t", "both products for all points, over it"]
-    table("The second product left out where weights vanish, held-out queries", gains, gained)
-    if not QUICK:
-        found = {"columns": columns, "rows": rows, "conditions": {"columns": told, "rows": every}}
-        found["price"] = {"columns": costs, "rows": paid}
-        found["skipping"] = {"columns": gains, "rows": gained}
-        save("oracle", {"data": name, **found})
+    return rows
+
+
+PARTS: dict[str, tuple[str, Any, list[str]]] = {  # title, function of (points, held-out points, oracle), columns
+    "floors": (
+        "Over the floor and beside rivals",
+        floors_and_rivals,
+        ["queries", "B", "t", "floor, ms", "over the floor", "cdist over it", "one shot over it"]
+        + ["error", "error of cdist", "error of one shot"],
+    ),
+    "conditions": (
+        "Every label's oracle, the whole and p(y | x) from one pass, B = 64",
+        lambda points, held_out, oracle: conditions(points, held_out),
+        ["labels", "t", "all labels over one, float64", "float32"],
+    ),
+    "price": (
+        "The price of exactness, held-out queries",
+        price,
+        ["B", "t", "time over that without leaders", "float64 pass over it", "error", "error without leaders"],
+    ),
+    "skipping": (
+        "The second product left out where weights vanish, held-out queries",
+        skipping,
+        ["B", "t", "both products for all points, over it"],
+    ),
+}
+
+
+def main() -> None:
+    asked = [word for word in sys.argv[1:] if word in PARTS] or list(PARTS)
+    name, points, held_out = images()
+    oracle = fs.Oracle(points)
+    for part in asked:
+        title, run, columns = PARTS[part]
+        rows = run(points, held_out, oracle)
+        table(f"{title}: {name}, N = {len(points):,}, D = {points.shape[1]:,}", columns, rows)
+        if not QUICK:
+            save(f"oracle_{part}", {"data": name, "columns": columns, "rows": rows})
 
 
 if __name__ == "__main__":
