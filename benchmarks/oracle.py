@@ -187,8 +187,9 @@ PARTS: dict[str, tuple[str, Any, list[str]]] = {  # title, function of (points, 
     "floors": (
         "Over the floor and beside rivals",
         floors_and_rivals,
-        ["queries", "B", "t", "floor, ms", "over the floor", "cdist over it", "one shot over it"]
-        + ["error", "error of cdist", "error of one shot"],
+        "queries,B,t,floor in ms,over the floor,cdist over it,one shot over it,error,error of cdist,error of one shot".split(
+            ","
+        ),
     ),
     "conditions": (
         "Every label's oracle, the whole and p(y | x) from one pass, B = 64",
