@@ -183,13 +183,13 @@ def floors_and_rivals(points: Tensor, held_out: Tensor, oracle: fs.Oracle) -> li
     return rows
 
 
+FLOORS = ["queries", "B", "t", "floor, ms", "over the floor", "cdist over it", "one shot over it"]
+FLOORS += ["error", "error of cdist", "error of one shot"]
 PARTS: dict[str, tuple[str, Any, list[str]]] = {  # title, function of (points, held-out points, oracle), columns
     "floors": (
         "Over the floor and beside rivals",
         floors_and_rivals,
-        "queries,B,t,floor in ms,over the floor,cdist over it,one shot over it,error,error of cdist,error of one shot".split(
-            ","
-        ),
+        FLOORS,
     ),
     "conditions": (
         "Every label's oracle, the whole and p(y | x) from one pass, B = 64",
