@@ -110,8 +110,8 @@ PLANS = {
         mobilenet=True,
         only=["capacity", "target"],
         made=(
-            "What the GPU session above had no time for, with models of a fraction of its training: 5 to 15 minutes of a "
-            "CPU core each. Guidance (51 variants, over an hour of sampling) and experts were over the budget."
+            "What the GPU session above had no time for, with models of a fraction of its training, on a CPU core. "
+            "Guidance (51 variants, over an hour of sampling) and experts were over the budget."
         ),
     ),
     "cifar10": Plan(
