@@ -38,6 +38,7 @@ def markdown(result: dict, image: str = "suite-growth.png") -> str:
 
 def measured_on(result: dict) -> str:
     about, floors = result["about"], result["floors"]
+    load = about["load average before"]
     releases: dict[str, set[str]] = {}
     for contender in about["contenders"].values():
         for name, release in contender["releases"].items():
@@ -50,7 +51,7 @@ def measured_on(result: dict) -> str:
     }
     return (
         f"Measured by `{about['command']}` on {about['processor']}, {about['threads']} threads; {named}. "
-        f"Load of the machine before: {about['load average before']:.1f}.\n\n"
+        f"Load of the machine before: {'not recorded' if load is None else f'{load:.1f}'}.\n\n"
         f"Floors: products {products['rate'] / 1e9:.0f} GFLOP/s ({products['by']}), reading "
         f"{reads['rate'] / 1e9:.0f} GB/s ({reads['by']}). The best of each time they were "
         f"measured: {several['products']} GFLOP/s and {several['reads']} GB/s."
