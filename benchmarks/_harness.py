@@ -54,9 +54,13 @@ def save(name: str, result: Mapping[str, Any]) -> None:
 
 
 def processor() -> str:
-    """The processor's name."""
+    """The processor's name, with its family, its model and its widest vectors: a hired machine's name hides them."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
+        text = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
+        about = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
+        name, family, model = (about[key] for key in ("model name", "cpu family", "model"))
+    except (OSError, KeyError):
         return platform.processor() or "unknown"
+    flags = about.get("flags", "").split()
+    wide = next((v for flag, v in (("avx512f", "AVX-512"), ("avx2", "AVX2"), ("avx", "AVX")) if flag in flags), "SSE")
+    return f"{name} (family {family}, model {model}; {wide})"

@@ -15,7 +15,9 @@ import torch
 import _cases
 from _cases import Case
 from _contenders import OutOfRaceError, Worker, environment, interpreter
+from _harness import processor
 
+KEPT = ("only", "quick", "threads", "rounds", "limit")  # settings that numbers depend on
 LOAD_LIMIT, INSTALL_LIMIT = 600.0, 3600.0  # seconds
 SLOW = 10.0  # a call that takes longer is timed once, and its memory is not looked at apart
 WRONG = 1e-3  # the error on the small check above which a contender does not compute what is asked
@@ -34,6 +36,9 @@ class Suite:
         self.about: dict[str, dict] = {}
         self.mapped = False  # whether the workers share the points' file instead of holding a copy each
         self.floors: list[dict] = []
+        self.load = os.getloadavg()[0]
+        self.rows: dict[str, list[dict]] = {}  # what was found of each case
+        self.kept = {name: getattr(settings, name) for name in KEPT} | {"processor": processor()}
 
     def close(self) -> None:
         for worker in self.workers.values():
@@ -160,19 +165,42 @@ class Suite:
         return list(rows.values())
 
     def run(self, cases: list[Case]) -> list[dict]:
-        """Rows of cases on one data set."""
+        """Rows of cases on one data set; those that are known already are not asked again."""
+        left = [case for case in cases if str(case) not in self.rows]
+        if not left:
+            return [row for case in cases for row in self.rows[str(case)]]
         self.measure_floors()
         file, points, apart = _cases.stored(self.folder, cases)
         # decided once for all, so that no contender reads from other memory than its neighbour
         self.mapped = points.nbytes * len(self.pythons) > memory_available() / 2
-        rows = []
-        for case in cases:
+        for case in left:
             found = (self.measure if case.timesteps is None else self.measure_curve)(case, file, points, apart)
-            rows += found
+            self.rows[str(case)] = found
+            self.save()
             print(f"{case}: " + ", ".join(f"{r['contender']} {brief(r)}" for r in found), flush=True)
         self.forget()
         file.unlink()
-        return rows
+        return [row for case in cases for row in self.rows[str(case)]]
+
+    def save(self) -> None:
+        """What was found so far, for `resume`; nothing where no file was given."""
+        if self.settings.partial is not None:
+            state = {"settings": self.kept, "load": self.load, "floors": self.floors, "rows": self.rows}
+            beside = self.settings.partial.with_suffix(".new")
+            beside.write_text(json.dumps(state))
+            beside.replace(self.settings.partial)
+
+    def resume(self) -> None:
+        """Go on from what an earlier run with the same settings, on the same processor, has saved."""
+        try:
+            state = json.loads(self.settings.partial.read_text())
+        except FileNotFoundError:
+            return
+        differ = [key for key, value in self.kept.items() if state["settings"][key] != value]
+        if differ:
+            sys.exit(f"{self.settings.partial} is of a run with other {', '.join(differ)}; begin anew without --resume")
+        self.load, self.floors, self.rows = state["load"], state["floors"], state["rows"]
+        print(f"  going on after {len(self.rows)} cases", flush=True)
 
     def forget(self) -> None:
         """Let the workers that live give their points back, before others are made."""

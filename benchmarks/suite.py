@@ -1,6 +1,6 @@
 """flowscope beside every other implementation of the oracle at hand: time, error and memory on the same questions.
 
-    python benchmarks/suite.py [--quick] [--only NAME ...]
+    python benchmarks/suite.py [--quick] [--only NAME ...] [--resume]
 
 Each contender runs in a process of its own, those with requirements (rivals/requirements) in an environment of their
 own under .envs, made on demand. In every round each is called in turn on the same points, queries and times; medians
@@ -8,6 +8,7 @@ are compared with flowscope's and with a floor measured in between: the larger o
 rate at hand and of what it takes to read the points once. A contender that does not install, dies, or does not end in
 time is a row with its reason.
 
+After each case what was found is kept in results/suite.partial, from which --resume goes on.
 A whole run writes results/suite.json, and from it the plot and the tables of docs/benchmarks.md; `python
 benchmarks/_pages.py` writes those anew from the numbers that are there.
 """
@@ -58,7 +59,9 @@ def case_of(row: dict) -> tuple:
 
 def measure_all(suite: Suite) -> dict:
     """Everything that was asked for, as it is written."""
-    settings, load = suite.settings, os.getloadavg()[0]
+    settings = suite.settings
+    if settings.resume:
+        suite.resume()
     suite.begin()
     rows = []
     cases = _cases.QUICK if settings.quick else _cases.FULL
@@ -74,7 +77,7 @@ def measure_all(suite: Suite) -> dict:
         "processor": processor(),
         "threads": settings.threads,
         "python": platform.python_version(),
-        "load average before": load,
+        "load average before": suite.load,
         "command": " ".join(["python", "benchmarks/suite.py", *sys.argv[1:]]),
         "seconds allowed": settings.limit,
         "contenders": suite.about,
@@ -91,6 +94,7 @@ def parse() -> argparse.Namespace:
     names = list(dict.fromkeys(case.data for case in _cases.FULL))
     parser.add_argument("--data", nargs="+", metavar="SET", choices=names, help=", ".join(names))
     parser.add_argument("--out", type=Path, help="folder for suite.json, suite.md and the plot; docs are left alone")
+    parser.add_argument("--resume", action="store_true", help="go on from what an interrupted run has measured")
     parser.add_argument("--no-growth", action="store_true", help="leave out the growth with N, D, B and timesteps")
     parser.add_argument("--no-install", action="store_true", help="make no environments; use those that are there")
     parser.add_argument("--environments", default=str(ENVIRONMENTS), metavar="FOLDER", help="where those lie")
@@ -99,6 +103,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     settings = parser.parse_args()
     settings.only = [name for name in NAMES if name in settings.only]
+    whole = settings.only == list(NAMES) and not (settings.quick or settings.no_growth or settings.data)
+    settings.out_folder = settings.out or (RESULTS if whole else None)
+    settings.partial = None if settings.out_folder is None else settings.out_folder / "suite.partial"
+    if settings.resume and settings.partial is None:
+        parser.error("--resume needs --out FOLDER where a part of the suite is run")
     settings.least = 0.02 if settings.quick else 0.2  # seconds of calls in a turn
     return settings
 
@@ -106,6 +115,8 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     settings = parse()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: the workers are ended
+    if settings.out_folder is not None:
+        settings.out_folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(settings.threads)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="flowscope-suite-") as folder:
@@ -113,18 +124,16 @@ def main() -> None:
         try:
             result = measure_all(suite)
         except KeyboardInterrupt:
-            sys.exit("interrupted; nothing was written")
+            sys.exit("interrupted" + ("; --resume goes on from the last whole case" if settings.partial else ""))
         finally:
             suite.close()
     print(f"\n{_pages.markdown(result)}\n\n{time.monotonic() - began:.0f} s")
-    whole = settings.only == list(NAMES) and not (settings.quick or settings.no_growth or settings.data)
-    out = settings.out or (RESULTS if whole else None)
-    if out is None:
+    if settings.out_folder is None:
         print("part of the suite: nothing was written (--out FOLDER keeps it)")
         return
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "suite.json").write_text(json.dumps(result, indent=1) + "\n")
+    (settings.out_folder / "suite.json").write_text(json.dumps(result, indent=1) + "\n")
     _pages.write(result, settings.out)
+    settings.partial.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
