@@ -16,6 +16,7 @@ import _cases
 from _cases import Case
 from _contenders import OutOfRaceError, Worker, environment, interpreter
 from _harness import processor
+from flowscope.files import write_atomic
 
 KEPT = ("only", "quick", "threads", "rounds", "limit")  # settings that numbers depend on
 LOAD_LIMIT, INSTALL_LIMIT = 600.0, 3600.0  # seconds
@@ -166,9 +167,12 @@ class Suite:
 
     def run(self, cases: list[Case]) -> list[dict]:
         """Rows of cases on one data set; those that are known already are not asked again."""
-        left = [case for case in cases if str(case) not in self.rows]
-        if not left:
-            return [row for case in cases for row in self.rows[str(case)]]
+        if left := [case for case in cases if str(case) not in self.rows]:
+            self.measure_cases(left, cases)
+        return [row for case in cases for row in self.rows[str(case)]]
+
+    def measure_cases(self, left: list[Case], cases: list[Case]) -> None:
+        """Ask those that are left of the cases on one data set, whose points are stored for all of them."""
         self.measure_floors()
         file, points, apart = _cases.stored(self.folder, cases)
         # decided once for all, so that no contender reads from other memory than its neighbour
@@ -180,15 +184,12 @@ class Suite:
             print(f"{case}: " + ", ".join(f"{r['contender']} {brief(r)}" for r in found), flush=True)
         self.forget()
         file.unlink()
-        return [row for case in cases for row in self.rows[str(case)]]
 
     def save(self) -> None:
         """What was found so far, for `resume`; nothing where no file was given."""
         if self.settings.partial is not None:
             state = {"settings": self.kept, "load": self.load, "floors": self.floors, "rows": self.rows}
-            beside = self.settings.partial.with_suffix(".new")
-            beside.write_text(json.dumps(state))
-            beside.replace(self.settings.partial)
+            write_atomic(self.settings.partial, json.dumps(state))
 
     def resume(self) -> None:
         """Go on from what an earlier run with the same settings, on the same processor, has saved."""

@@ -28,7 +28,7 @@ import torch
 import _cases
 import _pages
 from _contenders import ENVIRONMENTS, NAMES
-from _harness import RESULTS, processor
+from _harness import RESULTS
 from _measure import Suite
 
 
@@ -74,7 +74,7 @@ def measure_all(suite: Suite) -> dict:
     compare(rows, floors)
     parts = {axis: {case_of(vars(case)) for case in part} for axis, part in growth.items()}
     about = {
-        "processor": processor(),
+        "processor": suite.kept["processor"],
         "threads": settings.threads,
         "python": platform.python_version(),
         "load average before": suite.load,
@@ -124,7 +124,8 @@ def main() -> None:
         try:
             result = measure_all(suite)
         except KeyboardInterrupt:
-            sys.exit("interrupted" + ("; --resume goes on from the last whole case" if settings.partial else ""))
+            kept = "--resume goes on from the last whole case" if settings.partial else "nothing was written"
+            sys.exit(f"interrupted; {kept}")
         finally:
             suite.close()
     print(f"\n{_pages.markdown(result)}\n\n{time.monotonic() - began:.0f} s")
