@@ -111,7 +111,7 @@ class Products(NamedTuple):
         same = torch.equal(which, torch.arange(self.dots.shape[1]))
         factors = scale.to(torch.float32)
 
-        def values(points: slice | Tensor) -> Tensor:
+        def product(points: slice | Tensor) -> Tensor:
             dots = self.dots[points] if same else self.dots[points][:, which]
             found = rest.values(points if whole else chosen[points]).addcmul_(dots, factors)
             return found if weights is None else found.add_(weights[points][:, None])
@@ -119,7 +119,7 @@ class Products(NamedTuple):
         heavy = 0.0 if weights is None else float(weights.abs().max())
         size = scale.abs() * (self.z[which].norm(dim=1) * law.radius + self.shift[which].abs() + self.error[which])
         slack = rest.slack + scale.abs() * self.error[which] + 8 * SINGLE * (size + heavy)
-        return Bounds(values, slack, 4 * SINGLE)
+        return Bounds(product, slack, 4 * SINGLE)
 
 
 class Cells(NamedTuple):

@@ -36,8 +36,8 @@ MANY = 0.4  # share of such states from which on the others are as well taken wi
 ROWS = 64  # states that share their candidates
 PART, TRIED = 1024, 3  # points in a part of the law; parts of which the likeliest point is tried
 PAYS = 0.15  # share of the points, as candidates, from which on the dense engine is as fast: they must be gathered
-FEW = 0.1  # share up to which the first sketch is worth its product
-ENOUGH = 0.005  # share up to which no other sketch is
+SOME = 0.5  # share that the first sketch leaves, up to which the second is asked for that alone
+ENOUGH = 0.005  # share up to which it is not asked
 NEVER = 1e300  # no logit reaches it
 SPARE = 4.0  # by how much the mass allowed beforehand is smaller than a first guess of the velocity says
 
@@ -120,23 +120,24 @@ class Group:
             (b,) which of them need all points; for the others, if any, which points, and the log of a bound on the sum
             of e^l over all but those.
         """
-        likely = sketches.principal.likely(self._points(None), self.state, self.guess - self._plain())
+        every, count = self._points(None), len(self.law)
+        bounds = sketches.first.bound(self.state, self.guess - self._plain())
+        likely = bounds.likely(every, self._weights(None))
         best, nearest = self.best(likely)
-        threshold = best - math.log(len(self.law)) + allowed(self.law, self.state, self.scale, nearest, tolerance).log()
+        threshold = best - math.log(count) + allowed(self.law, self.state, self.scale, nearest, tolerance).log()
+        values = bounds.raised(likely, every)
+        kept, far = bounds.keep(every, threshold - self.guess, self._weights(None), self.tight, values)
+        index, far = kept.nonzero()[:, 0], far + self.guess
         needy = torch.zeros(len(best), dtype=torch.bool)
-        index, far = None, torch.full_like(best, -math.inf)
-        for sketch, pays in ((sketches.principal, FEW), (sketches.rounded, PAYS)):
-            if sketch is None or (index is not None and len(index) <= ENOUGH * len(self.law)):
-                continue
-            bounds = sketch.bound(self.state, best - self._plain())
+        if sketches.rounded is not None and len(index) > ENOUGH * count:
+            among = index if len(index) <= SOME * count else None
+            bounds = sketches.rounded.bound(self.state, best - self._plain())
             tried = bounds.reach(self._points(sample), threshold - best, self._weights(sample))
-            if sketch is sketches.rounded:
-                needy = tried.double().mean(0) > COMMON
-            if float(tried[:, ~needy].any(1).double().mean()) <= pays:
-                above = torch.where(needy, NEVER, threshold - best)
-                index, more = self._keep(bounds, index, above)
-                far = torch.logaddexp(far, more + best)
-        if index is None or bool(needy.all()) or len(index) > PAYS * len(self.law):
+            needy = tried.double().mean(0) > COMMON
+            if float(tried[:, ~needy].any(1).double().mean()) <= PAYS:
+                index, more = self._keep(bounds, among, torch.where(needy, NEVER, threshold - best))
+                far = more + best if among is None else torch.logaddexp(far, more + best)
+        if bool(needy.all()) or len(index) > PAYS * count:
             return torch.ones_like(needy), None
         return needy, (index, far[~needy])
 
@@ -165,14 +166,15 @@ class Group:
 
     def best(self, likely: Tensor) -> tuple[Tensor, Tensor]:
         """(b,) a bound from below on the largest logit, (b, D) the likeliest point, about the centre."""
-        parts = likely.split(PART)
-        leading = torch.stack([part.amax(0) for part in parts]).topk(min(TRIED, len(parts)), 0).indices
-        every = torch.arange(likely.shape[1])
-        tried = torch.empty_like(leading)
-        for place, (low, part) in enumerate(zip(range(0, len(likely), PART), parts, strict=True)):
-            row, state = (leading == place).nonzero(as_tuple=True)
-            if len(row):
-                tried[row, state] = low + part.T[state].argmax(1)
+        count, states = likely.shape
+        whole = count // PART * PART
+        tops = likely[:whole].reshape(-1, PART, states).amax(1)
+        if whole < count:
+            tops = torch.cat([tops, likely[whole:].amax(0, keepdim=True)])
+        first = PART * tops.topk(min(TRIED, len(tops)), 0).indices
+        inside = (first[:, None] + torch.arange(PART)[:, None]).clamp_max(count - 1)  # (parts, points, states)
+        where = likely.gather(0, inside.flatten(0, 1)).unflatten(0, inside.shape[:2]).argmax(1)
+        tried, every = (first + where).clamp_max(count - 1), torch.arange(states)
         index, column = tried.T.unique(return_inverse=True)
         block = self.law.take(index.numpy())
         logits = expand_logits(block, self.state).gather(1, column)

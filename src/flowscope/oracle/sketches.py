@@ -8,8 +8,9 @@ A sketch bounds <q, p_i> from above by the product of a short or coarse row of p
 
 - `Principal`: p_i = V a_i + r_i with a few directions V, so that <q, p_i> <= <V'q, a_i> + |q - V V'q| |r_i| + |V'q| nu,
   nu = max |V' r_i|. True for any V; V = leading principal directions makes r_i short.
-- `Rounded`: p_i = f k_i + d + delta_i with k_i exact in bfloat16, so that <q, p_i> <= <h, k_i> + |f q - h| |k_i| +
-  |q| |delta_i| + <q, d>, h = f q rounded to bfloat16. Pixels are such k_i themselves, and delta_i is nearly 0.
+- `Rounded`: V'p_i = f k_i + d + delta_i with k_i exact in bfloat16, so that <V'q, V'p_i> <= <h, k_i> +
+  |f V'q - h| |k_i| + |V'q| |delta_i| + <V'q, d>, h = f V'q rounded to bfloat16. In all coordinates, pixels are such k_i
+  themselves, and delta_i is nearly 0; in leading directions, (9a) bounds what lies beside them.
 
 What rounding adds is bounded too: products accumulated in float32, in whatever order, and rounded once to the result.
 """
@@ -34,9 +35,8 @@ log = logging.getLogger(__name__)
 FASTER = 1.5  # times, that a bfloat16 product must be than a float32 one
 SINGLE = 2.0**-23  # of a float32 sum, rounded in whatever direction
 HALF = 2.0**-8  # of a bfloat16 number, likewise
-DIRECTIONS = 256  # of `Principal`
-LEADING = 64  # of them, by which likely points are found
-SEEN = 2048  # points from which the directions are found
+DIRECTIONS, HALVES = 256, 1024  # of `Principal`, and of `Rounded`, whose products are several times as fast
+SEEN = 2048  # points from which directions are found, at least; four for each direction
 LEVELS = 256  # of a grid whose points are exact in bfloat16
 ROWS = 4096  # points at a time, so that what is made of them stays in the caches
 BLOCK = 32 << 20  # bytes of float64 worked on at a time
@@ -49,16 +49,44 @@ class Bounds:
     """Upper bounds of the logits of any points at B states, less an offset.
 
     Attributes:
-        values: which points -> (m, B) as the product gives them; a logit is at most value + relative |value| + slack.
-        slack: (B,) float64.
+        product: which points -> (m, B), about their logits.
+        slack: (B,) float64. With :meth:`values` v, a logit is at most v + relative |v| + slack.
+        rest: (G,) float32, of all points of the support, and away: (B,) float32: the product of the two is to be added
+            to those of points; None for nothing.
     """
 
-    values: Callable[[slice | Tensor], Tensor]
+    product: Callable[[slice | Tensor], Tensor]
     slack: Tensor
     relative: float
+    rest: Tensor | None = None
+    away: Tensor | None = None
+
+    def values(self, points: slice | Tensor) -> Tensor:
+        """(m, B) float32."""
+        found = self.product(points).to(torch.float32)
+        return found if self.rest is None or self.away is None else found.addr_(self.rest[points], self.away)
+
+    def likely(self, points: range | Tensor, weights: Tensor | None) -> Tensor:
+        """(M, B) float32 products with the weights (M,): about the logits, neither above nor below."""
+        found = torch.empty(len(points), len(self.slack))
+        for low in range(0, len(points), ROWS):
+            part = points[low : low + ROWS]
+            found[low : low + ROWS] = self.product(_which(part))
+        return found if weights is None else found.add_(weights[:, None])
+
+    def raised(self, likely: Tensor, points: range | Tensor) -> Tensor:
+        """Values from what :meth:`likely` says, in its place."""
+        if self.rest is None or self.away is None:
+            return likely
+        return likely.addr_(self.rest[_which(points)], self.away)
 
     def keep(
-        self, points: range | Tensor, threshold: Tensor, weights: Tensor | None = None, tight: bool = False
+        self,
+        points: range | Tensor,
+        threshold: Tensor,
+        weights: Tensor | None = None,
+        tight: bool = False,
+        values: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Which points may have a logit at or above the threshold at any state.
 
@@ -66,6 +94,7 @@ class Bounds:
             points: M of the support's. threshold: (B,), less the offset.
             weights: (M,) float32, added to the logits; None for nothing.
             tight: sum the bounds of the others, not only count them.
+            values: (M, B) of these points with their weights, where they are at hand.
 
         Returns:
             (M,) bool, and (B,) the log of a bound on the sum of e^(l - offset) over all others.
@@ -73,11 +102,13 @@ class Bounds:
         least, slack = self._least(threshold, weights)
         kept, rest = torch.zeros(len(points), dtype=torch.bool), torch.full_like(threshold, -math.inf)
         for low in range(0, len(points), ROWS):
-            values = self._values(points[low : low + ROWS], None if weights is None else weights[low : low + ROWS])
-            near = (values - least).amax(1) >= 0
-            kept[low : low + ROWS] = near
+            part = slice(low, low + ROWS)
+            some = None if weights is None else weights[part]
+            found = self._values(points[part], some) if values is None else values[part]
+            near = (found - least).amax(1) >= 0
+            kept[part] = near
             if tight:
-                far = values[~near].to(torch.float64)
+                far = found[~near].to(torch.float64)
                 rest = torch.logaddexp(rest, (far + self.relative * far.abs()).logsumexp(0) + slack)
         simple = threshold + math.log(max(1, len(kept) - int(kept.sum())))
         return kept, torch.minimum(rest, simple) if tight else simple
@@ -107,8 +138,7 @@ class Bounds:
         return self._values(points, weights) >= self._least(threshold, weights)[0]
 
     def _values(self, points: range | Tensor, weights: Tensor | None) -> Tensor:
-        found = self.values(slice(points.start, points.stop) if isinstance(points, range) else points)
-        found = found.to(torch.float32)
+        found = self.values(_which(points))
         return found if weights is None else found + weights[:, None]
 
     def _least(self, threshold: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -117,6 +147,10 @@ class Bounds:
         bare = threshold - slack
         least = torch.where(bare > 0, bare / (1 + self.relative), bare / (1 - self.relative))
         return (least - SINGLE * least.abs()).to(torch.float32), slack
+
+
+def _which(points: range | Tensor) -> slice | Tensor:
+    return slice(points.start, points.stop) if isinstance(points, range) else points
 
 
 def _queries(state: State) -> tuple[Tensor, Tensor, Tensor]:
@@ -151,18 +185,11 @@ class Principal:
     largest: float
 
     @classmethod
-    def of(cls, support: Support) -> "Principal":
-        """Of all distinct points of a support."""
+    def of(cls, support: Support, directions: Tensor) -> "Principal":
+        """Of all distinct points of a support; directions (D, K) float64."""
         count, dimension = len(support.first), support.dimension
-        seen = np.unique(np.linspace(0, count - 1, min(SEEN, count)).round().astype(np.int64))
-        some = (support.rows(support.first[seen]).to(torch.float64) - support.centre).to(torch.float32)
-        width = min(DIRECTIONS, dimension, len(seen))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            found = torch.svd_lowrank(some, q=min(width + 8, *some.shape), niter=2)[2]
-        directions = torch.linalg.qr(found[:, :width].to(torch.float64))[0]
         gram = directions.T @ directions
-        rows, rest = torch.ones(count, width + 2), torch.empty(count)
+        rows, rest = torch.ones(count, directions.shape[1] + 2), torch.empty(count)
         rows[:, 0] = support.norms.to(torch.float32)
         nu = reach = 0.0
         for low, high in _blocks(count, dimension):
@@ -177,14 +204,6 @@ class Principal:
             nu = max(nu, float((exact - across).norm(dim=1).max()))
             reach = max(reach, float(short.norm(dim=1).max()))
         return cls(directions, gram, rows, rest, 2 * nu, OVER * reach, OVER * float(support.norms.max()))
-
-    def likely(self, points: range | Tensor, state: State, offset: Tensor) -> Tensor:
-        """(M, B) float32 l_i - log w_i - offset, if the leading directions said all."""
-        q, rho, own = _queries(state)
-        coefficients = torch.cat([-rho[:, None], -(own + offset)[:, None], q @ self.directions[:, :LEADING]], 1)
-        rows = self.rows[slice(len(points)) if isinstance(points, range) else points, : 2 + LEADING]
-        columns = coefficients.to(torch.float32).T
-        return torch.cat([rows[low : low + ROWS] @ columns for low in range(0, len(rows), ROWS)])
 
     def bound(self, state: State, offset: Tensor, known: Tensor | None = None) -> Bounds:
         """Upper bounds of l_i - log w_i - offset.
@@ -201,13 +220,13 @@ class Principal:
         away = _above(beside)
         by = products(None, len(coefficients), coefficients.shape[1], coefficients.device)
 
-        def values(points: slice | Tensor) -> Tensor:
-            return by.dots(self.rows[points], coefficients).addr_(self.rest[points], away)
+        def product(points: slice | Tensor) -> Tensor:
+            return by.dots(self.rows[points], coefficients)
 
         length = inside.norm(dim=1)
         sizes = length * self.reach + rho * self.largest + beside * self.furthest + constant.abs()
         slack = (coefficients.shape[1] + 8) * SINGLE * sizes + length * self.nu
-        return Bounds(values, slack + state.error, SINGLE)
+        return Bounds(product, slack + state.error, SINGLE, self.rest, away)
 
     def parts(self, q: Tensor) -> tuple[Tensor, Tensor]:
         """V'q, and |q - V V'q|^2: a difference, of which little is lost as noise lies in all directions."""
@@ -223,68 +242,90 @@ class Principal:
 
 @dataclass(frozen=True, eq=False)
 class Rounded:
-    """The sketch by bfloat16 products.
+    """The sketch by bfloat16 products: in all coordinates, or in leading directions.
 
     A row is [k_i, the pieces of |p_i|^2, |k_i|, |delta_i|, 1, 1, 1, 0...]: norms and offset are in the product, so that
     its result is small where it matters and can be rounded to bfloat16.
 
     Attributes:
-        rows: (G, K) bfloat16. factor: f. shift: d (D,) float64.
+        directions: V (D, K) float64, or None for all coordinates. skew: at least the norm of V'V less the identity.
+        rows: (G, K + 11) bfloat16, and zeros. factor: f. shift: d (K,) float64.
         largest: max |p_i|^2. reach: max |k_i|. off: max |delta_i|.
+        rest: (G,) float32, at least |r_i|; None for all coordinates.
     """
 
+    directions: Tensor | None
+    skew: float
     rows: Tensor
     factor: float
     shift: Tensor
     largest: float
     reach: float
     off: float
+    rest: Tensor | None
 
     @classmethod
-    def of(cls, support: Support) -> "Rounded":
-        """Of all distinct points of a support."""
+    def of(cls, support: Support, directions: Tensor | None = None) -> "Rounded":
+        """Of all distinct points of a support; directions (D, K) float64, None for all coordinates."""
         count, dimension = len(support.first), support.dimension
-        factor, origin = _grid(support)
-        shift = support.centre * 0 if origin is None else origin - support.centre
-        rows = torch.zeros(count, -(-(dimension + 11) // 32) * 32, dtype=torch.bfloat16)
+        factor, origin = _grid(support) if directions is None else (1.0, None)
+        width, skew = dimension, 0.0
+        if directions is not None:
+            width = directions.shape[1]
+            skew = float((directions.T @ directions - torch.eye(width, dtype=torch.float64)).norm()) + 1e-13
+        shift = torch.zeros(width, dtype=torch.float64) if origin is None else origin - support.centre
+        rows = torch.zeros(count, -(-(width + 11) // 32) * 32, dtype=torch.bfloat16)
         reach = off = 0.0
+        rest = None if directions is None else torch.empty(count)
         for low, high in _blocks(count, dimension):
-            points = support.rows(support.first[low:high]).to(torch.float64) - support.centre
-            codes = (points - shift).div_(factor)
+            points, norms = support.rows(support.first[low:high]).to(torch.float64) - support.centre, support.norms
+            inside = points if directions is None else points @ directions
+            codes = (inside - shift).div_(factor)
             codes = (codes if origin is None else codes.round_()).to(torch.bfloat16)
             short = codes.to(torch.float64)
             lengths = OVER * short.norm(dim=1)
-            left = OVER * (points - shift - factor * short).norm(dim=1) + 2.0**-50 * support.norms[low:high].sqrt()
-            pieces = _pieces(support.norms[low:high])
+            left = OVER * (inside - shift - factor * short).norm(dim=1) + 2.0**-50 * norms[low:high].sqrt()
+            if rest is not None:  # r_i = p_i - V k_i, of which V' sees delta_i and what V'V is off by
+                left += skew * lengths + 1e-12 * norms[low:high].sqrt()
+                square = norms[low:high] - 2 * (short * inside).sum(1) + (1 + skew) * lengths**2
+                rest[low:high] = _above((square.clamp_min(0) + 1e-12 * norms[low:high]).sqrt())
+            pieces = _pieces(norms[low:high])
             columns = [pieces[0]] * 3 + [pieces[1]] * 2 + [pieces[2], _above_half(lengths), _above_half(left)]
-            rows[low:high, :dimension] = codes
-            rows[low:high, dimension : dimension + 8] = torch.stack(columns, 1)
+            rows[low:high, :width] = codes
+            rows[low:high, width : width + 8] = torch.stack(columns, 1)
             reach, off = max(reach, float(lengths.max())), max(off, float(left.max()))
-        rows[:, dimension + 8 : dimension + 11] = 1
-        return cls(rows, factor, shift, OVER * float(support.norms.max()), reach, off)
+        rows[:, width + 8 : width + 11] = 1
+        return cls(directions, skew, rows, factor, shift, OVER * float(support.norms.max()), reach, off, rest)
 
     def bound(self, state: State, offset: Tensor) -> Bounds:
         """Upper bounds of l_i - log w_i - offset."""
         q, rho, own = _queries(state)
-        dimension = q.shape[1]
-        scaled = self.factor * q
+        inside = q if self.directions is None else q @ self.directions
+        width = inside.shape[1]
+        scaled = self.factor * inside
         short = scaled.to(torch.bfloat16)
         away = OVER * (scaled - short.to(torch.float64)).norm(dim=1)
-        length = OVER * q.norm(dim=1)
-        constant = q @ self.shift - own - offset
+        length = OVER * inside.norm(dim=1)
+        constant = inside @ self.shift - own - offset
         r = _pieces(-rho)
         coefficients = self.rows.new_zeros(len(q), self.rows.shape[1])
-        coefficients[:, :dimension] = short
+        coefficients[:, :width] = short
         further = [r[0], r[1], r[2], r[0], r[1], r[0], _above_half(away), _above_half(length), *_pieces(constant)]
-        coefficients[:, dimension : dimension + 11] = torch.stack(further, 1)
+        coefficients[:, width : width + 11] = torch.stack(further, 1)
         columns = coefficients.T
 
-        def values(points: slice | Tensor) -> Tensor:
+        def product(points: slice | Tensor) -> Tensor:
             return self.rows[points] @ columns
 
-        sizes = 1.01 * (scaled.norm(dim=1) * self.reach + rho * self.largest + away * self.reach + length * self.off)
-        slack = self.rows.shape[1] * SINGLE * (sizes + constant.abs()) + 2.0**-20 * (rho * self.largest)
-        return Bounds(values, slack + 2.0**-20 * constant.abs() + state.error, HALF)
+        sizes = (scaled.norm(dim=1) + away) * self.reach + rho * self.largest + length * self.off
+        slack = self.rows.shape[1] * SINGLE * (1.03 * sizes + constant.abs()) + 2.0**-20 * (rho * self.largest)
+        slack += 2.0**-20 * constant.abs() + state.error
+        if self.rest is None:
+            return Bounds(product, slack, HALF)
+        squares = (q * q).sum(1)
+        beside = (squares - (1 - self.skew) * (inside * inside).sum(1) + 1e-12 * squares).clamp_min(0).sqrt()
+        slack += 2 * HALF * beside * float(self.rest.max())  # the product alone was rounded, and may be larger
+        return Bounds(product, slack, HALF, self.rest, _above(beside))
 
 
 def _grid(support: Support) -> tuple[float, Tensor | None]:
@@ -330,8 +371,30 @@ class Sketches:
         self.support = support
 
     @cached_property
+    def directions(self) -> Tensor:
+        """(D, K) float64, orthonormal: the leading principal directions of some points."""
+        support, dimension = self.support, self.support.dimension
+        width = max(DIRECTIONS, min(HALVES, dimension // 3)) if half_is_worth(dimension) else DIRECTIONS
+        count = len(support.first)
+        seen = np.unique(np.linspace(0, count - 1, min(max(SEEN, 4 * width), count)).round().astype(np.int64))
+        width = min(width, dimension, len(seen))
+        some = (support.rows(support.first[seen]).to(torch.float64) - support.centre).to(torch.float32)
+        if len(some) < dimension:  # of the smaller of the two products
+            leading = some.T @ torch.linalg.eigh(some @ some.T)[1][:, -width:]
+        else:
+            leading = torch.linalg.eigh(some.T @ some)[1][:, -width:]
+        return torch.linalg.qr(leading.flip(1).to(torch.float64))[0]
+
+    @cached_property
     def principal(self) -> Principal:
-        return Principal.of(self.support)
+        return Principal.of(self.support, self.directions[:, :DIRECTIONS].contiguous())
+
+    @cached_property
+    def first(self) -> Principal | Rounded:
+        """The cheapest one."""
+        if half_is_worth(self.support.dimension):
+            return Rounded.of(self.support, self.directions)
+        return self.principal
 
     @cached_property
     def rounded(self) -> Rounded | None:
