@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 RESULTS = Path(__file__).parent / "results"
+REST = 0.25  # seconds before a call: after a product of numpy OpenBLAS's threads look for work on all cores for 0.1 s
 
 
 def interleave(contenders: Mapping[str, Callable[[], Any]], rounds: int = 5) -> dict[str, float]:
@@ -22,6 +23,7 @@ def interleave(contenders: Mapping[str, Callable[[], Any]], rounds: int = 5) -> 
         call()
     for _ in range(rounds):
         for name, call in contenders.items():
+            time.sleep(REST)
             began = time.perf_counter()
             call()
             seconds[name].append(time.perf_counter() - began)

@@ -26,7 +26,7 @@ import time
 
 import numpy as np
 
-REST = 0.05  # seconds before calls are timed: the threads of the contender before still look for work for a while
+REST = 0.25  # seconds before calls are timed: OpenBLAS's threads, of the contender before, look for work for 0.1 s
 
 
 def status(key):

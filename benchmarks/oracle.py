@@ -2,8 +2,9 @@
 
 Ratios to the floor, to torch.cdist and to a one-shot float32 expansion, with errors against float64, at several batch
 sizes and times, on queries from the path of training points and of held-out ones. The floor is max(4 N D B / rate,
-bytes of the points / bandwidth), with rate the best float32 product at hand (torch and numpy, both ways round) and
-bandwidth that of one read, both measured in the same run, between the contenders.
+bytes of the points / bandwidth), with rate the best float32 product at hand (torch and numpy, both ways round, of 256
+queries) and bandwidth that of the fastest read, both measured in the same run before each batch size, of which the best
+counts. Beside it stands what the faster library's two products of this very batch size take, measured in between.
 
 Those are the part `floors`. `conditions` has every label's oracle from one pass against the unconditional one, `price`
 what exactness costs, `skipping` what is gained by leaving out the second product for points whose weights vanish.
@@ -22,9 +23,10 @@ from typing import Any
 import torch
 
 import flowscope as fs
+from _floors import products, reads
 from _harness import interleave, save, table
 from flowscope.oracle import single, sums
-from flowscope.oracle.products import LIBRARIES
+from flowscope.oracle.products import LIBRARIES, Products
 
 Tensor = torch.Tensor
 DATA = Path(os.environ.get("FLOWSCOPE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
@@ -57,19 +59,26 @@ def one_shot(points: Tensor, norms: Tensor, x: Tensor, t: float) -> Tensor:
     return (torch.softmax(logits, 1) @ points - x) / (1 - t)
 
 
-def floors(points: Tensor, batch: int) -> dict[str, Any]:
-    """Calls whose best time is the floor of products, and the read of all points."""
+def rates() -> tuple[float, float]:
+    """Operations a second of the fastest product, and bytes a second of the fastest read."""
+    rows, dimension, batch, least = (2048, 768, 64, 0.05) if QUICK else (8192, 3072, 256, 0.5)
+    read = reads(2**26 if QUICK else 2**29, least)
+    return max(products(rows, dimension, batch, least).values()), max(read.values())
+
+
+def pairs(points: Tensor, batch: int) -> dict[str, Any]:
+    """The two products of a pass, by each library."""
     states, weights = torch.randn(batch, points.shape[1]), torch.rand(len(points), batch)
-    calls: dict[str, Any] = {"read": points.sum}
-    for name, library in LIBRARIES.items():
-        calls[f"{name} dots"] = partial(library.dots, points, states)
-        calls[f"{name} sums"] = partial(library.sums, weights, points)
-    calls["torch dots, transposed"] = lambda: states @ points.T
-    return calls
+
+    def both(library: Products) -> None:
+        library.dots(points, states)
+        library.sums(weights, points)
+
+    return {f"products: {name}": partial(both, library) for name, library in LIBRARIES.items()}
 
 
-def measure(name: str, points: Tensor, source: Tensor, oracle: fs.Oracle, batch: int) -> list[list[Any]]:
-    """A row for each time."""
+def measure(name: str, points: Tensor, source: Tensor, oracle: fs.Oracle, batch: int) -> list[dict[str, Any]]:
+    """Seconds and errors for each time."""
     generator = torch.Generator().manual_seed(batch)
     norms, rows = (points**2).sum(1), []
     for t in TIMES:
@@ -78,13 +87,9 @@ def measure(name: str, points: Tensor, source: Tensor, oracle: fs.Oracle, batch:
         calls: dict[str, Any] = {"flowscope": partial(oracle, x, t), "one shot": partial(one_shot, points, norms, x, t)}
         if batch <= 16 or t == TIMES[0]:
             calls["cdist"] = partial(cdist, points, x, t)
-        s = interleave(calls | floors(points, batch), 2 if batch == 256 else 3)
-        best = min(v for k, v in s.items() if "dots" in k or "sums" in k)
-        floor = max(2 * best, s["read"])
+        s = interleave(calls | pairs(points, batch), 3 if batch == 256 else 5)
         errors = relative_errors(oracle, x, t, {k: call() for k, call in calls.items()})
-        about = [name, batch, t, 1e3 * floor, s["flowscope"] / floor]
-        ratios = [s[k] / s["flowscope"] if k in s else None for k in ("cdist", "one shot")]
-        rows.append([*about, *ratios, *(errors.get(k) for k in ("flowscope", "cdist", "one shot"))])
+        rows.append({"queries": name, "B": batch, "t": t, "seconds": s, "errors": errors})
         print(rows[-1], flush=True)
     return rows
 
@@ -176,15 +181,29 @@ def skipping(points: Tensor, held_out: Tensor, oracle: fs.Oracle) -> list[list[A
 
 def floors_and_rivals(points: Tensor, held_out: Tensor, oracle: fs.Oracle) -> list[list[Any]]:
     """The oracle over the floor and beside rivals, on queries of both kinds."""
-    rows: list[list[Any]] = []
+    found, known = [], []
     for batch in BATCHES:
-        rows += measure("train", points, points, oracle, batch)
-        rows += measure("held out", points, held_out, oracle, batch)
-    return rows
+        known.append(rates())
+        found += measure("train", points, points, oracle, batch)
+        found += measure("held out", points, held_out, oracle, batch)
+    rate, bandwidth = map(max, zip(*known, strict=True))
+    shown = ", ".join(f"{a / 1e9:.0f} GFLOP/s and {b / 1e9:.0f} GB/s" for a, b in known)
+    print(f"Rates before each batch size: {shown}")
+    return [over_floor(row, points, rate, bandwidth) for row in found]
 
 
-FLOORS = ["queries", "B", "t", "floor, ms", "over the floor", "cdist over it", "one shot over it"]
-FLOORS += ["error", "error of cdist", "error of one shot"]
+def over_floor(row: dict[str, Any], points: Tensor, rate: float, bandwidth: float) -> list[Any]:
+    """A row of the table."""
+    s, errors = row["seconds"], row["errors"]
+    floor = max(4 * points.numel() * row["B"] / rate, points.numel() * points.element_size() / bandwidth)
+    alone = min(seconds for name, seconds in s.items() if name.startswith("products"))
+    ratios = [s[k] / s["flowscope"] if k in s else None for k in ("cdist", "one shot")]
+    about = [row["queries"], row["B"], row["t"], 1e3 * floor, s["flowscope"] / floor, s["flowscope"] / alone]
+    return [*about, *ratios, *(errors.get(k) for k in ("flowscope", "cdist", "one shot"))]
+
+
+FLOORS = ["queries", "B", "t", "floor, ms", "over the floor", "over its two products", "cdist over it"]
+FLOORS += ["one shot over it", "error", "error of cdist", "error of one shot"]
 PARTS: dict[str, tuple[str, Any, list[str]]] = {  # title, function of (points, held-out points, oracle), columns
     "floors": (
         "Over the floor and beside rivals",

@@ -74,6 +74,24 @@ def test_torch_keeps_to_one_thread_beside_another_librarys_products(monkeypatch)
         torch.set_num_threads(before)
 
 
+def test_torch_is_not_timed_while_threads_of_another_library_wait(monkeypatch):
+    """OpenBLAS's look for work for a while after a product: torch's seemed four times as slow, and numpy was chosen."""
+    now, asked = [100.0], []
+    monkeypatch.setattr(products.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(products.time, "sleep", lambda seconds: now.append(now.pop() + seconds))
+    monkeypatch.setattr(products, "seconds_of", lambda call: asked.append((call.args[0].apart, now[0])) or call() or 1.0)
+    with products.undisturbed(products.LIBRARIES["numpy"]):
+        now[0] += 1.0
+    now[0] += 0.05
+    for queries in (3, 5):
+        products._fastest.__wrapped__(queries, 64, 2, True)
+    ends = [101.0, 101.2]  # of the product above, and of the first trial of numpy's
+    for (apart, at), end in zip([entry for entry in asked if not entry[0]], ends, strict=True):
+        assert not apart and at == pytest.approx(end + products.WAITING)
+    products.rest()
+    assert now[0] == pytest.approx(101.4 + products.WAITING)
+
+
 @pytest.mark.parametrize("keep", [torch.float32, torch.bfloat16], ids=str)
 def test_apples_gpu_takes_products_alone(monkeypatch, keep):
     """The CPU stands in for it, as float32 and as something far less precise: refinements stay in float64."""

@@ -32,8 +32,9 @@ Tensor = torch.Tensor
 
 log = logging.getLogger(__name__)
 CPU = torch.device("cpu")
-ROWS, TRIES = 1024, 2  # of the probe: rows of random points, and how often each product is timed
+ROWS, TRIES = 1024, 3  # of the probe: rows of random points, and how often each product is timed
 CLEARLY = 1.25  # times as fast, that another library than torch's must be
+WAITING = 0.2  # seconds for which OpenBLAS's threads wait for work actively: what torch does then takes up to four times
 # Points at a time, so that they are in the caches when they are used: up to twice as fast as all at once.
 DOTS = 512
 SUMS = ((7, 8192), (32, 32), (math.inf, 4096))  # (most queries, points)
@@ -88,6 +89,7 @@ def _numpy_sums(weights: Tensor, points: Tensor) -> Tensor:
 
 APPLE = "mps"
 _threads: ContextVar[int | None] = ContextVar("threads of torch outside of `undisturbed`", default=None)
+_busy_until = 0.0  # on the monotonic clock: until then threads of another library than torch's wait actively
 
 
 def _apple_dots(points: Tensor, queries: Tensor) -> Tensor:
@@ -143,17 +145,25 @@ def undisturbed(by: Products | None) -> Iterator[None]:
     Torch's threads wait for work actively for some milliseconds, on the cores that the other's need: mixed on all
     cores, a pass takes up to twice as long. What is beside the products is little.
     """
-    count = torch.get_num_threads()
-    if by is None or not by.apart or count == 1:
+    global _busy_until
+    if by is None or not by.apart:
         yield
         return
-    before = _threads.set(count)
+    count = torch.get_num_threads()
+    before = _threads.set(count) if count > 1 else None
     torch.set_num_threads(1)  # of this thread alone
     try:
         yield
     finally:
         torch.set_num_threads(count)
-        _threads.reset(before)
+        if before is not None:
+            _threads.reset(before)
+        _busy_until = time.monotonic() + WAITING
+
+
+def rest() -> None:
+    """Wait until no threads of another library than torch's look for work, so that torch's products can be timed."""
+    time.sleep(max(0.0, _busy_until - time.monotonic()))
 
 
 def double_products(name: str | None, queries: int, dimension: int, device: torch.device = CPU) -> Products:
@@ -239,7 +249,11 @@ def _fastest(queries: int, dimension: int, threads: int, with_torch: bool) -> Pr
     states = torch.randn(queries, dimension, generator=generator)
     weights = torch.rand(rows, queries, generator=generator)
     allowed = {name: library for name, library in LIBRARIES.items() if with_torch or name != "torch"}
-    seconds = {name: seconds_of(partial(_both, library, points, states, weights)) for name, library in allowed.items()}
+    seconds = {}
+    for name, library in allowed.items():
+        if not library.apart:
+            rest()
+        seconds[name] = seconds_of(partial(_both, library, points, states, weights))
     worth = {name: s * (CLEARLY if name != "torch" else 1) for name, s in seconds.items()}
     best = min(worth, key=lambda name: worth[name])
     shown = ", ".join(f"{name} {1e3 * s:.2f} ms" for name, s in seconds.items())

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from flowscope.oracle.posterior import State
-from flowscope.oracle.products import products, seconds_of
+from flowscope.oracle.products import products, rest, seconds_of
 from flowscope.oracle.support import Support
 
 Tensor = torch.Tensor
@@ -412,6 +412,7 @@ def half_is_worth(dimension: int) -> bool:
     allowed = HALF * exact.abs() + dimension * SINGLE * points.double().abs() @ states.T.double().abs()
     right = bool(((points @ states.T).to(torch.float64) - exact).abs().le(allowed).all())
     singles = points.to(torch.float32), states.T.to(torch.float32)
+    rest()
     seconds = seconds_of(lambda: torch.mm(points, states.T)), seconds_of(lambda: torch.mm(*singles))
     worth = right and seconds[0] * FASTER < seconds[1]
     shown = f"bfloat16 {1e3 * seconds[0]:.2f} ms, float32 {1e3 * seconds[1]:.2f} ms"
