@@ -163,3 +163,35 @@ def test_an_interrupt_ends_every_worker(tmp_path: Path) -> None:
     assert len(listed) >= 2
     assert [child for child in listed if Path(f"/proc/{child}").exists()] == []
     assert "interrupted; nothing was written" in log.read_text()
+
+
+def test_an_ended_run_goes_on_after_the_cases_it_has(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = suite("--only", "flowscope", "cdist", "--no-growth", "--out", str(out))
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        until = time.monotonic() + 300
+        while not (out / "suite.partial").exists():
+            assert running.poll() is None and time.monotonic() < until
+            time.sleep(0.02)
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(60) == 143
+    finally:
+        if running.poll() is None:
+            os.killpg(running.pid, signal.SIGKILL)
+            running.wait()
+    assert [file.name for file in out.iterdir()] == ["suite.partial"]
+    kept = (out / "suite.partial").read_text()
+    before = [row for rows in json.loads(kept)["rows"].values() for row in rows]
+    assert 0 < len(before) < 8
+
+    other = subprocess.run([*command, "--resume", "--limit", "5"], capture_output=True, text=True, check=False)
+    assert other.returncode == 1 and "is of a run with other limit; begin anew without --resume" in other.stderr
+    assert (out / "suite.partial").read_text() == kept
+
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert f"going on after {len(before) // 2} cases" in done.stdout
+    rows = json.loads((out / "suite.json").read_text())["rows"]
+    assert len(rows) == 8 and not (out / "suite.partial").exists()
+    assert [row["seconds"] for row in rows[: len(before)]] == [row["seconds"] for row in before]

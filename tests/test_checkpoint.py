@@ -199,7 +199,7 @@ def test_resume_starts_anew_where_there_is_nothing_and_returns_where_all_is_done
 @pytest.mark.parametrize(
     ("changes", "held_out", "said"),
     [
-        ({"rate": 0.02}, 5, r"another rate \(0.01 there, 0.02 here\)"),
+        ({"rate": 0.02}, 5, r"differs in rate \(0.01 there, 0.02 here\)"),
         ({"steps": 13, "target": "oracle"}, 5, r"steps \(12 there, 13 here\), target"),
         ({}, 4, "held_out .* data"),
     ],

@@ -25,7 +25,7 @@ def test_a_model_is_trained_resumed_at_once_and_said_in_json(
     assert main([*command, "--snapshots", "1", "--resume", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == field.about
     assert main([*command, "--resume"]) == 2
-    assert "another snapshots (1 there, 0 here)" in capsys.readouterr().err
+    assert "differs in snapshots (1 there, 0 here)" in capsys.readouterr().err
 
 
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(

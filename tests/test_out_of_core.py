@@ -302,9 +302,9 @@ def test_other_threads_or_blocks_are_refused(tmp_path: Path, monkeypatch: pytest
     threads = torch.get_num_threads()
     with monkeypatch.context() as patch:
         patch.setattr(torch, "get_num_threads", lambda: threads + 1)
-        with pytest.raises(ResumeError, match=f"another threads.*OMP_NUM_THREADS={threads} "):
+        with pytest.raises(ResumeError, match=f"differs in threads.*OMP_NUM_THREADS={threads} "):
             fs.stages(fs.Oracle(points, memory="4MB"), 4, 8, state=State(tmp_path / "state.npz"))
-    with pytest.raises(ResumeError, match="another block, memory"):
+    with pytest.raises(ResumeError, match="differs in block, memory"):
         fs.stages(fs.Oracle(points, memory="2MB"), 4, 8, state=State(tmp_path / "state.npz"))
 
 

@@ -76,7 +76,7 @@ def test_a_killed_run_goes_on_with_as_many_ranks(whole: Path, tmp_path: Path) ->
     refused = Job(PROGRAM, 3, tmp_path, *RUN, "--out", "new", "--resume").wait()
     said = "".join(err for _, _, err in refused)  # by the first of the host to find out
     assert [code for code, _, _ in refused] == [2, 2, 2]
-    assert re.search(r"another ranks \(\[\d, 2\], and now \[\d, 3\]\)", said) and said.count("\n") == 1
+    assert re.search(r"differs in ranks \(\[\d, 2\] there, \[\d, 3\] here\)", said) and said.count("\n") == 1
     assert all((out / name).read_bytes() == text for name, text in before.items())
     ended = Job(PROGRAM, 2, tmp_path, *RUN, "--out", "new", "--resume").wait()
     assert [code for code, _, _ in ended] == [0, 0], ended

@@ -65,7 +65,7 @@ def test_nothing_is_there_at_first_and_nothing_is_written_of_nothing(tmp_path: P
 def test_another_computation_is_refused_and_the_file_stays(tmp_path: Path, changes: dict[str, object]) -> None:
     written(tmp_path / "state.npz", x=[1.0])
     before = (tmp_path / "state.npz").read_bytes()
-    with pytest.raises(ResumeError, match=rf"another {next(iter(changes))}.*; expected .* without --resume"):
+    with pytest.raises(ResumeError, match=rf"differs in {next(iter(changes))}.*; expected .* without --resume"):
         reopened(tmp_path / "state.npz", **changes)
     assert (tmp_path / "state.npz").read_bytes() == before
 
@@ -73,7 +73,7 @@ def test_another_computation_is_refused_and_the_file_stays(tmp_path: Path, chang
 def test_another_version_is_another_computation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(tmp_path / "state.npz", x=[1.0])
     monkeypatch.setattr("flowscope.studies.state.version", lambda _: "0.0.1")
-    with pytest.raises(ResumeError, match="another version"):
+    with pytest.raises(ResumeError, match="differs in version"):
         reopened(tmp_path / "state.npz")
 
 
@@ -208,5 +208,5 @@ def test_other_threads_are_refused_with_what_to_do(tmp_path: Path) -> None:
     state.open({**IDENTITY, "threads": 2})
     state.keep("group", {"x": np.zeros(1)})
     state.write()
-    with pytest.raises(ResumeError, match=r"another threads \(2, and now 1\).* OMP_NUM_THREADS=2 .* without --resume"):
+    with pytest.raises(ResumeError, match=r"differs in threads \(2 there, 1 here\).* OMP_NUM_THREADS=2 .* without --resume"):
         reopened(tmp_path / "state.npz", threads=1)

@@ -59,7 +59,7 @@ class State:
         if other:
             names = ", ".join(sorted(other))
             raise ResumeError(
-                f"{self.path} is of a run with another {names}{_values(found, self._identity, other)}; "
+                f"{self.path} is of a run that differs in {names}{_values(found, self._identity, other)}; "
                 f"expected the same data and settings: {_remedy(found, other)}, or without --resume"
             )
         self._groups = groups
@@ -105,7 +105,7 @@ def _values(found: dict[str, Any], now: dict[str, Any], names: list[str]) -> str
     if len(names) != 1:
         return ""
     was, is_now = (json.dumps(d.get(names[0])) for d in (found, now))
-    return f" ({was}, and now {is_now})" if max(len(was), len(is_now)) <= SHORT else ""
+    return f" ({was} there, {is_now} here)" if max(len(was), len(is_now)) <= SHORT else ""
 
 
 def _remedy(found: dict[str, Any], names: list[str]) -> str:
