@@ -16,8 +16,11 @@ kept as an unevaluated sum of two floats, because near sigma = 0 a logit has mor
 from typing import NamedTuple
 
 import torch
+from torch.nn.functional import threshold
 
 Tensor = torch.Tensor
+
+TINY = 1e-290  # a weight below it has products that are no normal numbers, which take a hundred times as long
 
 
 class Moments(NamedTuple):
@@ -56,13 +59,18 @@ def partial_moments(peak: Tensor, low: Tensor, mass: Tensor, mean: Tensor, total
     return Moments(peak, low, mass, unknown, unknown, mean, total_variance, top, none)
 
 
+def weights_of(logits: Tensor) -> Tensor:
+    """e^l of float64 logits, and 0 where that is below TINY."""
+    return threshold(logits.exp(), TINY, 0.0, inplace=True)
+
+
 def combine(a: Moments, b: Moments) -> Moments:
     """The moments of two blocks without a common point, from those of each."""
     ahead = (a.peak - b.peak) + (a.peak_low - b.peak_low)
     peak = torch.where(ahead >= 0, a.peak, b.peak)
     peak_low = torch.where(ahead >= 0, a.peak_low, b.peak_low)
     drop_a, drop_b = ahead.clamp_max(0), (-ahead).clamp_max(0)  # l*_block - l* of both, at most 0
-    scale_a, scale_b = drop_a.exp(), drop_b.exp()
+    scale_a, scale_b = weights_of(drop_a), weights_of(drop_b)
     mass_a, mass_b = scale_a * a.mass, scale_b * b.mass
     mass = mass_a + mass_b
     whole = mass.clamp_min(1e-100)  # two blocks of no mass are one of no mass

@@ -27,7 +27,7 @@ from typing import NamedTuple
 import torch
 
 from flowscope.oracle import doubled
-from flowscope.oracle.moments import Moments, partial_moments, top_of
+from flowscope.oracle.moments import Moments, partial_moments, top_of, weights_of
 from flowscope.oracle.products import Products
 
 Tensor = torch.Tensor
@@ -103,7 +103,7 @@ def block_means(block: Block, state: State, best: Tensor | None, pairs: int, by:
     points, norms = block.points, block.norms
     if len(alive) < WORTH * len(points):
         logits, points, norms = logits[:, alive], points[alive], norms[alive]
-    gamma = logits.exp_()
+    gamma = weights_of(logits)
     mass = gamma.sum(1)
     mean = by.sums(gamma.T, points).div_(mass[:, None])
     return partial_moments(peak, peak_low, mass, mean, _total_variance(gamma, norms, mass, mean))
@@ -142,7 +142,7 @@ def leading(logits: Tensor, best: Tensor, error: Tensor, points: int) -> Tensor:
 def logit_moments(logits: Tensor, block: Block, state: State, best: Tensor | None, k: int, pairs: int) -> Moments:
     """Moments of one block from its expanded logits (B, M), which are overwritten."""
     peak, peak_low = refine(logits, block, state, best, pairs)
-    gamma = logits.exp()
+    gamma = weights_of(logits)
     mass = gamma.sum(1)
     mean = (gamma @ block.points) / mass[:, None]
     slope = torch.einsum("bm,bm->b", gamma, logits)
