@@ -313,5 +313,5 @@ def test_sums_of_an_older_form_are_refused(tmp_path: Path, monkeypatch: pytest.M
     with monkeypatch.context() as patch:
         patch.setattr(importlib.import_module("flowscope.studies.stages"), "FORM", 1)  # the name is a function, too
         stopped(oracle, State(tmp_path / "state.npz"))
-    with pytest.raises(ResumeError, match="another form"):
+    with pytest.raises(ResumeError, match="differs in form"):
         fs.stages(oracle, 4, 8, state=State(tmp_path / "state.npz"))

@@ -79,7 +79,9 @@ def test_torch_is_not_timed_while_threads_of_another_library_wait(monkeypatch):
     now, asked = [100.0], []
     monkeypatch.setattr(products.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(products.time, "sleep", lambda seconds: now.append(now.pop() + seconds))
-    monkeypatch.setattr(products, "seconds_of", lambda call: asked.append((call.args[0].apart, now[0])) or call() or 1.0)
+    monkeypatch.setattr(
+        products, "seconds_of", lambda call: asked.append((call.args[0].apart, now[0])) or call() or 1.0
+    )
     with products.undisturbed(products.LIBRARIES["numpy"]):
         now[0] += 1.0
     now[0] += 0.05

@@ -208,5 +208,7 @@ def test_other_threads_are_refused_with_what_to_do(tmp_path: Path) -> None:
     state.open({**IDENTITY, "threads": 2})
     state.keep("group", {"x": np.zeros(1)})
     state.write()
-    with pytest.raises(ResumeError, match=r"differs in threads \(2 there, 1 here\).* OMP_NUM_THREADS=2 .* without --resume"):
+    with pytest.raises(
+        ResumeError, match=r"differs in threads \(2 there, 1 here\).* OMP_NUM_THREADS=2 .* without --resume"
+    ):
         reopened(tmp_path / "state.npz", threads=1)

@@ -50,12 +50,16 @@ def expected(points, x, t, path="linear", weights=None, exact=False):
 
 
 def same_posterior(a, b, tolerance=1e-6):
-    """Two Posteriors agree: entries of weights absolutely, everything else relative to its own size."""
+    """Two Posteriors agree: entries of weights absolutely, everything else relative to its own size.
+
+    The error of the total variance is some 1e-15 of squared lengths, however small it is itself.
+    """
     alive = b.weights > 1e-6  # points of no weight are in no order
     assert torch.equal(a.indices[alive], b.indices[alive])
     for name in ("weights", "mean", "entropy", "effective_size", "total_variance", "log_density"):
         one, two = getattr(a, name), getattr(b, name)
-        size = 1.0 if name in ("weights", "entropy") else max(1e-30, float(two.abs().max()))
+        least = 1e-8 * float(b.mean.abs().max()) ** 2 if name == "total_variance" else 1e-30
+        size = 1.0 if name in ("weights", "entropy") else max(least, float(two.abs().max()))
         assert float((one - two).abs().max()) <= tolerance * size, name
 
 

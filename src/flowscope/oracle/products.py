@@ -34,7 +34,9 @@ log = logging.getLogger(__name__)
 CPU = torch.device("cpu")
 ROWS, TRIES = 1024, 3  # of the probe: rows of random points, and how often each product is timed
 CLEARLY = 1.25  # times as fast, that another library than torch's must be
-WAITING = 0.2  # seconds for which OpenBLAS's threads wait for work actively: what torch does then takes up to four times
+WAITING = (
+    0.2  # seconds for which OpenBLAS's threads wait for work actively: what torch does then takes up to four times
+)
 # Points at a time, so that they are in the caches when they are used: up to twice as fast as all at once.
 DOTS = 512
 SUMS = ((7, 8192), (32, 32), (math.inf, 4096))  # (most queries, points)
@@ -89,7 +91,7 @@ def _numpy_sums(weights: Tensor, points: Tensor) -> Tensor:
 
 APPLE = "mps"
 _threads: ContextVar[int | None] = ContextVar("threads of torch outside of `undisturbed`", default=None)
-_busy_until = 0.0  # on the monotonic clock: until then threads of another library than torch's wait actively
+_waiting = {"until": 0.0}  # on the monotonic clock: till then threads of another library than torch's look for work
 
 
 def _apple_dots(points: Tensor, queries: Tensor) -> Tensor:
@@ -145,7 +147,6 @@ def undisturbed(by: Products | None) -> Iterator[None]:
     Torch's threads wait for work actively for some milliseconds, on the cores that the other's need: mixed on all
     cores, a pass takes up to twice as long. What is beside the products is little.
     """
-    global _busy_until
     if by is None or not by.apart:
         yield
         return
@@ -158,12 +159,12 @@ def undisturbed(by: Products | None) -> Iterator[None]:
         torch.set_num_threads(count)
         if before is not None:
             _threads.reset(before)
-        _busy_until = time.monotonic() + WAITING
+        _waiting["until"] = time.monotonic() + WAITING
 
 
 def rest() -> None:
     """Wait until no threads of another library than torch's look for work, so that torch's products can be timed."""
-    time.sleep(max(0.0, _busy_until - time.monotonic()))
+    time.sleep(max(0.0, _waiting["until"] - time.monotonic()))
 
 
 def double_products(name: str | None, queries: int, dimension: int, device: torch.device = CPU) -> Products:

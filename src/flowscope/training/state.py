@@ -87,8 +87,8 @@ def check_same(wanted: Mapping[str, Any], about: Mapping[str, Any], path: Path) 
     other = [f"{key} ({was} there, {now} here)" for key, (now, was) in pairs.items() if now != was]
     if other:
         raise ResumeError(
-            f"{path} is of a run that differs in {', '.join(other)}; expected the same data and settings: run with those, "
-            "or without --resume (resume=False), which starts anew"
+            f"{path} is of a run that differs in {', '.join(other)}; expected the same data and settings: "
+            "run with those, or without --resume (resume=False), which starts anew"
         )
 
 
