@@ -98,6 +98,47 @@ def test_directions_may_be_any(kind, t):
         assert np.all(upper >= truth - 1e-15 * np.abs(truth))
 
 
+@pytest.mark.parametrize("scale", [1e10, 1e18, 1e19, 1e25])
+def test_numbers_beyond_float32_leave_nothing_out_that_matters(scale):
+    """Squares of lengths that float32 does not hold: no bound can be had of them, so all points are taken."""
+    points, t = blobs().double() * scale, 0.9
+    oracle = Oracle(TrainingSet(points), tolerance=1e-3)
+    x = states(points, t)
+    truth = true_logits(points, x, t)
+    _, state = oracle._state(check_query(x, t, None, SHAPE), torch.arange(len(x)))
+    state = oracle._facing(oracle.support.law(), state)
+    offset = torch.from_numpy(truth.max(0).astype(np.float64))
+    needed = torch.from_numpy((truth - truth.max(0) >= -1.0).any(1))
+    for kind in ("principal", "first", "rounded"):
+        bounds = getattr(oracle.engines.sketches, kind).bound(state, offset)
+        kept = bounds.keep(range(len(points)), torch.full_like(offset, -1.0))[0]
+        assert kept[needed].all() and (scale < 1e18 or kept.all())
+        assert (bounds.reach(range(len(points)), torch.full_like(offset, -1.0)).any(1) == kept).all()
+    assert np.all(velocity_error(oracle.velocity(x, t), expected(points, x, t)) < 2e-3)
+
+
+def test_points_of_unlike_weights_are_bounded_with_their_weights():
+    points, t = blobs(), 0.6
+    weights = np.random.default_rng(0).random(400) ** 8 + 1e-12
+    oracle = Oracle(TrainingSet(points, None, weights), tolerance=1e-3)
+    x = states(points, t)
+    truth = true_logits(points, x, t) + np.log(weights)[:, None]
+    law = oracle.support.law()
+    _, state = oracle._state(check_query(x, t, None, SHAPE), torch.arange(len(x)))
+    state = oracle._facing(law, state)
+    offset = torch.from_numpy(truth.max(0).astype(np.float64))
+    for kind in ("principal", "first", "rounded"):
+        bounds = getattr(oracle.engines.sketches, kind).bound(state, offset)
+        heavy = torch.from_numpy(np.log(weights)).float()
+        values = bounds.raised(bounds.likely(range(400), heavy), range(400))
+        threshold = torch.full_like(offset, -3.0)
+        for given in (values, None):
+            kept, far = bounds.keep(range(400), threshold, heavy, True, given)
+            assert kept[torch.from_numpy((truth - truth.max(0) >= -3.0).any(1))].all() and not kept.all()
+            left = np.exp((truth - truth.max(0))[~kept.numpy()].astype(np.float64)).sum(0)
+            assert np.all(np.log(left) <= far.numpy())
+
+
 @pytest.mark.parametrize("tolerance", [1e-2, 1e-4, 1e-6, 1e-9])
 @pytest.mark.parametrize("name", SETS)
 def test_no_velocity_is_off_by_more_than_its_certificate(name, tolerance):

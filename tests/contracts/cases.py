@@ -58,7 +58,7 @@ def same_posterior(a, b, tolerance=1e-6):
     assert torch.equal(a.indices[alive], b.indices[alive])
     for name in ("weights", "mean", "entropy", "effective_size", "total_variance", "log_density"):
         one, two = getattr(a, name), getattr(b, name)
-        least = 1e-8 * float(b.mean.abs().max()) ** 2 if name == "total_variance" else 1e-30
+        least = max(1e-30, 1e-8 * float(b.mean.abs().max()) ** 2 if name == "total_variance" else 0.0)
         size = 1.0 if name in ("weights", "entropy") else max(least, float(two.abs().max()))
         assert float((one - two).abs().max()) <= tolerance * size, name
 

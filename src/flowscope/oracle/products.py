@@ -91,7 +91,7 @@ def _numpy_sums(weights: Tensor, points: Tensor) -> Tensor:
 
 APPLE = "mps"
 _threads: ContextVar[int | None] = ContextVar("threads of torch outside of `undisturbed`", default=None)
-_waiting = {"until": 0.0}  # on the monotonic clock: till then threads of another library than torch's look for work
+_apart = {"open": 0.0, "until": 0.0}  # contexts in which another library than torch's computes; when its threads rest
 
 
 def _apple_dots(points: Tensor, queries: Tensor) -> Tensor:
@@ -152,19 +152,22 @@ def undisturbed(by: Products | None) -> Iterator[None]:
         return
     count = torch.get_num_threads()
     before = _threads.set(count) if count > 1 else None
-    torch.set_num_threads(1)  # of this thread alone
+    torch.set_num_threads(1)  # of this thread, and of those that first use torch meanwhile
+    _apart["open"] += 1
     try:
         yield
     finally:
+        _apart["open"] -= 1
         torch.set_num_threads(count)
         if before is not None:
             _threads.reset(before)
-        _waiting["until"] = time.monotonic() + WAITING
+        _apart["until"] = time.monotonic() + WAITING
 
 
 def rest() -> None:
     """Wait until no threads of another library than torch's look for work, so that torch's products can be timed."""
-    time.sleep(max(0.0, _waiting["until"] - time.monotonic()))
+    left = WAITING if _apart["open"] else _apart["until"] - time.monotonic()
+    time.sleep(max(0.0, left))
 
 
 def double_products(name: str | None, queries: int, dimension: int, device: torch.device = CPU) -> Products:
@@ -250,11 +253,15 @@ def _fastest(queries: int, dimension: int, threads: int, with_torch: bool) -> Pr
     states = torch.randn(queries, dimension, generator=generator)
     weights = torch.rand(rows, queries, generator=generator)
     allowed = {name: library for name, library in LIBRARIES.items() if with_torch or name != "torch"}
-    seconds = {}
-    for name, library in allowed.items():
-        if not library.apart:
-            rest()
-        seconds[name] = seconds_of(partial(_both, library, points, states, weights))
+    seconds, before = {}, torch.get_num_threads()
+    torch.set_num_threads(threads)  # it may be asked while another library computes
+    try:
+        for name, library in allowed.items():
+            if not library.apart:
+                rest()
+            seconds[name] = seconds_of(partial(_both, library, points, states, weights))
+    finally:
+        torch.set_num_threads(before)
     worth = {name: s * (CLEARLY if name != "torch" else 1) for name, s in seconds.items()}
     best = min(worth, key=lambda name: worth[name])
     shown = ", ".join(f"{name} {1e3 * s:.2f} ms" for name, s in seconds.items())

@@ -8,9 +8,9 @@ A sketch bounds <q, p_i> from above by the product of a short or coarse row of p
 
 - `Principal`: p_i = V a_i + r_i with a few directions V, so that <q, p_i> <= <V'q, a_i> + |q - V V'q| |r_i| + |V'q| nu,
   nu = max |V' r_i|. True for any V; V = leading principal directions makes r_i short.
-- `Rounded`: V'p_i = f k_i + d + delta_i with k_i exact in bfloat16, so that <V'q, V'p_i> <= <h, k_i> +
-  |f V'q - h| |k_i| + |V'q| |delta_i| + <V'q, d>, h = f V'q rounded to bfloat16. In all coordinates, pixels are such k_i
-  themselves, and delta_i is nearly 0; in leading directions, (9a) bounds what lies beside them.
+- `Rounded`: p_i = f k_i + d + delta_i with k_i exact in bfloat16, so that <q, p_i> <= <h, k_i> + |f q - h| |k_i| +
+  |q| |delta_i| + <q, d>, h = f q rounded to bfloat16. Pixels are such k_i themselves, and delta_i is nearly 0. Or the
+  same in leading directions, (9a) with such k_i for a_i: <V'q, k_i> <= <h, k_i> + |V'q - h| |k_i|.
 
 What rounding adds is bounded too: products accumulated in float32, in whatever order, and rounded once to the result.
 """
@@ -20,7 +20,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -34,7 +33,8 @@ Tensor = torch.Tensor
 log = logging.getLogger(__name__)
 FASTER = 1.5  # times, that a bfloat16 product must be than a float32 one
 SINGLE = 2.0**-23  # of a float32 sum, rounded in whatever direction
-HALF = 2.0**-8  # of a bfloat16 number, likewise
+HALF = 2.0**-8  # of a bfloat16 number, rounded to the nearest
+RANGE = 1e37  # of sizes, from which on float32 and bfloat16 may not hold them: no bound, then
 DIRECTIONS, HALVES = 256, 1024  # of `Principal`, and of `Rounded`, whose products are several times as fast
 SEEN = 2048  # points from which directions are found, at least; four for each direction
 LEVELS = 256  # of a grid whose points are exact in bfloat16
@@ -67,7 +67,7 @@ class Bounds:
         return found if self.rest is None or self.away is None else found.addr_(self.rest[points], self.away)
 
     def likely(self, points: range | Tensor, weights: Tensor | None) -> Tensor:
-        """(M, B) float32 products with the weights (M,): about the logits, neither above nor below."""
+        """(M, B) float32 products with the weights (M,): close to the logits, by which points are compared."""
         found = torch.empty(len(points), len(self.slack))
         for low in range(0, len(points), ROWS):
             part = points[low : low + ROWS]
@@ -105,7 +105,7 @@ class Bounds:
             part = slice(low, low + ROWS)
             some = None if weights is None else weights[part]
             found = self._values(points[part], some) if values is None else values[part]
-            near = (found - least).amax(1) >= 0
+            near = ~((found - least).amax(1) < 0)  # so that NaN, of numbers that left their range, is kept
             kept[part] = near
             if tight:
                 far = found[~near].to(torch.float64)
@@ -123,7 +123,7 @@ class Bounds:
         kept, sums, top = torch.zeros(len(values), dtype=torch.bool), torch.zeros_like(threshold), least - DEEP
         for low in range(0, len(values), ROWS):
             above = values[low : low + ROWS] - least
-            near = above.amax(1) >= 0
+            near = ~(above.amax(1) < 0)
             kept[low : low + ROWS] = near
             above[near] = -DEEP
             top = torch.maximum(top, above.amax(0) + least)
@@ -135,7 +135,7 @@ class Bounds:
 
     def reach(self, points: range | Tensor, threshold: Tensor, weights: Tensor | None = None) -> Tensor:
         """(M, B) which logits may be at or above the threshold, of a few points."""
-        return self._values(points, weights) >= self._least(threshold, weights)[0]
+        return ~(self._values(points, weights) < self._least(threshold, weights)[0])
 
     def _values(self, points: range | Tensor, weights: Tensor | None) -> Tensor:
         found = self.values(_which(points))
@@ -157,13 +157,6 @@ def _queries(state: State) -> tuple[Tensor, Tensor, Tensor]:
     """q (B, D), rho (B,), and |z|^2 / (2 sigma^2) (B,)."""
     q = (state.alpha / state.sigma**2)[:, None] * state.z
     return q, 0.5 * (state.alpha / state.sigma) ** 2, 0.5 * state.norms / state.sigma**2
-
-
-class Sketch(Protocol):
-    """Something that bounds logits from above."""
-
-    def bound(self, state: State, offset: Tensor) -> Bounds:
-        """Upper bounds of l_i - log w_i - offset."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,7 +219,7 @@ class Principal:
         length = inside.norm(dim=1)
         sizes = length * self.reach + rho * self.largest + beside * self.furthest + constant.abs()
         slack = (coefficients.shape[1] + 8) * SINGLE * sizes + length * self.nu
-        return Bounds(product, slack + state.error, SINGLE, self.rest, away)
+        return Bounds(product, _in_range(slack + state.error, sizes), SINGLE, self.rest, away)
 
     def parts(self, q: Tensor) -> tuple[Tensor, Tensor]:
         """V'q, and |q - V V'q|^2: a difference, of which little is lost as noise lies in all directions."""
@@ -244,13 +237,13 @@ class Principal:
 class Rounded:
     """The sketch by bfloat16 products: in all coordinates, or in leading directions.
 
-    A row is [k_i, the pieces of |p_i|^2, |k_i|, |delta_i|, 1, 1, 1, 0...]: norms and offset are in the product, so that
-    its result is small where it matters and can be rounded to bfloat16.
+    A row is [k_i, the pieces of |p_i|^2, |k_i|, |V'r_i|, 1, 1, 1, 0...]: norms and offset are in the product, so that
+    its result is small where it matters and can be rounded to bfloat16. In all coordinates V'r_i is delta_i.
 
     Attributes:
         directions: V (D, K) float64, or None for all coordinates. skew: at least the norm of V'V less the identity.
         rows: (G, K + 11) bfloat16, and zeros. factor: f. shift: d (K,) float64.
-        largest: max |p_i|^2. reach: max |k_i|. off: max |delta_i|.
+        largest: max |p_i|^2. reach: max |k_i|. off: max |V'r_i|.
         rest: (G,) float32, at least |r_i|; None for all coordinates.
     """
 
@@ -272,7 +265,7 @@ class Rounded:
         width, skew = dimension, 0.0
         if directions is not None:
             width = directions.shape[1]
-            skew = float((directions.T @ directions - torch.eye(width, dtype=torch.float64)).norm()) + 1e-13
+            skew = float((directions.T @ directions - torch.eye(width, dtype=torch.float64)).norm()) + 1e-9
         shift = torch.zeros(width, dtype=torch.float64) if origin is None else origin - support.centre
         rows = torch.zeros(count, -(-(width + 11) // 32) * 32, dtype=torch.bfloat16)
         reach = off = 0.0
@@ -286,7 +279,7 @@ class Rounded:
             lengths = OVER * short.norm(dim=1)
             left = OVER * (inside - shift - factor * short).norm(dim=1) + 2.0**-50 * norms[low:high].sqrt()
             if rest is not None:  # r_i = p_i - V k_i, of which V' sees delta_i and what V'V is off by
-                left += skew * lengths + 1e-12 * norms[low:high].sqrt()
+                left += skew * lengths + 1e-11 * norms[low:high].sqrt()
                 square = norms[low:high] - 2 * (short * inside).sum(1) + (1 + skew) * lengths**2
                 rest[low:high] = _above((square.clamp_min(0) + 1e-12 * norms[low:high]).sqrt())
             pieces = _pieces(norms[low:high])
@@ -318,14 +311,20 @@ class Rounded:
             return self.rows[points] @ columns
 
         sizes = (scaled.norm(dim=1) + away) * self.reach + rho * self.largest + length * self.off
-        slack = self.rows.shape[1] * SINGLE * (1.03 * sizes + constant.abs()) + 2.0**-20 * (rho * self.largest)
-        slack += 2.0**-20 * constant.abs() + state.error
+        sizes = 1.03 * (sizes + constant.abs())
+        slack = self.rows.shape[1] * SINGLE * sizes + 2.0**-20 * (rho * self.largest)
+        slack = _in_range(slack + 2.0**-20 * constant.abs() + state.error, sizes)
         if self.rest is None:
             return Bounds(product, slack, HALF)
         squares = (q * q).sum(1)
         beside = (squares - (1 - self.skew) * (inside * inside).sum(1) + 1e-12 * squares).clamp_min(0).sqrt()
         slack += 2 * HALF * beside * float(self.rest.max())  # the product alone was rounded, and may be larger
         return Bounds(product, slack, HALF, self.rest, _above(beside))
+
+
+def _in_range(slack: Tensor, sizes: Tensor) -> Tensor:
+    """The slack, and no bound at all where numbers are too large for what they are multiplied in."""
+    return torch.where(sizes < RANGE, slack, math.inf)
 
 
 def _grid(support: Support) -> tuple[float, Tensor | None]:
@@ -378,7 +377,8 @@ class Sketches:
         count = len(support.first)
         seen = np.unique(np.linspace(0, count - 1, min(max(SEEN, 4 * width), count)).round().astype(np.int64))
         width = min(width, dimension, len(seen))
-        some = (support.rows(support.first[seen]).to(torch.float64) - support.centre).to(torch.float32)
+        some = support.rows(support.first[seen]).to(torch.float64) - support.centre
+        some = (some / some.abs().max().clamp_min(1e-300)).to(torch.float32)  # whose squares are in range
         if len(some) < dimension:  # of the smaller of the two products
             leading = some.T @ torch.linalg.eigh(some @ some.T)[1][:, -width:]
         else:
@@ -409,7 +409,8 @@ def half_is_worth(dimension: int) -> bool:
     points = torch.randn(1024, dimension, generator=generator).to(torch.bfloat16)
     states = torch.randn(64, dimension, generator=generator).to(torch.bfloat16)
     exact = points.to(torch.float64) @ states.T.to(torch.float64)
-    allowed = HALF * exact.abs() + dimension * SINGLE * points.double().abs() @ states.T.double().abs()
+    # far more than sums in float32 err by, and far less than one that was bfloat16 on the way
+    allowed = HALF * exact.abs() + 8 * SINGLE * points.double().abs() @ states.T.double().abs()
     right = bool(((points @ states.T).to(torch.float64) - exact).abs().le(allowed).all())
     singles = points.to(torch.float32), states.T.to(torch.float32)
     rest()
