@@ -414,7 +414,12 @@ def half_is_worth(dimension: int) -> bool:
     right = bool(((points @ states.T).to(torch.float64) - exact).abs().le(allowed).all())
     singles = points.to(torch.float32), states.T.to(torch.float32)
     rest()
-    seconds = seconds_of(lambda: torch.mm(points, states.T)), seconds_of(lambda: torch.mm(*singles))
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # threads that wait for one another on a busy machine would hide the difference
+    try:
+        seconds = seconds_of(lambda: torch.mm(points, states.T)), seconds_of(lambda: torch.mm(*singles))
+    finally:
+        torch.set_num_threads(before)
     worth = right and seconds[0] * FASTER < seconds[1]
     shown = f"bfloat16 {1e3 * seconds[0]:.2f} ms, float32 {1e3 * seconds[1]:.2f} ms"
     log.info("sketches by bfloat16 products: %s (%s)", "yes" if worth else "no", shown if right else "they are inexact")
