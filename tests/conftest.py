@@ -1,6 +1,7 @@
 """Settings shared by all tests. What tests use by name is imported from `tests.reference` and its neighbours."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ["MPLBACKEND"] = "Agg"  # no test opens a window
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as under nohup: what tests start would ignore it, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Repeatable runs by default: the same examples every time. `pytest --hypothesis-profile=explore` looks for new ones.
 # Two cores shared by several workers make single examples slow at random, so time is no failure.

@@ -274,3 +274,4 @@ def test_wrong_input():
     for tolerance in (0, -1e-3, float("nan"), float("inf"), True, "1e-3"):
         with pytest.raises(InputError, match="tolerance"):
             Oracle(cloud(20, (4,)), tolerance=tolerance)
+    assert Oracle(cloud(20, (4,)), tolerance=np.float32(1e-3)).tolerance == np.float32(1e-3)

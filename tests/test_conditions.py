@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from flowscope import InputError, Oracle, TrainingSet
+from flowscope import InputError, Oracle, TrainingSet, convert
 from flowscope.oracle import engines as face
 from tests.contracts.cases import cloud, expected, states, velocity_error
 
@@ -87,6 +87,22 @@ def test_a_restricted_oracle_has_its_own_shares():
     torch.testing.assert_close(
         found.probabilities[0], torch.tensor([np.mean(kept == y) for y in found.labels.tolist()])
     )
+
+
+def test_what_is_no_state_or_no_set_of_points():
+    oracle = Oracle(labelled())
+    for x in (torch.zeros(2, 4, 6).to_sparse(), torch.zeros(2, 4, 6, device="meta")):
+        for ask in (oracle.velocity, oracle.conditions, oracle.posterior):
+            with pytest.raises(InputError, match="expected a dense tensor of numbers"):
+                ask(x, 0.5)
+    with pytest.raises(InputError, match="squares of lengths leave float64"):
+        Oracle(np.full((3, 4), 1e160))
+    with pytest.raises(InputError, match="expected an amount above zero"):
+        Oracle(cloud(3, (2,)), memory=10**400)
+    with pytest.raises(InputError, match="positions are not an array"):
+        oracle.restrict([[1], [1, 2]])
+    with pytest.raises(InputError, match=r"the velocity has shape \(4, 3\), and x \(2, 3\)"):
+        convert(torch.ones(4, 3), torch.ones(2, 3), oracle.path(0.3), "velocity", "data")
 
 
 def test_no_states():

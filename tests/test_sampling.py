@@ -254,6 +254,7 @@ GOOD = dict(field=Gaussian(), n=2)
 REFUSED = {
     "x0 and n": (dict(x0=start()), "both given"),
     "neither": (dict(n=None), "neither x0 nor n"),
+    "more than there is memory": (dict(n=10**12), "noise for 1000000000000 samples takes .* draw fewer at a time"),
     "no samples": (dict(n=0), "n is 0"),
     "n and nodes from later": (dict(timesteps=[0.3, 1.0]), "first node is 0.3"),
     "no shape": (dict(field=lambda x, t, y: x), "does not know the shape"),

@@ -131,6 +131,31 @@ def test_states_at_their_points_need_none_either(hard, monkeypatch):
     assert max(hard) == 0
 
 
+@pytest.mark.parametrize("scale", [1e2, 1e4, 1e6])
+def test_many_nearly_equal_points_do(scale, hard):
+    """A sum of terms that are nearly the same is rounded the same way each time: float32 is no good then."""
+    generator = np.random.default_rng(0)
+    centres, labels = scale * generator.standard_normal((2, 48)), np.arange(40_000) % 2
+    points = torch.from_numpy((centres[labels] + 0.3 * generator.standard_normal((40_000, 48))).astype(np.float32))
+    x = torch.randn(3, 48, generator=torch.Generator().manual_seed(0))
+    for t in (0.0, 0.01):
+        hard.clear()
+        velocity = Oracle(TrainingSet(points, labels))(x, t, torch.ones(3, dtype=torch.int64))
+        own = points[labels == 1].double()
+        logits = -((x.double()[:, None] - t * own) ** 2).sum(2) / (2 * (1 - t) ** 2)
+        truth = (logits.softmax(1) @ own - x.double()) / (1 - t)
+        assert ((velocity - truth).norm(dim=1) < 3e-7 * truth.norm(dim=1)).all()
+        assert t > 0 or hard == [1.0]
+
+
+@pytest.mark.parametrize("scale", [1e17, 1e18, 1e19, 1e30])
+def test_points_whose_squares_leave_float32(scale):
+    points = scale * cloud(3000, (64,))
+    for t in (0.3, 0.9):
+        check(points, states(points, t, rows=4, dtype=torch.float32), t)
+    torch.testing.assert_close(Oracle(points).denoise(0.5 * points[:3], 0.5), points[:3], rtol=1e-6, atol=1e-6 * scale)
+
+
 def test_points_too_close_for_float32_do(hard):
     """Two swarms far apart: float32 logits say nothing about which point of a swarm it is, so all of them lead."""
     points = torch.cat([side + cloud(1500, (64,), seed=7, scale=1e-3) for side in (-10, 10)])

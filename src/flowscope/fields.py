@@ -41,6 +41,9 @@ def check_query(x: Any, t: Any, y: Any, shape: tuple[int, ...]) -> Query:
     """
     if not isinstance(x, torch.Tensor):
         raise InputError(f"x is a {type(x).__name__}; expected a torch tensor (B, *{shape})")
+    if x.layout != torch.strided or x.device.type == "meta":
+        kind = "on the device meta" if x.device.type == "meta" else str(x.layout).removeprefix("torch.")
+        raise InputError(f"x is {kind}; expected a dense tensor of numbers: x.to_dense(), if it is sparse")
     if x.dtype not in FLOATS:
         raise InputError(
             f"x has dtype {str(x.dtype).removeprefix('torch.')}; expected float16, bfloat16, float32 or float64"

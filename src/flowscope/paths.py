@@ -167,12 +167,16 @@ def convert(value: Tensor, x: Tensor, coefficients: Coefficients, source: Quanti
         target: what to return, in value's dtype.
 
     Raises:
-        InputError: an unknown quantity, or one that does not determine the other at this time (noise and score say
-            nothing of the data where alpha = 0).
+        InputError: shapes differ, an unknown quantity, or one that does not determine the other at this time (noise
+            and score say nothing of the data where alpha = 0).
     """
     for word in (source, target):
         if word not in get_args(Quantity):
             raise InputError(f"quantity is {word!r}; expected one of {', '.join(get_args(Quantity))}")
+    if value.shape != x.shape:
+        raise InputError(
+            f"the {source} has shape {tuple(value.shape)}, and x {tuple(x.shape)}; expected the same of both"
+        )
     if source == target:
         return value
     c = coefficients.expand(x.ndim)

@@ -29,7 +29,7 @@ def parse_memory(memory: str | int | float) -> int:
         amount = float(match[1]) * _UNITS[match[2]] if match else -1.0
     else:
         is_number = isinstance(memory, (int, float)) and not isinstance(memory, bool)
-        amount = float(memory) if is_number else -1.0
+        amount = float(min(memory, 2**63)) if is_number else -1.0  # an int may be too large for a float
     if not 1 <= amount < 2**63:
         raise InputError(
             f'memory is {memory!r}; expected an amount above zero such as "512MB", "2GiB" or a number of bytes'

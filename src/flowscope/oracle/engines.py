@@ -15,7 +15,7 @@ from flowscope.oracle.moments import Moments, combine
 from flowscope.oracle.posterior import Block, State, block_means, block_moments
 from flowscope.oracle.products import Products, double_products, products, undisturbed
 from flowscope.oracle.pruned import Certificate, LeftOut, certificate, divide, everything, pruned_moments
-from flowscope.oracle.single import single_moments
+from flowscope.oracle.single import in_range, single_moments
 from flowscope.oracle.sketches import Sketches
 from flowscope.oracle.support import Law, Support
 
@@ -93,7 +93,7 @@ class Engines:
 
     def _means(self, law: Law, state: State, scale: Scale, single: bool, smallest: int) -> Moments:
         """One pass over all points of a law."""
-        if single and len(law) * self.support.dimension >= smallest:
+        if single and len(law) * self.support.dimension >= smallest and in_range(law, state):
             logits = None if self.carried is None else self.carried.wanted(law, state)
             return mean_moments(law, state, scale, self._plan(law, state), self.library, self.memory // 2, logits)
         large = len(self.support.first) * self.support.dimension >= SMALLEST

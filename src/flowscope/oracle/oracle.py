@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -134,7 +134,11 @@ class Oracle:
         Raises:
             InputError: there are none, or one is not a position.
         """
-        member, chosen = np.zeros(len(self.training_set), bool), np.asarray(positions)
+        member = np.zeros(len(self.training_set), bool)
+        try:
+            chosen = np.asarray(positions)
+        except ValueError:  # rows of different lengths
+            raise InputError("positions are not an array; expected whole numbers, such as [0, 5, 7]") from None
         if chosen.size == 0 or chosen.dtype.kind not in "iu" or chosen.min() < 0 or chosen.max() >= len(member):
             raise InputError(f"positions are {chosen!r}; expected at least one position from 0 to {len(member) - 1}")
         member[chosen] = True
@@ -346,7 +350,7 @@ class Oracle:
 
 def check_tolerance(tolerance: Any) -> None:
     """Refuse what is neither None nor a finite number above 0."""
-    number = isinstance(tolerance, (int, float)) and not isinstance(tolerance, bool)
+    number = isinstance(tolerance, Real) and not isinstance(tolerance, bool)
     if tolerance is not None and not (number and 0 < tolerance < math.inf):
         raise InputError(f"tolerance is {tolerance!r}; expected None, or a number above 0 such as 1e-6")
 

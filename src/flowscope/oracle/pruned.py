@@ -44,7 +44,9 @@ SPARE = 4.0  # by how much the mass allowed beforehand is smaller than a first g
 
 @dataclass(frozen=True)
 class Certificate:
-    """What is proven of a velocity, for each of B states.
+    """What is proven of the velocity that :meth:`Oracle.certify` gives with it, for each of B states.
+
+    It is no bound on what :meth:`Oracle.velocity` says of float32 states, which takes a float32 pass, good to 1e-6.
 
     Attributes:
         mass: (B,) the posterior mass of the points left out is at most this.

@@ -11,7 +11,8 @@ So every point with a share above theta = (tau / e)^2, whatever its logit's erro
 the float32 sums and done again by the float64 equation. e is measured for each state, on points spread over the set,
 and again on the leaders, where both logits are known.
 
-Averages. Float32 sums over the rest, of share gamma_U, err by some roundings of gamma_U |x1|. It is measured against
+Averages. Float32 sums over the rest, of share gamma_U, err by some roundings of gamma_U |x1|, and by more, the more
+terms there are, where these are nearly equal: then every sum is rounded the same way. It is measured against
 sqrt(|u|^2 + A^2 tr Cov) when all is known.
 
 A state for which any of this is not good enough (too many leaders, errors larger than foreseen) is *hard*: it is done
@@ -54,6 +55,9 @@ FORESEEN = 4.0  # times e, above which a state's float32 logits err more than wa
 ROWS = {"cpu": 64, "cuda": 1024}  # states whose leaders are done again together
 LEADING = {"cpu": 16 << 20, "cuda": 64 << 20}  # bytes of leaders in float64, done again together
 ROOM = 256 << 20  # bytes of a block on a device
+CHAIN = 8192  # terms of a float32 sum, about, before it is added to others
+TIGHT = 1e-3  # of squared lengths: points that differ by less are nearly equal terms
+RANGE = 1e36  # of squares, beyond which float32 may not hold their sums
 
 
 def single_moments(
@@ -101,7 +105,7 @@ def _pass(
     hard = sums.crowded | (widest > frame.error + 2 * state.error)  # no bound, then
     matters = off * torch.minimum(frame.share.exp(), share).sqrt() > MOST
     hard |= matters & (off > FORESEEN * frame.scatter)
-    hard |= average_error(law, state, share, total, scale) > MOST
+    hard |= average_error(law, state, share, rest, total, scale) > MOST
     return total, hard | ~torch.isfinite(total.mean).all(1)
 
 
@@ -179,12 +183,24 @@ def _ranges(leaders: Leaders, rows: int, most: int, together: int) -> Iterator[t
             yield low, high
 
 
-def average_error(law: Law, state: State, share: Tensor, total: Moments, scale: tuple[Tensor, Tensor]) -> Tensor:
-    """(B,) what float32 sums over points of share gamma_U may do to the velocity, relative to its size."""
+def average_error(
+    law: Law, state: State, share: Tensor, rest: Moments, total: Moments, scale: tuple[Tensor, Tensor]
+) -> Tensor:
+    """(B,) what float32 sums over the rest, of share gamma_U, may do to the velocity, relative to its size."""
     A, B = scale
     width = law.radius + float(origin(law).norm())
-    roundings = 4 * ROUNDING * share
+    length = torch.linalg.vector_norm(rest.mean + origin(law), dim=1)  # of what was summed
+    terms = rest.mass.clamp(0, CHAIN)  # of about the weight of the heaviest
+    grown = torch.where(rest.total_variance < TIGHT * length**2, terms / 4, terms.sqrt() / 8)
+    roundings = ROUNDING * share * (4 * width + grown * length)
     velocity = (total.mean + law.support.centre).mul_(A[:, None]).addcmul_(B[:, None], state.x)
-    variance = (total.total_variance - roundings * width**2).clamp_min(0)
+    variance = (total.total_variance - roundings * width).clamp_min(0)
     size = (torch.linalg.vector_norm(velocity, dim=1) ** 2 + A**2 * variance).sqrt()
-    return roundings * width * A.abs() / size.clamp_min(1e-300)
+    return roundings * A.abs() / size.clamp_min(1e-300)
+
+
+def in_range(law: Law, state: State) -> bool:
+    """Whether float32 holds the squares and products of the pass."""
+    reach = state.norms.sqrt() + state.alpha * (law.radius + float(origin(law).norm()))
+    widest = max(law.radius + float(law.support.centre.norm()), float((reach / state.sigma).max()))
+    return widest**2 < RANGE and float((reach / state.sigma**2).max()) < RANGE

@@ -48,6 +48,11 @@ class Support:
         census = training_set.census
         self.first, self.group = self._distinct(census.keys)
         self.centre = census.centre.to(device)
+        if not math.isfinite(float((self.centre**2).sum())):
+            raise InputError(
+                f"{training_set.name} lies so far out that squares of lengths leave float64; expected points whose "
+                "squares can be computed: rescale them"
+            )
         self.norms = torch.from_numpy(census.norms[self.first]).to(device)
         self.beside = float(((census.mean - census.centre) ** 2).sum())  # 0 where the centre is the mean
         self._laws: dict[int | None, Law] = {}

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from flowscope.data.memory import check_memory
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField, check_field, shape_of
 from flowscope.oracle.oracle import resolve_device
@@ -166,5 +167,6 @@ def _drawn(field: VelocityField, n: Any, shape: Any, t: float, seed: int, dtype:
         raise InputError("the field does not know the shape of a sample; expected it with n: shape=(3, 32, 32)")
     if known not in (None, wanted):
         raise InputError(f"shape is {shape!r} and the field's samples are {known}; expected the same: leave shape out")
+    check_memory(8 * check_count(n, "n") * math.prod(wanted), f"noise for {n} samples", "draw fewer at a time")
     noise = draw_noise(n, wanted, seed, dtype=torch.float32 if dtype is None else dtype)
     return (float(path_of(field)(0.0).sigma) * noise.to(torch.float64)).to(noise.dtype)
