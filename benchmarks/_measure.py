@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 import _cases
+import _floors
 from _cases import Case
 from _contenders import OutOfRaceError, Worker, environment, interpreter
 from _harness import processor
@@ -212,9 +213,7 @@ class Suite:
                     worker.ask("forget", LOAD_LIMIT)
 
     def measure_floors(self) -> None:
-        quick = {"rows": 2048, "dimension": 768, "batch": 64, "least": 0.05, "size": 2**26}
-        whole = {"rows": 8192, "dimension": 3072, "batch": 256, "least": 1.0, "size": 2**29}
-        asked = json.dumps(quick if self.settings.quick else whole)
+        asked = json.dumps(_floors.QUICK if self.settings.quick else _floors.WHOLE)
         command = [sys.executable, "-P", str(Path(__file__).parent / "_floors.py"), asked]
         done = subprocess.run(
             command, env=environment(self.settings.threads), check=True, capture_output=True, text=True

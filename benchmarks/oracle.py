@@ -16,15 +16,18 @@ same size are used, and the table says so.
 import math
 import os
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import _floors
 import flowscope as fs
-from _floors import products, reads
+from _contenders import RIVALS
 from _harness import interleave, save, table
+from _worker import load_module
 from flowscope.oracle import single, sums
 from flowscope.oracle.products import LIBRARIES, Products
 
@@ -47,10 +50,10 @@ def images() -> tuple[str, Tensor, Tensor]:
     return "CIFAR-10 (JPEG)", points[:count].clone(), held_out[:1000].clone()
 
 
-def cdist(points: Tensor, x: Tensor, t: float) -> Tensor:
-    """Distances, softmax, product; distances of x/t, so that the points need no scaled copy."""
-    weights = torch.softmax(torch.cdist(x / t, points) ** 2 * (-(t**2) / (2 * (1 - t) ** 2)), 1)
-    return (weights @ points - x) / (1 - t)
+def cdist(points: Tensor) -> Callable[[Tensor, float], Tensor]:
+    """The suite's contender: distances, softmax, product."""
+    velocity = load_module(RIVALS / "cdist.py").prepare(points.numpy())
+    return lambda x, t: torch.from_numpy(velocity(x.numpy(), t))
 
 
 def one_shot(points: Tensor, norms: Tensor, x: Tensor, t: float) -> Tensor:
@@ -61,9 +64,8 @@ def one_shot(points: Tensor, norms: Tensor, x: Tensor, t: float) -> Tensor:
 
 def rates() -> tuple[float, float]:
     """Operations a second of the fastest product, and bytes a second of the fastest read."""
-    rows, dimension, batch, least = (2048, 768, 64, 0.05) if QUICK else (8192, 3072, 256, 0.5)
-    read = reads(2**26 if QUICK else 2**29, least)
-    return max(products(rows, dimension, batch, least).values()), max(read.values())
+    found = _floors.measure(**(_floors.QUICK if QUICK else {**_floors.WHOLE, "least": 0.5}))
+    return max(found["products"].values()), max(found["reads"].values())
 
 
 def pairs(points: Tensor, batch: int) -> dict[str, Any]:
@@ -80,13 +82,13 @@ def pairs(points: Tensor, batch: int) -> dict[str, Any]:
 def measure(name: str, points: Tensor, source: Tensor, oracle: fs.Oracle, batch: int) -> list[dict[str, Any]]:
     """Seconds and errors for each time."""
     generator = torch.Generator().manual_seed(batch)
-    norms, rows = (points**2).sum(1), []
+    norms, by_cdist, rows = (points**2).sum(1), cdist(points), []
     for t in TIMES:
         chosen = torch.randint(len(source), (batch,), generator=generator)
         x = t * source[chosen] + (1 - t) * torch.randn(batch, points.shape[1], generator=generator)
         calls: dict[str, Any] = {"flowscope": partial(oracle, x, t), "one shot": partial(one_shot, points, norms, x, t)}
         if batch <= 16 or t == TIMES[0]:
-            calls["cdist"] = partial(cdist, points, x, t)
+            calls["cdist"] = partial(by_cdist, x, t)
         s = interleave(calls | pairs(points, batch), 3 if batch == 256 else 5)
         errors = relative_errors(oracle, x, t, {k: call() for k, call in calls.items()})
         rows.append({"queries": name, "B": batch, "t": t, "seconds": s, "errors": errors})

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,23 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def suite(*arguments: str) -> list[str]:
     return [sys.executable, str(BENCHMARKS / "suite.py"), "--quick", "--rounds", "1", "--threads", "1", *arguments]
+
+
+@contextmanager
+def begun(command: list[str], log: Path, far_enough: Callable[[], bool]) -> Iterator[subprocess.Popen]:
+    """A process that has come so far, with what it prints in a log; ended at last, whatever happens."""
+    with log.open("w") as out:
+        running = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
+    try:
+        until = time.monotonic() + 300
+        while not far_enough():
+            assert running.poll() is None and time.monotonic() < until, log.read_text()
+            time.sleep(0.02)
+        yield running
+    finally:
+        if running.poll() is None:
+            os.killpg(running.pid, signal.SIGKILL)
+            running.wait()
 
 
 def test_a_quick_run(tmp_path: Path) -> None:
@@ -144,22 +163,10 @@ def test_what_does_not_install_says_why(tmp_path: Path, module: Any, monkeypatch
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are read off /proc")
 def test_an_interrupt_ends_every_worker(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    with log.open("w") as out:
-        running = subprocess.Popen(
-            suite("--only", "flowscope", "cdist"), stdout=out, stderr=out, start_new_session=True
-        )
-    try:
-        until = time.monotonic() + 300
-        while "tiny" not in log.read_text():
-            assert running.poll() is None and time.monotonic() < until, log.read_text()
-            time.sleep(0.05)
+    with begun(suite("--only", "flowscope", "cdist"), log, lambda: "tiny" in log.read_text()) as running:
         listed = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
         running.send_signal(signal.SIGINT)
         assert running.wait(60) == 1
-    finally:
-        if running.poll() is None:
-            os.killpg(running.pid, signal.SIGKILL)
-            running.wait()
     assert len(listed) >= 2
     assert [child for child in listed if Path(f"/proc/{child}").exists()] == []
     assert "interrupted; nothing was written" in log.read_text()
@@ -168,18 +175,9 @@ def test_an_interrupt_ends_every_worker(tmp_path: Path) -> None:
 def test_an_ended_run_goes_on_after_the_cases_it_has(tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = suite("--only", "flowscope", "cdist", "--no-growth", "--out", str(out))
-    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    try:
-        until = time.monotonic() + 300
-        while not (out / "suite.partial").exists():
-            assert running.poll() is None and time.monotonic() < until
-            time.sleep(0.02)
+    with begun(command, tmp_path / "log", (out / "suite.partial").exists) as running:
         running.send_signal(signal.SIGTERM)
         assert running.wait(60) == 143
-    finally:
-        if running.poll() is None:
-            os.killpg(running.pid, signal.SIGKILL)
-            running.wait()
     assert [file.name for file in out.iterdir()] == ["suite.partial"]
     kept = (out / "suite.partial").read_text()
     before = [row for rows in json.loads(kept)["rows"].values() for row in rows]

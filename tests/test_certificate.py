@@ -55,6 +55,18 @@ def true_logits(points, x, t, path="linear"):
     return -distance / (2 * np.longdouble(sigma) ** 2)
 
 
+def facing(oracle, x, t):
+    """The states as the engines have them, against all points."""
+    _, state = oracle._state(check_query(x, t, None, SHAPE), torch.arange(len(x)))
+    return oracle._facing(oracle.support.law(), state)
+
+
+def upper(bounds, offset, count):
+    """(N, B) what the logits of the first points are proven to be at most."""
+    values = bounds.values(slice(0, count)).double()
+    return (values + bounds.relative * values.abs() + bounds.slack).numpy() + offset.numpy()
+
+
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("kind", ["principal", "first", "rounded"])
 @pytest.mark.parametrize("t", [0.0, 0.3, 0.9, 0.999])
@@ -63,19 +75,18 @@ def test_sketches_bound_every_logit(kind, name, t):
     oracle = Oracle(TrainingSet(points))
     x = torch.cat([states(points, t), 3 * states(points, t, seed=5)])
     truth = true_logits(points, x, t)
-    _, state = oracle._state(check_query(x, t, None, SHAPE), torch.arange(len(x)))
-    state = oracle._facing(oracle.support.law(), state)
+    state = facing(oracle, x, t)
     offset = torch.from_numpy(truth.max(0).astype(np.float64))
     sketch = getattr(Sketches(oracle.support), kind)
     assert isinstance(sketch, Principal if kind == "principal" else Rounded)
     bounds = sketch.bound(state, offset)
-    values = bounds.values(slice(0, len(points))).double()
-    upper = (values + bounds.relative * values.abs() + bounds.slack).numpy() + offset.numpy()
-    assert np.all(upper >= truth - 1e-15 * np.abs(truth))
-    likely = bounds.likely(range(len(points)), None)
-    torch.testing.assert_close(bounds.raised(likely.clone(), range(len(points))).double(), values, rtol=1e-6, atol=1e-6)
+    above = upper(bounds, offset, len(points)) - truth
+    assert np.all(above >= -1e-15 * np.abs(truth))
+    every = range(len(points))
+    likely, values = bounds.likely(every, None), bounds.values(slice(0, len(points))).double()
+    torch.testing.assert_close(bounds.raised(likely.clone(), every).double(), values, rtol=1e-6, atol=1e-6)
     if t == 0.3 and (name == "blobs" or (name == "pixels" and kind == "rounded")):
-        assert np.median(upper - truth) < (8 if kind == "rounded" else 60)  # nats: they say something
+        assert np.median(above) < (8 if kind == "rounded" else 60)  # nats: they say something
         assert kind == "rounded" or np.median(np.abs(likely.numpy() + offset.numpy() - truth)) < 8  # with nothing added
 
 
@@ -87,15 +98,12 @@ def test_directions_may_be_any(kind, t):
     oracle = Oracle(TrainingSet(points))
     x = states(points, t)
     truth = true_logits(points, x, t)
-    _, state = oracle._state(check_query(x, t, None, SHAPE), torch.arange(len(x)))
-    state = oracle._facing(oracle.support.law(), state)
+    state = facing(oracle, x, t)
     offset = torch.from_numpy(truth.max(0).astype(np.float64))
     noise = torch.randn(192, 24, generator=torch.Generator().manual_seed(3), dtype=torch.float64) / 192**0.5
     for skew in (1e-6, 1e-3, 0.1, 1.0):
         bounds = kind.of(oracle.support, torch.linalg.qr(noise)[0] + skew * noise.flip(0)).bound(state, offset)
-        values = bounds.values(slice(0, len(points))).double()
-        upper = (values + bounds.relative * values.abs() + bounds.slack).numpy() + offset.numpy()
-        assert np.all(upper >= truth - 1e-15 * np.abs(truth))
+        assert np.all(upper(bounds, offset, len(points)) >= truth - 1e-15 * np.abs(truth))
 
 
 @pytest.mark.parametrize("scale", [1e10, 1e18, 1e19, 1e25])
@@ -105,8 +113,7 @@ def test_numbers_beyond_float32_leave_nothing_out_that_matters(scale):
     oracle = Oracle(TrainingSet(points), tolerance=1e-3)
     x = states(points, t)
     truth = true_logits(points, x, t)
-    _, state = oracle._state(check_query(x, t, None, SHAPE), torch.arange(len(x)))
-    state = oracle._facing(oracle.support.law(), state)
+    state = facing(oracle, x, t)
     offset = torch.from_numpy(truth.max(0).astype(np.float64))
     needed = torch.from_numpy((truth - truth.max(0) >= -1.0).any(1))
     for kind in ("principal", "first", "rounded"):
@@ -123,9 +130,7 @@ def test_points_of_unlike_weights_are_bounded_with_their_weights():
     oracle = Oracle(TrainingSet(points, None, weights), tolerance=1e-3)
     x = states(points, t)
     truth = true_logits(points, x, t) + np.log(weights)[:, None]
-    law = oracle.support.law()
-    _, state = oracle._state(check_query(x, t, None, SHAPE), torch.arange(len(x)))
-    state = oracle._facing(law, state)
+    state = facing(oracle, x, t)
     offset = torch.from_numpy(truth.max(0).astype(np.float64))
     for kind in ("principal", "first", "rounded"):
         bounds = getattr(oracle.engines.sketches, kind).bound(state, offset)

@@ -22,7 +22,7 @@ from flowscope.oracle.posterior import State
 from flowscope.oracle.products import products
 from flowscope.oracle.pruned import Group, Part, Scale, allowed, look
 from flowscope.oracle.sketches import ROWS, SINGLE, Bounds, Principal, Sketches
-from flowscope.oracle.sums import make_rows, origin
+from flowscope.oracle.sums import furthest, make_rows, origin
 from flowscope.oracle.support import Law
 
 Tensor = torch.Tensor
@@ -84,7 +84,7 @@ class Products(NamedTuple):
     def _with(cls, law: Law, state: State, principal: Principal, dots: Tensor, slope: Tensor) -> "Products":
         """With the error of a product of float32 numbers to which |p_i|^2 was added and subtracted again."""
         q, off = _scaled(state).to(torch.float32).to(torch.float64), origin(law)
-        size = (law.radius + float(off.norm())) * q.norm(dim=1)
+        size = furthest(law) * q.norm(dim=1)
         beside = slope.to(torch.float64).abs() * law.radius**2 + float(law.log_weights.abs().max())
         error = SINGLE * ((q.shape[1] + 16) * size + 8 * beside)
         return cls(q, *principal.parts(q), dots, q @ off, error)

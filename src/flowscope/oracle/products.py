@@ -34,9 +34,7 @@ log = logging.getLogger(__name__)
 CPU = torch.device("cpu")
 ROWS, TRIES = 1024, 3  # of the probe: rows of random points, and how often each product is timed
 CLEARLY = 1.25  # times as fast, that another library than torch's must be
-WAITING = (
-    0.2  # seconds for which OpenBLAS's threads wait for work actively: what torch does then takes up to four times
-)
+WAITING = 0.2  # seconds for which OpenBLAS's threads look for work: what torch does then takes up to four times as long
 # Points at a time, so that they are in the caches when they are used: up to twice as fast as all at once.
 DOTS = 512
 SUMS = ((7, 8192), (32, 32), (math.inf, 4096))  # (most queries, points)
@@ -91,7 +89,7 @@ def _numpy_sums(weights: Tensor, points: Tensor) -> Tensor:
 
 APPLE = "mps"
 _threads: ContextVar[int | None] = ContextVar("threads of torch outside of `undisturbed`", default=None)
-_apart = {"open": 0.0, "until": 0.0}  # contexts in which another library than torch's computes; when its threads rest
+_apart = {"open": 0, "until": 0.0}  # contexts in which another library than torch's computes; when its threads rest
 
 
 def _apple_dots(points: Tensor, queries: Tensor) -> Tensor:
@@ -150,18 +148,26 @@ def undisturbed(by: Products | None) -> Iterator[None]:
     if by is None or not by.apart:
         yield
         return
-    count = torch.get_num_threads()
-    before = _threads.set(count) if count > 1 else None
-    torch.set_num_threads(1)  # of this thread, and of those that first use torch meanwhile
+    outside = _threads.set(_threads.get() or torch.get_num_threads())
     _apart["open"] += 1
+    try:
+        with torch_threads(1):
+            yield
+    finally:
+        _threads.reset(outside)
+        _apart["open"] -= 1
+        _apart["until"] = time.monotonic() + WAITING
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """So many threads of torch, for this thread and for those that first use torch meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
     try:
         yield
     finally:
-        _apart["open"] -= 1
-        torch.set_num_threads(count)
-        if before is not None:
-            _threads.reset(before)
-        _apart["until"] = time.monotonic() + WAITING
+        torch.set_num_threads(before)
 
 
 def rest() -> None:
@@ -253,15 +259,12 @@ def _fastest(queries: int, dimension: int, threads: int, with_torch: bool) -> Pr
     states = torch.randn(queries, dimension, generator=generator)
     weights = torch.rand(rows, queries, generator=generator)
     allowed = {name: library for name, library in LIBRARIES.items() if with_torch or name != "torch"}
-    seconds, before = {}, torch.get_num_threads()
-    torch.set_num_threads(threads)  # it may be asked while another library computes
-    try:
+    seconds = {}
+    with torch_threads(threads):  # it may be asked while another library computes
         for name, library in allowed.items():
             if not library.apart:
                 rest()
             seconds[name] = seconds_of(partial(_both, library, points, states, weights))
-    finally:
-        torch.set_num_threads(before)
     worth = {name: s * (CLEARLY if name != "torch" else 1) for name, s in seconds.items()}
     best = min(worth, key=lambda name: worth[name])
     shown = ", ".join(f"{name} {1e3 * s:.2f} ms" for name, s in seconds.items())

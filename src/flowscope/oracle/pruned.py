@@ -122,13 +122,13 @@ class Group:
             (b,) which of them need all points; for the others, if any, which points, and the log of a bound on the sum
             of e^l over all but those.
         """
-        every, count = self._points(None), len(self.law)
+        every, weights, count = self._points(None), self._weights(None), len(self.law)
         bounds = sketches.first.bound(self.state, self.guess - self._plain())
-        likely = bounds.likely(every, self._weights(None))
+        likely = bounds.likely(every, weights)
         best, nearest = self.best(likely)
         threshold = best - math.log(count) + allowed(self.law, self.state, self.scale, nearest, tolerance).log()
         values = bounds.raised(likely, every)
-        kept, far = bounds.keep(every, threshold - self.guess, self._weights(None), self.tight, values)
+        kept, far = bounds.keep(every, threshold - self.guess, weights, self.tight, values)
         index, far = kept.nonzero()[:, 0], far + self.guess
         needy = torch.zeros(len(best), dtype=torch.bool)
         if sketches.rounded is not None and len(index) > ENOUGH * count:

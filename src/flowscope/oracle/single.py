@@ -39,6 +39,7 @@ from flowscope.oracle.sums import (
     Sums,
     centred,
     float_logits,
+    furthest,
     make_rows,
     no_moments,
     origin,
@@ -126,7 +127,7 @@ def make_frame(law: Law, state: State, by: Products) -> Frame:
     constant = 0.5 * state.norms / state.sigma**2
     if not centred(law):
         constant = constant + ratio * (state.z @ law.support.centre)
-    reach = state.norms.sqrt() + state.alpha * (law.radius + float(origin(law).norm()))
+    reach = state.norms.sqrt() + state.alpha * furthest(law)
     error = ROUNDING * (4 + math.sqrt(state.x.shape[1])) * (reach / state.sigma) ** 2
     block = law.take(np.unique(np.linspace(0, len(law) - 1, SAMPLE).round().astype(np.int64)))
     exact = expand_logits(block, state) + constant[:, None]
@@ -188,7 +189,7 @@ def average_error(
 ) -> Tensor:
     """(B,) what float32 sums over the rest, of share gamma_U, may do to the velocity, relative to its size."""
     A, B = scale
-    width = law.radius + float(origin(law).norm())
+    width = furthest(law)
     length = torch.linalg.vector_norm(rest.mean + origin(law), dim=1)  # of what was summed
     terms = rest.mass.clamp(0, CHAIN)  # of about the weight of the heaviest
     grown = torch.where(rest.total_variance < TIGHT * length**2, terms / 4, terms.sqrt() / 8)
@@ -201,6 +202,6 @@ def average_error(
 
 def in_range(law: Law, state: State) -> bool:
     """Whether float32 holds the squares and products of the pass."""
-    reach = state.norms.sqrt() + state.alpha * (law.radius + float(origin(law).norm()))
+    reach = state.norms.sqrt() + state.alpha * furthest(law)
     widest = max(law.radius + float(law.support.centre.norm()), float((reach / state.sigma).max()))
     return widest**2 < RANGE and float((reach / state.sigma**2).max()) < RANGE

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from flowscope.oracle.posterior import State
-from flowscope.oracle.products import products, rest, seconds_of
+from flowscope.oracle.products import products, rest, seconds_of, torch_threads
 from flowscope.oracle.support import Support
 
 Tensor = torch.Tensor
@@ -63,8 +63,7 @@ class Bounds:
 
     def values(self, points: slice | Tensor) -> Tensor:
         """(m, B) float32."""
-        found = self.product(points).to(torch.float32)
-        return found if self.rest is None or self.away is None else found.addr_(self.rest[points], self.away)
+        return self.raised(self.product(points).to(torch.float32), points)
 
     def likely(self, points: range | Tensor, weights: Tensor | None) -> Tensor:
         """(M, B) float32 products with the weights (M,): close to the logits, by which points are compared."""
@@ -74,8 +73,8 @@ class Bounds:
             found[low : low + ROWS] = self.product(_which(part))
         return found if weights is None else found.add_(weights[:, None])
 
-    def raised(self, likely: Tensor, points: range | Tensor) -> Tensor:
-        """Values from what :meth:`likely` says, in its place."""
+    def raised(self, likely: Tensor, points: range | slice | Tensor) -> Tensor:
+        """Values from products, such as :meth:`likely` gives, in their place."""
         if self.rest is None or self.away is None:
             return likely
         return likely.addr_(self.rest[_which(points)], self.away)
@@ -149,7 +148,7 @@ class Bounds:
         return (least - SINGLE * least.abs()).to(torch.float32), slack
 
 
-def _which(points: range | Tensor) -> slice | Tensor:
+def _which(points: range | slice | Tensor) -> slice | Tensor:
     return slice(points.start, points.stop) if isinstance(points, range) else points
 
 
@@ -271,18 +270,19 @@ class Rounded:
         reach = off = 0.0
         rest = None if directions is None else torch.empty(count)
         for low, high in _blocks(count, dimension):
-            points, norms = support.rows(support.first[low:high]).to(torch.float64) - support.centre, support.norms
+            points = support.rows(support.first[low:high]).to(torch.float64) - support.centre
+            norms = support.norms[low:high]
             inside = points if directions is None else points @ directions
             codes = (inside - shift).div_(factor)
             codes = (codes if origin is None else codes.round_()).to(torch.bfloat16)
             short = codes.to(torch.float64)
             lengths = OVER * short.norm(dim=1)
-            left = OVER * (inside - shift - factor * short).norm(dim=1) + 2.0**-50 * norms[low:high].sqrt()
+            left = OVER * (inside - shift - factor * short).norm(dim=1) + 2.0**-50 * norms.sqrt()
             if rest is not None:  # r_i = p_i - V k_i, of which V' sees delta_i and what V'V is off by
-                left += skew * lengths + 1e-11 * norms[low:high].sqrt()
-                square = norms[low:high] - 2 * (short * inside).sum(1) + (1 + skew) * lengths**2
-                rest[low:high] = _above((square.clamp_min(0) + 1e-12 * norms[low:high]).sqrt())
-            pieces = _pieces(norms[low:high])
+                left += skew * lengths + 1e-11 * norms.sqrt()
+                square = norms - 2 * (short * inside).sum(1) + (1 + skew) * lengths**2
+                rest[low:high] = _above((square.clamp_min(0) + 1e-12 * norms).sqrt())
+            pieces = _pieces(norms)
             columns = [pieces[0]] * 3 + [pieces[1]] * 2 + [pieces[2], _above_half(lengths), _above_half(left)]
             rows[low:high, :width] = codes
             rows[low:high, width : width + 8] = torch.stack(columns, 1)
@@ -414,12 +414,8 @@ def half_is_worth(dimension: int) -> bool:
     right = bool(((points @ states.T).to(torch.float64) - exact).abs().le(allowed).all())
     singles = points.to(torch.float32), states.T.to(torch.float32)
     rest()
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # threads that wait for one another on a busy machine would hide the difference
-    try:
+    with torch_threads(1):  # those that wait for one another on a busy machine would hide the difference
         seconds = seconds_of(lambda: torch.mm(points, states.T)), seconds_of(lambda: torch.mm(*singles))
-    finally:
-        torch.set_num_threads(before)
     worth = right and seconds[0] * FASTER < seconds[1]
     shown = f"bfloat16 {1e3 * seconds[0]:.2f} ms, float32 {1e3 * seconds[1]:.2f} ms"
     log.info("sketches by bfloat16 products: %s (%s)", "yes" if worth else "no", shown if right else "they are inexact")

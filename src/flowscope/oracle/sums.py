@@ -54,6 +54,11 @@ def origin(law: Law) -> Tensor:
     return torch.zeros_like(law.support.centre) if centred(law) else law.support.centre
 
 
+def furthest(law: Law) -> float:
+    """The largest length of a float32 row, at most."""
+    return law.radius + float(origin(law).norm())
+
+
 def make_rows(law: Law, raw: Tensor, by: Products) -> Tensor:
     """(M, D) rows: float32, about the centre where that is needed; where nothing is, the points as they are stored."""
     if centred(law):
