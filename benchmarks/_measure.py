@@ -17,7 +17,7 @@ import _floors
 from _cases import Case
 from _contenders import OutOfRaceError, Worker, environment, interpreter
 from _harness import processor
-from flowscope.files import write_atomic
+from flowscope.core.files import write_atomic
 
 KEPT = ("only", "quick", "threads", "rounds", "limit")  # settings that numbers depend on
 LOAD_LIMIT, INSTALL_LIMIT = 600.0, 3600.0  # seconds

@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from flowscope import files
+from flowscope.core import files
 from flowscope.data import load
 from flowscope.errors import InputError, MissingExtraError, NumericalError, OutputError, ResumeError
 from flowscope.networks.build import build_network

@@ -117,6 +117,6 @@ def test_a_set_without_labels_is_refused():
 
 
 def test_results_that_do_not_fit_into_memory_are_refused(monkeypatch):
-    monkeypatch.setattr("flowscope.data.memory.available_memory", lambda: 1000)
+    monkeypatch.setattr("flowscope.core.memory.available_memory", lambda: 1000)
     with pytest.raises(InputError, match=r"velocities of 5 labels takes .* give fewer states at a time"):
         Oracle(labelled()).conditions(torch.zeros(10, 4, 6), 0.5)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from flowscope.core.files import check_writable, remove_file, write_atomic, write_files
 from flowscope.errors import OutputError
-from flowscope.files import check_writable, remove_file, write_atomic, write_files
 
 
 def everything(folder: Path) -> dict[str, bytes]:
@@ -23,7 +23,7 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, name: str, call: int, error: BaseEx
             raise error
         return real(*args)
 
-    monkeypatch.setattr(f"flowscope.files.os.{name}", failing)
+    monkeypatch.setattr(f"flowscope.core.files.os.{name}", failing)
 
 
 NO_SPACE = OSError(errno.ENOSPC, "No space left on device")

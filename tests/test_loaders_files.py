@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import flowscope.data.npz as npz
+from flowscope.core.memory import available_memory
 from flowscope.data import load
-from flowscope.data.memory import available_memory
 from flowscope.data.npy import load_npy
 from flowscope.data.rows import MappedRows
 from flowscope.data.safetensors import load_safetensors
@@ -366,7 +366,7 @@ def test_npz_that_claims_more_than_memory_is_not_read(tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "lie.npz", "w") as archive:
         archive.writestr("points.npy", header.getvalue() + bytes(64))
     refused(tmp_path / "lie.npz", "the archive holds 192")
-    monkeypatch.setattr("flowscope.data.memory.available_memory", lambda: POINTS.nbytes)
+    monkeypatch.setattr("flowscope.core.memory.available_memory", lambda: POINTS.nbytes)
     np.savez_compressed(tmp_path / "big.npz", points=POINTS)
     refused(tmp_path / "big.npz", "memory are free: save the points as .npy")
 

@@ -224,7 +224,7 @@ def linked(folder):
 
 def test_more_than_memory_is_refused_before_decoding(tmp_path, monkeypatch):
     save_classes(tmp_path)
-    monkeypatch.setattr("flowscope.data.memory.available_memory", lambda: 500)
+    monkeypatch.setattr("flowscope.core.memory.available_memory", lambda: 500)
     said = refused(tmp_path, "memory are free")
     assert "resize" in said
     assert "subset" in said

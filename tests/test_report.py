@@ -315,7 +315,7 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("flowscope.files.os.fsync", full)
+    monkeypatch.setattr("flowscope.core.files.os.fsync", full)
     with pytest.raises(OutputError):
         write_stages(digits_curve(4), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-import flowscope.settings
+import flowscope.core.settings
 from flowscope import InputError, Oracle
 from flowscope.errors import MissingExtraError, NumericalError
 from flowscope.fields import guide, switch
@@ -57,7 +57,7 @@ def test_dopri5_without_torchdiffeq_says_what_to_install(monkeypatch):
     def absent(name):
         raise ModuleNotFoundError(name, name=name)
 
-    monkeypatch.setattr(flowscope.settings, "import_module", absent)
+    monkeypatch.setattr(flowscope.core.settings, "import_module", absent)
     with pytest.raises(MissingExtraError, match=r"pip install 'flowscope\[ode\]'"):
         sample(Gaussian(), n=1, steps=2, solver="dopri5")
 

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
+from flowscope.core.settings import need
 from flowscope.errors import MissingExtraError
-from flowscope.settings import need
 
 
 def test_a_package_that_is_there_is_the_package():

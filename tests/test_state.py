@@ -175,7 +175,7 @@ def test_a_writing_that_fails_leaves_the_last_one(tmp_path: Path, monkeypatch: p
 
     state.keep("group", {"x": np.array([2.0])})
     with monkeypatch.context() as patch:
-        patch.setattr("flowscope.files.os.fsync", full)
+        patch.setattr("flowscope.core.files.os.fsync", full)
         with pytest.raises(OutputError, match="no space left"):
             state.write()
     found = reopened(tmp_path / "state.npz").get("group")

@@ -12,9 +12,9 @@ import typer
 from flowscope.cli import options as o
 from flowscope.cli.job import deafen, job, own_device, ranks_started
 from flowscope.cli.show import between, progress, say, say_settings, with_error
+from flowscope.core.files import check_writable, remove_file, write_files
 from flowscope.data import TrainingSet
 from flowscope.errors import InputError, RankError
-from flowscope.files import check_writable, remove_file, write_files
 from flowscope.oracle import Oracle, Ranks, SharedOracle
 from flowscope.studies import StageCurve
 from flowscope.studies import stages as measure

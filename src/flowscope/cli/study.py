@@ -9,9 +9,9 @@ import typer
 
 from flowscope.cli import options as o
 from flowscope.cli.show import progress, say, say_settings
+from flowscope.core.files import check_writable, write_files
 from flowscope.data import TrainingSet
 from flowscope.errors import InputError
-from flowscope.files import check_writable, write_files
 from flowscope.studies.finding import Finding
 
 Models = Annotated[

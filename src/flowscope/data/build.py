@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from flowscope.core.memory import GIB
 from flowscope.data.images import Decoded, EncodedImages
-from flowscope.data.memory import GIB
 from flowscope.data.options import Options, choose
 from flowscope.data.pixels import NORMALISATION, chain, mirror, row_functions
 from flowscope.data.rows import MappedRows, RowFunction

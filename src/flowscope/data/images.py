@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flowscope.data.memory import check_memory
+from flowscope.core.memory import check_memory
 from flowscope.data.source import Source, check_inside, reading
 from flowscope.errors import InputError
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from flowscope.core.settings import check_count
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError, NumericalError
 from flowscope.networks.rest import at_rest
-from flowscope.settings import check_count
 
 Tensor = torch.Tensor
 

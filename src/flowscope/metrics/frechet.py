@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from flowscope.core.settings import check_seed, need
 from flowscope.errors import InputError
 from flowscope.metrics.features import PIXELS, FeatureSpace, features
-from flowscope.settings import check_seed, need
 
 Tensor = torch.Tensor
 

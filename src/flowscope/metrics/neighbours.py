@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from flowscope.core.settings import check_count
 from flowscope.data.training_set import TrainingSet, as_training_set
 from flowscope.errors import InputError
 from flowscope.fields import check_query
 from flowscope.oracle import Oracle
 from flowscope.oracle.posterior import logit_error
 from flowscope.paths import Path
-from flowscope.settings import check_count
 
 Tensor = torch.Tensor
 

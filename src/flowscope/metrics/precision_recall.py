@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import torch
 
+from flowscope.core.settings import check_count
 from flowscope.metrics.features import PIXELS, FeatureSpace, features
 from flowscope.metrics.frechet import check_enough, check_pair
 from flowscope.metrics.neighbours import PAIR_BYTES, Finder
-from flowscope.settings import check_count
 
 Tensor = torch.Tensor
 

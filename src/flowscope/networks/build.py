@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from flowscope.core.settings import check_seed, need
 from flowscope.data.pixels import is_image
 from flowscope.errors import InputError, unknown_name
-from flowscope.settings import check_seed, need
 
 DIT = {"dit-s": (12, 6, 64), "dit-b": (12, 12, 64), "dit-xl": (28, 16, 72)}  # depth, heads, channels of a head
 MODELS = ("unet", *DIT, "mlp")

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import torch
 
+from flowscope.core.device import retry_with_smaller_blocks
 from flowscope.oracle.budget import Plan, plan
 from flowscope.oracle.carried import Carried
-from flowscope.oracle.device import shrinking
 from flowscope.oracle.moments import Moments, combine
 from flowscope.oracle.posterior import Block, State, block_means, block_moments
 from flowscope.oracle.products import Products, double_products, products, undisturbed
@@ -167,4 +167,4 @@ def float64_pass(law: Law, found: Callable[[Block, Tensor | None], Moments], siz
             total = combine(total, found(block, total.peak))
         return total
 
-    return shrinking(run, sizes.points * least, least, law.support.device)
+    return retry_with_smaller_blocks(run, sizes.points * least, least, law.support.device)

@@ -1,4 +1,4 @@
-r"""Following pairs through all nodes: the sums of e^l over a block of points, with l of (7) in pairs.py.
+r"""Following pairs through all nodes: the sums of e^l over a block of points, with l of (7) in path_pass.py.
 
 Everything is float32. The logits at some nodes are a product of (-r^2, -r, 1) with (d/2, c, log w_i/w_j) of the pairs.
 It and the sums are numpy's, whose products know no other precision: with torch's the caller's settings (TF32, bf16)
@@ -9,7 +9,7 @@ For r > 0 the path's part of a negative l_i(r) can only fall further (its deriva
 whose weight has died, under e^-40 of the source's, is dropped for good.
 
 Probes are shared out among as many threads as torch has: one does everything for its own, in arrays that stay in the
-caches of one core. Points on a device are followed in follow_device.py.
+caches of one core. Points on a device are followed in accumulate_device.py.
 """
 
 import math

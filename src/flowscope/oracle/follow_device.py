@@ -1,4 +1,4 @@
-"""Following pairs on a device: what follow.py does, by torch's element-wise operations on all probes at once.
+"""Following pairs on a device: what accumulate.py does, by torch's element-wise operations on all probes at once.
 
 No matrix product is used: the caller's precision settings (TF32, bf16) would matter there.
 """
@@ -8,7 +8,7 @@ import math
 import torch
 from torch.nn.functional import threshold
 
-from flowscope.oracle.device import flat_index
+from flowscope.core.device import flat_index
 from flowscope.oracle.follow import DEAD, GONE, GROUP, HIGH, NEAR, SPARSE, SUMS, make_groups, make_tiles
 
 Tensor = torch.Tensor

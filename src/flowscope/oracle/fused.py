@@ -1,4 +1,4 @@
-r"""The float32 pass (single.py) on a CUDA device, by kernels of its own (kernels.py) on points as they are stored.
+r"""The float32 pass (float32.py) on a CUDA device, by kernels of its own (kernels.py) on points as they are stored.
 
 Float32-accurate products on tensor cores. Half-precision points are exact factors already. So only the other factor
 (queries, then weights) is split into parts of the points' type: two of float16 hold 22 bits, once scaled by a power of

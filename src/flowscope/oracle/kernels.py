@@ -1,4 +1,4 @@
-"""The device kernels of the fused pass, in Triton; what they are for and how they fit together says fused.py.
+"""The device kernels of the fused pass, in Triton; what they are for and how they fit together says cuda/engine.py.
 
 Numbers of points are M, of states B, of coordinates D; `stride` is between points. Tiles are BN points, BB states and
 BD coordinates. Nothing newer than Triton 3.0's language is used, no atomics (answers are repeatable bit for bit), and

@@ -5,7 +5,7 @@ With x_t = alpha x1 + sigma x0 and x1 drawn from {x1_i} with weights w_i, the po
     gamma_i = softmax_i( l_i ),    l_i = log w_i - |x - alpha x1_i|^2 / (2 sigma^2)                       (3)
 
 and E[x1|x] = sum_i gamma_i x1_i; velocity, noise, score and density follow from it (oracle.py). This is the only place
-where (3) is evaluated; pairs.py evaluates the same logits along a whole path.
+where (3) is evaluated; path_pass.py evaluates the same logits along a whole path.
 
 Arithmetic. With points p_i = x1_i - c and state z = x - alpha c about the centre c, the square is expanded in float64,
 

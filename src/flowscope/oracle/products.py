@@ -7,7 +7,7 @@ the choice is logged.
 On Apple's GPU ("mps"), which has no float64, products alone are computed, on copies of each block; all else, and so
 every refinement, stays on the CPU.
 
-On a CUDA device it is the fused kernels (fused.py) where Triton is installed, and torch otherwise. No product is ever
+On a CUDA device it is the fused kernels (cuda/engine.py) where Triton is installed, and torch otherwise. No product is ever
 plain TF32, whose 11 bits ruin logits: where the user allows torch to use that, factors are split into parts of 11 bits
 first, whose products TF32 holds exactly.
 """
@@ -25,8 +25,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from flowscope.core.settings import need
 from flowscope.errors import InputError
-from flowscope.settings import need
 
 Tensor = torch.Tensor
 
@@ -49,7 +49,7 @@ class Products(NamedTuple):
     dots: Callable[[Tensor, Tensor], Tensor]
     sums: Callable[[Tensor, Tensor], Tensor]
     takes: tuple[torch.dtype, ...] = (torch.float32,)  # of points
-    fused: bool = False  # the whole pass is this library's, see fused.py
+    fused: bool = False  # the whole pass is this library's, see cuda/engine.py
     apart: bool = False  # has threads of its own on the CPU, beside torch's
 
 

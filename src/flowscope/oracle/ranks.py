@@ -22,9 +22,9 @@ import torch
 import torch.distributed as dist
 from torch.distributed import distributed_c10d
 
+from flowscope.core.settings import versions
 from flowscope.errors import FlowscopeError, InputError, RankError
 from flowscope.oracle.watch import Watch
-from flowscope.settings import versions
 
 Tensor = torch.Tensor
 

@@ -26,8 +26,8 @@ from functools import partial
 import numpy as np
 import torch
 
+from flowscope.core.device import retry_with_smaller_blocks
 from flowscope.oracle.budget import Plan
-from flowscope.oracle.device import shrinking
 from flowscope.oracle.moments import Moments, combine
 from flowscope.oracle.posterior import State, expand_logits, logit_moments
 from flowscope.oracle.products import Products
@@ -87,7 +87,9 @@ def single_moments(
         InputError: a device has no memory for even the smallest block.
     """
     least = LEAST * (12 * law.support.dimension + 16 * len(state.x))
-    return shrinking(partial(_pass, law, state, scale, sizes, by, logits), max(room, least), least, state.x.device)
+    return retry_with_smaller_blocks(
+        partial(_pass, law, state, scale, sizes, by, logits), max(room, least), least, state.x.device
+    )
 
 
 def _pass(

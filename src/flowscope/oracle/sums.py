@@ -1,4 +1,4 @@
-"""Sums: what the float32 pass (single.py) adds up, and the leaders it leaves out."""
+"""Sums: what the float32 pass (float32.py) adds up, and the leaders it leaves out."""
 
 import math
 from collections.abc import Iterator

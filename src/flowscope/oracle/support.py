@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from flowscope.core.device import resident, upload
 from flowscope.data.ahead import ahead
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
-from flowscope.oracle.device import resident, upload
 from flowscope.oracle.posterior import Block
 
 Tensor = torch.Tensor

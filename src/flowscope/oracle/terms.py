@@ -1,4 +1,4 @@
-r"""d_ij and c_ij of (7) in pairs.py, for all probes and a block of points, in units of the data's spread s.
+r"""d_ij and c_ij of (7) in path_pass.py, for all probes and a block of points, in units of the data's spread s.
 
 Narrow points: float64 products. Wide ones, where the products take the time: float32 products about the centre. With
 lengths in units of s those err by about 1e-7 in d/2 and 4e-7 in c (measured; a product of length D errs by a few
@@ -19,8 +19,8 @@ from typing import NamedTuple, Protocol
 
 import torch
 
+from flowscope.core.device import flat_index
 from flowscope.oracle.budget import Plan
-from flowscope.oracle.device import flat_index
 from flowscope.oracle.follow import DEAD, GONE
 from flowscope.oracle.posterior import ROUNDING
 from flowscope.oracle.products import ON_CPU, Products, products, torch_is_exact

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from flowscope.core.files import write_files
 from flowscope.data.pixels import is_image
 from flowscope.figures import DARK, LIGHT, finding_figure, gallery_figure, to_png, to_svg
-from flowscope.files import write_files
 from flowscope.report import words
 from flowscope.report.markup import (
     Cell,

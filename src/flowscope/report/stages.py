@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from flowscope.core.files import write_files
 from flowscope.figures import DARK, LIGHT, stage_figure, to_png, to_svg
-from flowscope.files import write_files
 from flowscope.report import words
 from flowscope.report.markup import paragraph, section, text, themed_image
 from flowscope.report.model import ModelPart, model_sections

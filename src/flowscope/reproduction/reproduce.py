@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 
+from flowscope.core.files import check_writable, write_files
+from flowscope.core.settings import versions
 from flowscope.data.split import split
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError, unknown_name
-from flowscope.files import check_writable, write_files
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.reproduction.catalogue import CATALOGUE, options_of
 from flowscope.reproduction.plan import NEEDS, make_recipe, models_for, seconds_of
 from flowscope.reproduction.result import NOT_RUN, Reproduction, Row
 from flowscope.reproduction.work import LeftOutError, Progress, Work
-from flowscope.settings import versions
 from flowscope.studies.curve import StageCurve
 from flowscope.studies.finding import Verdict
 from flowscope.studies.stages import stages

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flowscope.core.files import remove_file, write_files
+from flowscope.core.serialize import json_text, to_jsonable
+from flowscope.core.settings import versions
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import FlowscopeError, InputError, OutputError
-from flowscope.files import remove_file, write_files
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.reproduction.catalogue import options_of, run_study
 from flowscope.reproduction.given import Given, load_models
-from flowscope.settings import versions
 from flowscope.studies.finding import Finding
-from flowscope.studies.forms import json_text, plain
 from flowscope.training import TrainSettings, train_to
 
 INPUTS = "inputs.json"  # beside a result: what it was made from
@@ -136,7 +136,7 @@ class Work:
     def result(self, name: str, inputs: Mapping[str, Any], make: Callable[[], Any], load: Callable[[Path], Any]) -> Any:
         """A result with `to_files`, from its folder where it was made from the same inputs, else made now and kept."""
         folder = self.out / name
-        identity = json.loads(json_text(plain({"version": versions()["flowscope"], **inputs})))
+        identity = json.loads(json_text(to_jsonable({"version": versions()["flowscope"], **inputs})))
         if (folder / INPUTS).exists() and read_json(folder / INPUTS) == identity:
             return load(folder)
         found = make()

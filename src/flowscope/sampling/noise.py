@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
+from flowscope.core.settings import check_count, check_seed, check_sizes
 from flowscope.errors import InputError
 from flowscope.fields import FLOATS
-from flowscope.settings import check_count, check_seed, check_sizes
 
 
 def draw_noise(

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from flowscope.core.settings import check_count
 from flowscope.errors import InputError
 from flowscope.fields import check_interval
 from flowscope.paths import Path, get_path
-from flowscope.settings import check_count
 
 STEPS = 50  # uniform steps where none are asked for: times k/50, k = 0..49
 EARLY = 0.2  # steps that start up to here are the early ones of arXiv 2512.02826, Tab. 2

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from flowscope.core.settings import need
 from flowscope.errors import NumericalError, unknown_name
-from flowscope.settings import need
 
 Tensor = torch.Tensor
 Ask = Callable[[Tensor, float], Tensor]

@@ -3,12 +3,12 @@
 import numpy as np
 import torch
 
+from flowscope.core.settings import check_count
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField
 from flowscope.metrics import neighbours
 from flowscope.oracle import Oracle
 from flowscope.sampling import draw_noise, sample
-from flowscope.settings import check_count
 from flowscope.studies.around import noun
 from flowscope.studies.finding import Gallery
 from flowscope.training.evaluate import label_count

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from flowscope.core.settings import check_count
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField, switch
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
-from flowscope.settings import check_count
 from flowscope.studies.compare import CRITERION, Estimate, difference, errors_in_words, quality_columns, verdict
 from flowscope.studies.finding import Finding, Panel, Series
 from flowscope.studies.quality import BATCH, SAMPLES, Bench, Boundaries, Progress, Quality, as_models, same_seeds

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from flowscope.core.settings import check_count
 from flowscope.data.source import reading
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField, check_field
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes
-from flowscope.settings import check_count
 from flowscope.studies.compare import CLEAR, estimate, frechet_of
 from flowscope.studies.finding import Finding, Panel, Series
 from flowscope.studies.model_probes import STAGES, ProbeBench, Progress, stage_times

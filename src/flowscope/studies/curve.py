@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from flowscope.core.files import write_files
+from flowscope.core.serialize import SCHEMA, csv_text, html_image, json_text, number, to_jsonable
 from flowscope.errors import InputError
-from flowscope.files import write_files
 from flowscope.studies.crossing import Crossing
-from flowscope.studies.forms import SCHEMA, csv_text, html_image, json_text, number, plain
 
 CSV_NAME, JSON_NAME = "stages.csv", "stages.json"
 
@@ -120,7 +120,7 @@ class StageCurve:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain numbers, lists and dictionaries; NaN and infinity as None."""
-        return {"schema": SCHEMA} | {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return {"schema": SCHEMA} | {f.name: to_jsonable(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
     def to_files(self) -> dict[str, str]:
         """stages.csv (the arrays) and stages.json (all the rest), by name."""

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+from flowscope.core.settings import check_count
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField, check_interval, switch
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes
-from flowscope.settings import check_count
 from flowscope.studies.compare import CRITERION, difference, errors_in_words, frechet_of, quality_columns
 from flowscope.studies.finding import Finding, Panel, Series
 from flowscope.studies.quality import BATCH, SAMPLES, Bench, Progress, as_models, same_seeds

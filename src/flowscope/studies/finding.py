@@ -14,10 +14,10 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
+from flowscope.core.files import write_files
+from flowscope.core.serialize import SCHEMA, csv_text, html_image, json_text, to_jsonable
 from flowscope.data.source import reading
 from flowscope.errors import InputError
-from flowscope.files import write_files
-from flowscope.studies.forms import SCHEMA, csv_text, html_image, json_text, plain
 
 Verdict = Literal["agrees", "differs", "cannot be tested", "no claim"]
 
@@ -99,13 +99,15 @@ class Finding:
         return {
             "schema": SCHEMA,
             **{name: getattr(self, name) for name in names},
-            "tables": plain({name: dict(columns) for name, columns in self.tables.items()}),
-            "panels": [plain(p._asdict() | {"series": [s._asdict() for s in p.series]}) for p in self.panels],
-            "galleries": [plain({"title": g.title, "rows": g.rows, "columns": g.columns}) for g in self.galleries],
+            "tables": to_jsonable({name: dict(columns) for name, columns in self.tables.items()}),
+            "panels": [to_jsonable(p._asdict() | {"series": [s._asdict() for s in p.series]}) for p in self.panels],
+            "galleries": [
+                to_jsonable({"title": g.title, "rows": g.rows, "columns": g.columns}) for g in self.galleries
+            ],
             "notes": list(self.notes),
-            "training_set": plain(self.training_set),
-            "settings": plain(self.settings),
-            "provenance": plain(self.provenance),
+            "training_set": to_jsonable(self.training_set),
+            "settings": to_jsonable(self.settings),
+            "provenance": to_jsonable(self.provenance),
         }
 
     def to_files(self) -> dict[str, str | bytes]:

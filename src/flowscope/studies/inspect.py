@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from flowscope.core.serialize import to_jsonable
 from flowscope.data import TrainingSet
 from flowscope.data.spectrum import boundary_snr
 from flowscope.oracle import Oracle
 from flowscope.oracle.support import ClassLaw
-from flowscope.studies.forms import plain
 from flowscope.studies.summary import describe, measured_spectra, predict
 
 
@@ -34,7 +34,7 @@ def inspect(oracle: Oracle) -> dict[str, Any]:
         about[name.replace("predicted", "spectrum")] = spectrum.note
     snr = boundary_snr([(1.0, law.entropy, clustered)])
     about["predicted_log_snr"] = math.log(snr) if snr > 0 else math.nan
-    return dict(plain(about))
+    return dict(to_jsonable(about))
 
 
 def _class_sizes(s: TrainingSet) -> dict[str, int]:

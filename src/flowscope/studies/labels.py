@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from flowscope.core.settings import check_count, check_seed
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle
 from flowscope.sampling import draw_noise
-from flowscope.settings import check_count, check_seed
 from flowscope.studies.quality import draw_rows
 
 Tensor = torch.Tensor

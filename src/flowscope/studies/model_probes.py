@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from flowscope.core.settings import check_count, check_seed, versions
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField
 from flowscope.oracle import Oracle
-from flowscope.settings import check_count, check_seed, versions
 from flowscope.studies.compare import estimate
 from flowscope.studies.crossing import RESAMPLES, Crossing, first_reach
 from flowscope.studies.finding import Verdict

@@ -11,11 +11,11 @@ by v^T J v with v of random signs (Hutchinson 1990), that of the oracle is exact
 import numpy as np
 import torch
 
+from flowscope.core.settings import check_count
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField
 from flowscope.networks.rest import at_rest
 from flowscope.oracle import Oracle
-from flowscope.settings import check_count
 from flowscope.studies.finding import Finding, Panel, Series
 from flowscope.studies.model_probes import ProbeBench, Progress, stage_times
 from flowscope.studies.variants import variants

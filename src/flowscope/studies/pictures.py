@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from flowscope.core.settings import check_count, check_seed
 from flowscope.data.pixels import SMALLEST, is_image
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle
 from flowscope.paths import Coefficients
-from flowscope.settings import check_count, check_seed
 
 LAST = 0.95  # the last of evenly spaced times
 REACH = 2.2  # times around a boundary go this far from it in logit t: odds of 9 to 1 either way

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from flowscope.core.settings import check_count, check_seed, versions
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField, check_field, evaluations
@@ -26,7 +27,6 @@ from flowscope.metrics import FeatureSpace, Memory, features, memorised, precisi
 from flowscope.metrics.frechet import FrechetTo, check_enough
 from flowscope.oracle import Oracle
 from flowscope.sampling import draw_noise, sample
-from flowscope.settings import check_count, check_seed, versions
 from flowscope.studies.stages import stages
 from flowscope.studies.summary import describe
 from flowscope.training.evaluate import check_model, label_count

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from flowscope.core.settings import check_count
 from flowscope.data.pixels import is_image
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import listed
 from flowscope.fields import VelocityField
 from flowscope.metrics.memorised import RATIO, share
 from flowscope.oracle import Oracle
-from flowscope.settings import check_count
 from flowscope.studies.around import boundaries_in_words, check_times, halfway, mean_error, noun, times_around
 from flowscope.studies.finding import Finding, Gallery, Panel, Series, Verdict
 from flowscope.studies.quality import Bench, Boundaries, Progress

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from flowscope.core.settings import check_count
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField
@@ -15,7 +16,6 @@ from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes
 from flowscope.sampling.schedules import EARLY, early_share
-from flowscope.settings import check_count
 from flowscope.studies.compare import (
     CRITERION,
     difference,

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from flowscope.data.memory import check_memory
+from flowscope.core.memory import check_memory
+from flowscope.core.settings import check_count, check_seed, versions
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle, Ranks, SharedOracle
 from flowscope.oracle.budget import plan
 from flowscope.oracle.support import ClassLaw, Law
 from flowscope.oracle.terms import product_library
-from flowscope.settings import check_count, check_seed, versions
 from flowscope.studies.catch_up import catch_up
 from flowscope.studies.crossing import RESAMPLES
 from flowscope.studies.curve import StageCurve

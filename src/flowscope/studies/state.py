@@ -9,9 +9,9 @@ from typing import IO, Any
 
 import numpy as np
 
+from flowscope.core.files import remove_file, write_atomic
 from flowscope.data.source import reading
 from flowscope.errors import InputError, ResumeError
-from flowscope.files import remove_file, write_atomic
 
 INTERVAL = 20.0  # seconds between two writings, at least
 SHORT = 40  # characters of a setting that an error shows

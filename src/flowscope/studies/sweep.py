@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from flowscope.core.files import write_files
+from flowscope.core.serialize import SCHEMA, csv_text, json_text, to_jsonable
+from flowscope.core.settings import check_count, check_seed, versions
 from flowscope.data import TrainingSet, load
 from flowscope.data.split import take
 from flowscope.errors import InputError, unknown_name
-from flowscope.files import write_files
 from flowscope.oracle import Oracle
-from flowscope.settings import check_count, check_seed, versions
 from flowscope.studies.curve import StageCurve
-from flowscope.studies.forms import SCHEMA, csv_text, json_text, plain
 from flowscope.studies.stages import check_timesteps, stages
 
 OVER = ("N", "D", "classes", "resolution")
@@ -56,7 +56,9 @@ class Sweep:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the curves as plain numbers, lists and dictionaries; NaN as None."""
-        return {"schema": SCHEMA} | {f.name: plain(getattr(self, f.name)) for f in fields(self) if f.name != "curves"}
+        return {"schema": SCHEMA} | {
+            f.name: to_jsonable(getattr(self, f.name)) for f in fields(self) if f.name != "curves"
+        }
 
     def to_files(self) -> dict[str, str]:
         """sweep.csv (a row for each value), sweep_top1.csv (a column for each value) and sweep.json (all the rest)."""

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from flowscope.core.settings import check_count
 from flowscope.data.training_set import TrainingSet
 from flowscope.fields import VelocityField
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes
-from flowscope.settings import check_count
 from flowscope.studies.compare import (
     CRITERION,
     difference,

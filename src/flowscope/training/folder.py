@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from flowscope.core.files import check_writable, remove_file, write_files
 from flowscope.data.pixels import is_image
 from flowscope.data.split import split
 from flowscope.data.training_set import as_training_set
-from flowscope.files import check_writable, remove_file, write_files
 from flowscope.training.accelerator import check_tracker
 from flowscope.training.checkpoint import ABOUT, EMA, MODEL, STATE, digest_of, pack, read_about
 from flowscope.training.loop import iterate

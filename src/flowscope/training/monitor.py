@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from flowscope.core.settings import check_count, check_seed
 from flowscope.data.training_set import as_training_set
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle
-from flowscope.settings import check_count, check_seed
 from flowscope.training.evaluate import check_model, label_count, velocities
 from flowscope.training.floor import Floor, loss_floor
 from flowscope.training.probes import Probes, draw_probes

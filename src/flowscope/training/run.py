@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from flowscope.core.settings import versions
 from flowscope.data.training_set import TrainingSet, as_training_set
 from flowscope.errors import InputError, NumericalError
 from flowscope.networks.build import build_network
@@ -17,7 +18,6 @@ from flowscope.networks.labels import read_labels
 from flowscope.oracle import Oracle
 from flowscope.oracle.oracle import resolve_device
 from flowscope.paths import get_path
-from flowscope.settings import versions
 from flowscope.training.accelerator import check_own, fast_products, make_accelerator, start_tracker
 from flowscope.training.checkpoint import SCHEMA, trained_field
 from flowscope.training.draws import Draw, Draws, send

@@ -5,11 +5,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from flowscope.core.settings import check_count, check_seed
 from flowscope.errors import InputError, unknown_name
 from flowscope.fields import check_interval
 from flowscope.networks.build import MODELS, check_width
 from flowscope.paths import get_path
-from flowscope.settings import check_count, check_seed
 from flowscope.training.densities import DENSITIES, check_density, check_number
 
 TARGETS = ("cfm", "oracle", "stf")

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from flowscope.core.files import remove_file, write_atomic
 from flowscope.errors import InputError, ResumeError
-from flowscope.files import remove_file, write_atomic
 from flowscope.training.checkpoint import ABOUT, STATE, about_state, fit, pack, snapshot_name, snapshot_steps, unpack
 from flowscope.training.run import Run
 

@@ -15,7 +15,7 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
-def shrinking(run: Callable[[int], Result], room: int, least: int, device: torch.device) -> Result:
+def retry_with_smaller_blocks(run: Callable[[int], Result], room: int, least: int, device: torch.device) -> Result:
     """What `run(room)` gives, with half of the room, and half of that, where the device has not as much memory.
 
     Args:

@@ -14,21 +14,21 @@ import numpy as np
 SCHEMA = 1  # of every JSON file that a study writes
 
 
-def plain(value: Any) -> Any:
+def to_jsonable(value: Any) -> Any:
     """Plain numbers, texts, lists and dictionaries; numbers that are not finite as None, for JSON."""
     if isinstance(value, np.ndarray):
-        return plain(value.tolist())
+        return to_jsonable(value.tolist())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if hasattr(value, "_asdict") and any(isinstance(v, (np.ndarray, tuple)) for v in value):
-        return plain(value._asdict())
+        return to_jsonable(value._asdict())
     if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
-    return {key: plain(v) for key, v in value.items()} if isinstance(value, Mapping) else value
+        return [to_jsonable(v) for v in value]
+    return {key: to_jsonable(v) for key, v in value.items()} if isinstance(value, Mapping) else value
 
 
 def number(value: Any) -> float:
-    """A number as `plain` wrote it; None is NaN."""
+    """A number as `to_jsonable` wrote it; None is NaN."""
     return math.nan if value is None else float(value)
 
 
