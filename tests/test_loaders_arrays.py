@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-import flowscope.data.build as build
+import flowscope.data.assemble as build
 from flowscope.data import TrainingSet, load
-from flowscope.data.rows import MappedRows
+from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.errors import FlowscopeError, InputError
 
 RNG = np.random.default_rng(0)

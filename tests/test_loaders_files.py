@@ -17,13 +17,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import flowscope.data.npz as npz
+import flowscope.data.loaders.npz as npz
 from flowscope.core.memory import available_memory
 from flowscope.data import load
-from flowscope.data.npy import load_npy
-from flowscope.data.rows import MappedRows
-from flowscope.data.safetensors import load_safetensors
-from flowscope.data.source import map_file
+from flowscope.data.loaders.npy import load_npy
+from flowscope.data.loaders.safetensors import load_safetensors
+from flowscope.data.loaders.source import map_file
+from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.errors import InputError
 
 RNG = np.random.default_rng(1)

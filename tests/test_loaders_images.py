@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import flowscope.data.build as build
+import flowscope.data.assemble as build
 from flowscope.data import load
-from flowscope.data.images import EncodedImages
-from flowscope.data.rows import MappedRows
+from flowscope.data.loaders.images import EncodedImages
+from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.errors import InputError
 
 RNG = np.random.default_rng(2)

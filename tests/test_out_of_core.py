@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flowscope as fs
-from flowscope.data.ahead import ahead
-from flowscope.data.rows import MappedRows
-from flowscope.data.stream import FileRows, explicit
+from flowscope.data.rows.file_rows import FileRows, explicit
+from flowscope.data.rows.mapped_rows import MappedRows
+from flowscope.data.rows.prefetch import prefetch
 from flowscope.errors import InputError, ResumeError
 from flowscope.studies.state import State
 
@@ -47,7 +47,7 @@ def test_items_come_in_order_and_no_more_than_asked_for_are_made() -> None:
             yield k
 
     seen = []
-    for k in ahead(items(), depth=2):
+    for k in prefetch(items(), depth=2):
         time.sleep(0.002)
         assert len(made) <= k + 4, "one in use, two ready, one being made"
         seen.append(k)
@@ -59,7 +59,7 @@ def test_an_error_of_the_maker_is_raised_in_its_place() -> None:
         yield 1
         raise InputError("the disk is gone")
 
-    got = ahead(items())
+    got = prefetch(items())
     assert next(got) == 1
     with pytest.raises(InputError, match="the disk is gone"):
         next(got)
@@ -75,7 +75,7 @@ def test_the_thread_ends_when_the_caller_stops(stop_after: int) -> None:
         finally:
             closed.append(True)
 
-    before, got = threading.active_count(), ahead(items())
+    before, got = threading.active_count(), prefetch(items())
     for _ in range(stop_after):
         next(got)
     got.close()
@@ -143,7 +143,7 @@ def test_from_a_file_or_in_memory_is_the_same(tmp_path: Path, kind: str) -> None
 
 def test_centres_of_samples_are_centres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The centre of points in a file is the mean of some of them: nothing that is reported may depend on it."""
-    monkeypatch.setattr("flowscope.data.census.SAMPLE", 7)
+    monkeypatch.setattr("flowscope.data.statistics.SAMPLE", 7)
     test_from_a_file_or_in_memory_is_the_same(tmp_path, "shards")
 
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowscope.data.rows import MappedRows
+from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.data.training_set import TrainingSet
 
 

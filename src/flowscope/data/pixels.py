@@ -9,7 +9,7 @@ import torch
 
 from flowscope.core.memory import check_memory
 from flowscope.data.options import Options
-from flowscope.data.rows import RowFunction
+from flowscope.data.rows.mapped_rows import RowFunction
 from flowscope.errors import InputError
 
 CHANNELS = (1, 3, 4)

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from flowscope.data.census import PIECE_BYTES, Census, hash_blocks, refuse_infinite, take_census
-from flowscope.data.rows import MappedRows
-from flowscope.data.stream import FileRows, explicit
+from flowscope.data.rows.file_rows import FileRows, explicit
+from flowscope.data.rows.mapped_rows import MappedRows
+from flowscope.data.statistics import PIECE_BYTES, Statistics, hash_blocks, measure_statistics, refuse_infinite
 from flowscope.errors import InputError
 from flowscope.fields import FLOATS
 
@@ -25,7 +25,7 @@ class TrainingSet:
 
     Args:
         points: (N, *shape) floating point: a torch tensor, a numpy array or memory map, or a
-            :class:`flowscope.data.rows.MappedRows`. Kept as it is, in its stored dtype. NaN and infinity are refused.
+            :class:`flowscope.data.rows.mapped_rows.MappedRows`. Kept as it is, in its stored dtype. NaN and infinity are refused.
         labels: (N,) integers or None.
         weights: (N,) finite, not negative, not all zero, or None for equal weights. Only their ratios matter.
         name: what results call this set.
@@ -55,7 +55,7 @@ class TrainingSet:
         self.class_names = None if class_names is None else tuple(_text(n) for n in class_names)
         self._stored = explicit(self.points)
         if self.streamed:
-            self.census = take_census(self, digest=True)  # the one pass finds what is not finite, too
+            self.statistics = measure_statistics(self, digest=True)  # the one pass finds what is not finite, too
         else:
             self._check_finite()
 
@@ -108,9 +108,9 @@ class TrainingSet:
         return isinstance(self._stored, FileRows) or (isinstance(self._stored, MappedRows) and self._stored.streamed)
 
     @cached_property
-    def census(self) -> Census:
+    def statistics(self) -> Statistics:
         """What one pass over the points finds; taken once."""
-        return take_census(self, digest=False)
+        return measure_statistics(self, digest=False)
 
     def pieces(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, torch.Tensor]]:
         """Points from `start` to `stop` or the end in pieces of bounded size; (position, rows) in order."""
@@ -131,7 +131,7 @@ class TrainingSet:
         once, on first use.
         """
         total = hashlib.sha256(f"flowscope-1|{len(self)}|{self.shape}|{self.dtype}|{self.normalisation}|".encode())
-        known = self.census.blocks if self.streamed else None
+        known = self.statistics.blocks if self.streamed else None
         total.update(hash_blocks(self) if known is None else known)
         for tag, values in ((b"labels", self.labels), (b"weights", self.weights)):
             total.update(tag)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from flowscope.core.device import resident, upload
-from flowscope.data.ahead import ahead
+from flowscope.data.rows.prefetch import prefetch
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 from flowscope.oracle.posterior import Block
@@ -45,16 +45,16 @@ class Support:
         if device.type != "cpu":
             size = len(training_set) * training_set.dimension * training_set.rows(slice(1)).element_size()
             self._resident = resident(lambda: training_set.rows(slice(None)), size, device)
-        census = training_set.census
-        self.first, self.group = self._distinct(census.keys)
-        self.centre = census.centre.to(device)
+        statistics = training_set.statistics
+        self.first, self.group = self._distinct(statistics.keys)
+        self.centre = statistics.centre.to(device)
         if not math.isfinite(float((self.centre**2).sum())):
             raise InputError(
                 f"{training_set.name} lies so far out that squares of lengths leave float64; expected points whose "
                 "squares can be computed: rescale them"
             )
-        self.norms = torch.from_numpy(census.norms[self.first]).to(device)
-        self.beside = float(((census.mean - census.centre) ** 2).sum())  # 0 where the centre is the mean
+        self.norms = torch.from_numpy(statistics.norms[self.first]).to(device)
+        self.beside = float(((statistics.mean - statistics.centre) ** 2).sum())  # 0 where the centre is the mean
         self._laws: dict[int | None, Law] = {}
         self._part: np.ndarray | None = None
 
@@ -222,7 +222,7 @@ class Law:
         """The law from `start` to `stop` or its end, as stored, in pieces of at most this many points."""
         stop = len(self) if stop is None else stop
         pieces = (self.piece(low, min(low + rows, stop)) for low in range(start, stop, rows))
-        yield from ahead(pieces) if self.support.streamed else pieces
+        yield from prefetch(pieces) if self.support.streamed else pieces
 
     def block(self, start: int, stop: int) -> Block:
         """Points start..stop of the law."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flowscope.core.serialize import SCHEMA, csv_text, json_text, to_jsonable
-from flowscope.data.source import reading
+from flowscope.data.loaders.source import reading
 from flowscope.errors import InputError
 
 NOT_RUN = "not run"

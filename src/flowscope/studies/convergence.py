@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flowscope.core.settings import check_count
-from flowscope.data.source import reading
+from flowscope.data.loaders.source import reading
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField, check_field
 from flowscope.metrics import FeatureSpace

@@ -16,7 +16,7 @@ import numpy as np
 
 from flowscope.core.files import write_files
 from flowscope.core.serialize import SCHEMA, csv_text, html_image, json_text, to_jsonable
-from flowscope.data.source import reading
+from flowscope.data.loaders.source import reading
 from flowscope.errors import InputError
 
 Verdict = Literal["agrees", "differs", "cannot be tested", "no claim"]

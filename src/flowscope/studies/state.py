@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 
 from flowscope.core.files import remove_file, write_atomic
-from flowscope.data.source import reading
+from flowscope.data.loaders.source import reading
 from flowscope.errors import InputError, ResumeError
 
 INTERVAL = 20.0  # seconds between two writings, at least

@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from flowscope.data.source import reading
+from flowscope.data.loaders.source import reading
 from flowscope.errors import InputError
 from flowscope.networks.build import build_network
 from flowscope.networks.convention import CONVENTIONS

@@ -18,7 +18,7 @@ class _Failure:
         self.error = error
 
 
-def ahead(items: Iterator[T], depth: int = 1) -> Iterator[T]:
+def prefetch(items: Iterator[T], depth: int = 1) -> Iterator[T]:
     """The same items in the same order, of which up to `depth` are ready and one more is being made.
 
     What the maker raises is raised here, in its place. When the caller stops early (and the iterator is closed), the

@@ -6,7 +6,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from flowscope.data.source import Source, map_file, native, reading
+from flowscope.data.loaders.source import Source, map_file, native, reading
 from flowscope.errors import InputError
 
 

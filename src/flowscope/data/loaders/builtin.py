@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from flowscope.core.memory import check_memory
-from flowscope.data.source import Source
+from flowscope.data.loaders.source import Source
 from flowscope.errors import InputError, MissingExtraError
 
 

@@ -12,9 +12,9 @@ from typing import BinaryIO, cast
 import numpy as np
 
 from flowscope.core.memory import check_memory
-from flowscope.data.images import EncodedImages
-from flowscope.data.npy import read_header
-from flowscope.data.source import Source, native, pick_points, reading
+from flowscope.data.loaders.images import EncodedImages
+from flowscope.data.loaders.npy import read_header
+from flowscope.data.loaders.source import Source, native, pick_points, reading
 from flowscope.errors import InputError
 
 ENCODED = "jpeg"

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from flowscope.data.source import Source, pick_points, reading
+from flowscope.data.loaders.source import Source, pick_points, reading
 from flowscope.errors import InputError
 
 

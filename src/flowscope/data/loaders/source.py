@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from flowscope.data.rows import MappedRows
+from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.errors import FlowscopeError, InputError
 
 SMALL_BYTES = 256 << 20  # a file of this size may as well be in memory
@@ -81,7 +81,7 @@ def map_file(path: Path, dtype: np.dtype, shape: tuple[int, ...], offset: int = 
     """Memory-map an array in a file; no byte is read yet.
 
     A small one is mapped copy-on-write, so that torch takes it as it is. A large one is mapped read-only: it is read by
-    explicit reads (data/stream.py), and Linux refuses private writable maps larger than its memory.
+    explicit reads (data/rows/file_rows.py), and Linux refuses private writable maps larger than its memory.
     """
     if 0 in shape:
         return np.empty(shape, dtype)

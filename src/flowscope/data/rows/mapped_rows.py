@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from flowscope.data.stream import FileRows, explicit
+from flowscope.data.rows.file_rows import FileRows, explicit
 
 RowFunction = Callable[[np.ndarray], np.ndarray]
 

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flowscope.data.rows import MappedRows
-from flowscope.data.source import Source, check_inside, map_file, native, pick_points, reading
+from flowscope.data.loaders.source import Source, check_inside, map_file, native, pick_points, reading
+from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.errors import InputError
 
 SUFFIX = ".safetensors"

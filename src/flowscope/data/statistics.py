@@ -30,7 +30,7 @@ SAMPLE = 4096  # points of a file whose mean is the centre
 _WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-class Census(NamedTuple):
+class Statistics(NamedTuple):
     """What one pass finds."""
 
     blocks: bytes | None  # SHA-256 of each block of DIGEST_ROWS points, one behind the other; None if not asked for
@@ -40,7 +40,7 @@ class Census(NamedTuple):
     mean: torch.Tensor  # (D,) float64, the mean of all points with weight
 
 
-def take_census(points: "TrainingSet", digest: bool) -> Census:
+def measure_statistics(points: "TrainingSet", digest: bool) -> Statistics:
     """Read all points once; twice where they are in memory, for a centre that is their mean exactly.
 
     Raises:
@@ -52,7 +52,7 @@ def take_census(points: "TrainingSet", digest: bool) -> Census:
     found = list(_each_block(points, partial(_take_block, points, counted, centre, key, digest)))
     digests, keys, norms, totals = zip(*found, strict=True)
     mean = centre + torch.stack(totals).sum(0) / int(counted.sum())
-    return Census(b"".join(digests) if digest else None, np.concatenate(keys), centre, np.concatenate(norms), mean)
+    return Statistics(b"".join(digests) if digest else None, np.concatenate(keys), centre, np.concatenate(norms), mean)
 
 
 def _each_block(points: "TrainingSet", work: Callable[[int, int], T]) -> Iterator[T]:

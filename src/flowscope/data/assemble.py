@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from flowscope.core.memory import GIB
-from flowscope.data.images import Decoded, EncodedImages
+from flowscope.data.loaders.images import Decoded, EncodedImages
+from flowscope.data.loaders.source import Source, is_pixels
 from flowscope.data.options import Options, choose
 from flowscope.data.pixels import NORMALISATION, chain, mirror, row_functions
-from flowscope.data.rows import MappedRows, RowFunction
-from flowscope.data.source import Source, is_pixels
+from flowscope.data.rows.mapped_rows import MappedRows, RowFunction
 from flowscope.data.training_set import TrainingSet, check_labels, check_points, check_weights
 from flowscope.errors import InputError
 
@@ -21,7 +21,7 @@ EAGER_BYTES = GIB  # points of at most this size are made at once; larger ones s
 BLOCK_BYTES = 32 << 20  # bytes of points, as float64, made at a time
 
 
-def build(source: Source, options: Options, name: str | None) -> TrainingSet:
+def assemble(source: Source, options: Options, name: str | None) -> TrainingSet:
     """Apply the options to a source.
 
     Raises:

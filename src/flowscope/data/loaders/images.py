@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flowscope.core.memory import check_memory
-from flowscope.data.source import Source, check_inside, reading
+from flowscope.data.loaders.source import Source, check_inside, reading
 from flowscope.errors import InputError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
