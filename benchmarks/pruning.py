@@ -20,7 +20,7 @@ import torch
 
 import flowscope as fs
 from _harness import interleave, save, table
-from flowscope.oracle import sketches
+from flowscope.oracle.engines.pruning import bounds as sketches
 from flowscope.sampling import trajectory
 from oracle import QUICK, images
 

@@ -29,7 +29,7 @@ import torch
 
 import flowscope as fs
 from _harness import interleave, save, table
-from flowscope.oracle.budget import plan
+from flowscope.oracle.engines.plan import plan
 from flowscope.oracle.pairs import PathSums, add_blocks
 from flowscope.oracle.probes import draw
 from flowscope.studies.measure import make_nodes

@@ -11,7 +11,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from flowscope.oracle import kernels
+from flowscope.oracle.engines.cuda import kernels
 
 SHARED = {80: 163 << 10, 90: 227 << 10}
 FLOATS = (

@@ -10,9 +10,11 @@ import torch
 
 from flowscope import Oracle, TrainingSet
 from flowscope.errors import InputError
-from flowscope.oracle import engines as face
-from flowscope.oracle import fused, launch, single
-from flowscope.oracle.sums import Frame
+from flowscope.oracle.engines import float32 as single
+from flowscope.oracle.engines import select as face
+from flowscope.oracle.engines.accumulator import Frame
+from flowscope.oracle.engines.cuda import engine as fused
+from flowscope.oracle.engines.cuda import launch
 from tests.contracts.cases import cloud, expected, states, velocity_error
 from tests.test_accuracy import SETS, TOLERANCE, queries, resolution, swarm
 from tests.watched import watch
@@ -80,7 +82,7 @@ def test_cuts_and_tiles_do_not_matter(monkeypatch):
     """Blocks, tiles, programs: the same answers to float32's rounding; leaders that are overtaken are added at last."""
     points = torch.cat([cloud(120, (48,), seed=k, scale=s) for k, s in enumerate((3.0, 1.0, 0.3))])
     returned = []
-    monkeypatch.setattr(fused.FusedSums, "_return", note(returned, fused.FusedSums._return))
+    monkeypatch.setattr(fused.FusedAccumulator, "_return", note(returned, fused.FusedAccumulator._return))
     cases = [(t, states(points, t, rows=rows, dtype=torch.float32)) for t in (0.05, 0.3, 0.6) for rows in (2, 20)]
     oracle = Oracle(points, library="triton")
     before = [oracle(x, t) for t, x in cases]
@@ -90,7 +92,7 @@ def test_cuts_and_tiles_do_not_matter(monkeypatch):
     for name, value in (("EACH", 64), ("BUSY", 3)):
         monkeypatch.setattr(launch, name, value)
     for room in (1, 1 << 17):
-        monkeypatch.setattr(face, "single_moments", lambda *given, room=room: single.single_moments(*given[:5], room))
+        monkeypatch.setattr(face, "single_moments", lambda *given, room=room: single.float32_moments(*given[:5], room))
         for (t, x), first in zip(cases, before, strict=True):
             answer = expected(points, x, t)
             assert (velocity_error(oracle(x, t), answer) < TOLERANCE).all()
@@ -175,14 +177,14 @@ def test_products_alone():
 def test_too_little_memory_shrinks_the_blocks(monkeypatch, caplog):
     points = cloud(900, (40,), dtype=torch.float16)
     x = states(points, 0.3, rows=9, dtype=torch.float32)
-    add, most = fused.FusedSums.add, 300
+    add, most = fused.FusedAccumulator.add, 300
 
     def allocate(self, piece):
         if len(piece.raw) > most:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
         return add(self, piece)
 
-    monkeypatch.setattr(fused.FusedSums, "add", allocate)
+    monkeypatch.setattr(fused.FusedAccumulator, "add", allocate)
     error = velocity_error(Oracle(points, library="triton")(x, 0.3), expected(points, x, 0.3))
     assert (error < TOLERANCE).all()
     assert "cpu is out of memory with blocks of 256000000 bytes: going on with 128000000" in caplog.text

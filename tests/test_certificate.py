@@ -6,8 +6,10 @@ import torch
 
 from flowscope import InputError, Oracle, TrainingSet
 from flowscope.fields import check_query
-from flowscope.oracle import engines, pruned, sketches
-from flowscope.oracle.sketches import Principal, Rounded, Sketches
+from flowscope.oracle.engines import select as engines
+from flowscope.oracle.engines.pruning import bounds as sketches
+from flowscope.oracle.engines.pruning import engine as pruned
+from flowscope.oracle.engines.pruning.bounds import BFloat16Bound, PCABound, Sketches
 from tests.contracts.cases import PATHS, cloud, expected, flat, states, velocity_error
 from tests.reference import coefficients
 
@@ -78,7 +80,7 @@ def test_sketches_bound_every_logit(kind, name, t):
     state = facing(oracle, x, t)
     offset = torch.from_numpy(truth.max(0).astype(np.float64))
     sketch = getattr(Sketches(oracle.support), kind)
-    assert isinstance(sketch, Principal if kind == "principal" else Rounded)
+    assert isinstance(sketch, PCABound if kind == "principal" else BFloat16Bound)
     bounds = sketch.bound(state, offset)
     above = upper(bounds, offset, len(points)) - truth
     assert np.all(above >= -1e-15 * np.abs(truth))
@@ -90,7 +92,7 @@ def test_sketches_bound_every_logit(kind, name, t):
         assert kind == "rounded" or np.median(np.abs(likely.numpy() + offset.numpy() - truth)) < 8  # with nothing added
 
 
-@pytest.mark.parametrize("kind", [Principal, Rounded])
+@pytest.mark.parametrize("kind", [PCABound, BFloat16Bound])
 @pytest.mark.parametrize("t", [0.3, 0.9])
 def test_directions_may_be_any(kind, t):
     """Nearly orthonormal ones, and such as are not at all: what they miss is in the bound."""

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from flowscope import InputError, Oracle, TrainingSet, convert
-from flowscope.oracle import engines as face
+from flowscope.oracle.engines import select as face
 from tests.contracts.cases import cloud, expected, states, velocity_error
 
 TIMES = (0.0, 0.1, 0.4, 0.8, 0.99)

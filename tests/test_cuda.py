@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import flowscope as fs
-from flowscope.oracle import products
+from flowscope.oracle.engines import matmul as products
 from flowscope.training import TrainSettings, train
 from tests.contracts.cases import PATHS, cloud, expected, states, velocity_error
 from tests.test_accuracy import SETS, TOLERANCE, queries, resolution

@@ -11,7 +11,7 @@ import torch
 
 from flowscope import InputError, Oracle
 from flowscope.errors import MissingExtraError
-from flowscope.oracle.products import halves, split_dots, split_sums
+from flowscope.oracle.engines.matmul import halves, split_dots, split_sums
 from tests.contracts.cases import cloud
 
 TRITON = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed: pip install 'flowscope[gpu]'")
@@ -49,20 +49,20 @@ def test_the_kernels_compile_without_a_device(capability: int, tmp_path: Path) -
 
 
 def test_importing_flowscope_does_not_import_triton() -> None:
-    code = "import sys, flowscope, flowscope.oracle.single; print('triton' in sys.modules)"
+    code = "import sys, flowscope, flowscope.oracle.engines.float32; print('triton' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
 
 @TRITON
 def test_the_kernels_do_not_compute_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flowscope.oracle.engines.SMALLEST", 0)
+    monkeypatch.setattr("flowscope.oracle.engines.select.SMALLEST", 0)
     with pytest.raises(InputError, match="library is 'triton', which computes on CUDA devices, not on cpu"):
         Oracle(cloud(9, (3,)), library="triton")(cloud(2, (3,)), 0.5)
 
 
 def test_where_triton_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flowscope.oracle.engines.SMALLEST", 0)
+    monkeypatch.setattr("flowscope.oracle.engines.select.SMALLEST", 0)
     monkeypatch.setitem(sys.modules, "triton", None)
     with pytest.raises(MissingExtraError, match=r"triton is not installed .* pip install 'flowscope\[gpu\]'"):
         Oracle(cloud(9, (3,)), library="triton")(cloud(2, (3,)), 0.5)

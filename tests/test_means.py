@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from flowscope import Oracle, TrainingSet
-from flowscope.oracle import engines
-from flowscope.oracle.products import LIBRARIES
+from flowscope.oracle.engines import select as engines
+from flowscope.oracle.engines.matmul import LIBRARIES
 from tests.contracts.cases import cloud, expected, states, velocity_error
 from tests.test_accuracy import GRID, SETS, TOLERANCE, queries, resolution
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 import flowscope as fs
 from flowscope.fields import check_query
-from flowscope.oracle import doubled
-from flowscope.oracle.moments import combine, top_of
-from flowscope.oracle.posterior import block_moments
+from flowscope.oracle.equation import double_double as doubled
+from flowscope.oracle.equation.moments import combine, top_of
+from flowscope.oracle.equation.posterior import block_moments
 
 floats = st.floats(-1e6, 1e6, allow_subnormal=False)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import flowscope as fs
-from flowscope.oracle.budget import plan
+from flowscope.oracle.engines.plan import plan
 from flowscope.oracle.follow import Follower
 from flowscope.oracle.follow_device import DeviceFollower
 from flowscope.oracle.pairs import PathSums, add_blocks

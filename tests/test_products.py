@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from flowscope import InputError, Oracle
-from flowscope.oracle import engines, products
+from flowscope.oracle.engines import matmul as products
+from flowscope.oracle.engines import select as engines
 from tests.contracts.cases import cloud, expected, states, velocity_error
 
 
@@ -28,7 +29,7 @@ def test_the_fastest_is_chosen_by_trial_and_logged(monkeypatch, caplog):
     assert products.products(None, 5, 64) is products.LIBRARIES["torch"]  # not clearly slower
     seconds[products.LIBRARIES["torch"]] = 3.0
     products._fastest.cache_clear()
-    with caplog.at_level(logging.INFO, logger="flowscope.oracle.products"):
+    with caplog.at_level(logging.INFO, logger="flowscope.oracle.engines.matmul"):
         assert products.products(None, 5, 64) is products.LIBRARIES["numpy"]
     assert "products of 8 queries" in caplog.text
     assert "numpy (torch 3000.00 ms, numpy 2000.00 ms)" in caplog.text
@@ -103,7 +104,7 @@ def test_apples_gpu_takes_products_alone(monkeypatch, keep):
 
     monkeypatch.setattr(products, "APPLE", "cpu")
     used = []
-    by = products.Products(lambda *given: used.append("dots") or dots(*given), products._apple_sums)
+    by = products.MatmulBackend(lambda *given: used.append("dots") or dots(*given), products._apple_sums)
     monkeypatch.setitem(products.ON_CPU, "mps", by)
     monkeypatch.setattr(engines, "SMALLEST", 0)
     points = cloud(300, (70,))

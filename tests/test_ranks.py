@@ -15,7 +15,7 @@ import torch
 import flowscope as fs
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle, Ranks
-from flowscope.oracle.budget import plan
+from flowscope.oracle.engines.plan import plan
 from flowscope.oracle.pairs import PathSums, add_blocks, join_sums
 from flowscope.oracle.probes import draw
 from tests.ranks_job import Job, until
@@ -196,7 +196,7 @@ for bad in (0, -1, True, float("nan"), "60", None):
         raise SystemExit(f"{bad} was taken")
 """
 REFUSED = """
-import flowscope.oracle.ranks as module
+import flowscope.oracle.distributed.process_group as module
 what, points = sys.argv[1], np.arange(12.0).reshape(6, 2)
 if what == "versions" and rank == 1:
     found = module.versions()

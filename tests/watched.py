@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from flowscope.oracle import engines, single
+from flowscope.oracle.engines import float32 as single
+from flowscope.oracle.engines import select as engines
 
 
 def watch(monkeypatch: pytest.MonkeyPatch) -> list[float]:
@@ -12,7 +13,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     seen: list[float] = []
 
     def watched(*given: Any, **named: Any) -> Any:
-        moments, rows = single.single_moments(*given, **named)
+        moments, rows = single.float32_moments(*given, **named)
         seen.append(float(rows.double().mean()))
         return moments, rows
 

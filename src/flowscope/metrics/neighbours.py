@@ -2,7 +2,7 @@
 
 The logits of the posterior are -|x - alpha x1_i|^2 / (2 sigma^2): among equally likely points, with alpha = 1, the
 heaviest are the nearest, at any sigma. The engine evaluates them in float64 by the expanded square, whose error
-:func:`flowscope.oracle.posterior.logit_error` bounds. So the heaviest are taken with some to spare, their distances
+:func:`flowscope.oracle.equation.posterior.logit_error` bounds. So the heaviest are taken with some to spare, their distances
 are computed anew from the differences, and where the bound leaves open whether a nearer one was left out, more are
 taken. The order is therefore that of the float64 distances over all points.
 """
@@ -18,7 +18,7 @@ from flowscope.data.training_set import TrainingSet, as_training_set
 from flowscope.errors import InputError
 from flowscope.fields import check_query
 from flowscope.oracle import Oracle
-from flowscope.oracle.posterior import logit_error
+from flowscope.oracle.equation.posterior import logit_error
 from flowscope.paths import Path
 
 Tensor = torch.Tensor

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import torch
 
-from flowscope.oracle.moments import Moments
-from flowscope.oracle.support import ClassLaw, Law
+from flowscope.oracle.equation.moments import Moments
+from flowscope.oracle.law import ClassLaw, Law
 
 Tensor = torch.Tensor
 

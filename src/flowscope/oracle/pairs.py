@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 import torch
 
-from flowscope.oracle.budget import Plan
+from flowscope.oracle.engines.matmul import undisturbed
+from flowscope.oracle.engines.plan import Plan
 from flowscope.oracle.follow import Follower
 from flowscope.oracle.follow_device import DeviceFollower
-from flowscope.oracle.products import undisturbed
-from flowscope.oracle.support import Law
+from flowscope.oracle.law import Law
 from flowscope.oracle.terms import Entries, Probes, make_terms
 
 Tensor = torch.Tensor

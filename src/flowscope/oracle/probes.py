@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from flowscope.oracle.support import Law
+from flowscope.oracle.law import Law
 from flowscope.oracle.terms import Probes
 
 

@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 
-from flowscope.oracle.posterior import leading, logit_error, product_logits
-from flowscope.oracle.support import Law
+from flowscope.oracle.equation.posterior import leading, logit_error, product_logits
+from flowscope.oracle.law import Law
 from flowscope.paths import Path
 
 Tensor = torch.Tensor

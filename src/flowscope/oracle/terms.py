@@ -20,11 +20,11 @@ from typing import NamedTuple, Protocol
 import torch
 
 from flowscope.core.device import flat_index
-from flowscope.oracle.budget import Plan
+from flowscope.oracle.engines.matmul import ON_CPU, MatmulBackend, products, torch_is_exact
+from flowscope.oracle.engines.plan import Plan
+from flowscope.oracle.equation.posterior import ROUNDING
 from flowscope.oracle.follow import DEAD, GONE
-from flowscope.oracle.posterior import ROUNDING
-from flowscope.oracle.products import ON_CPU, Products, products, torch_is_exact
-from flowscope.oracle.support import Law, Piece
+from flowscope.oracle.law import Law, RawBlock
 
 Tensor = torch.Tensor
 
@@ -56,9 +56,9 @@ class Entries(NamedTuple):
 class Terms(Protocol):
     """The way to d and c; `by` is the library whose products take the time, None where it is torch's own."""
 
-    by: Products | None
+    by: MatmulBackend | None
 
-    def __call__(self, block: Piece, shift: Tensor | None, mass: Tensor, sources: Entries) -> tuple[Tensor, Tensor]:
+    def __call__(self, block: RawBlock, shift: Tensor | None, mass: Tensor, sources: Entries) -> tuple[Tensor, Tensor]:
         """(n, M) float32 d/2 and c, of sources 0 and GONE.
 
         Args:
@@ -88,7 +88,7 @@ class DoubleTerms:
 
     def __init__(self, law: Law, probes: Probes, spread: float, sizes: Plan) -> None:
         self.probes, self.spread = probes, spread
-        self.by: Products | None = None
+        self.by: MatmulBackend | None = None
         self.pairs = 6 * sizes.pairs  # a plan's pairs are in doubled arithmetic, which takes six times as much
         self.centre = law.support.centre
         self.noise = probes.noise.to(torch.promote_types(probes.raw.dtype, torch.float32))
@@ -99,7 +99,7 @@ class DoubleTerms:
         share = 1e9 * ROUNDING * (4 + math.sqrt(law.support.dimension))
         self._near = share * (2 * law.radius) ** 2
 
-    def __call__(self, block: Piece, shift: Tensor | None, mass: Tensor, sources: Entries) -> tuple[Tensor, Tensor]:
+    def __call__(self, block: RawBlock, shift: Tensor | None, mass: Tensor, sources: Entries) -> tuple[Tensor, Tensor]:
         products = self._query @ (block.raw.to(torch.float64) - self.centre).T
         n = len(self._norms)
         square = products[:n].mul_(-2).add_(self._norms[:, None]).add_(block.norms)
@@ -116,7 +116,7 @@ class SingleTerms:
         self, law: Law, probes: Probes, radii: list[float], spread: float, double: DoubleTerms, library: str
     ) -> None:
         self._double, self._dots = double, _dots(law.support.device, library)
-        self.by: Products | None = ON_CPU[library]
+        self.by: MatmulBackend | None = ON_CPU[library]
         self._centre = law.support.centre.to(torch.float32)
         # norms are about the centre, products about the centre in float32: what lies between them
         between = law.support.centre - self._centre
@@ -136,7 +136,7 @@ class SingleTerms:
         self._last = max(LAST, radii[self._nodes[-1]]) if self._nodes else LAST
         self._points = self._query.new_empty(0)
 
-    def __call__(self, block: Piece, shift: Tensor | None, mass: Tensor, sources: Entries) -> tuple[Tensor, Tensor]:
+    def __call__(self, block: RawBlock, shift: Tensor | None, mass: Tensor, sources: Entries) -> tuple[Tensor, Tensor]:
         half, cross = self._expanded(block)
         half[sources], cross[sources] = 0, GONE
         nothing_yet = bool((mass == 1).all())  # but the source, whatever the first block is
@@ -145,13 +145,13 @@ class SingleTerms:
             return self._double(block, shift, mass, sources)
         return _finish(half, cross, again, block, sources, self._double)
 
-    def share(self, block: Piece) -> float:
+    def share(self, block: RawBlock) -> float:
         """Of the pairs of the law's first block, the share that would be done again."""
         half, cross = self._expanded(block)
         one = torch.ones(len(half), len(self._nodes), dtype=torch.float64, device=half.device)
         return float(self._matter(half, cross, None, one, True).count_nonzero()) / half.numel()
 
-    def _expanded(self, block: Piece) -> tuple[Tensor, Tensor]:
+    def _expanded(self, block: RawBlock) -> tuple[Tensor, Tensor]:
         if len(self._points) < len(block.raw):  # kept: fresh pages cost as much as what is done with them
             self._points = self._query.new_empty(block.raw.shape)
         points = self._points[: len(block.raw)]
@@ -195,7 +195,7 @@ def _thin(radii: list[float]) -> list[int]:
 
 
 def _finish(
-    half: Tensor, cross: Tensor, again: Tensor, block: Piece, sources: Entries, exact: DoubleTerms
+    half: Tensor, cross: Tensor, again: Tensor, block: RawBlock, sources: Entries, exact: DoubleTerms
 ) -> tuple[Tensor, Tensor]:
     """Put in what is done again from differences, and empty the sources' places."""
     again[sources] = False

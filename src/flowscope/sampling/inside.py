@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import torch
 
 from flowscope.fields import VelocityField
+from flowscope.oracle.law import Law
 from flowscope.oracle.oracle import Oracle
 from flowscope.oracle.span import Span, SpanField
-from flowscope.oracle.support import Law
 from flowscope.sampling.trajectory import trajectory
 
 Tensor = torch.Tensor

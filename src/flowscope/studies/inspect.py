@@ -10,7 +10,7 @@ from flowscope.core.serialize import to_jsonable
 from flowscope.data import TrainingSet
 from flowscope.data.spectrum import boundary_snr
 from flowscope.oracle import Oracle
-from flowscope.oracle.support import ClassLaw
+from flowscope.oracle.law import ClassLaw
 from flowscope.studies.summary import describe, measured_spectra, predict
 
 

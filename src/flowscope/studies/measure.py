@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from flowscope.errors import NumericalError
-from flowscope.oracle.budget import plan
+from flowscope.oracle.distributed.process_group import Ranks
+from flowscope.oracle.engines.plan import plan
+from flowscope.oracle.law import Law
 from flowscope.oracle.pairs import PathSums, add_blocks, join_sums
 from flowscope.oracle.probes import draw
-from flowscope.oracle.ranks import Ranks
-from flowscope.oracle.support import Law
 from flowscope.paths import Path
 from flowscope.studies.crossing import crossing, resample
 from flowscope.studies.state import State

@@ -19,8 +19,8 @@ from flowscope.core.memory import check_memory
 from flowscope.core.settings import check_count, check_seed, versions
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle, Ranks, SharedOracle
-from flowscope.oracle.budget import plan
-from flowscope.oracle.support import ClassLaw, Law
+from flowscope.oracle.engines.plan import plan
+from flowscope.oracle.law import ClassLaw, Law
 from flowscope.oracle.terms import product_library
 from flowscope.studies.catch_up import catch_up
 from flowscope.studies.crossing import RESAMPLES

@@ -9,7 +9,7 @@ import torch
 
 from flowscope.data.spectrum import CLUSTERS, Spectrum, boundary_snr, measure_spectra
 from flowscope.oracle import Oracle
-from flowscope.oracle.support import ClassLaw, Law
+from flowscope.oracle.law import ClassLaw, Law
 from flowscope.paths import Path
 from flowscope.studies.crossing import Crossing
 from flowscope.studies.curve import ClassStages, Information, LossFloor, StageCurve

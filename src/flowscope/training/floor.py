@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from flowscope.oracle import Oracle
-from flowscope.oracle.budget import Plan, plan
+from flowscope.oracle.engines.plan import Plan, plan
+from flowscope.oracle.law import Law
 from flowscope.oracle.pairs import PathSums, add_blocks
 from flowscope.oracle.probes import draw
-from flowscope.oracle.support import Law
 
 NODES = 96  # times at which the floor is evaluated, at least
 

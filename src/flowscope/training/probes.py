@@ -24,7 +24,7 @@ import torch
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle
-from flowscope.oracle.support import PASS_BYTES, Law
+from flowscope.oracle.law import PASS_BYTES, Law
 from flowscope.paths import convert
 
 Tensor = torch.Tensor

@@ -20,14 +20,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from flowscope.oracle.moments import Moments
-from flowscope.oracle.posterior import TAU, State, expand_logits
-from flowscope.oracle.sketches import Bounds, Sketches
-from flowscope.oracle.support import Law
+from flowscope.oracle.engines.pruning.bounds import Bounds, Sketches
+from flowscope.oracle.equation.moments import Moments
+from flowscope.oracle.equation.posterior import TAU, Queries, expand_logits
+from flowscope.oracle.law import Law
 
 Tensor = torch.Tensor
 Scale = tuple[Tensor, Tensor]  # A and B of the path at the states' times, (B,) each
-Dense = Callable[[Law, State, Scale], Moments]
+Dense = Callable[[Law, Queries, Scale], Moments]
 
 SAMPLE = 128  # points of the first look
 NEAR = 4.0  # nats beyond log(N / tolerance) below the best of them, to where points are taken to share the weight
@@ -70,7 +70,7 @@ class Part(NamedTuple):
 
 
 def divide(
-    law: Law, state: State, scale: Scale, tolerance: float, sketches: Sketches, pairs: int, tight: bool = False
+    law: Law, state: Queries, scale: Scale, tolerance: float, sketches: Sketches, pairs: int, tight: bool = False
 ) -> list[Part]:
     """Group states, and find the points that each group needs for a relative velocity error of `tolerance`.
 
@@ -96,7 +96,7 @@ def divide(
     return parts
 
 
-def look(law: Law, state: State, tolerance: float) -> tuple[Tensor, Tensor, Tensor]:
+def look(law: Law, state: Queries, tolerance: float) -> tuple[Tensor, Tensor, Tensor]:
     """A sample of the law; (B,) its largest logit; (B,) what share of it may be near the best of all."""
     sample = np.unique(np.linspace(0, len(law) - 1, SAMPLE).round().astype(np.int64))
     logits = expand_logits(law.take(sample), state)
@@ -110,7 +110,7 @@ class Group:
     """Some states that share their candidates; `guess` (b,) is the logit of some point."""
 
     law: Law
-    state: State
+    state: Queries
     scale: Scale
     guess: Tensor
     tight: bool
@@ -184,7 +184,7 @@ class Group:
         return torch.maximum(best, self.guess) - self.state.error, block.points[column[every, where]]
 
 
-def allowed(law: Law, state: State, scale: Scale, nearest: Tensor, tolerance: float) -> Tensor:
+def allowed(law: Law, state: Queries, scale: Scale, nearest: Tensor, tolerance: float) -> Tensor:
     """(b,) the posterior mass that may be left out, judged by the likeliest points (b, D) alone."""
     A, B = scale
     size = (A[:, None] * (nearest + law.support.centre) + B[:, None] * state.x).norm(dim=1)
@@ -202,7 +202,7 @@ class LeftOut(NamedTuple):
     most: Tensor  # and at most
 
 
-def left_out(law: Law, state: State, scale: Scale, moments: Moments, far: Tensor) -> LeftOut:
+def left_out(law: Law, state: Queries, scale: Scale, moments: Moments, far: Tensor) -> LeftOut:
     """Of the moments of the points that were kept, and the log of a bound on the others' sum."""
     A, B = scale
     mass = (far - (moments.peak + moments.peak_low + moments.mass.log())).exp().clamp_max(1.0)
@@ -217,7 +217,7 @@ def left_out(law: Law, state: State, scale: Scale, moments: Moments, far: Tensor
     return LeftOut(mass, shift, speed, size, most)
 
 
-def everything(law: Law, state: State, scale: Scale, moments: Moments) -> LeftOut:
+def everything(law: Law, state: Queries, scale: Scale, moments: Moments) -> LeftOut:
     """Where no point is left out."""
     return left_out(law, state, scale, moments, torch.full_like(moments.peak, -math.inf))
 
@@ -229,7 +229,7 @@ def certificate(off: LeftOut, rounding: float, touched: Tensor) -> Certificate:
 
 
 def pruned_moments(
-    law: Law, state: State, scale: Scale, tolerance: float, todo: list[Part], dense: Dense
+    law: Law, state: Queries, scale: Scale, tolerance: float, todo: list[Part], dense: Dense
 ) -> tuple[Moments, LeftOut, Tensor]:
     """Moments of which the mean is good for a relative velocity error of `tolerance` beside the dense engine's own.
 

@@ -24,7 +24,7 @@ from torch.distributed import distributed_c10d
 
 from flowscope.core.settings import versions
 from flowscope.errors import FlowscopeError, InputError, RankError
-from flowscope.oracle.watch import Watch
+from flowscope.oracle.distributed.watch import Watch
 
 Tensor = torch.Tensor
 

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 import triton
 
-from flowscope.oracle import kernels
-from flowscope.oracle.sums import Frame
+from flowscope.oracle.engines.accumulator import Frame
+from flowscope.oracle.engines.cuda import kernels
 
 Tensor = torch.Tensor
 

@@ -9,15 +9,22 @@ from dataclasses import dataclass, field
 import torch
 
 from flowscope.core.device import retry_with_smaller_blocks
-from flowscope.oracle.budget import Plan, plan
 from flowscope.oracle.carried import Carried
-from flowscope.oracle.moments import Moments, combine
-from flowscope.oracle.posterior import Block, State, block_means, block_moments
-from flowscope.oracle.products import Products, double_products, products, undisturbed
-from flowscope.oracle.pruned import Certificate, LeftOut, certificate, divide, everything, pruned_moments
-from flowscope.oracle.single import in_range, single_moments
-from flowscope.oracle.sketches import Sketches
-from flowscope.oracle.support import Law, Support
+from flowscope.oracle.engines.float32 import float32_moments, in_range
+from flowscope.oracle.engines.matmul import MatmulBackend, double_products, products, undisturbed
+from flowscope.oracle.engines.plan import Plan, plan
+from flowscope.oracle.engines.pruning.bounds import Sketches
+from flowscope.oracle.engines.pruning.engine import (
+    Certificate,
+    LeftOut,
+    certificate,
+    divide,
+    everything,
+    pruned_moments,
+)
+from flowscope.oracle.equation.moments import Moments, combine
+from flowscope.oracle.equation.posterior import Block, Queries, block_means, block_moments
+from flowscope.oracle.law import Law, Support
 
 Tensor = torch.Tensor
 Scale = tuple[Tensor, Tensor]  # A and B of the path at the states' times, (B,) each
@@ -46,25 +53,25 @@ class Engines:
     carried: Carried | None = None
     weights: dict[tuple[Law, bool], Moments] = field(default_factory=dict, repr=False)  # of laws where alpha is 0
 
-    def moments(self, law: Law, state: State, k: int) -> Moments:
+    def moments(self, law: Law, state: Queries, k: int) -> Moments:
         """All moments, in float64."""
         return law_moments(law, state, k, self._plan(law, state))
 
-    def means(self, law: Law, state: State, scale: Scale, single: bool) -> Moments:
+    def means(self, law: Law, state: Queries, scale: Scale, single: bool) -> Moments:
         """Moments of which only the mean, its mass and the peak count; `single` if float32 is good enough for it."""
         large = len(self.support.first) * self.support.dimension >= SMALLEST
         by = products(self.library, len(state.x), self.support.dimension, state.x.device) if large else None
         with undisturbed(by):
             return self._found(law, state, scale, single)
 
-    def _found(self, law: Law, state: State, scale: Scale, single: bool) -> Moments:
+    def _found(self, law: Law, state: Queries, scale: Scale, single: bool) -> Moments:
         if len(state.x) > 1 and not bool(state.alpha.any()):
             return self._at_noise(law, state, scale, single)
         if not self._prunes(law):
             return self._means(law, state, scale, single, SMALLEST)
         return self._pruned(law, state, scale, single, tight=False)[0]
 
-    def proven(self, law: Law, state: State, scale: Scale, rounding: float) -> tuple[Moments, Certificate]:
+    def proven(self, law: Law, state: Queries, scale: Scale, rounding: float) -> tuple[Moments, Certificate]:
         """The same in float64, with what is proven of the velocity.
 
         Args:
@@ -77,7 +84,7 @@ class Engines:
             off, touched = everything(law, state, scale, moments), torch.full((len(state.x),), len(law))
         return moments, certificate(off, rounding, touched)
 
-    def _at_noise(self, law: Law, state: State, scale: Scale, single: bool) -> Moments:
+    def _at_noise(self, law: Law, state: Queries, scale: Scale, single: bool) -> Moments:
         """Where alpha is 0 all states have one posterior, the weights: by the pass of a single state."""
         own = -0.5 * state.norms / state.sigma**2  # what logits are beside the weights
         if (law, single) not in self.weights:
@@ -88,10 +95,10 @@ class Engines:
         found = Moments(*(column.expand(len(own), *column.shape[1:]) for column in found))
         return found._replace(peak=found.peak + own)
 
-    def _plan(self, law: Law, state: State) -> Plan:
+    def _plan(self, law: Law, state: Queries) -> Plan:
         return plan(self.memory, max(1, len(state.x)), len(law), self.support.dimension)
 
-    def _means(self, law: Law, state: State, scale: Scale, single: bool, smallest: int) -> Moments:
+    def _means(self, law: Law, state: Queries, scale: Scale, single: bool, smallest: int) -> Moments:
         """One pass over all points of a law."""
         if single and len(law) * self.support.dimension >= smallest and in_range(law, state):
             logits = None if self.carried is None else self.carried.wanted(law, state)
@@ -107,9 +114,9 @@ class Engines:
         return self.tolerance is not None and large and here
 
     def _pruned(
-        self, law: Law, state: State, scale: Scale, single: bool, tight: bool
+        self, law: Law, state: Queries, scale: Scale, single: bool, tight: bool
     ) -> tuple[Moments, LeftOut, Tensor]:
-        def dense(part: Law, some: State, at: Scale) -> Moments:
+        def dense(part: Law, some: Queries, at: Scale) -> Moments:
             return self._means(part, some, at, single, SMALLEST if part is law else FEW)
 
         pairs, tolerance = self.memory // 4 // PAIR, self.tolerance or 0.0
@@ -122,7 +129,7 @@ class Engines:
 
 def mean_moments(
     law: Law,
-    state: State,
+    state: Queries,
     scale: Scale,
     sizes: Plan,
     library: str | None,
@@ -132,22 +139,22 @@ def mean_moments(
     """Moments whose mean is good to 1e-6: one float32 pass, and a float64 pass for rows that it does not suit.
 
     Args:
-        room: bytes of a block on a device other than the CPU. logits: as in :func:`single_moments`.
+        room: bytes of a block on a device other than the CPU. logits: as in :func:`float32_moments`.
     """
     by = products(library, len(state.x), state.x.shape[1], state.x.device)
-    moments, hard = single_moments(law, state, scale, sizes, by, room, logits)
+    moments, hard = float32_moments(law, state, scale, sizes, by, room, logits)
     if bool(hard.any()):
         for found, exact in zip(moments, law_moments(law, state.rows(hard), 1, sizes), strict=True):
             found[hard] = exact
     return moments
 
 
-def law_moments(law: Law, state: State, k: int, sizes: Plan) -> Moments:
+def law_moments(law: Law, state: Queries, k: int, sizes: Plan) -> Moments:
     """All moments: one pass in float64."""
     return float64_pass(law, lambda block, best: block_moments(block, state, best, k, sizes.pairs), sizes)
 
 
-def law_means(law: Law, state: State, sizes: Plan, by: Products) -> Moments:
+def law_means(law: Law, state: Queries, sizes: Plan, by: MatmulBackend) -> Moments:
     """Peak, mass, mean and total variance alone: the same, by the products of a library."""
     return float64_pass(law, lambda block, best: block_means(block, state, best, sizes.pairs, by), sizes)
 

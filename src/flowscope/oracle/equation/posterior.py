@@ -26,15 +26,15 @@ from typing import NamedTuple
 
 import torch
 
-from flowscope.oracle import doubled
-from flowscope.oracle.moments import Moments, partial_moments, top_of, weights_of
-from flowscope.oracle.products import Products
+from flowscope.oracle.engines.matmul import MatmulBackend
+from flowscope.oracle.equation import double_double as doubled
+from flowscope.oracle.equation.moments import Moments, partial_moments, top_of, weights_of
 
 Tensor = torch.Tensor
 
 ROUNDING = 2.0**-53  # of float64
 TAU = 1e-7  # bound on the velocity's relative error from logits
-GONE = 41.0  # nats below the leader: e^-41 of the weight is below float64's rounding of it
+NEGLIGIBLE_NATS = 41.0  # nats below the leader: e^-41 of the weight is below float64's rounding of it
 WORTH = 0.4  # share of points with any weight below which they are gathered for the second product
 
 
@@ -48,7 +48,7 @@ class Block(NamedTuple):
     positions: Tensor  # (M,) positions in the training set, ascending
 
 
-class State(NamedTuple):
+class Queries(NamedTuple):
     """B queries, as the equation needs them; float64."""
 
     x: Tensor  # (B, D)
@@ -59,10 +59,10 @@ class State(NamedTuple):
     error: Tensor  # (B,) E, the bound on the error of an expanded logit
     points: int  # N, how many the law has
 
-    def rows(self, which: slice | Tensor) -> "State":
+    def rows(self, which: slice | Tensor) -> "Queries":
         """Some of the queries."""
         x, z, norms, alpha, sigma, error = (value[which] for value in self[:6])
-        return State(x, z, norms, alpha, sigma, error, self.points)
+        return Queries(x, z, norms, alpha, sigma, error, self.points)
 
 
 def logit_error(
@@ -80,7 +80,7 @@ def logit_error(
     return ROUNDING * ((4 + math.sqrt(dim)) * reach**2 + 4 * offset_norm * reach) / sigma**2
 
 
-def block_moments(block: Block, state: State, best: Tensor | None, k: int, pairs: int) -> Moments:
+def block_moments(block: Block, state: Queries, best: Tensor | None, k: int, pairs: int) -> Moments:
     """Moments of one block.
 
     Args:
@@ -91,15 +91,15 @@ def block_moments(block: Block, state: State, best: Tensor | None, k: int, pairs
     return logit_moments(expand_logits(block, state), block, state, best, k, pairs)
 
 
-def block_means(block: Block, state: State, best: Tensor | None, pairs: int, by: Products) -> Moments:
+def block_means(block: Block, state: Queries, best: Tensor | None, pairs: int, by: MatmulBackend) -> Moments:
     """The same of peak, mass, mean and total variance alone, by a library's products.
 
     Points that weigh nothing for any state, all of them together below float64's rounding of the block's mass, are left
     out of the mean's product.
     """
     logits = expand_logits(block, state, by)
-    peak, peak_low = refine(logits, block, state, best, pairs)
-    alive = (logits > -GONE - math.log(state.points)).any(0).nonzero()[:, 0]
+    peak, peak_low = refine_leading_logits(logits, block, state, best, pairs)
+    alive = (logits > -NEGLIGIBLE_NATS - math.log(state.points)).any(0).nonzero()[:, 0]
     points, norms = block.points, block.norms
     if len(alive) < WORTH * len(points):
         logits, points, norms = logits[:, alive], points[alive], norms[alive]
@@ -109,7 +109,7 @@ def block_means(block: Block, state: State, best: Tensor | None, pairs: int, by:
     return partial_moments(peak, peak_low, mass, mean, _total_variance(gamma, norms, mass, mean))
 
 
-def expand_logits(block: Block, state: State, by: Products | None = None) -> Tensor:
+def expand_logits(block: Block, state: Queries, by: MatmulBackend | None = None) -> Tensor:
     """(B, M) the logits (3) by (4), in place where the arrays are ours; by a library's product, or by torch's."""
     products = state.z @ block.points.T if by is None else by.dots(state.z, block.points)
     return product_logits(products, block, state.norms, state.alpha, state.sigma)
@@ -139,9 +139,9 @@ def leading(logits: Tensor, best: Tensor, error: Tensor, points: int) -> Tensor:
     return (logits >= (best - window)[:, None]) & (double > TAU)[:, None]
 
 
-def logit_moments(logits: Tensor, block: Block, state: State, best: Tensor | None, k: int, pairs: int) -> Moments:
+def logit_moments(logits: Tensor, block: Block, state: Queries, best: Tensor | None, k: int, pairs: int) -> Moments:
     """Moments of one block from its expanded logits (B, M), which are overwritten."""
-    peak, peak_low = refine(logits, block, state, best, pairs)
+    peak, peak_low = refine_leading_logits(logits, block, state, best, pairs)
     gamma = weights_of(logits)
     mass = gamma.sum(1)
     mean = (gamma @ block.points) / mass[:, None]
@@ -157,7 +157,9 @@ def _total_variance(gamma: Tensor, norms: Tensor, mass: Tensor, mean: Tensor) ->
     return ((gamma @ norms) / mass - (mean * mean).sum(1)).clamp_min(0)
 
 
-def refine(logits: Tensor, block: Block, state: State, best: Tensor | None, pairs: int) -> tuple[Tensor, Tensor]:
+def refine_leading_logits(
+    logits: Tensor, block: Block, state: Queries, best: Tensor | None, pairs: int
+) -> tuple[Tensor, Tensor]:
     """Subtract each row's peak from the logits in place, after the leading ones were done again where (5) asks for it.
 
     Returns the peak as high and low part.
@@ -185,7 +187,7 @@ def refine(logits: Tensor, block: Block, state: State, best: Tensor | None, pair
     return high, low
 
 
-def _exact_logits(block: Block, state: State, row: Tensor, column: Tensor) -> doubled.Doubled:
+def _exact_logits(block: Block, state: Queries, row: Tensor, column: Tensor) -> doubled.Doubled:
     """(3) in doubled precision for pairs (row, column), from the points as stored."""
     y = block.raw[column].to(torch.float64)
     square = doubled.squared_distance(state.x[row], y, state.alpha[row, None])

@@ -19,7 +19,7 @@ from flowscope.core.device import resident, upload
 from flowscope.data.rows.prefetch import prefetch
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
-from flowscope.oracle.posterior import Block
+from flowscope.oracle.equation.posterior import Block
 
 Tensor = torch.Tensor
 
@@ -147,7 +147,7 @@ class ClassLaw(NamedTuple):
     law: "Law"
 
 
-class Piece(NamedTuple):
+class RawBlock(NamedTuple):
     """Some points of a law, as they are stored."""
 
     start: int  # position of the first of them in the law
@@ -212,13 +212,13 @@ class Law:
         """Of the weights, in nats: log N for N equally likely points."""
         return abs(float(-(self.probabilities * np.log(self.probabilities)).sum()))
 
-    def piece(self, start: int, stop: int) -> Piece:
+    def piece(self, start: int, stop: int) -> RawBlock:
         """Points start..stop of the law, as stored."""
         of = slice(start, stop)
         rows = self.support.rows(self.positions[of])
-        return Piece(start, rows, self.norms[of], self.log_weights[of], self.places[of])
+        return RawBlock(start, rows, self.norms[of], self.log_weights[of], self.places[of])
 
-    def pieces(self, rows: int, start: int = 0, stop: int | None = None) -> Iterator[Piece]:
+    def pieces(self, rows: int, start: int = 0, stop: int | None = None) -> Iterator[RawBlock]:
         """The law from `start` to `stop` or its end, as stored, in pieces of at most this many points."""
         stop = len(self) if stop is None else stop
         pieces = (self.piece(low, min(low + rows, stop)) for low in range(start, stop, rows))
@@ -237,14 +237,14 @@ class Law:
         """Chosen points of the law; index (n,) ascending."""
         at = torch.as_tensor(index, device=self.support.device)
         rows = self.support.rows(self.positions[index])
-        return self._centred(Piece(0, rows, self.norms[at], self.log_weights[at], self.places[at]))
+        return self._centred(RawBlock(0, rows, self.norms[at], self.log_weights[at], self.places[at]))
 
     def part(self, index: Tensor) -> "Law":
         """Chosen points of the law, index (n,) ascending, with their weights as they are: these sum to less than 1."""
         chosen = index.numpy()
         return Law(self.support, self.chosen[chosen], self.probabilities[chosen])
 
-    def _centred(self, piece: Piece) -> Block:
+    def _centred(self, piece: RawBlock) -> Block:
         points = piece.raw.to(torch.float64, copy=True).sub_(self.support.centre)
         return Block(points, *piece[1:])
 

@@ -40,7 +40,7 @@ DOTS = 512
 SUMS = ((7, 8192), (32, 32), (math.inf, 4096))  # (most queries, points)
 
 
-class Products(NamedTuple):
+class MatmulBackend(NamedTuple):
     """Two products of a library, float32.
 
     dots(points (M, D), queries (B, D)) -> (M, B) scalar products; sums(weights (M, B), points (M, D)) -> (B, D).
@@ -100,8 +100,13 @@ def _apple_sums(weights: Tensor, points: Tensor) -> Tensor:
     return (weights.to(APPLE).T @ points.to(APPLE)).cpu()
 
 
-LIBRARIES = {"torch": Products(_torch_dots, _torch_sums), "numpy": Products(_numpy_dots, _numpy_sums, apart=True)}
-ON_CPU = LIBRARIES | {APPLE: Products(_apple_dots, _apple_sums)}  # all of whose operands and results are on the CPU
+LIBRARIES = {
+    "torch": MatmulBackend(_torch_dots, _torch_sums),
+    "numpy": MatmulBackend(_numpy_dots, _numpy_sums, apart=True),
+}
+ON_CPU = LIBRARIES | {
+    APPLE: MatmulBackend(_apple_dots, _apple_sums)
+}  # all of whose operands and results are on the CPU
 NAMES = (*ON_CPU, "triton")
 
 
@@ -120,7 +125,7 @@ def check_library(name: Any) -> str | None:
     return None if name is None else str(name)
 
 
-def products(name: str | None, queries: int, dimension: int, device: torch.device = CPU) -> Products:
+def products(name: str | None, queries: int, dimension: int, device: torch.device = CPU) -> MatmulBackend:
     """The products of a library by name, or of the fastest at hand.
 
     Raises:
@@ -131,7 +136,7 @@ def products(name: str | None, queries: int, dimension: int, device: torch.devic
     if device.type == "cuda":
         if name in ("numpy", APPLE):
             raise InputError(f"library is {name!r}, which does not compute on {device}; expected None, torch or triton")
-        return Products(*((torch_dots, torch_sums) if torch_is_exact() else (split_dots, split_sums)))
+        return MatmulBackend(*((torch_dots, torch_sums) if torch_is_exact() else (split_dots, split_sums)))
     if name is not None:
         return ON_CPU[name]
     size = 1 << (queries - 1).bit_length()  # one probe serves calls of about as many queries
@@ -139,7 +144,7 @@ def products(name: str | None, queries: int, dimension: int, device: torch.devic
 
 
 @contextmanager
-def undisturbed(by: Products | None) -> Iterator[None]:
+def undisturbed(by: MatmulBackend | None) -> Iterator[None]:
     """Torch on one thread while products are another library's.
 
     Torch's threads wait for work actively for some milliseconds, on the cores that the other's need: mixed on all
@@ -176,27 +181,27 @@ def rest() -> None:
     time.sleep(max(0.0, left))
 
 
-def double_products(name: str | None, queries: int, dimension: int, device: torch.device = CPU) -> Products:
+def double_products(name: str | None, queries: int, dimension: int, device: torch.device = CPU) -> MatmulBackend:
     """The same of float64 points and states, by the same library where that takes them; by torch's on a device."""
     if device.type != "cpu" or name == "triton":
-        return Products(torch_dots, torch_sums)
+        return MatmulBackend(torch_dots, torch_sums)
     return products(None if name == APPLE else name, queries, dimension, device)
 
 
-def fused_products(device: torch.device) -> Products:
+def fused_products(device: torch.device) -> MatmulBackend:
     """Those of the fused kernels.
 
     Raises:
         InputError: there is no Triton for this device. MissingExtraError: it is not installed.
     """
     need("triton", "gpu")
-    from flowscope.oracle import launch  # not before it is known that there is Triton
+    from flowscope.oracle.engines.cuda import launch
 
     if device.type != "cuda" and not launch.INTERPRETED:
         raise InputError(
             f"library is 'triton', which computes on CUDA devices, not on {device}; expected torch or numpy there"
         )
-    return Products(launch.dots, launch.sums, tuple(launch.FORMS), fused=True)
+    return MatmulBackend(launch.dots, launch.sums, tuple(launch.FORMS), fused=True)
 
 
 def torch_is_exact() -> bool:
@@ -249,7 +254,7 @@ def halves(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @cache
-def _fastest(queries: int, dimension: int, threads: int, with_torch: bool) -> Products:
+def _fastest(queries: int, dimension: int, threads: int, with_torch: bool) -> MatmulBackend:
     """The products of the library with the fastest pair of them, and of what stands between; torch's where no other is
     clearly faster.
     """
@@ -272,7 +277,7 @@ def _fastest(queries: int, dimension: int, threads: int, with_torch: bool) -> Pr
     return LIBRARIES[best]
 
 
-def _both(library: Products, points: Tensor, states: Tensor, weights: Tensor) -> None:
+def _both(library: MatmulBackend, points: Tensor, states: Tensor, weights: Tensor) -> None:
     with undisturbed(library):
         logits = library.dots(points, states)
         logits.sub_(logits.amax(0)).exp_().sum(0)

@@ -23,10 +23,19 @@ from collections.abc import Iterator
 
 import torch
 
-from flowscope.oracle.launch import Tiles, dense, run_logits, run_rows, run_sums, run_weights, split_queries, tiles
-from flowscope.oracle.products import Products
-from flowscope.oracle.sums import LEAST, Frame, Leaders, Sums, centred, make_rows
-from flowscope.oracle.support import Law, Piece
+from flowscope.oracle.engines.accumulator import LEAST, DominantPairs, Float32Accumulator, Frame, centred, make_rows
+from flowscope.oracle.engines.cuda.launch import (
+    Tiles,
+    dense,
+    run_logits,
+    run_rows,
+    run_sums,
+    run_weights,
+    split_queries,
+    tiles,
+)
+from flowscope.oracle.engines.matmul import MatmulBackend
+from flowscope.oracle.law import Law, RawBlock
 
 Tensor = torch.Tensor
 
@@ -36,16 +45,16 @@ FIRST, GROWTH = 4096, 8  # points of the first block for few states, and how man
 GATHERED = 32 << 20  # bytes of points in float64, added after all, at a time
 
 
-class FusedSums(Sums):
-    """`Sums`, by the kernels."""
+class FusedAccumulator(Float32Accumulator):
+    """`Float32Accumulator`, by the kernels."""
 
-    def __init__(self, law: Law, frame: Frame, most: int, by: Products, shape: Tiles | None = None) -> None:
+    def __init__(self, law: Law, frame: Frame, most: int, by: MatmulBackend, shape: Tiles | None = None) -> None:
         super().__init__(law, frame, most, by)
         self.tiles = tiles(len(frame.q), frame.q.device) if shape is None else shape
         self.few = len(frame.q) <= FEW and law.support.dimension <= WIDEST
         self._factors: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
 
-    def pieces(self, room: int) -> Iterator[Piece]:
+    def pieces(self, room: int) -> Iterator[RawBlock]:
         """The law as stored, in blocks whose logits and weights need `room` bytes; growing ones for few states."""
         law, queries = self.law, len(self.frame.q)
         step = max(LEAST, room // (16 * queries + (0 if self._in_place else 12 * law.support.dimension)))
@@ -65,7 +74,7 @@ class FusedSums(Sums):
         whole = int(positions[-1] - positions[0]) == len(law) - 1 and not law.support.streamed
         return whole and not centred(law) and law.piece(0, 1).raw.dtype in self.by.takes
 
-    def add(self, piece: Piece) -> None:
+    def add(self, piece: RawBlock) -> None:
         """Some points of the law."""
         rows = dense(make_rows(self.law, piece.raw, self.by))
         norms, log_weights = piece.norms.to(torch.float32), piece.log_weights.to(torch.float32)
@@ -91,7 +100,7 @@ class FusedSums(Sums):
         vector = run_sums(weights, rows, self.tiles)
         self._join(level, mass, second, vector.sum(0, dtype=torch.float64))
         point, row = (logits > bound).nonzero(as_tuple=True)
-        self._keep(Leaders(row, point + start, logits[point, row].to(torch.float64)))
+        self._keep(DominantPairs(row, point + start, logits[point, row].to(torch.float64)))
 
     def _once(self, rows: Tensor, norms: Tensor, log_weights: Tensor, start: int) -> None:
         """Logits and sums together, without those that lead by what was known before; then those that do not."""
@@ -106,15 +115,15 @@ class FusedSums(Sums):
         point, row = (logits > before).nonzero(as_tuple=True)
         logit = logits[point, row]
         leads = logit > self._bound()[row]
-        self._keep(Leaders(row[leads], point[leads] + start, logit[leads].to(torch.float64)))
-        self._return(rows, norms, Leaders(row[~leads], point[~leads], logit[~leads]))
+        self._keep(DominantPairs(row[leads], point[leads] + start, logit[leads].to(torch.float64)))
+        self._return(rows, norms, DominantPairs(row[~leads], point[~leads], logit[~leads]))
 
     def _see(self, top: Tensor, mass: Tensor) -> None:
         """Take notice of the largest logit of some points, and of the log of their mass."""
         self.best = torch.maximum(self.best, top)
         self.seen = torch.logaddexp(self.seen, mass)
 
-    def _return(self, rows: Tensor, norms: Tensor, found: Leaders) -> None:
+    def _return(self, rows: Tensor, norms: Tensor, found: DominantPairs) -> None:
         """Add points that were left out, and lead no more; positions are those of rows."""
         count = max(1, GATHERED // (8 * rows.shape[1]))
         for row, point, logit in zip(*(column.split(count) for column in found), strict=True):

@@ -7,15 +7,15 @@ from typing import NamedTuple
 import torch
 from torch.nn.functional import threshold
 
-from flowscope.oracle.moments import Moments, combine, partial_moments
-from flowscope.oracle.posterior import GONE, WORTH
-from flowscope.oracle.products import Products
-from flowscope.oracle.support import Law, Piece
+from flowscope.oracle.engines.matmul import MatmulBackend
+from flowscope.oracle.equation.moments import Moments, combine, partial_moments
+from flowscope.oracle.equation.posterior import NEGLIGIBLE_NATS, WORTH
+from flowscope.oracle.law import Law, RawBlock
 
 Tensor = torch.Tensor
 
 RISE = 30.0  # nats by which logits may rise above the level of their sums
-DEAD = GONE + RISE
+DEAD = NEGLIGIBLE_NATS + RISE
 PAIRS = 1 << 20  # (point, state) pairs worked on at a time, on the CPU
 HELD = 1 << 20  # leaders collected before those that were overtaken are dropped
 COPY = 16 << 20  # bytes of float32 rows made at a time, where they are not kept as such, on the CPU
@@ -36,7 +36,7 @@ class Frame(NamedTuple):
     floor: Tensor  # (B,) float64, the log of the mass of some points: no more than that of all
 
 
-class Leaders(NamedTuple):
+class DominantPairs(NamedTuple):
     """Pairs (state, point) that are done again."""
 
     row: Tensor  # which state
@@ -59,14 +59,14 @@ def furthest(law: Law) -> float:
     return law.radius + float(origin(law).norm())
 
 
-def make_rows(law: Law, raw: Tensor, by: Products) -> Tensor:
+def make_rows(law: Law, raw: Tensor, by: MatmulBackend) -> Tensor:
     """(M, D) rows: float32, about the centre where that is needed; where nothing is, the points as they are stored."""
     if centred(law):
         return (raw.to(torch.float64) - law.support.centre).to(torch.float32)
     return raw if raw.dtype in by.takes else raw.to(torch.float32)
 
 
-def float_logits(frame: Frame, norms: Tensor, log_weights: Tensor, rows: Tensor, by: Products) -> Tensor:
+def float_logits(frame: Frame, norms: Tensor, log_weights: Tensor, rows: Tensor, by: MatmulBackend) -> Tensor:
     """(M, B) float32 logits, up to the frame's constant."""
     logits = by.dots(rows, frame.q).addr_(norms.to(torch.float32), frame.slope)
     if bool((log_weights != log_weights[0]).any()):
@@ -74,14 +74,14 @@ def float_logits(frame: Frame, norms: Tensor, log_weights: Tensor, rows: Tensor,
     return logits.add_(float(log_weights[0]))
 
 
-class Sums:
+class Float32Accumulator:
     """Float32 sums over all points but the leaders, which are collected.
 
     Sums are relative to e^level. What is pending in float32 is added to the total in float64 before it grows stale. A
     state may have `most` leaders.
     """
 
-    def __init__(self, law: Law, frame: Frame, most: int, by: Products) -> None:
+    def __init__(self, law: Law, frame: Frame, most: int, by: MatmulBackend) -> None:
         self.law, self.frame, self.by = law, frame, by
         empty = frame.constant.new_full((len(frame.q),), -math.inf)
         self.kept: Tensor | None = None  # (M, B) where logits are kept, if they are to be
@@ -89,8 +89,8 @@ class Sums:
         self.best, self.seen = empty, empty  # the largest logit, and the log of all mass so far, leaders included
         self.crowded = torch.zeros_like(empty, dtype=torch.bool)  # states with too many leaders
         self._most = most
-        self._window = float(GONE + 2 * frame.error.max())
-        self._found, self._held = [Leaders(*torch.zeros(3, 0, dtype=torch.int64, device=empty.device))], 0
+        self._window = float(NEGLIGIBLE_NATS + 2 * frame.error.max())
+        self._found, self._held = [DominantPairs(*torch.zeros(3, 0, dtype=torch.int64, device=empty.device))], 0
         self._total: Moments | None = None
         self._clear()
 
@@ -100,7 +100,7 @@ class Sums:
         self.vector = self.frame.q.new_zeros(rows, dimension)
         self.points = 0  # summed since
 
-    def pieces(self, room: int) -> Iterator[Piece]:
+    def pieces(self, room: int) -> Iterator[RawBlock]:
         """The law as stored, in pieces whose float32 rows and logits need little memory: `room` bytes on a device."""
         law, queries, dimension = self.law, len(self.frame.q), self.law.support.dimension
         points, positions = law.support.training_set.points, law.positions
@@ -111,7 +111,7 @@ class Sums:
         step = max(256, PAIRS // max(1, queries))
         return law.pieces(step if kept else max(LEAST, min(step, COPY // (4 * dimension))))
 
-    def add(self, piece: Piece) -> None:
+    def add(self, piece: RawBlock) -> None:
         """Some points of the law."""
         rows, norms = make_rows(self.law, piece.raw, self.by), piece.norms
         logits = float_logits(self.frame, norms, piece.log_weights, rows, self.by)
@@ -153,7 +153,7 @@ class Sums:
         self.best = torch.maximum(self.best, top)
         point, row = (logits > (bound - level).to(torch.float32)).nonzero(as_tuple=True)
         if len(row):
-            self._keep(Leaders(row, points[point], logits[point, row].to(torch.float64) + level[row]))
+            self._keep(DominantPairs(row, points[point], logits[point, row].to(torch.float64) + level[row]))
             weights[point, row] = 0
         return weights
 
@@ -180,14 +180,14 @@ class Sums:
         self.flush()
         return no_moments(self.frame.q) if self._total is None else self._total
 
-    def leaders(self) -> Leaders:
+    def leaders(self) -> DominantPairs:
         """Those that still lead when all is known, by state and point; none for states with too many."""
         self._prune()
         found = self._found[0]
         order = (found.row * len(self.law) + found.point).argsort()
-        return Leaders(*(column[order] for column in found))
+        return DominantPairs(*(column[order] for column in found))
 
-    def _keep(self, found: Leaders) -> None:
+    def _keep(self, found: DominantPairs) -> None:
         """Collect leaders."""
         self._found.append(found)
         self._held += len(found.row)
@@ -196,11 +196,11 @@ class Sums:
 
     def _prune(self) -> None:
         """Drop leaders that were overtaken, and those of states that have too many: memory is bounded."""
-        found = Leaders(*(torch.cat(column) for column in zip(*self._found, strict=True)))
-        kept = found.logit >= (self.best - 2 * self.frame.error - GONE)[found.row]
+        found = DominantPairs(*(torch.cat(column) for column in zip(*self._found, strict=True)))
+        kept = found.logit >= (self.best - 2 * self.frame.error - NEGLIGIBLE_NATS)[found.row]
         self.crowded |= torch.bincount(found.row[kept], minlength=len(self.best)) > self._most
         kept &= ~self.crowded[found.row]
-        self._found, self._held = [Leaders(*(column[kept] for column in found))], 0
+        self._found, self._held = [DominantPairs(*(column[kept] for column in found))], 0
 
 
 def no_moments(x: Tensor) -> Moments:

@@ -16,11 +16,11 @@ from safetensors.torch import load, save
 from flowscope.errors import InputError, unknown_name
 from flowscope.fields import Query, check_query
 from flowscope.oracle.conditions import Conditions
-from flowscope.oracle.moments import Moments, combine
+from flowscope.oracle.distributed.process_group import Ranks
+from flowscope.oracle.equation.moments import Moments, combine
+from flowscope.oracle.equation.posterior import Queries
+from flowscope.oracle.law import Law
 from flowscope.oracle.oracle import Batch, Oracle
-from flowscope.oracle.posterior import State
-from flowscope.oracle.ranks import Ranks
-from flowscope.oracle.support import Law
 from flowscope.paths import Coefficients
 
 Tensor = torch.Tensor
@@ -107,13 +107,13 @@ class SharedOracle(Oracle):
             self._shares[law] = Share(law.support, law.chosen[part], law.probabilities[part], law)
         return self._shares[law]
 
-    def _moments(self, law: Law, state: State, c: Coefficients, k: int, mean: torch.dtype | None) -> Moments:
+    def _moments(self, law: Law, state: Queries, c: Coefficients, k: int, mean: torch.dtype | None) -> Moments:
         own = self._share(law)
         found = super()._moments(own, state, c, k, mean) if len(own) else nothing(state.z, k)
         joined = self.ranks.join(found, lambda a, b: combine(Moments(*a), Moments(*b)), len(law))
         return Moments(*joined)
 
-    def _facing(self, law: Law, state: State) -> State:
+    def _facing(self, law: Law, state: Queries) -> Queries:
         return super()._facing(law.whole if isinstance(law, Share) else law, state)
 
 

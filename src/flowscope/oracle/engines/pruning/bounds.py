@@ -6,9 +6,9 @@ About the centre, with q = alpha/sigma^2 z and rho = snr/2, the logit (3) of poi
 
 A sketch bounds <q, p_i> from above by the product of a short or coarse row of point i with coefficients of the state:
 
-- `Principal`: p_i = V a_i + r_i with a few directions V, so that <q, p_i> <= <V'q, a_i> + |q - V V'q| |r_i| + |V'q| nu,
+- `PCABound`: p_i = V a_i + r_i with a few directions V, so that <q, p_i> <= <V'q, a_i> + |q - V V'q| |r_i| + |V'q| nu,
   nu = max |V' r_i|. True for any V; V = leading principal directions makes r_i short.
-- `Rounded`: p_i = f k_i + d + delta_i with k_i exact in bfloat16, so that <q, p_i> <= <h, k_i> + |f q - h| |k_i| +
+- `BFloat16Bound`: p_i = f k_i + d + delta_i with k_i exact in bfloat16, so that <q, p_i> <= <h, k_i> + |f q - h| |k_i| +
   |q| |delta_i| + <q, d>, h = f q rounded to bfloat16. Pixels are such k_i themselves, and delta_i is nearly 0. Or the
   same in leading directions, (9a) with such k_i for a_i: <V'q, k_i> <= <h, k_i> + |V'q - h| |k_i|.
 
@@ -24,9 +24,9 @@ from functools import cache, cached_property
 import numpy as np
 import torch
 
-from flowscope.oracle.posterior import State
-from flowscope.oracle.products import products, rest, seconds_of, torch_threads
-from flowscope.oracle.support import Support
+from flowscope.oracle.engines.matmul import products, rest, seconds_of, torch_threads
+from flowscope.oracle.equation.posterior import Queries
+from flowscope.oracle.law import Support
 
 Tensor = torch.Tensor
 
@@ -35,7 +35,7 @@ FASTER = 1.5  # times, that a bfloat16 product must be than a float32 one
 SINGLE = 2.0**-23  # of a float32 sum, rounded in whatever direction
 HALF = 2.0**-8  # of a bfloat16 number, rounded to the nearest
 RANGE = 1e37  # of sizes, from which on float32 and bfloat16 may not hold them: no bound, then
-DIRECTIONS, HALVES = 256, 1024  # of `Principal`, and of `Rounded`, whose products are several times as fast
+DIRECTIONS, HALVES = 256, 1024  # of `PCABound`, and of `BFloat16Bound`, whose products are several times as fast
 SEEN = 2048  # points from which directions are found, at least; four for each direction
 LEVELS = 256  # of a grid whose points are exact in bfloat16
 ROWS = 4096  # points at a time, so that what is made of them stays in the caches
@@ -152,14 +152,14 @@ def _which(points: range | slice | Tensor) -> slice | Tensor:
     return slice(points.start, points.stop) if isinstance(points, range) else points
 
 
-def _queries(state: State) -> tuple[Tensor, Tensor, Tensor]:
+def _queries(state: Queries) -> tuple[Tensor, Tensor, Tensor]:
     """q (B, D), rho (B,), and |z|^2 / (2 sigma^2) (B,)."""
     q = (state.alpha / state.sigma**2)[:, None] * state.z
     return q, 0.5 * (state.alpha / state.sigma) ** 2, 0.5 * state.norms / state.sigma**2
 
 
 @dataclass(frozen=True, eq=False)
-class Principal:
+class PCABound:
     """The sketch by a few directions.
 
     Attributes:
@@ -177,7 +177,7 @@ class Principal:
     largest: float
 
     @classmethod
-    def of(cls, support: Support, directions: Tensor) -> "Principal":
+    def of(cls, support: Support, directions: Tensor) -> "PCABound":
         """Of all distinct points of a support; directions (D, K) float64."""
         count, dimension = len(support.first), support.dimension
         gram = directions.T @ directions
@@ -197,7 +197,7 @@ class Principal:
             reach = max(reach, float(short.norm(dim=1).max()))
         return cls(directions, gram, rows, rest, 2 * nu, OVER * reach, OVER * float(support.norms.max()))
 
-    def bound(self, state: State, offset: Tensor, known: Tensor | None = None) -> Bounds:
+    def bound(self, state: Queries, offset: Tensor, known: Tensor | None = None) -> Bounds:
         """Upper bounds of l_i - log w_i - offset.
 
         Args:
@@ -233,7 +233,7 @@ class Principal:
 
 
 @dataclass(frozen=True, eq=False)
-class Rounded:
+class BFloat16Bound:
     """The sketch by bfloat16 products: in all coordinates, or in leading directions.
 
     A row is [k_i, the pieces of |p_i|^2, |k_i|, |V'r_i|, 1, 1, 1, 0...]: norms and offset are in the product, so that
@@ -257,7 +257,7 @@ class Rounded:
     rest: Tensor | None
 
     @classmethod
-    def of(cls, support: Support, directions: Tensor | None = None) -> "Rounded":
+    def of(cls, support: Support, directions: Tensor | None = None) -> "BFloat16Bound":
         """Of all distinct points of a support; directions (D, K) float64, None for all coordinates."""
         count, dimension = len(support.first), support.dimension
         factor, origin = _grid(support) if directions is None else (1.0, None)
@@ -290,7 +290,7 @@ class Rounded:
         rows[:, width + 8 : width + 11] = 1
         return cls(directions, skew, rows, factor, shift, OVER * float(support.norms.max()), reach, off, rest)
 
-    def bound(self, state: State, offset: Tensor) -> Bounds:
+    def bound(self, state: Queries, offset: Tensor) -> Bounds:
         """Upper bounds of l_i - log w_i - offset."""
         q, rho, own = _queries(state)
         inside = q if self.directions is None else q @ self.directions
@@ -386,20 +386,20 @@ class Sketches:
         return torch.linalg.qr(leading.flip(1).to(torch.float64))[0]
 
     @cached_property
-    def principal(self) -> Principal:
-        return Principal.of(self.support, self.directions[:, :DIRECTIONS].contiguous())
+    def principal(self) -> PCABound:
+        return PCABound.of(self.support, self.directions[:, :DIRECTIONS].contiguous())
 
     @cached_property
-    def first(self) -> Principal | Rounded:
+    def first(self) -> PCABound | BFloat16Bound:
         """The cheapest one."""
         if half_is_worth(self.support.dimension):
-            return Rounded.of(self.support, self.directions)
+            return BFloat16Bound.of(self.support, self.directions)
         return self.principal
 
     @cached_property
-    def rounded(self) -> Rounded | None:
+    def rounded(self) -> BFloat16Bound | None:
         """None where bfloat16 products are not faster than float32 ones here, or not what they should be."""
-        return Rounded.of(self.support) if half_is_worth(self.support.dimension) else None
+        return BFloat16Bound.of(self.support) if half_is_worth(self.support.dimension) else None
 
 
 @cache

@@ -1,4 +1,4 @@
-r"""The float32 pass: what :func:`flowscope.oracle.posterior.block_moments` says of all points, at twice the speed.
+r"""The float32 pass: what :func:`flowscope.oracle.equation.posterior.block_moments` says of all points, at twice the speed.
 
 For states that are float32 themselves, velocity, data, noise and score are wanted to about 1e-6, and most of a pass
 can be float32. Two things cannot: logits of points that share the weight, and averages of points close to the state.
@@ -27,16 +27,12 @@ import numpy as np
 import torch
 
 from flowscope.core.device import retry_with_smaller_blocks
-from flowscope.oracle.budget import Plan
-from flowscope.oracle.moments import Moments, combine
-from flowscope.oracle.posterior import State, expand_logits, logit_moments
-from flowscope.oracle.products import Products
-from flowscope.oracle.sums import (
+from flowscope.oracle.engines.accumulator import (
     LEAST,
     NOTHING,
+    DominantPairs,
+    Float32Accumulator,
     Frame,
-    Leaders,
-    Sums,
     centred,
     float_logits,
     furthest,
@@ -44,7 +40,11 @@ from flowscope.oracle.sums import (
     no_moments,
     origin,
 )
-from flowscope.oracle.support import Law
+from flowscope.oracle.engines.matmul import MatmulBackend
+from flowscope.oracle.engines.plan import Plan
+from flowscope.oracle.equation.moments import Moments, combine
+from flowscope.oracle.equation.posterior import Queries, expand_logits, logit_moments
+from flowscope.oracle.law import Law
 
 Tensor = torch.Tensor
 
@@ -61,12 +61,12 @@ TIGHT = 1e-3  # of squared lengths: points that differ by less are nearly equal 
 RANGE = 1e36  # of squares, beyond which float32 may not hold their sums
 
 
-def single_moments(
+def float32_moments(
     law: Law,
-    state: State,
+    state: Queries,
     scale: tuple[Tensor, Tensor],
     sizes: Plan,
-    by: Products,
+    by: MatmulBackend,
     room: int = ROOM,
     logits: Tensor | None = None,
 ) -> tuple[Moments, Tensor]:
@@ -93,9 +93,15 @@ def single_moments(
 
 
 def _pass(
-    law: Law, state: State, scale: tuple[Tensor, Tensor], sizes: Plan, by: Products, logits: Tensor | None, room: int
+    law: Law,
+    state: Queries,
+    scale: tuple[Tensor, Tensor],
+    sizes: Plan,
+    by: MatmulBackend,
+    logits: Tensor | None,
+    room: int,
 ) -> tuple[Moments, Tensor]:
-    """`single_moments` with blocks of this size."""
+    """`float32_moments` with blocks of this size."""
     frame = make_frame(law, state, by)
     sums = make_sums(law, frame, sizes.points, by)
     sums.kept = logits
@@ -112,16 +118,16 @@ def _pass(
     return total, hard | ~torch.isfinite(total.mean).all(1)
 
 
-def make_sums(law: Law, frame: Frame, most: int, by: Products) -> Sums:
+def make_sums(law: Law, frame: Frame, most: int, by: MatmulBackend) -> Float32Accumulator:
     """What the pass adds up, by torch or by the fused kernels."""
     if not by.fused:
-        return Sums(law, frame, most, by)
-    from flowscope.oracle.fused import FusedSums  # it needs Triton, which few have
+        return Float32Accumulator(law, frame, most, by)
+    from flowscope.oracle.engines.cuda.engine import FusedAccumulator  # it needs Triton, which few have
 
-    return FusedSums(law, frame, most, by)
+    return FusedAccumulator(law, frame, most, by)
 
 
-def make_frame(law: Law, state: State, by: Products) -> Frame:
+def make_frame(law: Law, state: Queries, by: MatmulBackend) -> Frame:
     """The states in float32, with the errors of their logits: E bounded, e measured on some points of the law."""
     ratio = state.alpha / state.sigma**2
     q = (ratio[:, None] * state.z).to(torch.float32)
@@ -140,7 +146,7 @@ def make_frame(law: Law, state: State, by: Products) -> Frame:
     return frame._replace(share=share.clamp_max(0), scatter=scatter)
 
 
-def lead(law: Law, state: State, frame: Frame, leaders: Leaders, sizes: Plan) -> tuple[Moments, Tensor, Tensor]:
+def lead(law: Law, state: Queries, frame: Frame, leaders: DominantPairs, sizes: Plan) -> tuple[Moments, Tensor, Tensor]:
     """Moments of the leaders by the float64 equation, and how far their float32 logits were off.
 
     Returns:
@@ -173,7 +179,7 @@ def lead(law: Law, state: State, frame: Frame, leaders: Leaders, sizes: Plan) ->
     return Moments(*(torch.cat(column) for column in zip(*done, strict=True))), widest, (square / others).sqrt()
 
 
-def _ranges(leaders: Leaders, rows: int, most: int, together: int) -> Iterator[tuple[int, int]]:
+def _ranges(leaders: DominantPairs, rows: int, most: int, together: int) -> Iterator[tuple[int, int]]:
     """Ranges of rows whose leaders are together at most `most` points, and at most `together` rows."""
     starts = torch.searchsorted(leaders.row, torch.arange(rows + 1, device=leaders.row.device)).tolist()
     todo = [(low, min(low + together, rows)) for low in range(0, rows, together)][::-1]
@@ -187,7 +193,7 @@ def _ranges(leaders: Leaders, rows: int, most: int, together: int) -> Iterator[t
 
 
 def average_error(
-    law: Law, state: State, share: Tensor, rest: Moments, total: Moments, scale: tuple[Tensor, Tensor]
+    law: Law, state: Queries, share: Tensor, rest: Moments, total: Moments, scale: tuple[Tensor, Tensor]
 ) -> Tensor:
     """(B,) what float32 sums over the rest, of share gamma_U, may do to the velocity, relative to its size."""
     A, B = scale
@@ -202,7 +208,7 @@ def average_error(
     return roundings * A.abs() / size.clamp_min(1e-300)
 
 
-def in_range(law: Law, state: State) -> bool:
+def in_range(law: Law, state: Queries) -> bool:
     """Whether float32 holds the squares and products of the pass."""
     reach = state.norms.sqrt() + state.alpha * furthest(law)
     widest = max(law.radius + float(law.support.centre.norm()), float((reach / state.sigma).max()))
