@@ -32,10 +32,10 @@ import torch.multiprocessing as processes
 
 import flowscope as fs
 from _harness import save, table
+from flowscope.curve.measure import make_nodes
+from flowscope.curve.measure import measure as follow
 from flowscope.oracle import Oracle, Ranks
 from flowscope.paths import get_path
-from flowscope.studies.measure import make_nodes
-from flowscope.studies.measure import measure as follow
 
 LATENCY, BANDWIDTH = (
     1e-3,

@@ -29,10 +29,10 @@ import torch
 
 import flowscope as fs
 from _harness import interleave, save, table
+from flowscope.curve.measure import make_nodes
+from flowscope.curve.path_pass import PathSums, add_blocks
+from flowscope.curve.probes import draw
 from flowscope.oracle.engines.plan import plan
-from flowscope.oracle.pairs import PathSums, add_blocks
-from flowscope.oracle.probes import draw
-from flowscope.studies.measure import make_nodes
 
 PROBES, TIMESTEPS = 256, 64
 

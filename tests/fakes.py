@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from flowscope.curve.crossing import NEVER, Crossing
+from flowscope.curve.pictures import Pictures
+from flowscope.curve.result import ClassStages, Information, LossFloor, StageCurve
+from flowscope.curve.sweep import Sweep
 from flowscope.reproduction.result import Reproduction, Row
-from flowscope.studies.crossing import NEVER, Crossing
-from flowscope.studies.curve import ClassStages, Information, LossFloor, StageCurve
 from flowscope.studies.finding import Finding, Gallery, Panel, Series
-from flowscope.studies.pictures import Pictures
-from flowscope.studies.sweep import Sweep
 from flowscope.training import TrainSettings
 
 HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)>&\"$\\frac{1}{2}$"

@@ -14,7 +14,7 @@ from PIL import Image
 
 import flowscope
 from flowscope.cli import main
-from flowscope.studies import StageCurve
+from flowscope.curve import StageCurve
 
 SMALL = ["--probes", "8", "--timesteps", "3"]
 GAUSSIAN = "gaussian:N=20,D=3,seed=1"
@@ -122,7 +122,7 @@ def test_no_images_leaves_training_images_out(
     def seen(*_: object, **__: object) -> None:
         raise RuntimeError("a training image was drawn")
 
-    monkeypatch.setattr("flowscope.studies.pictures.pictures", seen)
+    monkeypatch.setattr("flowscope.curve.pictures.pictures", seen)
     source = str(picture_folder(tmp_path / "data", ["a"]))
     with pytest.raises(RuntimeError, match="was drawn"):
         main(["stages", source, *SMALL, "--out", str(tmp_path / "with")])

@@ -74,7 +74,7 @@ import functools, json, os, random, signal, sys, time
 import sklearn.cluster
 import flowscope.cli.stages as command
 import flowscope.report
-import flowscope.studies.state as state
+import flowscope.curve.checkpoint as state
 from flowscope.cli import main
 
 command.State, state.SHARE = functools.partial(state.State, interval=0.02), 1

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import flowscope as fs
-from flowscope.studies.inspect import inspect
+from flowscope.curve.info import inspect
 
 
 def gaussians(n: int = 300, d: int = 8) -> torch.Tensor:

@@ -13,6 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
+from flowscope.curve.crossing import Crossing
 from flowscope.figures import (
     DARK,
     LIGHT,
@@ -25,7 +26,6 @@ from flowscope.figures import (
     to_svg,
 )
 from flowscope.figures.pictures import display_range
-from flowscope.studies.crossing import Crossing
 from tests.fakes import HOSTILE, class_curve, class_sweep, digits_curve, fake_pictures, size_sweep, undefined_curve
 
 DRAWN: dict[str, Callable[[], Figure]] = {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import flowscope
-from flowscope.studies.inspect import inspect
+from flowscope.curve.info import inspect
 
 
 def about(

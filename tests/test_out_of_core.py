@@ -18,11 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flowscope as fs
+from flowscope.curve.checkpoint import ResumeState
 from flowscope.data.rows.file_rows import FileRows, explicit
 from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.data.rows.prefetch import prefetch
 from flowscope.errors import InputError, ResumeError
-from flowscope.studies.state import State
 
 RNG = np.random.default_rng(3)
 POINTS = RNG.standard_normal((600, 2, 150)).astype(np.float16)
@@ -215,8 +215,8 @@ import json, os, random, signal, sys, time
 import numpy as np
 import sklearn.cluster, scipy.interpolate
 import flowscope as fs
-from flowscope.studies.state import State
-import flowscope.studies.state as module
+from flowscope.curve.checkpoint import State
+import flowscope.curve.checkpoint as module
 
 module.SHARE = 1
 
@@ -274,7 +274,7 @@ class Interrupted(BaseException):
     """Stands for a kill: nothing in the library catches it."""
 
 
-def stopped(oracle: fs.Oracle, state: State) -> None:
+def stopped(oracle: fs.Oracle, state: ResumeState) -> None:
     """Run a curve until its second block, and write what is done."""
 
     def stop(done: int, total: int) -> None:
@@ -290,28 +290,28 @@ def test_the_library_of_a_resumed_run_is_used_again(tmp_path: Path) -> None:
     points = in_file(tmp_path / "a.npy", RNG.standard_normal((3000, 300)).astype(np.float32))
     first, second = (fs.Oracle(points, memory="4MB", library=name) for name in ("numpy", "torch"))
     whole = fs.stages(first, 4, 8)
-    stopped(first, State(tmp_path / "state.npz"))
-    resumed = fs.stages(second, 4, 8, state=State(tmp_path / "state.npz"))
+    stopped(first, ResumeState(tmp_path / "state.npz"))
+    resumed = fs.stages(second, 4, 8, state=ResumeState(tmp_path / "state.npz"))
     for name in ("gap", "top1", "entropy"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(resumed, name))
 
 
 def test_other_threads_or_blocks_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     points = in_file(tmp_path / "a.npy", RNG.standard_normal((3000, 300)).astype(np.float32))
-    stopped(fs.Oracle(points, memory="4MB"), State(tmp_path / "state.npz"))
+    stopped(fs.Oracle(points, memory="4MB"), ResumeState(tmp_path / "state.npz"))
     threads = torch.get_num_threads()
     with monkeypatch.context() as patch:
         patch.setattr(torch, "get_num_threads", lambda: threads + 1)
         with pytest.raises(ResumeError, match=f"differs in threads.*OMP_NUM_THREADS={threads} "):
-            fs.stages(fs.Oracle(points, memory="4MB"), 4, 8, state=State(tmp_path / "state.npz"))
+            fs.stages(fs.Oracle(points, memory="4MB"), 4, 8, state=ResumeState(tmp_path / "state.npz"))
     with pytest.raises(ResumeError, match="differs in block, memory"):
-        fs.stages(fs.Oracle(points, memory="2MB"), 4, 8, state=State(tmp_path / "state.npz"))
+        fs.stages(fs.Oracle(points, memory="2MB"), 4, 8, state=ResumeState(tmp_path / "state.npz"))
 
 
 def test_sums_of_an_older_form_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     oracle = fs.Oracle(RNG.standard_normal((3000, 300)).astype(np.float32), memory="4MB")
     with monkeypatch.context() as patch:
-        patch.setattr(importlib.import_module("flowscope.studies.stages"), "FORM", 1)  # the name is a function, too
-        stopped(oracle, State(tmp_path / "state.npz"))
+        patch.setattr(importlib.import_module("flowscope.curve.stages"), "FORM", 1)  # the name is a function, too
+        stopped(oracle, ResumeState(tmp_path / "state.npz"))
     with pytest.raises(ResumeError, match="differs in form"):
-        fs.stages(oracle, 4, 8, state=State(tmp_path / "state.npz"))
+        fs.stages(oracle, 4, 8, state=ResumeState(tmp_path / "state.npz"))

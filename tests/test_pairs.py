@@ -5,12 +5,12 @@ import pytest
 import torch
 
 import flowscope as fs
+from flowscope.curve.accumulate import PathAccumulator
+from flowscope.curve.accumulate_device import DevicePathAccumulator
+from flowscope.curve.distances import Float32Distances, Float64Distances, make_distances
+from flowscope.curve.path_pass import PathSums, add_blocks
+from flowscope.curve.probes import draw
 from flowscope.oracle.engines.plan import plan
-from flowscope.oracle.follow import Follower
-from flowscope.oracle.follow_device import DeviceFollower
-from flowscope.oracle.pairs import PathSums, add_blocks
-from flowscope.oracle.probes import draw
-from flowscope.oracle.terms import DoubleTerms, SingleTerms, make_terms
 
 TIMES = torch.tensor([0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99], dtype=torch.float64)
 
@@ -131,11 +131,16 @@ def test_the_callers_matrix_precision_does_not_matter() -> None:
 
 def test_products_are_float32_where_that_is_enough() -> None:
     """Regular wide points: single precision, with few pairs done again. Narrow ones and swarms: double."""
-    kinds = {"wide": SingleTerms, "wide fp16": SingleTerms, "wide swarms": DoubleTerms, "digits": DoubleTerms}
+    kinds = {
+        "wide": Float32Distances,
+        "wide fp16": Float32Distances,
+        "wide swarms": Float64Distances,
+        "digits": Float64Distances,
+    }
     for name, kind in kinds.items():
         law = fs.Oracle(SETS[name]()).support.law()
         spread = law.mean_square**0.5
-        terms = make_terms(law, draw(law, range(16), 0), [0.5, 2.0, 8.0], spread, plan(10**7, 16, 100, 400))
+        terms = make_distances(law, draw(law, range(16), 0), [0.5, 2.0, 8.0], spread, plan(10**7, 16, 100, 400))
         assert type(terms) is kind, name
 
 
@@ -188,7 +193,7 @@ def test_sums_are_those_of_float64(monkeypatch: pytest.MonkeyPatch, weights: boo
     pairs = some_pairs(weights)
     exact = exact_sums(*pairs, RADII)
     full = [k % 3 == 0 for k in range(len(RADII))]
-    for follower in (Follower(RADII, [True] * len(RADII), 13, 2500), Follower(RADII, full, 13, 2500)):
+    for follower in (PathAccumulator(RADII, [True] * len(RADII), 13, 2500), PathAccumulator(RADII, full, 13, 2500)):
         found = follower.sums(*pairs).double()
         found = torch.cat([found, torch.zeros_like(exact[:, :, found.shape[2] :])], 2)
         scale = found[0].exp()
@@ -201,8 +206,8 @@ def test_sums_are_those_of_float64(monkeypatch: pytest.MonkeyPatch, weights: boo
 
 def test_on_a_device_the_sums_are_the_same() -> None:
     for pairs in (some_pairs(False), some_pairs(True)):
-        found = Follower(RADII, [True] * len(RADII), 13, 2500).sums(*pairs)
-        other = DeviceFollower(RADII, 2500, torch.device("cpu")).sums(*pairs)
+        found = PathAccumulator(RADII, [True] * len(RADII), 13, 2500).sums(*pairs)
+        other = DevicePathAccumulator(RADII, 2500, torch.device("cpu")).sums(*pairs)
         last = min(found.shape[2], other.shape[2])
         for value in (found[..., last:], other[..., last:]):
             assert float(value[1].abs().max() if value.numel() else 0) < 1e-16

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from flowscope.curve.pictures import pictures, times_around
 from flowscope.data.pixels import is_image
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle
-from flowscope.studies.pictures import pictures, times_around
 
 SHAPE = (1, 4, 5)
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 import flowscope as fs
+from flowscope.curve.path_pass import PathSums, add_blocks, join_sums
+from flowscope.curve.probes import draw
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle, Ranks
 from flowscope.oracle.engines.plan import plan
-from flowscope.oracle.pairs import PathSums, add_blocks, join_sums
-from flowscope.oracle.probes import draw
 from tests.ranks_job import Job, until
 from tests.reference import oracle
 
@@ -276,7 +276,7 @@ def test_states_that_cannot_be_joined_are_refused(tmp_path: Path, arguments: tup
 
 
 PASSING = """
-import flowscope.studies.measure as measure
+import flowscope.curve.measure as measure
 blocks = measure.add_blocks
 def slow(*arguments):  # each rank's pass takes long, and says where it is
     for at in blocks(*arguments):

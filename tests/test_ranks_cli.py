@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from flowscope.cli import main
-from flowscope.studies.state import unpack
+from flowscope.curve.checkpoint import unpack
 from tests.ranks_job import Job, until
 
 RUN = ["stages", "gaussian:N=1500,D=3", "--timesteps", "6", "--probes", "16", "--memory", "60KB", "--rank-timeout", "4"]
 PROGRAM = "import sys\nfrom flowscope.cli import main\nsys.exit(main())\n"
 SLOW = """
 import os, time
-import flowscope.studies.measure as measure
-import flowscope.studies.state as state
+import flowscope.curve.measure as measure
+import flowscope.curve.checkpoint as state
 state.SHARE = 1e9  # however long it takes to write here
 blocks, rank = measure.add_blocks, os.environ["RANK"]
 def slow(*arguments):
@@ -87,7 +87,7 @@ def test_a_killed_run_goes_on_with_as_many_ranks(whole: Path, tmp_path: Path) ->
 def test_a_rank_that_missed_the_last_meeting_catches_up(whole: Path, tmp_path: Path) -> None:
     """One has written what the ranks found together, the other was killed before it had: they end the same."""
     stop = "import sys, flowscope.studies\ndef end(*_): raise KeyboardInterrupt\n"
-    stop += "sys.modules['flowscope.studies.stages'].summarise = end\n"
+    stop += "sys.modules['flowscope.curve.stages'].summarise = end\n"
     codes = [code for code, _, _ in Job(stop + PROGRAM, 2, tmp_path, *RUN, "--out", "new").wait()]
     assert codes == [130, 130]
     (tmp_path / "new" / ".stages-state-1.npz").unlink()

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 import flowscope
+from flowscope.curve.crossing import NEVER, Crossing
+from flowscope.curve.pictures import pictures, times_around
+from flowscope.curve.result import Information
 from flowscope.errors import OutputError
 from flowscope.report import numbers, words, write_stages, write_sweep
 from flowscope.report.markup import cleaned, json_island, plain, without_paths
 from flowscope.sampling import schedules
-from flowscope.studies.crossing import NEVER, Crossing
-from flowscope.studies.curve import Information
-from flowscope.studies.pictures import pictures, times_around
 from tests.fakes import (
     HOSTILE,
     TRAINING_SET,

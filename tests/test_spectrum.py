@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import flowscope as fs
-from flowscope.data.spectrum import Spectrum, boundary_snr, measure_spectra
+from flowscope.curve.prediction import Spectrum, boundary_snr, measure_spectra
 
 
 def spectrum_of(data: fs.TrainingSet, clusters: int = 1) -> Spectrum:

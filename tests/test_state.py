@@ -9,30 +9,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flowscope.curve.checkpoint import ResumeState
 from flowscope.errors import OutputError, ResumeError
-from flowscope.studies.state import State
 
 IDENTITY = {"training_set": "3f", "timesteps": [0.0, 0.1, 1 / 3], "probes": 8, "label": None}
 
 
-def written(path: Path, **arrays: list[float]) -> State:
+def written(path: Path, **arrays: list[float]) -> ResumeState:
     """A state with one group on disk."""
-    state = State(path)
+    state = ResumeState(path)
     state.open(IDENTITY)
     state.keep("group", {name: np.array(values) for name, values in arrays.items()})
     state.write()
     return state
 
 
-def reopened(path: Path, **changes: object) -> State:
-    state = State(path)
+def reopened(path: Path, **changes: object) -> ResumeState:
+    state = ResumeState(path)
     state.open({**IDENTITY, **changes})
     return state
 
 
 def test_what_was_kept_comes_back(tmp_path: Path) -> None:
     arrays = {"sums": np.random.default_rng(0).standard_normal((3, 2)), "at": np.array(7), "none": np.empty((0, 2))}
-    state = State(tmp_path / "state.npz")
+    state = ResumeState(tmp_path / "state.npz")
     state.open(IDENTITY)
     for name in ("current", "part 0", "part 1"):
         state.keep(name, arrays)
@@ -72,14 +72,14 @@ def test_another_computation_is_refused_and_the_file_stays(tmp_path: Path, chang
 
 def test_another_version_is_another_computation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(tmp_path / "state.npz", x=[1.0])
-    monkeypatch.setattr("flowscope.studies.state.version", lambda _: "0.0.1")
+    monkeypatch.setattr("flowscope.curve.checkpoint.version", lambda _: "0.0.1")
     with pytest.raises(ResumeError, match="differs in version"):
         reopened(tmp_path / "state.npz")
 
 
 def test_without_resume_the_file_is_deleted(tmp_path: Path) -> None:
     written(tmp_path / "state.npz", x=[1.0])
-    state = State(tmp_path / "state.npz", resume=False)
+    state = ResumeState(tmp_path / "state.npz", resume=False)
     assert (tmp_path / "state.npz").exists()  # not before it is known that the run can begin
     state.open({**IDENTITY, "probes": 9})
     assert state.get("group") is None
@@ -125,7 +125,7 @@ def test_no_code_in_a_state_runs(tmp_path: Path) -> None:
 def test_it_is_written_when_the_interval_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    state = State(tmp_path / "state.npz", interval=20)
+    state = ResumeState(tmp_path / "state.npz", interval=20)
     state.open(IDENTITY)
     on_disk = []
     for second in range(45):
@@ -145,8 +145,8 @@ def test_slow_writing_is_rarer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         writings.append(clock[0])
 
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr("flowscope.studies.state.write_atomic", slow)
-    state = State(tmp_path / "state.npz", interval=20)
+    monkeypatch.setattr("flowscope.curve.checkpoint.write_atomic", slow)
+    state = ResumeState(tmp_path / "state.npz", interval=20)
     state.open(IDENTITY)
     while clock[0] < 1000:
         clock[0] += 1
@@ -204,7 +204,7 @@ def test_a_disk_that_fills_leaves_the_last_state(small_disk: Path) -> None:
 
 
 def test_other_threads_are_refused_with_what_to_do(tmp_path: Path) -> None:
-    state = State(tmp_path / "state.npz")
+    state = ResumeState(tmp_path / "state.npz")
     state.open({**IDENTITY, "threads": 2})
     state.keep("group", {"x": np.zeros(1)})
     state.write()

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import flowscope
+from flowscope.curve import sweep as module
+from flowscope.curve.result import StageCurve
+from flowscope.curve.sweep import sweep, variants
 from flowscope.errors import InputError
-from flowscope.studies import sweep as module
-from flowscope.studies.curve import StageCurve
-from flowscope.studies.sweep import sweep, variants
 
 FEW: dict[str, Any] = {"timesteps": 3, "probes": 6}
 

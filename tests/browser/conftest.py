@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import flowscope
+from flowscope.curve.pictures import pictures, times_around
 from flowscope.report import ModelPart, write_finding, write_reproduction, write_stages, write_sweep
-from flowscope.studies.pictures import pictures, times_around
 from tests.fakes import (
     class_curve,
     class_sweep,

@@ -14,6 +14,9 @@ import numpy as np
 
 from flowscope.core.files import check_writable, write_files
 from flowscope.core.settings import versions
+from flowscope.curve.result import StageCurve
+from flowscope.curve.stages import stages
+from flowscope.curve.summary import describe
 from flowscope.data.split import split
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError, unknown_name
@@ -23,10 +26,7 @@ from flowscope.reproduction.catalogue import CATALOGUE, options_of
 from flowscope.reproduction.plan import NEEDS, make_recipe, models_for, seconds_of
 from flowscope.reproduction.result import NOT_RUN, Reproduction, Row
 from flowscope.reproduction.work import LeftOutError, Progress, Work
-from flowscope.studies.curve import StageCurve
 from flowscope.studies.finding import Verdict
-from flowscope.studies.stages import stages
-from flowscope.studies.summary import describe
 from flowscope.training.run import count_classes
 
 HELD_OUT = 0.1  # of the points, where it is not said

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from flowscope.curve.crossing import Crossing
 from flowscope.fields import VelocityField, check_interval, guide
 from flowscope.oracle import Oracle
-from flowscope.studies.crossing import Crossing
 from flowscope.studies.finding import Finding, Panel, Series, Verdict
 from flowscope.studies.model_probes import NEAR, ProbeBench, Progress, by_stage, near, stage_times, transition
 from flowscope.studies.variants import Variants, oracle_on, variants

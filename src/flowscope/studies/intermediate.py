@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from flowscope.curve.crossing import resample
 from flowscope.data.pixels import is_image
 from flowscope.fields import VelocityField
 from flowscope.metrics import Settling, settle_times
 from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes, trajectory
 from flowscope.studies.around import boundaries_in_words
-from flowscope.studies.crossing import resample
 from flowscope.studies.finding import Finding, Gallery, Panel, Series, Verdict
 from flowscope.studies.labels import standard_error
 from flowscope.studies.quality import Bench, Boundaries, Progress

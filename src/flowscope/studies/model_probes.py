@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flowscope.core.settings import check_count, check_seed, versions
+from flowscope.curve.crossing import RESAMPLES, Crossing, first_reach
+from flowscope.curve.stages import stages
+from flowscope.curve.summary import describe
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField
 from flowscope.oracle import Oracle
 from flowscope.studies.compare import estimate
-from flowscope.studies.crossing import RESAMPLES, Crossing, first_reach
 from flowscope.studies.finding import Verdict
 from flowscope.studies.quality import identity
-from flowscope.studies.stages import stages
-from flowscope.studies.summary import describe
 from flowscope.training.floor import loss_floor
 from flowscope.training.monitor import compare
 from flowscope.training.probes import Probes, draw_probes

@@ -20,6 +20,8 @@ import numpy as np
 import torch
 
 from flowscope.core.settings import check_count, check_seed, versions
+from flowscope.curve.stages import stages
+from flowscope.curve.summary import describe
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField, check_field, evaluations
@@ -27,8 +29,6 @@ from flowscope.metrics import FeatureSpace, Memory, features, memorised, precisi
 from flowscope.metrics.frechet import FrechetTo, check_enough
 from flowscope.oracle import Oracle
 from flowscope.sampling import draw_noise, sample
-from flowscope.studies.stages import stages
-from flowscope.studies.summary import describe
 from flowscope.training.evaluate import check_model, label_count
 
 Progress = Callable[[int, int], None]

@@ -5,11 +5,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from flowscope.curve.path_pass import PathSums, add_blocks
+from flowscope.curve.probes import draw
 from flowscope.oracle import Oracle
 from flowscope.oracle.engines.plan import Plan, plan
 from flowscope.oracle.law import Law
-from flowscope.oracle.pairs import PathSums, add_blocks
-from flowscope.oracle.probes import draw
 
 NODES = 96  # times at which the floor is evaluated, at least
 

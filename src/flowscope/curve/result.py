@@ -13,8 +13,8 @@ import numpy as np
 
 from flowscope.core.files import write_files
 from flowscope.core.serialize import SCHEMA, csv_text, html_image, json_text, number, to_jsonable
+from flowscope.curve.crossing import Crossing
 from flowscope.errors import InputError
-from flowscope.studies.crossing import Crossing
 
 CSV_NAME, JSON_NAME = "stages.csv", "stages.json"
 

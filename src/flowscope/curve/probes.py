@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
+from flowscope.curve.distances import Probes
 from flowscope.oracle.law import Law
-from flowscope.oracle.terms import Probes
 
 
 def draw(law: Law, which: range, seed: int, label: int | None = None) -> Probes:

@@ -1,7 +1,7 @@
 r"""The two-stage curve (arXiv 2512.02826, Fig. 2 and 3): where navigation ends and refinement begins.
 
 Probes are pairs (x1_j, x0) from the training law; on each path the posterior is followed at all nodes in one pass
-over the points (oracle/pairs.py). Nodes are the timesteps asked for, and an internal grid in log snr from snr(0) up,
+over the points (curve/path_pass.py). Nodes are the timesteps asked for, and an internal grid in log snr from snr(0) up,
 far enough to tell the nearest pair apart: on it the crossings are located and the information integral is taken.
 
 "Dominated by the nearest sample" is a mean top-1 weight of at least 0.5 (`half`), settled at 0.99 (`saturation`).
@@ -17,17 +17,17 @@ import torch
 
 from flowscope.core.memory import check_memory
 from flowscope.core.settings import check_count, check_seed, versions
+from flowscope.curve.catch_up import catch_up
+from flowscope.curve.checkpoint import ResumeState
+from flowscope.curve.crossing import RESAMPLES
+from flowscope.curve.distances import product_library
+from flowscope.curve.measure import QUANTITIES, Nodes, Part, batches, make_nodes, measure, own_points
+from flowscope.curve.result import StageCurve
+from flowscope.curve.summary import summarise
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle, Ranks, SharedOracle
 from flowscope.oracle.engines.plan import plan
 from flowscope.oracle.law import ClassLaw, Law
-from flowscope.oracle.terms import product_library
-from flowscope.studies.catch_up import catch_up
-from flowscope.studies.crossing import RESAMPLES
-from flowscope.studies.curve import StageCurve
-from flowscope.studies.measure import QUANTITIES, Nodes, Part, batches, make_nodes, measure, own_points
-from flowscope.studies.state import State
-from flowscope.studies.summary import summarise
 
 Progress = Callable[[int, int], None]
 MOST_TIMESTEPS = 100_000
@@ -42,7 +42,7 @@ def stages(
     conditional: bool = False,
     *,
     progress: Progress | None = None,
-    state: State | None = None,
+    state: ResumeState | None = None,
 ) -> StageCurve:
     """Measure the two-stage curve of a training set in one pass over its points.
 
@@ -104,7 +104,7 @@ def _engine(oracle: Oracle, laws: list[ClassLaw], probes: int) -> dict[str, Any]
     return {"form": FORM, "threads": torch.get_num_threads(), "block": [list(s) for s in sizes], "ranks": ranks}
 
 
-def _library(oracle: Oracle, law: Law, probes: int, state: State | None) -> str:
+def _library(oracle: Oracle, law: Law, probes: int, state: ResumeState | None) -> str:
     """Of float32 products: that of the run which is resumed, or the fastest at hand."""
     kept = None if state is None else state.get("library")
     if kept is not None:
@@ -154,7 +154,7 @@ def _measure_all(
     probes: int,
     seed: int,
     progress: Progress | None,
-    state: State | None,
+    state: ResumeState | None,
     library: str,
     ranks: Ranks | None,
 ) -> tuple[list[Part], np.ndarray]:

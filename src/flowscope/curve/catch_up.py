@@ -5,13 +5,13 @@ import json
 
 import numpy as np
 
+from flowscope.curve.checkpoint import ResumeState, pack, unpack
 from flowscope.oracle import Ranks
-from flowscope.studies.state import State, pack, unpack
 
 OWN = ("sums", "at")  # of the group "current": what a rank has done of its own points since the ranks last met
 
 
-def catch_up(state: State, ranks: Ranks | None) -> None:
+def catch_up(state: ResumeState, ranks: Ranks | None) -> None:
     """Bring every rank to where the one that got farthest was.
 
     Ranks meet after every batch of probes, and from then on hold the same; one that was killed at that moment may not
@@ -31,13 +31,13 @@ def catch_up(state: State, ranks: Ranks | None) -> None:
             state.keep(group, arrays)
 
 
-def _place(state: State) -> list[int]:
+def _place(state: ResumeState) -> list[int]:
     """[laws finished, probes of the next one finished]"""
     finished, current = state.get("finished"), state.get("current")
     return [0 if finished is None else len(finished["means"]), 0 if current is None else int(current["probe"])]
 
 
-def _common(state: State) -> dict[str, dict[str, np.ndarray]]:
+def _common(state: ResumeState) -> dict[str, dict[str, np.ndarray]]:
     """What all ranks hold at the same place."""
     groups = {name: state.get(name) or {} for name in ("finished", "current")}
     groups["current"] = {name: value for name, value in groups["current"].items() if name not in OWN}

@@ -18,7 +18,7 @@ SHORT = 40  # characters of a setting that an error shows
 SHARE = 0.05  # of the time may go into writing: a large state is written less often
 
 
-class State:
+class ResumeState:
     """Named groups of arrays in one .npz file, written beside and renamed.
 
     Args:

@@ -13,12 +13,12 @@ import numpy as np
 from flowscope.core.files import write_files
 from flowscope.core.serialize import SCHEMA, csv_text, json_text, to_jsonable
 from flowscope.core.settings import check_count, check_seed, versions
+from flowscope.curve.result import StageCurve
+from flowscope.curve.stages import check_timesteps, stages
 from flowscope.data import TrainingSet, load
 from flowscope.data.split import take
 from flowscope.errors import InputError, unknown_name
 from flowscope.oracle import Oracle
-from flowscope.studies.curve import StageCurve
-from flowscope.studies.stages import check_timesteps, stages
 
 OVER = ("N", "D", "classes", "resolution")
 LEAST_POINTS, COUNT = 32, 7  # of a sweep over N where no values are given: the smallest subset, and how many

@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import threshold
 
 from flowscope.core.device import flat_index
-from flowscope.oracle.follow import DEAD, GONE, GROUP, HIGH, NEAR, SPARSE, SUMS, make_groups, make_tiles
+from flowscope.curve.accumulate import DEAD_LOGIT, GONE, GROUP, HIGH, NEAR, SPARSE, SUMS, make_groups, make_tiles
 
 Tensor = torch.Tensor
 
@@ -17,7 +17,7 @@ EARLY = 10.0  # up to this r, in units of the spread, the weights of dead pairs,
 TILE = 1 << 19  # logits worked on at a time
 
 
-class DeviceFollower:
+class DevicePathAccumulator:
     """Sums over blocks of pairs at all nodes; all of them are taken everywhere.
 
     Args:
@@ -54,14 +54,14 @@ class DeviceFollower:
                 part = None if shift is None else shift[at]
                 _add_tile(found[:, at[0]], half[at], cross[at], part, group, self._scratch)
             found[3].square_()
-            found[5:] = torch.where(found[5:] > DEAD, found[5:] - found[0], -math.inf).exp_()
+            found[5:] = torch.where(found[5:] > DEAD_LOGIT, found[5:] - found[0], -math.inf).exp_()
             out[:, rows, nodes[0] : nodes[-1] + 1] = found
         return out
 
 
 def _alive(half: Tensor, cross: Tensor, shift: Tensor | None, r: float) -> Tensor:
     path = torch.add(cross, half, alpha=r).mul_(-r)
-    return path > DEAD if shift is None else (path + shift > DEAD) | (path >= 0)
+    return path > DEAD_LOGIT if shift is None else (path + shift > DEAD_LOGIT) | (path >= 0)
 
 
 def _add_tile(
@@ -76,15 +76,15 @@ def _add_tile(
     logits *= -r
     if shift is not None:
         logits += shift[:, None]
-    logits.clamp_min_(DEAD)  # underflow is slow, in exp and in all that follows
+    logits.clamp_min_(DEAD_LOGIT)  # underflow is slow, in exp and in all that follows
     _two_largest(logits, first, second)
     if float(first.max()) > HIGH:
         torch.sub(first.clamp_min(HIGH), HIGH, out=level)
         logits -= level[..., None]
-        logits.clamp_min_(DEAD)
+        logits.clamp_min_(DEAD_LOGIT)
     torch.exp(logits, out=weight)
     if group[-1] > EARLY:
-        threshold(weight, 1.01 * math.exp(DEAD), 0.0, inplace=True)
+        threshold(weight, 1.01 * math.exp(DEAD_LOGIT), 0.0, inplace=True)
     torch.sum(weight, 2, out=mass)
     torch.linalg.vector_norm(weight, dim=2, out=root)
     torch.sum(logits.mul_(weight), 2, out=slope)

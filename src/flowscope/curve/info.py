@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from flowscope.core.serialize import to_jsonable
+from flowscope.curve.prediction import boundary_snr
+from flowscope.curve.summary import describe, measured_spectra, predict
 from flowscope.data import TrainingSet
-from flowscope.data.spectrum import boundary_snr
 from flowscope.oracle import Oracle
 from flowscope.oracle.law import ClassLaw
-from flowscope.studies.summary import describe, measured_spectra, predict
 
 
 def inspect(oracle: Oracle) -> dict[str, Any]:

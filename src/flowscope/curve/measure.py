@@ -8,15 +8,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from flowscope.curve.checkpoint import ResumeState
+from flowscope.curve.crossing import crossing, resample
+from flowscope.curve.path_pass import PathSums, add_blocks, join_sums
+from flowscope.curve.probes import draw
 from flowscope.errors import NumericalError
 from flowscope.oracle.distributed.process_group import Ranks
 from flowscope.oracle.engines.plan import plan
 from flowscope.oracle.law import Law
-from flowscope.oracle.pairs import PathSums, add_blocks, join_sums
-from flowscope.oracle.probes import draw
 from flowscope.paths import Path
-from flowscope.studies.crossing import crossing, resample
-from flowscope.studies.state import State
 
 SPACING, CLOSEST = 0.25, 0.03  # of the internal grid, in log snr: the integrand is about one wide
 LOWEST, HIGHEST = 0.03, 1e17  # of the internal grid, times the total variance: before and behind anything that happens
@@ -93,7 +93,7 @@ def measure(
     label: int | None,
     memory: int,
     report: Callable[[int], None],
-    state: State | None,
+    state: ResumeState | None,
     library: str | None = None,
     ranks: Ranks | None = None,
 ) -> tuple[Part, np.ndarray]:

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from flowscope.data.spectrum import CLUSTERS, Spectrum, boundary_snr, measure_spectra
+from flowscope.curve.crossing import Crossing
+from flowscope.curve.measure import ENTROPY, LEVELS, QUANTITIES, TOP1, TRACE, Nodes, Part, cross
+from flowscope.curve.prediction import CLUSTERS, Spectrum, boundary_snr, measure_spectra
+from flowscope.curve.result import ClassStages, Information, LossFloor, StageCurve
 from flowscope.oracle import Oracle
 from flowscope.oracle.law import ClassLaw, Law
 from flowscope.paths import Path
-from flowscope.studies.crossing import Crossing
-from flowscope.studies.curve import ClassStages, Information, LossFloor, StageCurve
-from flowscope.studies.measure import ENTROPY, LEVELS, QUANTITIES, TOP1, TRACE, Nodes, Part, cross
 
 FEW = 30  # probes, under which bootstrap intervals are known to be too narrow
 TAIL = 1e-6  # of the entropy: the integrand allowed at the end of the grid before a note is made

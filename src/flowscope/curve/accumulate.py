@@ -22,7 +22,7 @@ import torch
 
 Tensor = torch.Tensor
 
-DEAD = -40.0  # a logit below this, against the source's, carries no weight any more
+DEAD_LOGIT = -40.0  # a logit below this, against the source's, carries no weight any more
 UNDER = -87.0  # logits are not let under this: there float32 underflows, which is slow
 HIGH = 36.0  # logits up to this need no common factor taken out: sums of their squares stay within float32
 GONE = 1e20  # the cross term of an empty place: its weight is 0 at every r > 0
@@ -43,7 +43,7 @@ class Group(NamedTuple):
     full: int  # at so many, the first, all sums are taken
 
 
-class Follower:
+class PathAccumulator:
     """Sums over blocks of pairs at all nodes.
 
     Args:
@@ -135,7 +135,7 @@ def _logits(columns: np.ndarray, pairs: np.ndarray, out: np.ndarray | None = Non
 def _alive(pairs: np.ndarray, r: float) -> np.ndarray:
     """(n, M) whether a pair has weight at r, or may get some."""
     path = _logits(_columns([r], 2), pairs[:, :2])[:, 0]
-    return path > DEAD if pairs.shape[1] == 2 else (path + pairs[:, 2] > DEAD) | (path >= 0)
+    return path > DEAD_LOGIT if pairs.shape[1] == 2 else (path + pairs[:, 2] > DEAD_LOGIT) | (path >= 0)
 
 
 def make_tiles(widths: list[int], nodes: int, most: int) -> Iterator[range]:
@@ -155,7 +155,7 @@ def _sums_of(pairs: np.ndarray, widths: np.ndarray, group: Group, scratch: np.nd
     for tile in make_tiles(widths.tolist(), len(columns), TILE):
         at = slice(tile.start, tile.stop)
         _add_tile(found[:, at], pairs[at, :, : widths[tile.start]], columns, group.full, scratch)
-    found[5:] = np.exp(np.where(found[5:] > DEAD, found[5:] - found[0], -math.inf))
+    found[5:] = np.exp(np.where(found[5:] > DEAD_LOGIT, found[5:] - found[0], -math.inf))
     return found
 
 

@@ -16,12 +16,12 @@ from typing import NamedTuple
 
 import torch
 
+from flowscope.curve.accumulate import PathAccumulator
+from flowscope.curve.accumulate_device import DevicePathAccumulator
+from flowscope.curve.distances import Entries, Probes, make_distances
 from flowscope.oracle.engines.matmul import undisturbed
 from flowscope.oracle.engines.plan import Plan
-from flowscope.oracle.follow import Follower
-from flowscope.oracle.follow_device import DeviceFollower
 from flowscope.oracle.law import Law
-from flowscope.oracle.terms import Entries, Probes, make_terms
 
 Tensor = torch.Tensor
 
@@ -87,7 +87,7 @@ def add_blocks(
     # the unit of length is the data's spread, so that float32 is in range
     spread = math.sqrt(law.mean_square) or 1.0
     radii = (r * spread).clamp_min(SMALLEST).tolist()
-    terms = make_terms(law, probes, radii, spread, sizes, library)
+    terms = make_distances(law, probes, radii, spread, sizes, library)
     follower = _follower(radii, full, len(probes.source), min(sizes.points, len(law)), r.device)
     uniform = bool((law.log_weights == law.log_weights[0]).all())
     for block in law.pieces(sizes.points, start, stop):
@@ -106,10 +106,10 @@ def add_blocks(
 
 def _follower(
     radii: list[float], full: Sequence[bool] | None, probes: int, pairs: int, device: torch.device
-) -> Follower | DeviceFollower:
+) -> PathAccumulator | DevicePathAccumulator:
     if device.type != "cpu":
-        return DeviceFollower(radii, pairs, device)
-    return Follower(radii, [True] * len(radii) if full is None else full, probes, pairs)
+        return DevicePathAccumulator(radii, pairs, device)
+    return PathAccumulator(radii, [True] * len(radii) if full is None else full, probes, pairs)
 
 
 def join_sums(a: PathSums, b: PathSums) -> PathSums:

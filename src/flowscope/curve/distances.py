@@ -20,10 +20,10 @@ from typing import NamedTuple, Protocol
 import torch
 
 from flowscope.core.device import flat_index
+from flowscope.curve.accumulate import DEAD_LOGIT, GONE
 from flowscope.oracle.engines.matmul import ON_CPU, MatmulBackend, products, torch_is_exact
 from flowscope.oracle.engines.plan import Plan
 from flowscope.oracle.equation.posterior import ROUNDING
-from flowscope.oracle.follow import DEAD, GONE
 from flowscope.oracle.law import Law, RawBlock
 
 Tensor = torch.Tensor
@@ -53,7 +53,7 @@ class Entries(NamedTuple):
     column: Tensor
 
 
-class Terms(Protocol):
+class Distances(Protocol):
     """The way to d and c; `by` is the library whose products take the time, None where it is torch's own."""
 
     by: MatmulBackend | None
@@ -66,9 +66,9 @@ class Terms(Protocol):
         """
 
 
-def make_terms(
+def make_distances(
     law: Law, probes: Probes, radii: list[float], spread: float, sizes: Plan, library: str | None = None
-) -> Terms:
+) -> Distances:
     """The way to d and c that suits the law: decided by its width and its first block, so always the same.
 
     Args:
@@ -76,14 +76,14 @@ def make_terms(
         spread: s.
         library: of float32 products, by name; None for the fastest.
     """
-    double = DoubleTerms(law, probes, spread, sizes)
+    double = Float64Distances(law, probes, spread, sizes)
     if law.support.dimension < WIDE or not 1 / SPAN < spread**2 < SPAN:
         return double
-    single = SingleTerms(law, probes, radii, spread, double, product_library(law, len(probes.source), library))
+    single = Float32Distances(law, probes, radii, spread, double, product_library(law, len(probes.source), library))
     return double if single.share(law.piece(0, sizes.points)) > SHARE else single
 
 
-class DoubleTerms:
+class Float64Distances:
     """By float64 products; from differences where squares are small against the points."""
 
     def __init__(self, law: Law, probes: Probes, spread: float, sizes: Plan) -> None:
@@ -109,11 +109,11 @@ class DoubleTerms:
         return _finish(half, cross, again, block, sources, self)
 
 
-class SingleTerms:
+class Float32Distances:
     """By float32 products; from differences where (7e) matters."""
 
     def __init__(
-        self, law: Law, probes: Probes, radii: list[float], spread: float, double: DoubleTerms, library: str
+        self, law: Law, probes: Probes, radii: list[float], spread: float, double: Float64Distances, library: str
     ) -> None:
         self._double, self._dots = double, _dots(law.support.device, library)
         self.by: MatmulBackend | None = ON_CPU[library]
@@ -172,14 +172,14 @@ class SingleTerms:
             mass: (n, K) sums so far at the nodes looked at. alone: they hold the source alone: count the block, too.
         """
         path, again = torch.add(cross, half, alpha=self._last), None
-        again = path < -DEAD / self._last if shift is None else shift - self._last * path > DEAD
+        again = path < -DEAD_LOGIT / self._last if shift is None else shift - self._last * path > DEAD_LOGIT
         for k, r in enumerate(self._radii):
             torch.add(cross, half, alpha=r, out=path)
             if shift is not None:
                 path -= shift / r
             own = mass[:, k]
             if alone:
-                own = own + (path * -r).clamp_(DEAD, HIGH).exp_().sum(1)
+                own = own + (path * -r).clamp_(DEAD_LOGIT, HIGH).exp_().sum(1)
             least = own.log() + math.log(TAU) - self._log_error[:, k]
             again |= path < (-least / r).to(torch.float32)[:, None]
         return again
@@ -195,7 +195,7 @@ def _thin(radii: list[float]) -> list[int]:
 
 
 def _finish(
-    half: Tensor, cross: Tensor, again: Tensor, block: RawBlock, sources: Entries, exact: DoubleTerms
+    half: Tensor, cross: Tensor, again: Tensor, block: RawBlock, sources: Entries, exact: Float64Distances
 ) -> tuple[Tensor, Tensor]:
     """Put in what is done again from differences, and empty the sources' places."""
     again[sources] = False
