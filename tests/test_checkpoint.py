@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from flowscope.core import files
 from flowscope.data import load
 from flowscope.errors import InputError, MissingExtraError, NumericalError, OutputError, ResumeError
-from flowscope.networks.build import build_network
+from flowscope.networks.architectures import build_network
 from flowscope.sampling import sample
 from flowscope.training import TrainSettings, load_model, snapshot_steps, train, train_to
 from flowscope.training.run import Run

@@ -186,7 +186,7 @@ def test_a_model_that_answers_nan_is_said(
     room: Path, arguments: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nothing = torch.full((), torch.nan)
-    monkeypatch.setattr("flowscope.networks.build.Mlp.forward", lambda self, sample, *_, **__: sample * nothing)
+    monkeypatch.setattr("flowscope.networks.architectures.Mlp.forward", lambda self, sample, *_, **__: sample * nothing)
     sample = ["sample", str(room / "small-0"), "--n", "2"]
     run = command(room, "norm", "small-0", "") if arguments == "study" else sample
     assert main([*run, "--out", str(tmp_path / "out")]) == 2

@@ -10,7 +10,7 @@ from flowscope.data import TrainingSet
 from flowscope.errors import InputError
 from flowscope.fields import guide, switch
 from flowscope.networks import as_field
-from flowscope.networks.build import build_network
+from flowscope.networks.architectures import build_network
 from flowscope.oracle import Oracle
 from flowscope.sampling import Counted
 from flowscope.studies.quality import take_labels

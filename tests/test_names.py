@@ -11,7 +11,7 @@ from flowscope.curve.sweep import variants
 from flowscope.data import TrainingSet, load
 from flowscope.errors import InputError, did_you_mean, unknown_name
 from flowscope.networks import Convention, as_field
-from flowscope.networks.build import build_network
+from flowscope.networks.architectures import build_network
 from flowscope.reproduction.catalogue import check_study, find
 from flowscope.reproduction.plan import chosen_studies, kinds_of
 from flowscope.reproduction.reproduce import options_for

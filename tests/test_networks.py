@@ -12,7 +12,7 @@ from flowscope import InputError, Oracle, VelocityField
 from flowscope.errors import NumericalError
 from flowscope.fields import guide
 from flowscope.networks import CONVENTIONS, Convention, as_field
-from flowscope.networks.schedule import linear_betas, tabulated_path
+from flowscope.networks.tabulated_path import linear_betas, tabulated_path
 from flowscope.paths import Path
 
 

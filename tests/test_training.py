@@ -267,7 +267,7 @@ def test_labels_without_room_for_them_are_refused(labels: np.ndarray) -> None:
 
 
 def test_labels_beyond_the_networks_classes_are_refused() -> None:
-    from flowscope.networks.build import build_network
+    from flowscope.networks.architectures import build_network
 
     with pytest.raises(InputError, match="labels go up to 1, the network has 1 classes"):
         train(cloud(), tiny(), network=build_network("mlp", (3,), 1, width=8))

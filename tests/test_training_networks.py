@@ -6,7 +6,7 @@ from torch import nn
 
 from flowscope import InputError
 from flowscope.networks import as_field
-from flowscope.networks.build import build_network
+from flowscope.networks.architectures import build_network
 
 SHAPES = {  # a model and the sides it is built for, narrow enough to be quick
     "unet": [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 64), (2, 9, 9), (1, 8, 12)],

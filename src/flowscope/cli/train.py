@@ -12,7 +12,7 @@ from flowscope.cli.show import progress, say, say_settings
 from flowscope.core.files import check_writable
 from flowscope.data.pixels import is_image
 from flowscope.data.split import check_held_out
-from flowscope.networks.build import check_shape
+from flowscope.networks.architectures import check_shape
 from flowscope.oracle.oracle import resolve_device
 from flowscope.training import TrainSettings, train_to
 from flowscope.training.accelerator import check_tracker

@@ -13,7 +13,7 @@ import torch
 from flowscope.core.settings import check_count
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError, NumericalError
-from flowscope.networks.rest import at_rest
+from flowscope.networks.eval_mode import eval_mode
 
 Tensor = torch.Tensor
 
@@ -106,5 +106,5 @@ def _run(module: torch.nn.Module, block: Tensor, device: str | torch.device | No
     if device is None:
         first = next(module.parameters(), None)
         device = block.device if first is None else first.device
-    with at_rest(module):
+    with eval_mode(module):
         return module(block.to(device, torch.float32))

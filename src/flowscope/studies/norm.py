@@ -14,7 +14,7 @@ import torch
 from flowscope.core.settings import check_count
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField
-from flowscope.networks.rest import at_rest
+from flowscope.networks.eval_mode import eval_mode
 from flowscope.oracle import Oracle
 from flowscope.studies.finding import Finding, Panel, Series
 from flowscope.studies.model_probes import ProbeBench, Progress, stage_times
@@ -115,7 +115,7 @@ def _quadratic(
     model: VelocityField, x: torch.Tensor, t: torch.Tensor, y: torch.Tensor | None, v: torch.Tensor
 ) -> torch.Tensor:
     """(b,) v^T J v, of the Jacobian of the field by x."""
-    with at_rest(model), torch.enable_grad():
+    with eval_mode(model), torch.enable_grad():
         x = x.detach().requires_grad_()
         u = model(x, t, y)
         if not u.requires_grad:

@@ -18,7 +18,7 @@ from torch import nn
 
 from flowscope.data.loaders.source import reading
 from flowscope.errors import InputError
-from flowscope.networks.build import build_network
+from flowscope.networks.architectures import build_network
 from flowscope.networks.convention import CONVENTIONS
 from flowscope.networks.field import NetworkField, as_field
 from flowscope.networks.labels import read_labels

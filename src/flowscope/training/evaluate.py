@@ -8,7 +8,7 @@ import torch
 
 from flowscope.errors import InputError
 from flowscope.fields import ask, check_field, check_velocity, path_name
-from flowscope.networks.rest import PARTS, at_rest
+from flowscope.networks.eval_mode import PARTS, eval_mode
 from flowscope.oracle import Oracle
 from flowscope.training.probes import Probes
 
@@ -16,7 +16,7 @@ from flowscope.training.probes import Probes
 def velocities(model: Any, probes: Probes, batch: int) -> torch.Tensor:
     """(n, *shape) float32: what a field says at all probes, on their device."""
     u = torch.empty_like(probes.x)
-    with at_rest(model):
+    with eval_mode(model):
         for rows, y in probes.calls(batch):
             u[rows] = _call(model, probes.x[rows], probes.t[rows], y)
     return u

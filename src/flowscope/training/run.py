@@ -11,8 +11,8 @@ from torch import nn
 from flowscope.core.settings import versions
 from flowscope.data.training_set import TrainingSet, as_training_set
 from flowscope.errors import InputError, NumericalError
-from flowscope.networks.build import build_network
-from flowscope.networks.calls import call_state_first, first_output
+from flowscope.networks.architectures import build_network
+from flowscope.networks.call_styles import call_state_first, first_output
 from flowscope.networks.field import NetworkField
 from flowscope.networks.labels import read_labels
 from flowscope.oracle import Oracle

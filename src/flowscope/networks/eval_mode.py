@@ -18,7 +18,7 @@ def networks_of(model: Any) -> list[torch.nn.Module]:
 
 
 @contextmanager
-def at_rest(model: Any) -> Iterator[None]:
+def eval_mode(model: Any) -> Iterator[None]:
     """Eval mode and no gradients; afterwards every module is in the mode it was in."""
     modes = [(m, m.training) for network in networks_of(model) for m in network.modules()]
     for module, _ in modes:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from flowscope.errors import InputError, unknown_name
-from flowscope.networks.calls import call_state_first, call_time_first
+from flowscope.networks.call_styles import call_state_first, call_time_first
 from flowscope.networks.convention import CONVENTIONS, KNOWN, Convention
 from flowscope.networks.diffusers import diffusers_convention
 from flowscope.networks.labels import Labels, config_of, kind_of
