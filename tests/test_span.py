@@ -10,8 +10,9 @@ import torch
 
 from flowscope import Oracle, TrainingSet
 from flowscope.errors import InputError
-from flowscope.oracle.span import Span, SpanField
-from flowscope.sampling import inside, make_nodes, sample
+from flowscope.sampling import make_nodes, sample
+from flowscope.sampling import span as inside
+from flowscope.sampling.span_field import Span, SpanField
 from tests.contracts.cases import DTYPES, PATHS, cloud, velocity_error
 from tests.reference import alpha_sigma, oracles
 from tests.reference import oracle as slow_oracle

@@ -11,10 +11,10 @@ from flowscope.core.settings import check_count, check_seed, check_sizes
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField, check_field, shape_of
 from flowscope.oracle.oracle import resolve_device
-from flowscope.sampling.inside import Inside, follow, suited
 from flowscope.sampling.noise import draw_noise
 from flowscope.sampling.schedules import STEPS, make_nodes
 from flowscope.sampling.solvers import get_solver
+from flowscope.sampling.span import Inside, follow, suited
 from flowscope.sampling.trajectory import check_start, path_of, trajectory
 
 Tensor = torch.Tensor

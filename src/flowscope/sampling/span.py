@@ -1,4 +1,4 @@
-"""Samples of an Oracle by coordinates in the span of its points (oracle/span.py) where that is cheaper and as exact."""
+"""Samples of an Oracle by coordinates in the span of its points (sampling/span_field.py) where that is cheaper and as exact."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ import torch
 from flowscope.fields import VelocityField
 from flowscope.oracle.law import Law
 from flowscope.oracle.oracle import Oracle
-from flowscope.oracle.span import Span, SpanField
+from flowscope.sampling.span_field import Span, SpanField
 from flowscope.sampling.trajectory import trajectory
 
 Tensor = torch.Tensor
