@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from flowscope import InputError, Oracle, TrainingSet
-from flowscope.metrics import FeatureSpace, Finder, Memory, memorised, neighbours
+from flowscope.metrics import FeatureSpace, MemorisationIndex, NearestNeighbours, memorised, neighbours
 from flowscope.metrics.memorised import share
 
 
@@ -91,7 +91,7 @@ def test_labels_and_weights() -> None:
         members = np.flatnonzero((labels == int(label)) & (weights > 0))
         assert indices.tolist() == members[brute(q[None], points[members], 4)[0][0]].tolist()
     assert neighbours(torch.from_numpy(points[7:8]), data).distances[0, 0] > 0  # points without weight are in no law
-    again = Finder(data, memory=20_000)(queries, 4, y)  # whatever the memory
+    again = NearestNeighbours(data, memory=20_000)(queries, 4, y)  # whatever the memory
     torch.testing.assert_close(again, found)
 
 
@@ -177,7 +177,7 @@ def test_a_space_is_where_distances_are_taken() -> None:
 
     points = rng(0).standard_normal((50, 2)).astype(np.float32)
     samples = torch.from_numpy(points + np.float32([0, 50]))
-    memory = Memory(points, FeatureSpace("first", First()))
+    memory = MemorisationIndex(points, FeatureSpace("first", First()))
     assert memorised(samples, memory).share == 1.0
     assert memorised(samples, memory).space == "first"
     assert memorised(samples, points).share == 0.0

@@ -35,7 +35,7 @@ class Neighbours(NamedTuple):
     indices: Tensor  # (B, k) int64, positions of first copies in the set
 
 
-class Finder:
+class NearestNeighbours:
     """Nearest points of one set, for many calls: the set is read once.
 
     Args:
@@ -135,7 +135,7 @@ def neighbours(queries: Any, points: Any, k: int = 1, y: Any = None) -> Neighbou
 
     Args:
         queries: (B, *shape) floating point.
-        points: a TrainingSet, or points (N, *shape); or a :class:`Finder`, which has read them already.
+        points: a TrainingSet, or points (N, *shape); or a :class:`NearestNeighbours`, which has read them already.
         k: how many.
         y: None, or (B,) labels: each query looks among the points of its label alone.
 
@@ -143,7 +143,7 @@ def neighbours(queries: Any, points: Any, k: int = 1, y: Any = None) -> Neighbou
         InputError: queries are not finite points of the set's shape, k is not between 1 and the number of distinct
             points (of the label), or the set has no such label.
     """
-    return (points if isinstance(points, Finder) else Finder(points))(queries, k, y)
+    return (points if isinstance(points, NearestNeighbours) else NearestNeighbours(points))(queries, k, y)
 
 
 def _no_time(snr: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from flowscope.core.settings import check_count
 from flowscope.metrics.features import PIXELS, FeatureSpace, features
 from flowscope.metrics.frechet import check_enough, check_pair
-from flowscope.metrics.neighbours import PAIR_BYTES, Finder
+from flowscope.metrics.neighbours import PAIR_BYTES, NearestNeighbours
 
 Tensor = torch.Tensor
 
@@ -54,7 +54,7 @@ def precision_recall(real: Any, generated: Any, space: FeatureSpace = PIXELS, k:
 
 def radii(points: Tensor, k: int) -> Tensor:
     """(N,) float64: the distance of each point (N, d) to its k-th nearest other one, copies counted."""
-    finder = Finder(points)
+    finder = NearestNeighbours(points)
     near = finder(points, min(k + 1, len(finder)))
     counted = finder.copies.to(near.indices.device)[near.indices].cumsum(
         1

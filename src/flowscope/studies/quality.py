@@ -25,7 +25,7 @@ from flowscope.curve.summary import describe
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField, check_field, evaluations
-from flowscope.metrics import FeatureSpace, Memory, features, memorised, precision_recall
+from flowscope.metrics import FeatureSpace, MemorisationIndex, features, memorised, precision_recall
 from flowscope.metrics.frechet import FrechetTo, check_enough
 from flowscope.oracle import Oracle
 from flowscope.sampling import draw_noise, sample
@@ -207,9 +207,9 @@ class Bench:
         return Boundaries(curve.half.t, curve.saturation.t)
 
     @cached_property
-    def memory(self) -> Memory:
+    def memory(self) -> MemorisationIndex:
         """The training set as memorised samples are looked for in it: by the values themselves."""
-        return Memory(self.oracle.training_set, device=self.oracle.device)
+        return MemorisationIndex(self.oracle.training_set, device=self.oracle.device)
 
     @cached_property
     def null(self) -> tuple[float, float, float] | None:
