@@ -22,8 +22,8 @@ from flowscope.errors import InputError, MissingExtraError, NumericalError, Outp
 from flowscope.networks.architectures import build_network
 from flowscope.sampling import sample
 from flowscope.training import TrainSettings, load_model, snapshot_steps, train, train_to
-from flowscope.training.run import Run
-from flowscope.training.state import read_state, write_state
+from flowscope.training.checkpoint import read_state, write_state
+from flowscope.training.trainer import Run
 from tests.test_training import Own, cloud, tiny
 
 WEIGHTS = ("model.safetensors", "ema.safetensors")

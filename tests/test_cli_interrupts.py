@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flowscope.cli import main
-from flowscope.training.run import Run
+from flowscope.training.trainer import Run
 from tests.toys import toy_file, toy_model
 
 TRAIN = ["--model", "mlp", "--width", "8", "--steps", "9", "--batch", "4", "--checkpoint-every", "4"]

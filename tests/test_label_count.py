@@ -15,7 +15,7 @@ from flowscope.oracle import Oracle
 from flowscope.sampling import Counted
 from flowscope.studies.quality import take_labels
 from flowscope.training import Monitor
-from flowscope.training.evaluate import label_count
+from flowscope.training.monitor.evaluate import label_count
 from tests.toys import toy_points
 
 LABELLED, PLAIN = Oracle(TrainingSet(**toy_points())), Oracle(TrainingSet(toy_points()["points"]))  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import torch
 import flowscope as fs
 from flowscope.data.split import split
 from flowscope.errors import InputError, NumericalError
-from flowscope.training.monitor import Measurement, Monitor
+from flowscope.training.monitor.monitor import Measurement, Monitor
 
 SET = fs.load("mixture:N=60,D=6,modes=3,spread=0.6")
 TRAIN, HELD = split(SET, 20)

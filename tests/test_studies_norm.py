@@ -7,7 +7,7 @@ import torch
 import flowscope as fs
 from flowscope.errors import InputError
 from flowscope.studies.norm import hutchinson, norm_study
-from flowscope.training.probes import draw_probes
+from flowscope.training.monitor.probes import draw_probes
 from tests.made_fields import Made
 
 SET = fs.load("mixture:N=80,D=5,modes=4,spread=0.5")

@@ -16,8 +16,8 @@ from flowscope.errors import MissingExtraError, NumericalError
 from flowscope.training import TrainSettings, train
 from flowscope.training.densities import draw_times
 from flowscope.training.draws import Draws
-from flowscope.training.run import Run, rate_at
 from flowscope.training.targets import make_target, velocity
+from flowscope.training.trainer import Run, rate_at
 
 
 def tiny(**changes: Any) -> TrainSettings:

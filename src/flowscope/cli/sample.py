@@ -24,7 +24,7 @@ from flowscope.networks.labels import labels_in_words
 from flowscope.sampling import SOLVERS, Counted, make_nodes
 from flowscope.sampling import sample as draw
 from flowscope.sampling.solvers import get_solver
-from flowscope.training.checkpoint import load_model
+from flowscope.training.model_store import load_model
 from flowscope.training.preview import grid_png
 
 SHOWN = 100  # samples in the picture

@@ -16,7 +16,7 @@ from flowscope.networks.architectures import check_shape
 from flowscope.oracle.oracle import resolve_device
 from flowscope.training import TrainSettings, train_to
 from flowscope.training.accelerator import check_tracker
-from flowscope.training.checkpoint import read_about
+from flowscope.training.model_store import read_about
 
 D = TrainSettings()  # the defaults
 

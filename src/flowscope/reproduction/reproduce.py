@@ -27,7 +27,7 @@ from flowscope.reproduction.plan import NEEDS, make_recipe, models_for, seconds_
 from flowscope.reproduction.result import NOT_RUN, Reproduction, Row
 from flowscope.reproduction.work import LeftOutError, Progress, Work
 from flowscope.studies.finding import Verdict
-from flowscope.training.run import count_classes
+from flowscope.training.trainer import count_classes
 
 HELD_OUT = 0.1  # of the points, where it is not said
 MIDDLE = 0.5  # where one expert ends if the oracle's navigation has no end

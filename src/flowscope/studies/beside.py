@@ -11,7 +11,7 @@ from flowscope.oracle import Oracle
 from flowscope.sampling import draw_noise, sample
 from flowscope.studies.around import noun
 from flowscope.studies.finding import Gallery
-from flowscope.training.evaluate import label_count
+from flowscope.training.monitor.evaluate import label_count
 
 ROWS = ("the oracle", "the model")
 

@@ -23,7 +23,7 @@ from flowscope.studies.finding import Finding, Panel, Series
 from flowscope.studies.model_probes import STAGES, ProbeBench, Progress, stage_times
 from flowscope.studies.quality import SAMPLES, Bench
 from flowscope.studies.variants import snapshots_of, variants
-from flowscope.training.folder import LOSSES
+from flowscope.training.fit import LOSSES
 
 N, BINS, BATCH = 1024, 20, 256
 ROWS = 50  # of the record of a training loss, at most about

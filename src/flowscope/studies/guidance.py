@@ -30,7 +30,7 @@ from flowscope.studies.compare import (
 from flowscope.studies.finding import Finding, Panel, Series
 from flowscope.studies.labels import LAST, LabelCurve, label_curve
 from flowscope.studies.quality import BATCH, SAMPLES, Bench, Boundaries, Progress, Quality, as_models
-from flowscope.training.evaluate import label_count
+from flowscope.training.monitor.evaluate import label_count
 
 Interval = tuple[float, float]
 Runs = dict[Interval, list[Quality]]

@@ -1,6 +1,6 @@
 """Model probes: what the studies of losses, norms and directions measure of any field, on the monitor's fixed probes.
 
-Learned transition. The effective weight of the nearest point, w (training/probes.py), is the share of the way that a
+Learned transition. The effective weight of the nearest point, w (training/monitor/probes.py), is the share of the way that a
 velocity has gone from the mean of all other points to the nearest one. The transition of a field is the time from which
 on the mean of w over probes stays above one half. It is defined for any field, and for the oracle it is its own half.
 (Not the first time that w gets there: a network that has learned little lets noise through at small t, and noise points
@@ -23,9 +23,9 @@ from flowscope.oracle import Oracle
 from flowscope.studies.compare import estimate
 from flowscope.studies.finding import Verdict
 from flowscope.studies.quality import identity
-from flowscope.training.floor import loss_floor
-from flowscope.training.monitor import compare
-from flowscope.training.probes import Probes, draw_probes
+from flowscope.training.monitor.floor import loss_floor
+from flowscope.training.monitor.monitor import compare
+from flowscope.training.monitor.probes import Probes, draw_probes
 
 Progress = Callable[[int, int], None]
 STAGES = ("navigation", "transition", "refinement")

@@ -19,8 +19,8 @@ from flowscope.oracle import Oracle
 from flowscope.studies.finding import Finding, Panel, Series
 from flowscope.studies.model_probes import ProbeBench, Progress, stage_times
 from flowscope.studies.variants import variants
-from flowscope.training.evaluate import velocities
-from flowscope.training.probes import Probes
+from flowscope.training.monitor.evaluate import velocities
+from flowscope.training.monitor.probes import Probes
 
 N, BINS, BATCH = 512, 20, 128
 CLAIM = (

@@ -29,7 +29,7 @@ from flowscope.metrics import FeatureSpace, MemorisationIndex, features, memoris
 from flowscope.metrics.frechet import FrechetTo, check_enough
 from flowscope.oracle import Oracle
 from flowscope.sampling import draw_noise, sample
-from flowscope.training.evaluate import check_model, label_count
+from flowscope.training.monitor.evaluate import check_model, label_count
 
 Progress = Callable[[int, int], None]
 SAMPLES = 2000  # a variant: enough for a covariance of 1,024 features

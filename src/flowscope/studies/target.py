@@ -26,8 +26,8 @@ from flowscope.studies.compare import (
 )
 from flowscope.studies.finding import Finding, Panel, Series
 from flowscope.studies.quality import BATCH, SAMPLES, Bench, Boundaries, Progress, as_models, same_seeds
-from flowscope.training.evaluate import velocities
-from flowscope.training.probes import Probes, draw_probes
+from flowscope.training.monitor.evaluate import velocities
+from flowscope.training.monitor.probes import Probes, draw_probes
 
 BINS = 16  # of time, for probes spread evenly
 USUAL, EXACT = "usual target", "oracle target"

@@ -12,7 +12,7 @@ from flowscope.oracle import Oracle
 from flowscope.paths import Path
 from flowscope.studies.quality import identity, take_labels
 from flowscope.training import load_model, snapshot_steps
-from flowscope.training.evaluate import check_model, check_oracle
+from flowscope.training.monitor.evaluate import check_model, check_oracle
 
 
 class Variants(NamedTuple):

@@ -10,10 +10,10 @@ from torch import nn
 
 from flowscope.networks.field import NetworkField
 from flowscope.training.accelerator import check_tracker
-from flowscope.training.checkpoint import snapshot_name
-from flowscope.training.run import Run
+from flowscope.training.checkpoint import clear, read_state, write_snapshot, write_state
+from flowscope.training.model_store import snapshot_name
 from flowscope.training.settings import TrainSettings
-from flowscope.training.state import clear, read_state, write_snapshot, write_state
+from flowscope.training.trainer import Run
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from flowscope.errors import InputError
 from flowscope.fields import ask, check_field, check_velocity, path_name
 from flowscope.networks.eval_mode import PARTS, eval_mode
 from flowscope.oracle import Oracle
-from flowscope.training.probes import Probes
+from flowscope.training.monitor.probes import Probes
 
 
 def velocities(model: Any, probes: Probes, batch: int) -> torch.Tensor:

@@ -19,10 +19,10 @@ from flowscope.oracle import Oracle
 from flowscope.oracle.oracle import resolve_device
 from flowscope.paths import get_path
 from flowscope.training.accelerator import check_own, fast_products, make_accelerator, start_tracker
-from flowscope.training.checkpoint import SCHEMA, trained_field
 from flowscope.training.draws import Draw, Draws, send
 from flowscope.training.ema import average_in, make_average
 from flowscope.training.losses import Losses
+from flowscope.training.model_store import SCHEMA, trained_field
 from flowscope.training.settings import TrainSettings
 from flowscope.training.targets import make_target
 

@@ -16,12 +16,12 @@ from flowscope.data.pixels import is_image
 from flowscope.data.split import split
 from flowscope.data.training_set import as_training_set
 from flowscope.training.accelerator import check_tracker
-from flowscope.training.checkpoint import ABOUT, EMA, MODEL, STATE, digest_of, pack, read_about
+from flowscope.training.checkpoint import check_same, read_state
 from flowscope.training.loop import iterate
+from flowscope.training.model_store import ABOUT, EMA, MODEL, STATE, digest_of, pack, read_about
 from flowscope.training.preview import sample_pictures
-from flowscope.training.run import Run, identity
 from flowscope.training.settings import TrainSettings
-from flowscope.training.state import check_same, read_state
+from flowscope.training.trainer import Run, identity
 
 SPLIT_SEED = 0  # of points held out: the same for every model, whatever its own seed, so that models can be compared
 LOSSES, SAMPLES = "loss.csv", "samples.png"
