@@ -10,7 +10,7 @@ from flowscope.curve.pictures import Pictures
 from flowscope.curve.result import ClassStages, Information, LossFloor, StageCurve
 from flowscope.curve.sweep import Sweep
 from flowscope.reproduction.result import Reproduction, Row
-from flowscope.studies.finding import Finding, Gallery, Panel, Series
+from flowscope.studies.bench.finding import Finding, Gallery, Panel, Series
 from flowscope.training import TrainSettings
 
 HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)>&\"$\\frac{1}{2}$"

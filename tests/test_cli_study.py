@@ -12,8 +12,8 @@ import torch
 import flowscope
 from flowscope.cli import main
 from flowscope.data.split import split
-from flowscope.reproduction.catalogue import CATALOGUE
-from flowscope.studies.finding import Finding
+from flowscope.studies.bench.finding import Finding
+from flowscope.studies.catalogue import CATALOGUE
 from flowscope.training import TrainSettings, train
 from tests.toys import HELD_OUT, toy_file, toy_model
 
@@ -77,7 +77,7 @@ def test_a_study_gives_a_finding_of_the_points_the_model_was_trained_on(
 
 
 def options_of(name: str) -> tuple[str, ...]:
-    from flowscope.reproduction.catalogue import options_of as known
+    from flowscope.studies.catalogue import options_of as known
 
     return known(name)
 
@@ -234,7 +234,7 @@ def test_foreign_images_are_brought_to_the_same_size(
         seen["foreign"] = given.foreign
         raise flowscope.InputError("enough")
 
-    monkeypatch.setattr("flowscope.reproduction.catalogue.run_study", look)
+    monkeypatch.setattr("flowscope.studies.catalogue.run_study", look)
     assert main(command(room, "refine", "small-0", "", "--json", "--foreign", str(tmp_path / "big.npz"))) == 2
     assert seen["foreign"].shape == (1, 4, 4)
 
@@ -248,7 +248,7 @@ def test_held_out_points_are_those_of_training_or_as_given(
         seen.append(given)
         raise flowscope.InputError("enough")
 
-    monkeypatch.setattr("flowscope.reproduction.catalogue.run_study", look)
+    monkeypatch.setattr("flowscope.studies.catalogue.run_study", look)
     other = toy_file(room, "aside.npz", seed=2, count=9)
     for more in ((), ("--held-out-data", str(other))):
         assert main(command(room, "switch", "small-0", "", "--json", *more)) == 2

@@ -12,7 +12,7 @@ from PIL import Image
 
 from flowscope.errors import InputError
 from flowscope.figures import DARK, LIGHT, Theme, finding_figure, gallery_figure, to_png, to_svg
-from flowscope.studies.finding import Finding, Gallery, Panel, Series
+from flowscope.studies.bench.finding import Finding, Gallery, Panel, Series
 from tests.fakes import fake_finding
 
 NAMES = ["none", "[0, 1]", "[0.1, 0.5]"]

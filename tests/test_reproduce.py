@@ -12,12 +12,12 @@ from flowscope.cli.reproduce import parse_minutes
 from flowscope.data.split import split
 from flowscope.errors import InputError, OutputError
 from flowscope.report import write_reproduction
-from flowscope.reproduction.catalogue import CATALOGUE
-from flowscope.reproduction.given import bring_together
 from flowscope.reproduction.plan import NEEDS, SNAPSHOTS, kinds_of, make_recipe, models_for, models_of
 from flowscope.reproduction.reproduce import estimate, reproduce
 from flowscope.reproduction.result import Reproduction
 from flowscope.reproduction.work import Work
+from flowscope.studies.catalogue import CATALOGUE
+from flowscope.studies.inputs import bring_together
 from flowscope.training import TrainSettings, load_model
 from tests.fakes import HOSTILE, fake_reproduction
 from tests.test_report import Page

@@ -7,7 +7,7 @@ import torch
 import flowscope as fs
 from flowscope.errors import InputError
 from flowscope.studies.alignment import alignment_study
-from flowscope.studies.model_probes import ProbeBench, transition
+from flowscope.studies.bench.probe_bench import ProbeBench, transition
 from tests.made_fields import Made, off_by, on_the_way
 
 SET = fs.load("gaussian:N=300,D=16")

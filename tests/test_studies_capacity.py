@@ -5,10 +5,10 @@ import pytest
 
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle
+from flowscope.studies.bench.finding import Finding
+from flowscope.studies.bench.sample_bench import Boundaries
 from flowscope.studies.capacity import all_splits, capacity_study, two_part_nodes
 from flowscope.studies.experts import experts_study
-from flowscope.studies.finding import Finding
-from flowscope.studies.quality import Boundaries
 from tests.fields_known import Known, cloud, early, late
 
 

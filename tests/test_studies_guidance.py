@@ -11,9 +11,9 @@ from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 from flowscope.fields import guide
 from flowscope.oracle import Oracle
+from flowscope.studies.bench.label_information import LAST, label_curve
+from flowscope.studies.bench.sample_bench import Boundaries
 from flowscope.studies.guidance import NONE, PAPER, TENTHS, guidance_study, own_intervals, rank_correlation
-from flowscope.studies.labels import LAST, label_curve
-from flowscope.studies.quality import Boundaries
 from tests.fields_known import Known, cloud
 
 POINTS = np.array([-2.0, -1.6, -1.1, 0.3, 0.9, 1.2, 1.9])

@@ -13,8 +13,15 @@ from flowscope.fields import guide
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.sampling import draw_noise, make_nodes
-from flowscope.studies.compare import Estimate, difference, errors_in_words, estimate, frechet_of, verdict
-from flowscope.studies.quality import Bench, Quality, as_models, influence_values, same_seeds, spread_of
+from flowscope.studies.bench.paired import Estimate, difference, errors_in_words, estimate, frechet_of, verdict
+from flowscope.studies.bench.sample_bench import (
+    Quality,
+    SampleBench,
+    as_models,
+    influence_values,
+    same_seeds,
+    spread_of,
+)
 from tests.fields_known import Known, cloud, late
 
 NODES = make_nodes(10).numpy()
@@ -120,7 +127,7 @@ def test_every_variant_starts_from_the_same_noise_which_is_that_of_its_seed(orac
             seen.append(x.clone())
         return oracle(x, t)
 
-    bench = Bench(oracle, None, (spy, spy), 2, n=40, seed=5, batch=16)
+    bench = SampleBench(oracle, None, (spy, spy), 2, n=40, seed=5, batch=16)
     bench.measure(spy, NODES)
     bench.measure(spy, make_nodes(3).numpy())
     first, second = torch.cat(seen[:3]), torch.cat(seen[3:])
@@ -129,19 +136,19 @@ def test_every_variant_starts_from_the_same_noise_which_is_that_of_its_seed(orac
 
 
 def test_the_oracle_itself_comes_out_as_copies_and_held_out_points_as_the_null(oracle: Oracle) -> None:
-    bench = Bench(oracle, cloud(60, seed=7), (oracle,), 1, n=60)
+    bench = SampleBench(oracle, cloud(60, seed=7), (oracle,), 1, n=60)
     found = bench.measure(oracle, make_nodes(400).numpy())
     assert found.memorised > 0.95
     assert found.nfe == 400
     assert bench.null is not None
     assert bench.null[0] < 0.3
     assert any("the null" in note for note in bench.notes())
-    assert any("no null" in note for note in Bench(oracle, None, (oracle,), 1, n=60).notes())
+    assert any("no null" in note for note in SampleBench(oracle, None, (oracle,), 1, n=60).notes())
 
 
 def test_moving_all_samples_moves_the_distance_by_its_square(oracle: Oracle) -> None:
     moved = Known(oracle, late(0.5, start=0.9))
-    bench = Bench(oracle, None, (oracle, moved), 2, n=80)
+    bench = SampleBench(oracle, None, (oracle, moved), 2, n=80)
     plain, other = (bench.measure(field, NODES) for field in (oracle, moved))
     apart = bench.draw(oracle, NODES).mean(0).numpy() - np.asarray(oracle.training_set.points).mean(0)
     assert other.fd - plain.fd == pytest.approx(0.5 + 2 * 0.5 * apart.sum(), abs=1e-5)  # |b|^2 + 2 b.(mu - mu_r)
@@ -150,7 +157,7 @@ def test_moving_all_samples_moves_the_distance_by_its_square(oracle: Oracle) -> 
 def test_evaluations_and_progress_are_counted() -> None:
     labelled = Oracle(cloud(labels=True))
     calls: list[tuple[int, int]] = []
-    bench = Bench(labelled, None, (labelled,), 2, n=20, progress=lambda *done: calls.append(done))
+    bench = SampleBench(labelled, None, (labelled,), 2, n=20, progress=lambda *done: calls.append(done))
     assert bench.measure(guide(labelled, 2.0, (0.0, 0.5)), NODES).nfe == 15
     bench.measure(labelled, NODES)
     assert calls == [(1, 2), (2, 2)]
@@ -160,7 +167,7 @@ def test_evaluations_and_progress_are_counted() -> None:
 def test_labels_come_in_the_proportions_of_the_training_set() -> None:
     points = np.random.default_rng(0).standard_normal((30, 2))
     s = TrainingSet(points, labels=np.arange(30) % 3, weights=np.where(np.arange(30) % 3 == 2, 2.0, 1.0))
-    labels = Bench(Oracle(s), None, (Oracle(s),), 1, n=4000).labels
+    labels = SampleBench(Oracle(s), None, (Oracle(s),), 1, n=4000).labels
     assert labels is not None
     shares = np.bincount(labels.numpy(), minlength=3) / 4000
     np.testing.assert_allclose(shares, [0.25, 0.25, 0.5], atol=0.04)
@@ -171,18 +178,18 @@ def test_real_features_follow_the_weights() -> None:
         (100, 1)
     )
     s = TrainingSet(points, weights=np.repeat([1.0, 9.0], 50))
-    bench = Bench(Oracle(s), None, (Oracle(s),), 1, n=50)
+    bench = SampleBench(Oracle(s), None, (Oracle(s),), 1, n=50)
     assert float(bench.real.mean()) == pytest.approx(0.9, abs=0.1)
     assert any("weighted" in note for note in bench.notes())
 
 
 def test_what_cannot_be_measured_is_refused_before_anything_is_drawn(oracle: Oracle) -> None:
     with pytest.raises(InputError, match="at least 3"):
-        Bench(oracle, None, (oracle,), 1, n=2)
+        SampleBench(oracle, None, (oracle,), 1, n=2)
     with pytest.raises(InputError, match="2 real samples; expected at least 3"):
-        Bench(Oracle(np.eye(2)), None, (Oracle(np.eye(2)),), 1, n=20)
+        SampleBench(Oracle(np.eye(2)), None, (Oracle(np.eye(2)),), 1, n=20)
     with pytest.raises(InputError, match="held-out"):
-        Bench(oracle, TrainingSet(np.eye(3)), (oracle,), 1, n=20)
+        SampleBench(oracle, TrainingSet(np.eye(3)), (oracle,), 1, n=20)
     with pytest.raises(InputError, match="empty"):
         as_models([])
     with pytest.raises(InputError, match="velocity field"):
@@ -192,18 +199,18 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_drawn(oracle: Ora
     labelled = Known(oracle)
     labelled.classes = 2
     with pytest.raises(InputError, match="cloud has none"):
-        Bench(oracle, None, (labelled,), 1, n=20)
+        SampleBench(oracle, None, (labelled,), 1, n=20)
     with pytest.raises(InputError, match="some do not"):
-        Bench(Oracle(cloud(labels=True)), None, (labelled, Known(oracle)), 1, n=20)
+        SampleBench(Oracle(cloud(labels=True)), None, (labelled, Known(oracle)), 1, n=20)
     with pytest.raises(InputError, match="path"):
-        Bench(oracle, None, (Oracle(cloud(), "vp"),), 1, n=20)
+        SampleBench(oracle, None, (Oracle(cloud(), "vp"),), 1, n=20)
 
 
 def test_a_model_of_another_set_is_told_of(oracle: Oracle) -> None:
     other = Known(oracle, about={"training_set": {"digest": "ab" * 32}})
-    assert any("another set" in note for note in Bench(oracle, None, (other,), 1, n=20).notes())
+    assert any("another set" in note for note in SampleBench(oracle, None, (other,), 1, n=20).notes())
     own = Known(oracle, about={"training_set": {"digest": oracle.training_set.digest}})
-    assert not any("another set" in note for note in Bench(oracle, None, (own,), 1, n=20).notes())
+    assert not any("another set" in note for note in SampleBench(oracle, None, (own,), 1, n=20).notes())
 
 
 def test_distances_are_taken_in_the_space_that_is_given(oracle: Oracle) -> None:
@@ -212,6 +219,6 @@ def test_distances_are_taken_in_the_space_that_is_given(oracle: Oracle) -> None:
             return x[:, :1]
 
     moved = Known(oracle, lambda x, t: torch.tensor([0.0, 5 / (1 - t)]) if t >= 0.9 else torch.zeros(2))
-    bench = Bench(oracle, None, (moved,), 2, n=40, space=FeatureSpace("first", First()))
+    bench = SampleBench(oracle, None, (moved,), 2, n=40, space=FeatureSpace("first", First()))
     assert bench.measure(moved, NODES).fd == pytest.approx(bench.measure(oracle, NODES).fd, abs=1e-6)
     assert bench.about()["settings"]["space"] == "first"

@@ -12,12 +12,12 @@ import torch
 
 from flowscope import InputError, Oracle, TrainingSet, load
 from flowscope.metrics import split_frequencies
-from flowscope.studies.around import carried_over, check_times, times_around
-from flowscope.studies.finding import Finding
+from flowscope.studies.bench.boundaries import carried_over, check_times, times_around
+from flowscope.studies.bench.finding import Finding
+from flowscope.studies.bench.restoration import ratio_of
+from flowscope.studies.bench.sample_bench import Boundaries
 from flowscope.studies.intermediate import intermediate_study
-from flowscope.studies.quality import Boundaries
 from flowscope.studies.refine import refine_study
-from flowscope.studies.restored import ratio_of
 from flowscope.studies.switch import switch_study
 
 LOW, HIGH = 8.0, 0.002  # variances of a coordinate at low and at high frequencies

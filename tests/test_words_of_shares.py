@@ -10,9 +10,9 @@ from flowscope.data import TrainingSet
 from flowscope.errors import listed
 from flowscope.oracle import Oracle
 from flowscope.report.model import ModelPart, model_sections
-from flowscope.studies.around import FEW, shares_in_words
-from flowscope.studies.beside import beside
-from flowscope.studies.finding import Finding
+from flowscope.studies.bench.boundaries import FEW, shares_in_words
+from flowscope.studies.bench.finding import Finding
+from flowscope.studies.bench.side_by_side import beside
 from flowscope.studies.refine import refine_study
 from flowscope.studies.switch import switch_study
 

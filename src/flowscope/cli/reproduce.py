@@ -109,7 +109,7 @@ def reproduce(
 def write_page(result: Any, folder: Path) -> None:
     """The page of a finding or of the stage curve, beside its numbers."""
     from flowscope.report import stages_files
-    from flowscope.studies.finding import Finding
+    from flowscope.studies.bench.finding import Finding
 
     if isinstance(result, Finding):
         write_all(result, folder)

@@ -23,7 +23,7 @@ from flowscope.oracle import Oracle, Ranks, SharedOracle
 if TYPE_CHECKING:
     from flowscope.curve.pictures import Pictures
     from flowscope.report import ModelPart
-    from flowscope.reproduction.given import Given
+    from flowscope.studies.inputs import Given
 
 STATE, STATES = ".stages-state.npz", ".stages-state*.npz"
 SWITCH = "switch"
@@ -136,7 +136,7 @@ def _about(oracle: Oracle) -> dict[str, Any]:
 
 def _given(data: TrainingSet, model: str, path: str, device: str | None, memory: str) -> "Given":
     """The model and the oracle of the points it was trained on; refused where those are other points than the data."""
-    from flowscope.reproduction.given import bring_together
+    from flowscope.studies.inputs import bring_together
 
     given = bring_together(data, [os.path.expanduser(model)], device=device, memory=memory)
     if given.oracle.path.name != path:
@@ -151,8 +151,8 @@ def _model_part(given: "Given", out: Path, seed: int) -> "ModelPart":
     """The model's samples beside the oracle's, and the study of mixed sampling, whose own page is below `out`."""
     from flowscope.cli.study import write_all
     from flowscope.report import ModelPart
-    from flowscope.reproduction.catalogue import run_study
-    from flowscope.studies.beside import beside
+    from flowscope.studies.bench.side_by_side import beside
+    from flowscope.studies.catalogue import run_study
 
     with progress(SWITCH) as report:
         finding = run_study(SWITCH, given, seed=seed, progress=report)

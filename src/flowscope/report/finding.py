@@ -45,7 +45,7 @@ def finding_files(finding: Any) -> dict[str, bytes | str]:
     """<study>.png, <study>.svg and index.html, by name; no figure where the finding has no panels.
 
     Args:
-        finding: a :class:`flowscope.studies.finding.Finding`. Its own `to_files` makes CSV, JSON and images.
+        finding: a :class:`flowscope.studies.bench.finding.Finding`. Its own `to_files` makes CSV, JSON and images.
     """
     files: dict[str, bytes | str] = {}
     shown = ""

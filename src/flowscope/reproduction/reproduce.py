@@ -22,11 +22,11 @@ from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError, unknown_name
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
-from flowscope.reproduction.catalogue import CATALOGUE, options_of
 from flowscope.reproduction.plan import NEEDS, make_recipe, models_for, seconds_of
 from flowscope.reproduction.result import NOT_RUN, Reproduction, Row
 from flowscope.reproduction.work import LeftOutError, Progress, Work
-from flowscope.studies.finding import Verdict
+from flowscope.studies.bench.finding import Verdict
+from flowscope.studies.catalogue import CATALOGUE, options_of
 from flowscope.training.trainer import count_classes
 
 HELD_OUT = 0.1  # of the points, where it is not said

@@ -14,9 +14,9 @@ from flowscope.data.training_set import TrainingSet
 from flowscope.errors import FlowscopeError, InputError, OutputError
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
-from flowscope.reproduction.catalogue import options_of, run_study
-from flowscope.reproduction.given import Given, load_models
-from flowscope.studies.finding import Finding
+from flowscope.studies.bench.finding import Finding
+from flowscope.studies.catalogue import options_of, run_study
+from flowscope.studies.inputs import Given, load_models
 from flowscope.training import TrainSettings, train_to
 
 INPUTS = "inputs.json"  # beside a result: what it was made from

@@ -2,10 +2,10 @@
 
 from flowscope.studies.ablation import ablation_study
 from flowscope.studies.alignment import alignment_study
+from flowscope.studies.bench.finding import Finding
 from flowscope.studies.capacity import capacity_study
 from flowscope.studies.convergence import convergence_study
 from flowscope.studies.experts import experts_study
-from flowscope.studies.finding import Finding
 from flowscope.studies.guidance import guidance_study
 from flowscope.studies.intermediate import intermediate_study
 from flowscope.studies.loss import loss_study

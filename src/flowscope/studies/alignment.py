@@ -12,9 +12,9 @@ import numpy as np
 from flowscope.data.training_set import TrainingSet
 from flowscope.fields import VelocityField
 from flowscope.oracle import Oracle
-from flowscope.studies.finding import Finding, Panel, Series
-from flowscope.studies.model_probes import NEAR, ProbeBench, Progress, near, stage_times, time_in_words, transition
-from flowscope.studies.variants import variants
+from flowscope.studies.bench.finding import Finding, Panel, Series
+from flowscope.studies.bench.probe_bench import NEAR, ProbeBench, Progress, near, stage_times, time_in_words, transition
+from flowscope.studies.bench.variants import variants
 
 N, BINS, BATCH = 1024, 20, 256
 PARTS = ("nearest", "mixture")

@@ -18,11 +18,11 @@ from flowscope.fields import VelocityField, check_field
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes
-from flowscope.studies.compare import CLEAR, estimate, frechet_of
-from flowscope.studies.finding import Finding, Panel, Series
-from flowscope.studies.model_probes import STAGES, ProbeBench, Progress, stage_times
-from flowscope.studies.quality import SAMPLES, Bench
-from flowscope.studies.variants import snapshots_of, variants
+from flowscope.studies.bench.finding import Finding, Panel, Series
+from flowscope.studies.bench.paired import CLEAR, estimate, frechet_of
+from flowscope.studies.bench.probe_bench import STAGES, ProbeBench, Progress, stage_times
+from flowscope.studies.bench.sample_bench import SAMPLES, SampleBench
+from flowscope.studies.bench.variants import snapshots_of, variants
 from flowscope.training.fit import LOSSES
 
 N, BINS, BATCH = 1024, 20, 256
@@ -143,7 +143,7 @@ def _frechet(
     batch: int,
 ) -> dict[str, list[tuple[float, float]]]:
     """(FD, error) by run, for each of its snapshots; all from the same noise."""
-    bench = Bench(oracle, None, tuple(models), len(models), samples, space, seed, batch)
+    bench = SampleBench(oracle, None, tuple(models), len(models), samples, space, seed, batch)
     nodes, found = make_nodes(steps).numpy(), {}
     for run in runs:
         values = [frechet_of([bench.measure(model, nodes)]) for _, model in run.points]

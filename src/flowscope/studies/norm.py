@@ -16,9 +16,9 @@ from flowscope.errors import InputError
 from flowscope.fields import VelocityField
 from flowscope.networks.eval_mode import eval_mode
 from flowscope.oracle import Oracle
-from flowscope.studies.finding import Finding, Panel, Series
-from flowscope.studies.model_probes import ProbeBench, Progress, stage_times
-from flowscope.studies.variants import variants
+from flowscope.studies.bench.finding import Finding, Panel, Series
+from flowscope.studies.bench.probe_bench import ProbeBench, Progress, stage_times
+from flowscope.studies.bench.variants import variants
 from flowscope.training.monitor.evaluate import velocities
 from flowscope.training.monitor.probes import Probes
 

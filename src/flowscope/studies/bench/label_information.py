@@ -16,7 +16,7 @@ from flowscope.core.settings import check_count, check_seed
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle
 from flowscope.sampling import draw_noise
-from flowscope.studies.quality import draw_rows
+from flowscope.studies.bench.sample_bench import draw_rows
 
 Tensor = torch.Tensor
 LAST = 0.999  # stands for t = 1, where the densities are not defined

@@ -10,7 +10,7 @@ from flowscope.fields import VelocityField, check_field
 from flowscope.networks import NetworkField
 from flowscope.oracle import Oracle
 from flowscope.paths import Path
-from flowscope.studies.quality import identity, take_labels
+from flowscope.studies.bench.sample_bench import identity, take_labels
 from flowscope.training import load_model, snapshot_steps
 from flowscope.training.monitor.evaluate import check_model, check_oracle
 

@@ -20,9 +20,9 @@ from flowscope.curve.summary import describe
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField
 from flowscope.oracle import Oracle
-from flowscope.studies.compare import estimate
-from flowscope.studies.finding import Verdict
-from flowscope.studies.quality import identity
+from flowscope.studies.bench.finding import Verdict
+from flowscope.studies.bench.paired import estimate
+from flowscope.studies.bench.sample_bench import identity
 from flowscope.training.monitor.floor import loss_floor
 from flowscope.training.monitor.monitor import compare
 from flowscope.training.monitor.probes import Probes, draw_probes

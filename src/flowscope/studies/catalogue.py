@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 from flowscope.errors import InputError, unknown_name
 from flowscope.metrics.features import PIXELS
 from flowscope.networks import NetworkField
-from flowscope.reproduction.given import Given, check_kinds, check_seeds
 from flowscope.studies.ablation import ablation_study
 from flowscope.studies.alignment import alignment_study
+from flowscope.studies.bench.finding import Finding
+from flowscope.studies.bench.variants import snapshots_of
 from flowscope.studies.capacity import capacity_study
 from flowscope.studies.convergence import convergence_study
 from flowscope.studies.experts import experts_study
-from flowscope.studies.finding import Finding
 from flowscope.studies.guidance import guidance_study
+from flowscope.studies.inputs import Given, check_kinds, check_seeds
 from flowscope.studies.intermediate import intermediate_study
 from flowscope.studies.loss import loss_study
 from flowscope.studies.norm import norm_study
@@ -22,7 +23,6 @@ from flowscope.studies.refine import refine_study
 from flowscope.studies.shift import shift_study
 from flowscope.studies.switch import switch_study
 from flowscope.studies.target import target_study
-from flowscope.studies.variants import snapshots_of
 
 QUICK = {"n": 128, "samples": 128, "steps": 20}  # what gives a first impression
 COUNTS = ("n", "samples")

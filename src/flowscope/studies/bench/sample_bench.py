@@ -109,7 +109,7 @@ def take_labels(models: Sequence[VelocityField]) -> bool:
 
 
 @dataclass(eq=False)
-class Bench:
+class SampleBench:
     """What all variants of a study start from and are measured against.
 
     Args:

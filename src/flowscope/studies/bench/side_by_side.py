@@ -9,8 +9,8 @@ from flowscope.fields import VelocityField
 from flowscope.metrics import neighbours
 from flowscope.oracle import Oracle
 from flowscope.sampling import draw_noise, sample
-from flowscope.studies.around import noun
-from flowscope.studies.finding import Gallery
+from flowscope.studies.bench.boundaries import noun
+from flowscope.studies.bench.finding import Gallery
 from flowscope.training.monitor.evaluate import label_count
 
 ROWS = ("the oracle", "the model")

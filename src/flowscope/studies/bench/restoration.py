@@ -12,8 +12,8 @@ from flowscope.fields import VelocityField
 from flowscope.metrics.memorised import RATIO
 from flowscope.oracle import Oracle
 from flowscope.sampling import draw_noise, make_nodes, sample
-from flowscope.studies.around import mean_error, noun
-from flowscope.studies.quality import Bench, draw_rows
+from flowscope.studies.bench.boundaries import mean_error, noun
+from flowscope.studies.bench.sample_bench import SampleBench, draw_rows
 
 Tensor = torch.Tensor
 
@@ -58,7 +58,7 @@ class Ratio(NamedTuple):
         return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
 
 
-def find_sources(bench: Bench, foreign: TrainingSet | None) -> list[Source]:
+def find_sources(bench: SampleBench, foreign: TrainingSet | None) -> list[Source]:
     """At most n images of each kind, drawn without repetition (training images by their weights)."""
     s, labelled = bench.oracle.training_set, bench.conditional
     rng = np.random.default_rng((bench.seed, 6))
@@ -95,21 +95,21 @@ def nodes_from(t: float, steps: int) -> np.ndarray:
     return np.concatenate([[t], nodes[nodes > t]])
 
 
-def states(images: Tensor, t: float, bench: Bench) -> Tensor:
+def states(images: Tensor, t: float, bench: SampleBench) -> Tensor:
     """x_t of images (m, *shape); image i has the noise number i of the seed, whatever t."""
     c = bench.oracle.path(t)
     noise = draw_noise(len(images), tuple(images.shape[1:]), seed=bench.seed, device=images.device)
     return float(c.alpha) * images + float(c.sigma) * noise
 
 
-def noise_energy(t: float, bench: Bench) -> float:
+def noise_energy(t: float, bench: SampleBench) -> float:
     """How far x_t/alpha is from its original: mean square over coordinates, in units of the training set's variance."""
     s, law = bench.oracle.training_set, bench.oracle.support.law()
     snr = float(bench.oracle.path(t).snr)
     return s.dimension / snr / law.mean_square if snr * law.mean_square > 0 else math.inf
 
 
-def restore(field: VelocityField, source: Source, t: float, steps: int, bench: Bench) -> Restored:
+def restore(field: VelocityField, source: Source, t: float, steps: int, bench: SampleBench) -> Restored:
     """States of a source's images at t, continued to 1."""
     s = bench.oracle.training_set
     x = sample(field, states(source.images, t, bench), timesteps=nodes_from(t, steps), y=source.y, batch=bench.batch)

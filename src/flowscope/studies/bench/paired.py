@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flowscope.studies.finding import Verdict
-from flowscope.studies.quality import Bench, Quality, column
+from flowscope.studies.bench.finding import Verdict
+from flowscope.studies.bench.sample_bench import Quality, SampleBench, column
 
 CLEAR = 2.0  # standard errors beyond which a difference counts
 FEW_SEEDS = 5
@@ -57,7 +57,7 @@ def estimate(values: np.ndarray, influence: np.ndarray) -> Estimate:
     return Estimate(float(values.mean()), error, seeds, samples)
 
 
-def quality_columns(bench: Bench, variants: Collection[Sequence[Quality]]) -> dict[str, list[float]]:
+def quality_columns(bench: SampleBench, variants: Collection[Sequence[Quality]]) -> dict[str, list[float]]:
     """The columns of a table with a row a variant: fd, precision, recall and memorised with errors, the null, nfe."""
     fds = [frechet_of(runs) for runs in variants]
     columns = {

@@ -9,7 +9,7 @@ import numpy as np
 
 from flowscope.data.pixels import is_image
 from flowscope.errors import InputError
-from flowscope.studies.quality import Boundaries
+from flowscope.studies.bench.sample_bench import Boundaries
 
 FEW, LISTED = (
     0.05,
