@@ -26,12 +26,12 @@ TRAINING_SHARE = 0.75  # of a budget that training may take
 Progress = Callable[[int, int, str], None]
 
 
-class LeftOutError(Exception):
+class SkippedError(Exception):
     """Something that is not done, with the reason."""
 
 
 @dataclass(eq=False)
-class Work:
+class Runner:
     """What a reproduction is of, and what has been done.
 
     Attributes:
@@ -69,7 +69,7 @@ class Work:
         for k, (name, settings) in enumerate(wanted.items()):
             try:
                 self.trained[name] = self._trained(name, settings, f"model {k + 1} of {len(wanted)}, {name}")
-            except LeftOutError as reason:
+            except SkippedError as reason:
                 self.missing[name] = str(reason)
 
     def _trained(self, name: str, settings: TrainSettings, what: str) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class Work:
             expected = settings.steps * self._rate(settings)
             left = TRAINING_SHARE * self.budget - self.seconds
             if left <= 0 or expected > left:
-                raise LeftOutError(f"over the budget of {self.budget / 60:g} minutes, of which training may take 3/4")
+                raise SkippedError(f"over the budget of {self.budget / 60:g} minutes, of which training may take 3/4")
             self.tell(f"training {what}: {settings.steps} steps")
             train_to(
                 self.whole,
@@ -117,7 +117,7 @@ class Work:
 
     def _study(self, name: str, models: Sequence[str], others: Sequence[str], options: Mapping[str, Any]) -> Finding:
         if self.seconds >= self.budget:
-            raise LeftOutError(f"over the budget of {self.budget / 60:g} minutes")
+            raise SkippedError(f"over the budget of {self.budget / 60:g} minutes")
         self.tell(f"running {name}")
         folders, second = ([self.out / MODELS / model for model in part] for part in (models, others))
         fields, beside = load_models(folders, self.device), load_models(second, self.device)
@@ -131,7 +131,7 @@ class Work:
         except OutputError:
             raise
         except FlowscopeError as error:
-            raise LeftOutError(str(error)) from None
+            raise SkippedError(str(error)) from None
 
     def result(self, name: str, inputs: Mapping[str, Any], make: Callable[[], Any], load: Callable[[Path], Any]) -> Any:
         """A result with `to_files`, from its folder where it was made from the same inputs, else made now and kept."""
