@@ -11,7 +11,7 @@ import pytest
 import flowscope
 from flowscope.curve.pictures import pictures, times_around
 from flowscope.report import ModelPart, write_finding, write_reproduction, write_stages, write_sweep
-from tests.fakes import (
+from tests.support.fakes import (
     class_curve,
     class_sweep,
     digits_curve,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from flowscope import FlowscopeError, InputError, Oracle, TrainingSet
-from tests.contracts.cases import PATHS, cloud, process_state, states
+from tests.support.cases import PATHS, cloud, process_state, states
 
 POINTS = cloud(8, (2, 3))
 LABELS = np.array([0, 0, 1, 1, 4, 4, 0, 1])
