@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import _cases
 import _floors
@@ -110,7 +111,7 @@ class Suite:
             np.save(file, _cases.queries(case, points, apart))
         return {"file": str(file), "t": case.t}
 
-    def truth(self, case: Case, points: np.ndarray, apart: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    def truth(self, case: Case, points: np.ndarray, apart: np.ndarray) -> tuple[Tensor, Tensor]:
         file = self.folder / f"u-{case.data}-{case.N}-{case.D}-{case.B}-{case.t}.pt"
         if not file.exists():
             x = np.load(self.asked(case, points, apart)["file"])[: _cases.CHECKED]

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from _harness import save, table
 from flowscope import FlowscopeError, Oracle, TrainingSet
@@ -103,7 +104,7 @@ def make_oracle(count: int, dimension: int, memory: str, device: torch.device) -
     return Oracle(TrainingSet(points), memory=memory, device=device)
 
 
-def make_state(oracle: Oracle, law: Law, x: torch.Tensor) -> tuple[Queries, tuple[torch.Tensor, torch.Tensor]]:
+def make_state(oracle: Oracle, law: Law, x: Tensor) -> tuple[Queries, tuple[Tensor, Tensor]]:
     """The states of a pass, and A and B of the path."""
     c = oracle.path(torch.full((len(x),), T, dtype=torch.float64, device=x.device))
     centre = oracle.support.centre
@@ -115,13 +116,13 @@ def make_state(oracle: Oracle, law: Law, x: torch.Tensor) -> tuple[Queries, tupl
     return Queries(x, z, norms, c.alpha, c.sigma, error, len(law)), (c.A, c.B)
 
 
-def passes(oracle: Oracle, x: torch.Tensor) -> dict[str, Callable[[], tuple[torch.Tensor, float]]]:
+def passes(oracle: Oracle, x: Tensor) -> dict[str, Callable[[], tuple[Tensor, float]]]:
     """One pass over the points by each engine, which gives the mean about the centre and the share of hard rows."""
     law = oracle.support.law()
     state, scale = make_state(oracle, law, x)
     sizes = plan(oracle.memory, len(x), len(law), x.shape[1])
 
-    def single(name: str) -> tuple[torch.Tensor, float]:
+    def single(name: str) -> tuple[Tensor, float]:
         by = products(name, len(x), x.shape[1], oracle.device)
         moments, hard = float32_moments(law, state, scale, sizes, by, oracle.memory // 2)
         return moments.mean, float(hard.double().mean())

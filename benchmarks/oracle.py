@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import _floors
 import flowscope as fs
@@ -32,7 +33,6 @@ from flowscope.oracle.engines import accumulator as sums
 from flowscope.oracle.engines import float32 as single
 from flowscope.oracle.engines.matmul import LIBRARIES, MatmulBackend
 
-Tensor = torch.Tensor
 DATA = Path(os.environ.get("FLOWSCOPE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 QUICK = "--quick" in sys.argv[1:]
 BATCHES = (1, 16, 64, 256)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from flowscope import FlowscopeError, InputError, Oracle, TrainingSet
 from tests.support.cases import PATHS, cloud, process_state, states
@@ -22,7 +23,7 @@ def test_nothing_is_tracked_and_nothing_changed(path):
     oracle = Oracle(TrainingSet(points, LABELS), path)
     for quantity in QUANTITIES:
         result = getattr(oracle, quantity)(x, t, y)
-        tensors = [result] if isinstance(result, torch.Tensor) else list(vars(result).values())
+        tensors = [result] if isinstance(result, Tensor) else list(vars(result).values())
         assert not any(tensor.requires_grad for tensor in tensors)
     assert all(torch.equal(a, b) for a, b in zip(before, (points, x, t, y), strict=True))
     with torch.inference_mode():

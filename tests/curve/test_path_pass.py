@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 import flowscope as fs
 from flowscope.curve.accumulate import PathAccumulator
@@ -26,7 +27,7 @@ def weighted() -> fs.TrainingSet:
     return fs.TrainingSet(data.points, weights=1 / np.arange(1, len(data) + 1.0))
 
 
-def spread_out(n: int, d: int, scale: float = 1.0, offset: float = 0.0) -> torch.Tensor:
+def spread_out(n: int, d: int, scale: float = 1.0, offset: float = 0.0) -> Tensor:
     """Points with a falling spectrum, as images have."""
     g = torch.Generator().manual_seed(n)
     return scale * (torch.randn(n, d, generator=g) * torch.logspace(0, -1, d) + offset)
@@ -58,7 +59,7 @@ SETS = {
 }
 
 
-def follow(oracle: fs.Oracle, probes, r: torch.Tensor, memory: int) -> PathSums:
+def follow(oracle: fs.Oracle, probes, r: Tensor, memory: int) -> PathSums:
     law = oracle.support.law()
     sums = PathSums.of_source(len(probes.source), len(r), r.device)
     for _ in add_blocks(sums, law, probes, r, plan(memory, 48, len(law), law.support.dimension)):
@@ -164,7 +165,7 @@ def test_near_pairs_of_wide_points_are_told_apart() -> None:
     assert float(sums.trace[:, 0].min()) > 0
 
 
-def some_pairs(weights: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+def some_pairs(weights: bool) -> tuple[Tensor, Tensor, Tensor | None]:
     """d/2, c and the logs of weights of 13 probes and 2,500 points, most of which die, some late."""
     g = torch.Generator().manual_seed(8)
     half = torch.rand(13, 2500, generator=g) * torch.logspace(-9, 0.5, 2500)
@@ -172,7 +173,7 @@ def some_pairs(weights: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor 
     return half, cross, 2 * torch.randn(13, 2500, generator=g) if weights else None
 
 
-def exact_sums(half: torch.Tensor, cross: torch.Tensor, shift: torch.Tensor | None, radii: list[float]):
+def exact_sums(half: Tensor, cross: Tensor, shift: Tensor | None, radii: list[float]):
     """(7, n, K) of float64, relative to e^0."""
     r = torch.tensor(radii, dtype=torch.float64)[:, None]
     path = -(r**2) * half.double()[:, None] - r * cross.double()[:, None]

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from torch import Tensor
 
 import flowscope.data.assemble as build
 from flowscope.data import TrainingSet, load
@@ -43,7 +44,7 @@ def test_floats_keep_their_dtype_under_every_option(dtype):
     images = MAPPED.astype(dtype)
     for options in ({}, {"subset": 5}, {"flips": True}, {"grey": True}, {"resize": 4}):
         assert load(images, **options).dtype == np.dtype(dtype).name
-        assert isinstance(load(torch.from_numpy(images), **options).points, torch.Tensor)
+        assert isinstance(load(torch.from_numpy(images), **options).points, Tensor)
 
 
 def test_bfloat16_tensors_stay_bfloat16():

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from flowscope.data import TrainingSet
 from flowscope.errors import FlowscopeError
@@ -27,7 +28,7 @@ DATA, LABELLED = TrainingSet(X), TrainingSet(X, labels=np.arange(12) % 2)
 
 
 class Broken(torch.nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         return x.flatten(1) * torch.nan
 
 

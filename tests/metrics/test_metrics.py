@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from torch import Tensor
 
 from flowscope import InputError, TrainingSet
 from flowscope.errors import NumericalError
@@ -109,7 +110,7 @@ class Counting(torch.nn.Module):
         self.weight = torch.nn.Parameter(torch.ones(()))
         self.sizes: list[int] = []
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         assert not self.training
         assert not torch.is_grad_enabled()
         self.sizes.append(len(x))

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from torch import Tensor
 
 from flowscope import InputError, Oracle, TrainingSet
 from flowscope.metrics import FeatureSpace, MemorisationIndex, NearestNeighbours, memorised, neighbours
@@ -172,7 +173,7 @@ def test_labels_restrict_the_points_that_samples_are_compared_with() -> None:
 
 def test_a_space_is_where_distances_are_taken() -> None:
     class First(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
+        def forward(self, x: Tensor) -> Tensor:
             return x[:, :1]
 
     points = rng(0).standard_normal((50, 2)).astype(np.float32)

@@ -5,12 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 import flowscope as fs
 from flowscope.curve.info import inspect
 
 
-def gaussians(n: int = 300, d: int = 8) -> torch.Tensor:
+def gaussians(n: int = 300, d: int = 8) -> Tensor:
     return torch.randn(n, d, generator=torch.Generator().manual_seed(0))
 
 

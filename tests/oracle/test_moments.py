@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 import flowscope as fs
 from flowscope.fields import check_query
@@ -18,7 +19,7 @@ from flowscope.oracle.equation.posterior import block_moments
 floats = st.floats(-1e6, 1e6, allow_subnormal=False)
 
 
-def blocks_of(oracle: fs.Oracle, t: float, x: torch.Tensor, cuts: list[int]) -> list:
+def blocks_of(oracle: fs.Oracle, t: float, x: Tensor, cuts: list[int]) -> list:
     law = oracle.support.law()
     _, state = oracle._state(check_query(x, t, None, oracle.training_set.shape), torch.arange(len(x)))
     state = oracle._facing(law, state)

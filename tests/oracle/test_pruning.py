@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from flowscope import InputError, Oracle, TrainingSet
 from flowscope.fields import check_query
@@ -212,13 +213,13 @@ def test_without_a_tolerance_nothing_is_left_out():
 def test_products_that_are_not_what_they_should_be_are_not_used(monkeypatch):
     monkeypatch.undo()
     sketches.half_is_worth.cache_clear()
-    product = torch.Tensor.__matmul__
+    product = Tensor.__matmul__
 
     def wrong(a, b):
         found = product(a, b)
         return found * 1.02 if a.dtype == torch.bfloat16 else found
 
-    monkeypatch.setattr(torch.Tensor, "__matmul__", wrong)
+    monkeypatch.setattr(Tensor, "__matmul__", wrong)
     assert not sketches.half_is_worth(512)
     sketches.half_is_worth.cache_clear()
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 import flowscope as fs
 from flowscope.curve.path_pass import PathSums, add_blocks, join_sums
@@ -74,7 +75,7 @@ def make_set(name: str) -> fs.TrainingSet:
     return fs.TrainingSet(points, labels=np.arange(count) % 2, weights=weights, name=name)
 
 
-def states(data: fs.TrainingSet) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def states(data: fs.TrainingSet) -> tuple[Tensor, Tensor, Tensor]:
     rng = np.random.default_rng(6)
     t = torch.tensor([0.0, 0.2, 0.5, 0.9, 0.99])
     noise = torch.from_numpy(rng.standard_normal((5, data.dimension)))

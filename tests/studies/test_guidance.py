@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
@@ -89,7 +90,7 @@ class Guidable(Known):
         self.classes, self.null = 2, 2
         self.y = torch.empty(0)
 
-    def __call__(self, x: torch.Tensor, t: Any, y: Any = None) -> torch.Tensor:
+    def __call__(self, x: Tensor, t: Any, y: Any = None) -> Tensor:
         helps = self.part[0] <= float(t) < self.part[1]
         if y is not None:
             self.y = y
@@ -104,7 +105,7 @@ class Straight:
 
     classes, null, name = 2, 2, "straight"
 
-    def __call__(self, x: torch.Tensor, t: Any, y: Any = None) -> torch.Tensor:
+    def __call__(self, x: Tensor, t: Any, y: Any = None) -> Tensor:
         return torch.full_like(x, 1.5) if y is None else 3.0 * y[:, None].to(x).expand_as(x)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from flowscope.data import TrainingSet
 from flowscope.errors import InputError
@@ -25,7 +26,7 @@ def network(classes: int) -> Any:
     return as_field(build_network("mlp", (1, 4, 4), classes, width=8), "flowscope")
 
 
-def bare(x: torch.Tensor, t: Any, y: Any = None) -> torch.Tensor:
+def bare(x: Tensor, t: Any, y: Any = None) -> Tensor:
     return -x
 
 

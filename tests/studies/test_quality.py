@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.linalg import sqrtm
+from torch import Tensor
 
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
@@ -122,7 +123,7 @@ def oracle() -> Oracle:
 def test_every_variant_starts_from_the_same_noise_which_is_that_of_its_seed(oracle: Oracle) -> None:
     seen = []
 
-    def spy(x: torch.Tensor, t: float, y: object = None) -> torch.Tensor:
+    def spy(x: Tensor, t: float, y: object = None) -> Tensor:
         if t == 0:
             seen.append(x.clone())
         return oracle(x, t)
@@ -215,7 +216,7 @@ def test_a_model_of_another_set_is_told_of(oracle: Oracle) -> None:
 
 def test_distances_are_taken_in_the_space_that_is_given(oracle: Oracle) -> None:
     class First(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
+        def forward(self, x: Tensor) -> Tensor:
             return x[:, :1]
 
     moved = Known(oracle, lambda x, t: torch.tensor([0.0, 5 / (1 - t)]) if t >= 0.9 else torch.zeros(2))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from flowscope import InputError, Oracle, TrainingSet, load
 from flowscope.metrics import split_frequencies
@@ -32,7 +33,7 @@ class GaussianField:
     def __init__(self, low: float = LOW, high: float = HIGH) -> None:
         self.variances = (low, high)
 
-    def __call__(self, x: torch.Tensor, t: float | torch.Tensor, y: Any = None) -> torch.Tensor:
+    def __call__(self, x: Tensor, t: float | Tensor, y: Any = None) -> Tensor:
         t = float(t)
         bands = zip(split_frequencies(x), self.variances, strict=True)
         return sum(band * (t * v - (1 - t)) / (t * t * v + (1 - t) ** 2) for band, v in bands)
@@ -169,7 +170,7 @@ def restored(oracle: Oracle, held_out: TrainingSet) -> Finding:
 class Still:
     """A field that has learned nothing: it moves no state."""
 
-    def __call__(self, x: torch.Tensor, t: Any, y: Any = None) -> torch.Tensor:
+    def __call__(self, x: Tensor, t: Any, y: Any = None) -> Tensor:
         return torch.zeros_like(x)
 
 
@@ -236,7 +237,7 @@ def test_labels_of_the_images_reach_the_fields() -> None:
     class Asked:
         name, classes, null = "asked", 10, 10
 
-        def __call__(self, x: torch.Tensor, t: Any, y: Any = None) -> torch.Tensor:
+        def __call__(self, x: Tensor, t: Any, y: Any = None) -> Tensor:
             asked.append(None if y is None else y.tolist())
             return Oracle(few)(x, t, y)
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle
@@ -16,10 +17,10 @@ from tests.support.fields_known import cloud
 AIM = torch.tensor([6.0, 0.0])
 
 
-def flow(speed: Callable[[float], float]) -> Callable[..., torch.Tensor]:
+def flow(speed: Callable[[float], float]) -> Callable[..., Tensor]:
     """Everything moves along AIM at a speed that depends on t alone: the only error is that of the steps."""
 
-    def field(x: torch.Tensor, t: Any, y: Any = None) -> torch.Tensor:
+    def field(x: Tensor, t: Any, y: Any = None) -> Tensor:
         return speed(float(t)) * AIM.to(x).expand_as(x)
 
     return field

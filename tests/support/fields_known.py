@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.data.training_set import TrainingSet
 from flowscope.oracle import Oracle
 
-Fault = Callable[[torch.Tensor, float], torch.Tensor]
+Fault = Callable[[Tensor, float], Tensor]
 
 
 def cloud(n: int = 150, seed: int = 0, labels: bool = False, spread: float = 1.0) -> TrainingSet:
@@ -27,7 +28,7 @@ class Known:
         self.name, self.about = "known", about or {}
         self.classes: int | None = None
 
-    def __call__(self, x: torch.Tensor, t: Any, y: Any = None) -> torch.Tensor:
+    def __call__(self, x: Tensor, t: Any, y: Any = None) -> Tensor:
         u = self.oracle(x, t, y)
         if self.fault is None:
             return u

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from flowscope import InputError
 from flowscope.networks import as_field
@@ -44,9 +44,9 @@ def test_every_network_begins_as_the_zero_field_and_then_depends_on_state_time_a
         torch.testing.assert_close(field(x, 0.3), _plain(network, x, 300.0, null))
 
 
-def _plain(network: nn.Module, x: torch.Tensor, timestep: float, y: torch.Tensor) -> torch.Tensor:
+def _plain(network: nn.Module, x: Tensor, timestep: float, y: Tensor) -> Tensor:
     found = network(x, torch.full((len(x),), timestep), y)
-    return found if isinstance(found, torch.Tensor) else found.sample
+    return found if isinstance(found, Tensor) else found.sample
 
 
 @pytest.mark.parametrize("model", SHAPES)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 import flowscope as fs
 from flowscope.data.split import split
@@ -45,7 +46,7 @@ class Others(torch.nn.Module):
         return torch.tensor(np.array(rows))
 
 
-def rough(x: torch.Tensor, t: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
+def rough(x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
     """A model far from the oracle, and by different amounts at different times."""
     time = torch.as_tensor(t, dtype=x.dtype).reshape(-1, 1)
     return 0.7 * torch.tanh(x) - 0.9 * x + 0.3 * time

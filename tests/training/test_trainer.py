@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import integrate, stats
-from torch import nn
+from torch import Tensor, nn
 
 import flowscope
 from flowscope import InputError, Oracle, TrainingSet
@@ -113,7 +113,7 @@ def test_a_set_that_is_too_large_for_memory_is_drawn_alike(monkeypatch: pytest.M
 # what is aimed at
 
 
-def drawn(data: TrainingSet, settings: TrainSettings) -> tuple[Any, torch.Tensor, torch.Tensor]:
+def drawn(data: TrainingSet, settings: TrainSettings) -> tuple[Any, Tensor, Tensor]:
     """A draw, its states and its conditional velocities, on the linear path."""
     draw = Draws(data, settings, torch.device("cpu"))(0)
     t = draw.t.to(torch.float32)[:, None]
@@ -235,7 +235,7 @@ class Own(nn.Module):
         super().__init__()
         self.layer, self.wrong = nn.Linear(4, 3), wrong
 
-    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
         found = self.layer(torch.cat([x, t[:, None] / 1000], 1))
         if self.wrong == "shape":
             return found[:, :2]

@@ -6,10 +6,10 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.errors import InputError
 
-Tensor = torch.Tensor
 Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)

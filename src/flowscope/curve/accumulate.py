@@ -19,8 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-
-Tensor = torch.Tensor
+from torch import Tensor
 
 DEAD_LOGIT = -40.0  # a logit below this, against the source's, carries no weight any more
 UNDER = -87.0  # logits are not let under this: there float32 underflows, which is slow

@@ -6,12 +6,11 @@ No matrix product is used: the caller's precision settings (TF32, bf16) would ma
 import math
 
 import torch
+from torch import Tensor
 from torch.nn.functional import threshold
 
 from flowscope.core.device import flat_index
 from flowscope.curve.accumulate import DEAD_LOGIT, GONE, GROUP, HIGH, NEAR, SPARSE, SUMS, make_groups, make_tiles
-
-Tensor = torch.Tensor
 
 EARLY = 10.0  # up to this r, in units of the spread, the weights of dead pairs, e^-40, need not be made 0
 TILE = 1 << 19  # logits worked on at a time

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import torch
+from torch import Tensor
 
 from flowscope.core.device import flat_index
 from flowscope.curve.accumulate import DEAD_LOGIT, GONE
@@ -25,8 +26,6 @@ from flowscope.oracle.engines.matmul import ON_CPU, MatmulBackend, products, tor
 from flowscope.oracle.engines.plan import Plan
 from flowscope.oracle.equation.posterior import ROUNDING
 from flowscope.oracle.law import Law, RawBlock
-
-Tensor = torch.Tensor
 
 WIDE = 256  # coordinates from which on the products take the time
 NOISE = 2.0**-22  # of float32 products, in (7e)

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from flowscope.curve.accumulate import PathAccumulator
 from flowscope.curve.accumulate_device import DevicePathAccumulator
@@ -22,8 +23,6 @@ from flowscope.curve.distances import Entries, Probes, make_distances
 from flowscope.oracle.engines.matmul import undisturbed
 from flowscope.oracle.engines.plan import Plan
 from flowscope.oracle.law import Law
-
-Tensor = torch.Tensor
 
 SMALLEST = 1e-12  # stands for r = 0, in units of the data's spread
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.core.settings import check_count, check_seed
 from flowscope.data.pixels import SMALLEST, is_image
@@ -128,7 +129,7 @@ def _check(data: TrainingSet, probes: int, neighbours: int, conditional: bool) -
     check_count(neighbours, "neighbours")
 
 
-def _times(times: int | Sequence[float]) -> torch.Tensor:
+def _times(times: int | Sequence[float]) -> Tensor:
     if isinstance(times, (int, np.integer)):
         return torch.linspace(0, LAST, check_count(times, "times"), dtype=torch.float64)
     t = torch.as_tensor(np.asarray(times, dtype=np.float64))
@@ -137,7 +138,7 @@ def _times(times: int | Sequence[float]) -> torch.Tensor:
     return t
 
 
-def _states(x1: torch.Tensor, c: Coefficients, rng: np.random.Generator) -> torch.Tensor:
+def _states(x1: Tensor, c: Coefficients, rng: np.random.Generator) -> Tensor:
     """(P, T, *shape) x_t of points x1 (P, *shape); one noise for all times of a probe."""
     x0 = torch.from_numpy(rng.standard_normal(x1.shape))
     c = c.expand(x1.ndim)

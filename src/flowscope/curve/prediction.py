@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.data.training_set import TrainingSet
 
@@ -119,7 +120,7 @@ def boundary_snr(parts: Sequence[tuple[float, float, Spectrum]]) -> float:
     return math.exp((low + high) / 2) * scale
 
 
-def _in_units(raw: torch.Tensor) -> tuple[np.ndarray, float]:
+def _in_units(raw: Tensor) -> tuple[np.ndarray, float]:
     """Points about their mean as float32 with a mean square of 1, and the unit that was divided out."""
     mean = torch.stack([part.to(torch.float64).mean(0) for part in raw.split(256)]).mean(0)
     size = math.sqrt(sum(float(((p.to(torch.float64) - mean) ** 2).sum()) for p in raw.split(256)) / raw.numel())

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.core.memory import check_memory
 from flowscope.core.settings import check_count, check_seed, versions
@@ -127,7 +128,7 @@ def check_timesteps(timesteps: Any) -> np.ndarray:
             raise InputError(f"timesteps is {count}; expected at most {MOST_TIMESTEPS}")
         return np.arange(count) / count
     try:
-        values = timesteps.detach().cpu() if isinstance(timesteps, torch.Tensor) else timesteps
+        values = timesteps.detach().cpu() if isinstance(timesteps, Tensor) else timesteps
         t = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
         t = np.empty((0, 0))

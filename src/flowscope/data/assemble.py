@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.core.memory import GIB
 from flowscope.data.loaders.images import Decoded, EncodedImages
@@ -66,7 +67,7 @@ def _decode(images: EncodedImages, index: np.ndarray | None, options: Options) -
 
 def _check_values(values: Any) -> Any:
     """Values that are points or pixels; refused before any option is applied to them."""
-    if isinstance(values, torch.Tensor) and (values.layout != torch.strided or values.is_quantized):
+    if isinstance(values, Tensor) and (values.layout != torch.strided or values.is_quantized):
         raise InputError("the tensor is sparse or quantised; expected a dense one: pass its to_dense() or dequantize()")
     if not is_pixels(values):
         return check_points(values)
@@ -81,7 +82,7 @@ def _points(values: Any, index: np.ndarray | None, options: Options, latents: bo
     untouched = index is None and not functions and not options.flips
     if untouched and not isinstance(values, MappedRows):
         return values
-    if not isinstance(values, torch.Tensor):
+    if not isinstance(values, Tensor):
         rows = _map(values, index, functions, options.flips)
         return rows if _bytes(rows) > EAGER_BYTES else _read_all(rows)
     if values.device.type == "cpu" and values.dtype != torch.bfloat16:

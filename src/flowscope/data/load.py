@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from torch import Tensor
 
 from flowscope.data.assemble import assemble
 from flowscope.data.loaders.builtin import KNOWN, NAMED, SYNTHETIC, is_builtin, load_builtin
@@ -105,7 +105,7 @@ def _find(source: Any) -> Source:
 
 
 def _as_array(source: Any) -> Any:
-    if isinstance(source, torch.Tensor):
+    if isinstance(source, Tensor):
         return source.detach()
     if isinstance(source, MappedRows):
         return source

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.errors import InputError
 
@@ -35,9 +36,9 @@ class Statistics(NamedTuple):
 
     blocks: bytes | None  # SHA-256 of each block of DIGEST_ROWS points, one behind the other; None if not asked for
     keys: np.ndarray  # (N,) int64: points with different keys are different, others may be equal
-    centre: torch.Tensor  # (D,) float64 on the CPU, near the mean of all points with weight, or that mean
+    centre: Tensor  # (D,) float64 on the CPU, near the mean of all points with weight, or that mean
     norms: np.ndarray  # (N,) |x1 - centre|^2, float64
-    mean: torch.Tensor  # (D,) float64, the mean of all points with weight
+    mean: Tensor  # (D,) float64, the mean of all points with weight
 
 
 def measure_statistics(points: "TrainingSet", digest: bool) -> Statistics:
@@ -69,8 +70,8 @@ def _each_block(points: "TrainingSet", work: Callable[[int, int], T]) -> Iterato
 
 
 def _take_block(
-    points: "TrainingSet", counted: torch.Tensor, centre: torch.Tensor, key: "_Key", digest: bool, start: int, stop: int
-) -> tuple[bytes, np.ndarray, np.ndarray, torch.Tensor]:
+    points: "TrainingSet", counted: Tensor, centre: Tensor, key: "_Key", digest: bool, start: int, stop: int
+) -> tuple[bytes, np.ndarray, np.ndarray, Tensor]:
     """(hash, keys, norms, sum about the centre of those counted) of some points."""
     block, total = hashlib.sha256(), torch.zeros_like(centre)
     keys, norms = np.empty(stop - start, np.int64), np.empty(stop - start)
@@ -101,12 +102,12 @@ def hash_blocks(points: "TrainingSet") -> bytes:
     return b"".join(_each_block(points, hashed))
 
 
-def raw_bytes(piece: torch.Tensor) -> memoryview:
+def raw_bytes(piece: Tensor) -> memoryview:
     """The bytes of some points as they are stored."""
     return piece.detach().cpu().contiguous().view(torch.uint8).numpy().reshape(-1).data
 
 
-def _mean(points: "TrainingSet", counted: torch.Tensor) -> torch.Tensor:
+def _mean(points: "TrainingSet", counted: Tensor) -> Tensor:
     total = torch.zeros(points.dimension, dtype=torch.float64)
     for start, piece in points.pieces():
         chosen = counted[start : start + len(piece)]
@@ -114,7 +115,7 @@ def _mean(points: "TrainingSet", counted: torch.Tensor) -> torch.Tensor:
     return total / int(counted.sum())
 
 
-def _sample_mean(points: "TrainingSet", counted: torch.Tensor) -> torch.Tensor:
+def _sample_mean(points: "TrainingSet", counted: Tensor) -> Tensor:
     """The mean of points spread evenly over those with weight."""
     known = counted.nonzero()[:, 0].numpy()
     chosen = known[np.linspace(0, len(known) - 1, min(SAMPLE, len(known))).astype(np.int64)]
@@ -125,7 +126,7 @@ def _sample_mean(points: "TrainingSet", counted: torch.Tensor) -> torch.Tensor:
     return mean if bool(torch.isfinite(mean).all()) else torch.zeros_like(mean)  # the census says which point it is
 
 
-def _norms(flat: torch.Tensor, centre: torch.Tensor, counted: torch.Tensor, total: torch.Tensor) -> np.ndarray:
+def _norms(flat: Tensor, centre: Tensor, counted: Tensor, total: Tensor) -> np.ndarray:
     """(n,) |x1 - centre|^2; the sum of x1 - centre over those counted is added to `total`."""
     norms = np.empty(len(flat))
     step = max(1, CACHED // len(centre))
@@ -154,14 +155,14 @@ class _Key:
         draw = np.random.default_rng(0x5EED).integers(-(2**63), 2**63, count, dtype=np.int64)
         self._factors = draw | 1
 
-    def __call__(self, flat: torch.Tensor) -> np.ndarray:
+    def __call__(self, flat: Tensor) -> np.ndarray:
         """(n,) keys: equal points have equal ones, and -0 is 0."""
         words = flat.contiguous().view(_WORDS[flat.element_size()]).numpy()[:, self._chosen]
         words = np.where(words == np.iinfo(words.dtype).min, 0, words)
         return words.astype(np.int64) @ self._factors
 
 
-def refuse_infinite(name: str, start: int, flat: torch.Tensor) -> None:
+def refuse_infinite(name: str, start: int, flat: Tensor) -> None:
     """Say which point holds a number that is not finite, if there is one."""
     finite = torch.isfinite(flat)
     if not bool(finite.all()):

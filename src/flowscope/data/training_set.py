@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.data.rows.file_rows import FileRows, explicit
 from flowscope.data.rows.mapped_rows import MappedRows
@@ -91,9 +92,9 @@ class TrainingSet:
         """(N,) float64 weights, of which the largest is 1: their sums cannot overflow. Ones where none are given."""
         return np.ones(len(self)) if self.weights is None else self.weights / self.weights.max()
 
-    def rows(self, which: slice | np.ndarray) -> torch.Tensor:
+    def rows(self, which: slice | np.ndarray) -> Tensor:
         """The chosen points as a tensor (n, *shape) in the stored dtype; reads only these rows."""
-        if isinstance(self.points, torch.Tensor):
+        if isinstance(self.points, Tensor):
             if isinstance(which, slice):
                 return self.points[which]
             chosen = torch.as_tensor(which, device=self.points.device)
@@ -112,13 +113,13 @@ class TrainingSet:
         """What one pass over the points finds; taken once."""
         return measure_statistics(self, digest=False)
 
-    def pieces(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, torch.Tensor]]:
+    def pieces(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Tensor]]:
         """Points from `start` to `stop` or the end in pieces of bounded size; (position, rows) in order."""
         stop, step = len(self) if stop is None else stop, max(1, PIECE_BYTES // (8 * self.dimension))
         for at in range(start, stop, step):
             yield at, self.rows(slice(at, min(at + step, stop)))
 
-    def blocks(self, rows: int) -> Iterator[tuple[int, torch.Tensor]]:
+    def blocks(self, rows: int) -> Iterator[tuple[int, Tensor]]:
         """(start, points[start:start+rows]) for every block, in order."""
         for start in range(0, len(self), rows):
             yield start, self.rows(slice(start, min(start + rows, len(self))))
@@ -167,7 +168,7 @@ def check_points(points: Any) -> Any:
         except ValueError as error:
             raise InputError(f"points are not one array ({error}); expected (N, *shape) floating point") from None
     kind = str(points.dtype).removeprefix("torch.")
-    if isinstance(points, torch.Tensor):
+    if isinstance(points, Tensor):
         points = points.detach()
         points = points.cpu() if points.device.type == "mps" else points  # which has no float64
         floating = points.dtype in FLOATS
@@ -189,7 +190,7 @@ def check_points(points: Any) -> Any:
 
 
 def _as_numpy(values: Any, what: str) -> np.ndarray:
-    if isinstance(values, torch.Tensor):
+    if isinstance(values, Tensor):
         values = values.detach().cpu().numpy()
     try:
         return np.asarray(values)

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.core.settings import check_count
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError, NumericalError
 from flowscope.networks.eval_mode import eval_mode
-
-Tensor = torch.Tensor
 
 
 @dataclass(frozen=True)

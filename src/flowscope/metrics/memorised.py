@@ -8,13 +8,12 @@ for real points that were held out stands beside it: only what exceeds that null
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from flowscope.data.training_set import TrainingSet, as_training_set
 from flowscope.errors import InputError
 from flowscope.metrics.features import PIXELS, FeatureSpace, check_space, features
 from flowscope.metrics.neighbours import NearestNeighbours
-
-Tensor = torch.Tensor
 
 RATIO = 1 / 3
 CONFIDENCE = 0.95

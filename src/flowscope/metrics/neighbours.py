@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.core.settings import check_count
 from flowscope.data.training_set import TrainingSet, as_training_set
@@ -20,8 +21,6 @@ from flowscope.fields import check_query
 from flowscope.oracle import Oracle
 from flowscope.oracle.equation.posterior import logit_error
 from flowscope.paths import Path
-
-Tensor = torch.Tensor
 
 SPARE = 4  # points beyond the k nearest that are looked at at first
 SHARPNESS = 1e-9  # sigma in units of the set's radius: small, so that the engine refines the nearest

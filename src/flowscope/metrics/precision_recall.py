@@ -9,13 +9,12 @@ import math
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from flowscope.core.settings import check_count
 from flowscope.metrics.features import PIXELS, FeatureSpace, features
 from flowscope.metrics.frechet import check_enough, check_pair
 from flowscope.metrics.neighbours import PAIR_BYTES, NearestNeighbours
-
-Tensor = torch.Tensor
 
 
 class PrecisionRecall(NamedTuple):

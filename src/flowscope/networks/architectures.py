@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from flowscope.core.settings import check_seed, need
 from flowscope.data.pixels import is_image
@@ -161,7 +161,7 @@ class Mlp(nn.Module):
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
-    def forward(self, sample: Any, timestep: Any, class_labels: Any = None) -> torch.Tensor:
+    def forward(self, sample: Any, timestep: Any, class_labels: Any = None) -> Tensor:
         scale = torch.arange(self.first.out_features // 2, device=sample.device, dtype=torch.float32)
         rates = torch.exp(-math.log(10_000.0) * scale / len(scale))
         angle = timestep.to(torch.float32).expand(len(sample))[:, None] * rates

@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from flowscope.errors import InputError
 
-Tensor = torch.Tensor
 Extras = Mapping[str, Any]
 Call = Callable[[nn.Module, Tensor, Tensor, Tensor | None, Extras], Any]
 
@@ -70,7 +69,7 @@ def first_output(found: Any) -> Any:
     """The prediction itself: networks return it as a tensor, as the first of a tuple, or as `sample` of a record."""
     if isinstance(found, (tuple, list)) and found:
         return found[0]
-    return getattr(found, "sample", found) if not isinstance(found, torch.Tensor) else found
+    return getattr(found, "sample", found) if not isinstance(found, Tensor) else found
 
 
 TEXTS = ("encoder_hidden_states", "pooled_projections")  # what SD3 and FLUX need for each row

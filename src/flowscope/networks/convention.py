@@ -7,7 +7,7 @@ units. States of one path are states of another once sigma/alpha is the same, up
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-import torch
+from torch import Tensor
 
 from flowscope.errors import InputError, unknown_name
 from flowscope.networks.call_styles import (
@@ -23,7 +23,6 @@ from flowscope.networks.call_styles import (
 from flowscope.networks.tabulated_path import linear_betas
 from flowscope.paths import Coefficients, Path, convert, get_path
 
-Tensor = torch.Tensor
 Prediction = Literal["velocity", "data", "noise", "score", "v"]
 
 

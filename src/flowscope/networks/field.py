@@ -17,7 +17,7 @@ from itertools import chain
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from flowscope.core.settings import check_sizes
 from flowscope.errors import InputError
@@ -28,7 +28,6 @@ from flowscope.networks.convention import Convention
 from flowscope.networks.labels import Labels, check_trained, config_of, kind_of, network_labels, settle_labels
 from flowscope.paths import Coefficients, Path, convert, get_path
 
-Tensor = torch.Tensor
 LAST = 1 - 2**-53  # the largest time below 1
 
 

@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.errors import InputError
 from flowscope.paths import Path
-
-Tensor = torch.Tensor
 
 
 def tabulated_path(alphas_cumprod: Any, name: str) -> Path:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from flowscope.oracle.engines.accumulator import furthest, make_rows, origin
 from flowscope.oracle.engines.matmul import products
@@ -24,8 +25,6 @@ from flowscope.oracle.engines.pruning.bounds import ROWS, SINGLE, Bounds, PCABou
 from flowscope.oracle.engines.pruning.engine import Group, Part, Scale, allowed, look
 from flowscope.oracle.equation.posterior import Queries
 from flowscope.oracle.law import Law
-
-Tensor = torch.Tensor
 
 ALIKE = 0.5  # of |z|, beyond which what is left of it beside a known state's multiple is no continuation of it
 FEW = 2  # points kept for each state, up to which it is not worth while to look for fewer

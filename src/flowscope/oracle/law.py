@@ -14,14 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.core.device import resident, upload
 from flowscope.data.rows.prefetch import prefetch
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 from flowscope.oracle.equation.posterior import Block
-
-Tensor = torch.Tensor
 
 PASS_BYTES = 16 << 20  # float64 bytes of points looked at at a time, at most
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.core.memory import check_memory
 from flowscope.data.training_set import TrainingSet, as_training_set
@@ -34,8 +35,6 @@ from flowscope.oracle.equation.moments import Moments
 from flowscope.oracle.equation.posterior import Queries, logit_error
 from flowscope.oracle.law import Law, Support
 from flowscope.paths import Coefficients, Path, Quantity, convert, get_path
-
-Tensor = torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -362,7 +361,7 @@ def resolve_device(device: str | torch.device | None, points: Any = None) -> tor
         InputError: the name is unknown, the device is absent, or it has no float64.
     """
     if device is None:
-        return points.device if isinstance(points, torch.Tensor) else torch.device("cpu")
+        return points.device if isinstance(points, Tensor) else torch.device("cpu")
     try:
         found = torch.device(device)
         if found.type not in ("cpu", "cuda"):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import torch
+from torch import Tensor
 
 from flowscope.fields import VelocityField, evaluations, unchecked
 
@@ -24,15 +24,15 @@ class Counted:
         """Those of the field."""
         return evaluations(self.field, t)
 
-    def __call__(self, x: torch.Tensor, t: float | torch.Tensor, y: Any = None) -> torch.Tensor:
+    def __call__(self, x: Tensor, t: float | Tensor, y: Any = None) -> Tensor:
         """The field's velocity at x and one time t."""
         self._count(x, t)
         return self.field(x, t, y)
 
-    def unchecked(self, x: torch.Tensor, t: float | torch.Tensor, y: Any = None) -> torch.Tensor:
+    def unchecked(self, x: Tensor, t: float | Tensor, y: Any = None) -> Tensor:
         """The same; see :func:`flowscope.fields.unchecked`."""
         self._count(x, t)
         return unchecked(self.field, x, t, y)
 
-    def _count(self, x: torch.Tensor, t: float | torch.Tensor) -> None:
+    def _count(self, x: Tensor, t: float | Tensor) -> None:
         self.states += len(x) * evaluations(self.field, float(t))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from flowscope.core.memory import check_memory
 from flowscope.core.settings import check_count, check_seed, check_sizes
@@ -16,8 +17,6 @@ from flowscope.sampling.schedules import STEPS, make_nodes
 from flowscope.sampling.solvers import get_solver
 from flowscope.sampling.span import Inside, follow, suited
 from flowscope.sampling.trajectory import check_start, path_of, trajectory
-
-Tensor = torch.Tensor
 
 
 def sample(

@@ -4,14 +4,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from flowscope.fields import VelocityField
 from flowscope.oracle.law import Law
 from flowscope.oracle.oracle import Oracle
 from flowscope.sampling.span_field import Span, SpanField
 from flowscope.sampling.trajectory import trajectory
-
-Tensor = torch.Tensor
 
 EVALUATIONS = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4}  # of a step; solvers that choose their steps measure x
 

@@ -18,12 +18,11 @@ rows are `unsure`, and have to be followed in the ordinary way.
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from flowscope.oracle.equation.posterior import leading, logit_error, product_logits
 from flowscope.oracle.law import Law
 from flowscope.paths import Path
-
-Tensor = torch.Tensor
 
 OWN = 2  # coordinates before those of the points: a and b
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.curve.crossing import resample
 from flowscope.data.pixels import is_image
@@ -19,8 +20,6 @@ from flowscope.studies.bench.boundaries import boundaries_in_words
 from flowscope.studies.bench.finding import Finding, Gallery, Panel, Series, Verdict
 from flowscope.studies.bench.label_information import standard_error
 from flowscope.studies.bench.sample_bench import Boundaries, Progress, SampleBench
-
-Tensor = torch.Tensor
 
 SHOWN, COLUMNS = 4, 9  # trajectories and times in the gallery
 CLAIM = (

@@ -10,6 +10,7 @@ by v^T J v with v of random signs (Hutchinson 1990), that of the oracle is exact
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.core.settings import check_count
 from flowscope.errors import InputError
@@ -111,9 +112,7 @@ def hutchinson(
     return (total / signs).cpu().numpy()
 
 
-def _quadratic(
-    model: VelocityField, x: torch.Tensor, t: torch.Tensor, y: torch.Tensor | None, v: torch.Tensor
-) -> torch.Tensor:
+def _quadratic(model: VelocityField, x: Tensor, t: Tensor, y: Tensor | None, v: Tensor) -> Tensor:
     """(b,) v^T J v, of the Jacobian of the field by x."""
     with eval_mode(model), torch.enable_grad():
         x = x.detach().requires_grad_()

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.data.pixels import is_image
 from flowscope.data.training_set import TrainingSet
@@ -32,8 +33,6 @@ from flowscope.studies.bench.boundaries import (
 )
 from flowscope.studies.bench.finding import Finding, Gallery, Panel, Series, Verdict
 from flowscope.studies.bench.sample_bench import Boundaries, Progress, SampleBench, draw_rows, influence_values
-
-Tensor = torch.Tensor
 
 SHOWN = 8  # samples in the gallery
 CLAIM = (

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from flowscope.core.files import remove_file, write_atomic
 from flowscope.errors import InputError, ResumeError
@@ -43,7 +44,7 @@ def read_state(run: Run, out: Path, resume: bool) -> bool:
     try:
         check_same(run.about(), about_state(path), path)
         tensors, metadata = unpack(path)
-        groups: dict[str, dict[str, torch.Tensor]] = {}
+        groups: dict[str, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             group, _, name = key.partition("|")
             groups.setdefault(group, {})[name] = value
@@ -59,7 +60,7 @@ def read_state(run: Run, out: Path, resume: bool) -> bool:
     return True
 
 
-def _restore_moments(run: Run, groups: dict[str, dict[str, torch.Tensor]]) -> None:
+def _restore_moments(run: Run, groups: dict[str, dict[str, Tensor]]) -> None:
     updates = torch.tensor(float(run.step))
     state = {
         # laid out in memory as the parameter is: a fused optimizer takes no other

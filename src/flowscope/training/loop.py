@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from flowscope.networks.field import NetworkField
 from flowscope.training.accelerator import check_tracker
@@ -31,7 +31,7 @@ class TrainStep:
     """
 
     step: int
-    loss: torch.Tensor
+    loss: Tensor
     rate: float
     network: nn.Module
     ema: nn.Module

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from torch import nn
+from torch import Tensor, nn
 
 from flowscope.data.loaders.source import reading
 from flowscope.errors import InputError
@@ -29,7 +29,7 @@ SCHEMA = 1
 MODEL, EMA, ABOUT, STATE = "model.safetensors", "ema.safetensors", "model.json", "state.safetensors"
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 KEYS = ("settings", "shape", "classes", "network", "training_set", "held_out", "step")  # of model.json
-Tensors = dict[str, torch.Tensor]
+Tensors = dict[str, Tensor]
 
 
 def snapshot_name(step: int) -> str:
@@ -42,7 +42,7 @@ def snapshot_steps(directory: str | Path) -> list[int]:
     return sorted(int(path.stem.removeprefix("step_")) for path in Path(directory).glob("snapshots/step_*.safetensors"))
 
 
-def pack(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
+def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
     """A safetensors file."""
     from safetensors.torch import save
 
@@ -65,7 +65,7 @@ def digest_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def fit(network: nn.Module, tensors: Mapping[str, torch.Tensor], where: object) -> None:
+def fit(network: nn.Module, tensors: Mapping[str, Tensor], where: object) -> None:
     """Load weights, all of them and no others.
 
     Raises:

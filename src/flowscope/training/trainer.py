@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from flowscope.core.settings import versions
 from flowscope.data.training_set import TrainingSet, as_training_set
@@ -88,7 +88,7 @@ class Run:
             )
         return known.null
 
-    def advance(self) -> tuple[torch.Tensor, float]:
+    def advance(self) -> tuple[Tensor, float]:
         """One update of the weights. Returns the loss of its batch, on the device, and the rate."""
         check_own(self.accelerator, self.device, self.settings.precision)
         draw, rate = self.draws(self.step), rate_at(self.settings, self.step)
@@ -108,7 +108,7 @@ class Run:
             self._record(rate)
         return loss.detach(), rate
 
-    def _errors(self, draw: Draw) -> torch.Tensor:
+    def _errors(self, draw: Draw) -> Tensor:
         """(B,) squared errors of the network's prediction, means over coordinates."""
         c = self.path(draw.t)
         parts = torch.stack([c.alpha, c.sigma, c.d_alpha, c.d_sigma, 1000 * draw.t]).to(torch.float32)
@@ -118,14 +118,14 @@ class Run:
         target = self.target(self.step, draw, x, d_alpha * draw.x1 + d_sigma * draw.x0)
         with self.accelerator.autocast():
             found = first_output(call_state_first(self.forward, x, timestep, self._labels(draw), {}))
-        if not isinstance(found, torch.Tensor) or found.shape != x.shape:
-            got = tuple(found.shape) if isinstance(found, torch.Tensor) else f"a {type(found).__name__}"
+        if not isinstance(found, Tensor) or found.shape != x.shape:
+            got = tuple(found.shape) if isinstance(found, Tensor) else f"a {type(found).__name__}"
             raise InputError(
                 f"the network returned {got} for states of shape {tuple(x.shape)}; expected a velocity each"
             )
         return (found.to(torch.float32) - target).square().flatten(1).mean(1)
 
-    def _labels(self, draw: Draw) -> torch.Tensor | None:
+    def _labels(self, draw: Draw) -> Tensor | None:
         if self.null is None:
             return None
         if draw.y is None:

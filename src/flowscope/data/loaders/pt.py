@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from flowscope.data.loaders.source import Source, pick_points, reading
 from flowscope.errors import InputError
@@ -30,7 +31,7 @@ def load_pt(path: Path) -> Source:
                 f"{path} is damaged or holds Python objects beyond tensors, and flowscope never runs pickled code; "
                 "if you trust the file, load it yourself and save the tensor alone with torch.save"
             ) from error
-    if isinstance(saved, torch.Tensor):
+    if isinstance(saved, Tensor):
         return Source(_plain(saved, "the tensor", path), path.stem)
     if not isinstance(saved, dict):
         raise InputError(f"{path} holds a {type(saved).__name__}; expected a tensor, or a dict with points and labels")
@@ -46,8 +47,8 @@ def load_pt(path: Path) -> Source:
     )
 
 
-def _plain(values: Any, what: str, path: Path) -> torch.Tensor:
-    if not isinstance(values, torch.Tensor):
+def _plain(values: Any, what: str, path: Path) -> Tensor:
+    if not isinstance(values, Tensor):
         raise InputError(f"{what} of {path} is a {type(values).__name__}; expected a tensor (N, *shape)")
     if values.layout == torch.strided and values.numel() * values.element_size() > values.untyped_storage().nbytes():
         raise InputError(f"{what} of {path} has the shape {tuple(values.shape)} and fewer values: save it contiguous")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.errors import FlowscopeError, InputError
@@ -104,4 +105,4 @@ def _to_native(block: np.ndarray) -> np.ndarray:
 
 def is_pixels(values: Any) -> bool:
     """Whether values are uint8, which means pixels here."""
-    return bool(values.dtype == torch.uint8 if isinstance(values, torch.Tensor) else values.dtype == np.uint8)
+    return bool(values.dtype == torch.uint8 if isinstance(values, Tensor) else values.dtype == np.uint8)

@@ -20,13 +20,12 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from torch.distributed import distributed_c10d
 
 from flowscope.core.settings import versions
 from flowscope.errors import FlowscopeError, InputError, RankError
 from flowscope.oracle.distributed.watch import Watch
-
-Tensor = torch.Tensor
 
 # (what lower ranks have found, what higher ones have) -> what both have
 Combine = Callable[[Sequence[Tensor], Sequence[Tensor]], Sequence[Tensor]]

@@ -5,14 +5,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from torch.nn.functional import threshold
 
 from flowscope.oracle.engines.matmul import MatmulBackend
 from flowscope.oracle.equation.moments import Moments, combine, partial_moments
 from flowscope.oracle.equation.posterior import NEGLIGIBLE_NATS, WORTH
 from flowscope.oracle.law import Law, RawBlock
-
-Tensor = torch.Tensor
 
 RISE = 30.0  # nats by which logits may rise above the level of their sums
 DEAD = NEGLIGIBLE_NATS + RISE

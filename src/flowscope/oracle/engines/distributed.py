@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load, save
+from torch import Tensor
 
 from flowscope.errors import InputError, unknown_name
 from flowscope.fields import Query, check_query
@@ -23,7 +24,6 @@ from flowscope.oracle.law import Law
 from flowscope.oracle.oracle import Batch, Oracle
 from flowscope.paths import Coefficients
 
-Tensor = torch.Tensor
 QUERIES = ("replicated", "sharded")
 
 

@@ -25,6 +25,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.core.device import retry_with_smaller_blocks
 from flowscope.oracle.engines.accumulator import (
@@ -45,8 +46,6 @@ from flowscope.oracle.engines.plan import Plan
 from flowscope.oracle.equation.moments import Moments, combine
 from flowscope.oracle.equation.posterior import Queries, expand_logits, logit_moments
 from flowscope.oracle.law import Law
-
-Tensor = torch.Tensor
 
 ROUNDING = 2.0**-24  # of float32
 TAU = 5e-7  # aim of the velocity's relative error from float32 logits

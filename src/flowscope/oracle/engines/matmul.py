@@ -24,11 +24,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.core.settings import need
 from flowscope.errors import InputError
-
-Tensor = torch.Tensor
 
 log = logging.getLogger(__name__)
 CPU = torch.device("cpu")

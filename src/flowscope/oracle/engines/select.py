@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from flowscope.core.device import retry_with_smaller_blocks
 from flowscope.oracle.carried import Carried
@@ -26,7 +27,6 @@ from flowscope.oracle.equation.moments import Moments, combine
 from flowscope.oracle.equation.posterior import Block, Queries, block_means, block_moments
 from flowscope.oracle.law import Law, Support
 
-Tensor = torch.Tensor
 Scale = tuple[Tensor, Tensor]  # A and B of the path at the states' times, (B,) each
 
 SMALLEST = 1 << 20  # N D below which a float64 pass is as fast as a float32 one

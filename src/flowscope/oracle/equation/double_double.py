@@ -6,8 +6,8 @@ Knuth 1969): each sum and product returns its rounding error beside it.
 """
 
 import torch
+from torch import Tensor
 
-Tensor = torch.Tensor
 Doubled = tuple[Tensor, Tensor]  # high, low; the value is their exact sum
 
 _SPLIT = 134217729.0  # 2^27 + 1: halves a 53-bit significand

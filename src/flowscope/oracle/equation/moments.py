@@ -16,9 +16,8 @@ kept as an unevaluated sum of two floats, because near sigma = 0 a logit has mor
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from torch.nn.functional import threshold
-
-Tensor = torch.Tensor
 
 TINY = 1e-290  # a weight below it has products that are no normal numbers, which take a hundred times as long
 

@@ -25,12 +25,11 @@ import math
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from flowscope.oracle.engines.matmul import MatmulBackend
 from flowscope.oracle.equation import double_double as doubled
 from flowscope.oracle.equation.moments import Moments, partial_moments, top_of, weights_of
-
-Tensor = torch.Tensor
 
 ROUNDING = 2.0**-53  # of float64
 TAU = 1e-7  # bound on the velocity's relative error from logits

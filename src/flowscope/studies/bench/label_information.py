@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.core.settings import check_count, check_seed
 from flowscope.errors import InputError
@@ -18,7 +19,6 @@ from flowscope.oracle import Oracle
 from flowscope.sampling import draw_noise
 from flowscope.studies.bench.sample_bench import draw_rows
 
-Tensor = torch.Tensor
 LAST = 0.999  # stands for t = 1, where the densities are not defined
 VALUES = 1 << 24  # of velocities, of all labels, held at a time
 

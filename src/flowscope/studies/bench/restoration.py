@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
@@ -14,8 +15,6 @@ from flowscope.oracle import Oracle
 from flowscope.sampling import draw_noise, make_nodes, sample
 from flowscope.studies.bench.boundaries import mean_error, noun
 from flowscope.studies.bench.sample_bench import SampleBench, draw_rows
-
-Tensor = torch.Tensor
 
 ROUNDING = 1e-10  # mean squared distances below this share of the variance are rounding of float32: none
 

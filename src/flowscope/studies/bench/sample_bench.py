@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.core.settings import check_count, check_seed, versions
 from flowscope.curve.stages import stages
@@ -164,13 +165,13 @@ class SampleBench:
         return FeatureSpace("pixels") if self.space is None else self.space
 
     @cached_property
-    def noise(self) -> torch.Tensor:
+    def noise(self) -> Tensor:
         """(n, *shape) float32 states at t = 0, the same for every variant."""
         noise = draw_noise(self.n, self.oracle.training_set.shape, self.seed, device=self.oracle.device)
         return noise * float(self.oracle.path(0.0).sigma)
 
     @cached_property
-    def labels(self) -> torch.Tensor | None:
+    def labels(self) -> Tensor | None:
         """(n,) labels in the proportions of the training set, the same for every variant; None without labels."""
         s = self.oracle.training_set
         if not self.conditional or s.labels is None:
@@ -187,14 +188,14 @@ class SampleBench:
         return draw_rows(s, len(s), np.random.default_rng((self.seed, 2)))
 
     @cached_property
-    def real(self) -> torch.Tensor:
+    def real(self) -> Tensor:
         """(N, d) features of the training set."""
         s = self.oracle.training_set
         found = features(s, self.feature_space)
         return found if s.weights is None else found[self.real_rows]
 
     @cached_property
-    def few_real(self) -> torch.Tensor:
+    def few_real(self) -> Tensor:
         """At most n of the real features: precision and recall compare sets of one size."""
         chosen = np.random.default_rng((self.seed, 3)).permutation(len(self.real_rows))[: self.n]
         rows = self.real_rows[np.sort(chosen)]
@@ -229,7 +230,7 @@ class SampleBench:
         """What influence values need of the real features."""
         return spread_of(self.real.numpy())
 
-    def draw(self, model: VelocityField, nodes: np.ndarray) -> torch.Tensor:
+    def draw(self, model: VelocityField, nodes: np.ndarray) -> Tensor:
         """(n, *shape) Euler samples on these nodes, from the bench's noise and labels."""
         return sample(model, self.noise, timesteps=nodes, y=self.labels, batch=self.batch)
 

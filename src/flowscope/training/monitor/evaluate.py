@@ -5,6 +5,7 @@ from collections.abc import Sized
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from flowscope.errors import InputError
 from flowscope.fields import ask, check_field, check_velocity, path_name
@@ -13,7 +14,7 @@ from flowscope.oracle import Oracle
 from flowscope.training.monitor.probes import Probes
 
 
-def velocities(model: Any, probes: Probes, batch: int) -> torch.Tensor:
+def velocities(model: Any, probes: Probes, batch: int) -> Tensor:
     """(n, *shape) float32: what a field says at all probes, on their device."""
     u = torch.empty_like(probes.x)
     with eval_mode(model):
@@ -22,7 +23,7 @@ def velocities(model: Any, probes: Probes, batch: int) -> torch.Tensor:
     return u
 
 
-def _call(model: Any, x: torch.Tensor, t: torch.Tensor, y: torch.Tensor | None) -> torch.Tensor:
+def _call(model: Any, x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
     if not isinstance(model, torch.nn.Module):
         return ask(model, x, t, y).to(x.device, x.dtype)
     # a bare module takes what its parameters are: it knows nothing of other dtypes and devices

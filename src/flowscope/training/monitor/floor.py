@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.curve.path_pass import PathSums, add_blocks
 from flowscope.curve.probes import draw
@@ -61,7 +62,7 @@ def _gap(oracle: Oracle, label: int | None, count: int, bins: int, seed: int) ->
     return gap.reshape(count, bins, within).mean(2)
 
 
-def _trace(law: Law, which: range, seed: int, label: int | None, r: torch.Tensor, sizes: Plan) -> torch.Tensor:
+def _trace(law: Law, which: range, seed: int, label: int | None, r: Tensor, sizes: Plan) -> Tensor:
     """(n, R) the pair form of tr Cov(x1|x_t) for pairs number `which`."""
     sums = PathSums.of_source(len(which), len(r), r.device)
     for _ in add_blocks(sums, law, draw(law, which, seed, label), r, sizes):

@@ -21,7 +21,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-import torch
+from torch import Tensor
 
 from flowscope.core.settings import check_count, check_seed
 from flowscope.data.training_set import as_training_set
@@ -255,7 +255,7 @@ def compare(model: Any, probes: Probes, batch: int) -> dict[str, np.ndarray]:
     return {name: value.cpu().numpy() for name, value in values.items()}
 
 
-def _cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+def _cosine(a: Tensor, b: Tensor) -> Tensor:
     """Of rows; NaN where a row is 0 or undefined."""
     return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
 

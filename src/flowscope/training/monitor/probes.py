@@ -20,14 +20,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle
 from flowscope.oracle.law import PASS_BYTES, Law
 from flowscope.paths import convert
-
-Tensor = torch.Tensor
 
 STREAM = 2**64 + 1  # of random numbers: no label has this one
 LATEST = 1 - 1e-9  # no probe lies closer to t = 1, where a path ends

@@ -22,6 +22,7 @@ The sums of all programs and blocks are joined in float64 as Moments. Logits are
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from flowscope.oracle.engines.accumulator import LEAST, DominantPairs, Float32Accumulator, Frame, centred, make_rows
 from flowscope.oracle.engines.cuda.launch import (
@@ -36,8 +37,6 @@ from flowscope.oracle.engines.cuda.launch import (
 )
 from flowscope.oracle.engines.matmul import MatmulBackend
 from flowscope.oracle.law import Law, RawBlock
-
-Tensor = torch.Tensor
 
 FEW = 2  # states for which points are read once
 WIDEST = 8192  # coordinates of points that registers hold

@@ -4,11 +4,10 @@ from typing import NamedTuple
 
 import torch
 import triton
+from torch import Tensor
 
 from flowscope.oracle.engines.accumulator import Frame
 from flowscope.oracle.engines.cuda import kernels
-
-Tensor = torch.Tensor
 
 EACH = 8192  # points a program sums, at most
 BUSY = 512  # programs that keep a device busy

@@ -23,12 +23,11 @@ from functools import cache, cached_property
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.oracle.engines.matmul import products, rest, seconds_of, torch_threads
 from flowscope.oracle.equation.posterior import Queries
 from flowscope.oracle.law import Support
-
-Tensor = torch.Tensor
 
 log = logging.getLogger(__name__)
 FASTER = 1.5  # times, that a bfloat16 product must be than a float32 one

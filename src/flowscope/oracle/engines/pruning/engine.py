@@ -19,13 +19,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.oracle.engines.pruning.bounds import Bounds, Sketches
 from flowscope.oracle.equation.moments import Moments
 from flowscope.oracle.equation.posterior import TAU, Queries, expand_logits
 from flowscope.oracle.law import Law
 
-Tensor = torch.Tensor
 Scale = tuple[Tensor, Tensor]  # A and B of the path at the states' times, (B,) each
 Dense = Callable[[Law, Queries, Scale], Moments]
 
