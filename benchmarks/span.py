@@ -1,9 +1,9 @@
 """Sampling an oracle in the span of a small class: `python benchmarks/span.py [--quick]`.
 
 50 Euler steps of 64 states from noise to data, by calls of the oracle (the ordinary way) and by coordinates in the span
-of the class (sampling/span_field.py), in turn. The Gram matrix is made anew in every call. Beside the ratio stand what `sample`
-chooses, how many rows had to be followed again, and the largest difference of the samples, relative to their length.
-Points are Gaussian with a falling spectrum.
+of the class (sampling/span_field.py), in turn. The Gram matrix is made anew in every call. Beside the ratio stand what
+`sample` chooses, how many rows had to be followed again, and the largest difference of the samples, relative to their
+length. Points are Gaussian with a falling spectrum.
 """
 
 import sys

@@ -1,8 +1,6 @@
-"""The forms results take: on disk plain values, CSV for arrays, JSON for all the rest; in notebooks HTML."""
+"""The forms that results take on disk: plain values, CSV for arrays, JSON for all the rest."""
 
-import base64
 import csv
-import html
 import io
 import json
 import math
@@ -44,11 +42,3 @@ def csv_text(columns: Mapping[str, Sequence[Any]]) -> str:
 def json_text(value: Any) -> str:
     """JSON that any reader takes."""
     return json.dumps(value, indent=1, allow_nan=False) + "\n"
-
-
-def html_image(figure: Any, alt: str) -> str:
-    """A matplotlib Figure as an <img> of its own."""
-    from flowscope.figures import to_svg
-
-    image = base64.b64encode(to_svg(figure)).decode()
-    return f'<img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{image}">'

@@ -5,9 +5,9 @@ j, depend on t through r = alpha/sigma alone:
 
     l_i(r) = log(w_i/w_j) - r^2 d_ij / 2 - r c_ij,    d_ij = |x1_i - x1_j|^2,    c_ij = <x0, x1_j - x1_i>   (7)
 
-so two products give the posterior at every t (distances.py), and a further timestep costs exponentials alone (accumulate.py).
-The source is itself a draw from the posterior, so that E tr Cov(x1|x_t) = E sum_i gamma_i d_ij / 2: a sum of terms
-that do not cancel.
+so two products give the posterior at every t (distances.py), and a further timestep costs exponentials alone
+(accumulate.py). The source is itself a draw from the posterior, so that E tr Cov(x1|x_t) = E sum_i gamma_i d_ij / 2: a
+sum of terms that do not cancel.
 """
 
 import math

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flowscope.core.files import write_files
-from flowscope.core.serialize import SCHEMA, csv_text, html_image, json_text, number, to_jsonable
+from flowscope.core.serialize import SCHEMA, csv_text, json_text, number, to_jsonable
 from flowscope.curve.crossing import Crossing
 from flowscope.errors import InputError
 
@@ -170,6 +170,8 @@ class StageCurve:
         return stage_figure(self)
 
     def _repr_html_(self) -> str:
+        from flowscope.figures import html_image
+
         return html_image(self.plot(), f"The two-stage curve of {self.training_set['name']}")
 
 

@@ -26,7 +26,8 @@ class TrainingSet:
 
     Args:
         points: (N, *shape) floating point: a torch tensor, a numpy array or memory map, or a
-            :class:`flowscope.data.rows.mapped_rows.MappedRows`. Kept as it is, in its stored dtype. NaN and infinity are refused.
+            :class:`flowscope.data.rows.mapped_rows.MappedRows`. Kept as it is, in its stored dtype. NaN and infinity
+            are refused.
         labels: (N,) integers or None.
         weights: (N,) finite, not negative, not all zero, or None for equal weights. Only their ratios matter.
         name: what results call this set.

@@ -114,7 +114,7 @@ def memorised(
 
     Args:
         generated: (B, *shape) samples in the data's own range, or a TrainingSet of them.
-        training_set: a TrainingSet or points, or a :class:`MemorisationIndex` of them (whose space and mirroring then hold).
+        training_set: a TrainingSet or points, or a :class:`MemorisationIndex` of them, whose space and mirroring hold.
         held_out: real points that are not in the training set, of the same law: the null. None for no null.
         space: where distances are taken.
         ratio: in (0, 1].

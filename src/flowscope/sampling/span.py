@@ -1,4 +1,4 @@
-"""Samples of an Oracle by coordinates in the span of its points (sampling/span_field.py) where that is cheaper and as exact."""
+"""Samples of an Oracle by coordinates in the span of its points (span_field.py), where that is cheaper and as exact."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -1,8 +1,8 @@
 """Alignment: which part of the oracle a model follows, against t. A question of the reviewers of arXiv 2512.02826.
 
 The oracle's velocity is a sum of two parts, towards the heaviest training point and towards the posterior mean of all
-others. The cosines of a model's velocity with both (less what all velocities share; training/monitor/probes.py), and how far it
-has gone from the second to the first, show the transition in the model, and not only in its target.
+others. The cosines of a model's velocity with both (less what all velocities share; training/monitor/probes.py), and
+how far it has gone from the second to the first, show the transition in the model, and not only in its target.
 """
 
 from typing import Any

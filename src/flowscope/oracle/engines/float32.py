@@ -1,4 +1,4 @@
-r"""The float32 pass: what :func:`flowscope.oracle.equation.posterior.block_moments` says of all points, at twice the speed.
+r"""The float32 pass: velocities of float32 states of large sets, at twice the speed of the float64 pass.
 
 For states that are float32 themselves, velocity, data, noise and score are wanted to about 1e-6, and most of a pass
 can be float32. Two things cannot: logits of points that share the weight, and averages of points close to the state.

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from flowscope.core.files import write_files
-from flowscope.core.serialize import SCHEMA, csv_text, html_image, json_text, to_jsonable
+from flowscope.core.serialize import SCHEMA, csv_text, json_text, to_jsonable
 from flowscope.data.loaders.source import reading
 from flowscope.errors import InputError
 
@@ -161,6 +161,8 @@ class Finding:
 
     def _repr_html_(self) -> str:
         """What notebooks show: the figure, what was found and the verdict."""
+        from flowscope.figures import html_image
+
         words = (("strong", self.title), ("span", self.found), ("strong", self.verdict), ("span", self.why))
         told = "".join(f"<p><{tag}>{html.escape(said)}</{tag}></p>" for tag, said in words)
         shown = html_image(self.plot(), f"The figure of {self.study}: {self.title}") if self.panels else ""

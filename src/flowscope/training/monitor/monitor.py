@@ -10,7 +10,7 @@ costs one evaluation of the model for each probe. With m the model's velocity, m
 
     loss = floor + excess,    excess = E[|m - u_cond|^2 - |u* - u_cond|^2] / D,    oracle_loss = E|m - u*|^2 / D
 
-where the floor E|u* - u_cond|^2 / D comes in closed form from many more times and pairs (training/monitor/floor.py): the
+where the floor E|u* - u_cond|^2 / D comes in closed form from many more times and pairs (floor.py): the
 oracle's own loss on the probes is the control variate of the model's. Over the training law excess and oracle_loss have
 one expectation, since u* is that of u_cond given x_t; the second is never negative and has the smaller error. On
 held-out points u* is not that expectation: E|u* - u_cond|^2 is a reference there, not a floor, and a model may well be
@@ -55,7 +55,7 @@ class Measured(Record):
     Attributes:
         loss: the CFM loss E|m - u_cond|^2 / D. oracle_loss: E|m - u*|^2 / D. Both are means over coordinates.
         alignment_nearest, alignment_mixture: mean cosines of m - u_0 with the directions to the heaviest training point
-            and to the posterior mean of all others, where u_0 points to the mean of the law (training/monitor/probes.py).
+            and to the posterior mean of all others, where u_0 points to the mean of the law (probes.py).
         nearest_weight: how far m has gone from the second of these to the first; for the oracle the top-1 weight.
         probes, mixture_probes: (bins,) over how many probes the means are, and those of alignment_mixture and
             nearest_weight (where the others' weight is lost to rounding, they have no direction).

@@ -8,8 +8,8 @@ A sketch bounds <q, p_i> from above by the product of a short or coarse row of p
 
 - `PCABound`: p_i = V a_i + r_i with a few directions V, so that <q, p_i> <= <V'q, a_i> + |q - V V'q| |r_i| + |V'q| nu,
   nu = max |V' r_i|. True for any V; V = leading principal directions makes r_i short.
-- `BFloat16Bound`: p_i = f k_i + d + delta_i with k_i exact in bfloat16, so that <q, p_i> <= <h, k_i> + |f q - h| |k_i| +
-  |q| |delta_i| + <q, d>, h = f q rounded to bfloat16. Pixels are such k_i themselves, and delta_i is nearly 0. Or the
+- `BFloat16Bound`: p_i = f k_i + d + delta_i with k_i exact in bfloat16, so that <q, p_i> <= <h, k_i> + |f q - h| |k_i|
+  + |q| |delta_i| + <q, d>, h = f q rounded to bfloat16. Pixels are such k_i themselves, and delta_i is nearly 0. Or the
   same in leading directions, (9a) with such k_i for a_i: <V'q, k_i> <= <h, k_i> + |V'q - h| |k_i|.
 
 What rounding adds is bounded too: products accumulated in float32, in whatever order, and rounded once to the result.
