@@ -10,7 +10,7 @@ import pytest
 from flowscope.data import load
 from flowscope.errors import InputError, MissingExtraError
 
-DATA = Path(os.environ.get("FLOWSCOPE_DATA", Path(__file__).parents[1].parent / "shared" / "data"))
+DATA = Path(os.environ.get("FLOWSCOPE_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 def real(name):

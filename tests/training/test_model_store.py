@@ -147,7 +147,7 @@ def test_really_killed_twice_it_goes_on_each_time(tmp_path: Path) -> None:
     out, steps = tmp_path / "m", 0
     for after in (0.05, 0.12):
         child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(out)], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent
+            [sys.executable, "-c", CHILD, str(out)], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
         )
         assert child.stdout is not None
         first = int(child.stdout.readline())

@@ -3,8 +3,8 @@
 The logits of the posterior are -|x - alpha x1_i|^2 / (2 sigma^2): among equally likely points, with alpha = 1, the
 heaviest are the nearest, at any sigma. The engine evaluates them in float64 by the expanded square, whose error
 :func:`flowscope.oracle.equation.posterior.logit_error` bounds. So the heaviest are taken with some to spare, their
-distances are computed anew from the differences, and where the bound leaves open whether a nearer one was left out, more
-are taken. The order is therefore that of the float64 distances over all points.
+distances are computed anew from the differences, and where the bound leaves open whether a nearer one was left out,
+more are taken. The order is therefore that of the float64 distances over all points.
 """
 
 import math

@@ -8,8 +8,8 @@ On Apple's GPU ("mps"), which has no float64, products alone are computed, on co
 every refinement, stays on the CPU.
 
 On a CUDA device it is the fused kernels (cuda/engine.py) where Triton is installed, and torch otherwise. No product is
-ever plain TF32, whose 11 bits ruin logits: where the user allows torch to use that, factors are split into parts of 11 bits
-first, whose products TF32 holds exactly.
+ever plain TF32, whose 11 bits ruin logits: where the user allows torch to use that, factors are split into parts of 11
+bits first, whose products TF32 holds exactly.
 """
 
 import logging
