@@ -15,7 +15,8 @@ from flowscope.oracle.engines.matmul import halves, split_dots, split_sums
 from tests.support.cases import cloud
 
 TRITON = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed: pip install 'flowscope[gpu]'")
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
+HERE = ROOT / "tests" / "support"
 
 
 @TRITON
@@ -25,9 +26,7 @@ def test_the_kernels_in_the_interpreter() -> None:
     environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     environment.pop("PYTEST_ADDOPTS", None)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / "interpreted.py")]
-    done = subprocess.run(
-        command, cwd=HERE.parent, env=environment, capture_output=True, text=True, check=False, timeout=900
-    )
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
     assert " passed" in done.stdout and "skipped" not in done.stdout
 
@@ -38,7 +37,7 @@ def test_the_kernels_compile_without_a_device(capability: int, tmp_path: Path) -
     """For Ampere and Hopper, as they are started for 256 float16 points of 4096 coordinates; nothing runs."""
     done = subprocess.run(
         [sys.executable, "-W", "error", str(HERE / "compiled.py"), str(capability)],
-        cwd=HERE.parent,
+        cwd=ROOT,
         env=os.environ | {"TRITON_CACHE_DIR": str(tmp_path), "TRITON_INTERPRET": "0", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

@@ -1,10 +1,10 @@
 """Model probes: what the studies of losses, norms and directions measure of any field, on the monitor's fixed probes.
 
 Learned transition. The effective weight of the nearest point, w (training/monitor/probes.py), is the share of the way
-that a velocity has gone from the mean of all other points to the nearest one. The transition of a field is the time from
-which on the mean of w over probes stays above one half. It is defined for any field, and for the oracle it is its own half.
-(Not the first time that w gets there: a network that has learned little lets noise through at small t, and noise points
-to the nearest point, which is the nearest because of it.)
+that a velocity has gone from the mean of all other points to the nearest one. The transition of a field is the time
+from which on the mean of w over probes stays above one half. It is defined for any field, and for the oracle it is its
+own half. (Not the first time that w gets there: a network that has learned little lets noise through at small t, and
+noise points to the nearest point, which is the nearest because of it.)
 """
 
 import math
