@@ -27,7 +27,7 @@ from _harness import save, table
 from flowscope import FlowscopeError, Oracle, TrainingSet
 from flowscope.oracle.engines.float32 import float32_moments
 from flowscope.oracle.engines.matmul import products
-from flowscope.oracle.engines.plan import plan
+from flowscope.oracle.plan import plan
 from flowscope.oracle.engines.select import law_moments
 from flowscope.oracle.equation.posterior import Queries, logit_error
 from flowscope.oracle.law import Law

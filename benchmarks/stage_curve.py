@@ -33,7 +33,7 @@ from _harness import interleave, save, table
 from flowscope.curve.measure import make_nodes
 from flowscope.curve.path_pass import PathSums, add_blocks
 from flowscope.curve.probes import draw
-from flowscope.oracle.engines.plan import plan
+from flowscope.oracle.plan import plan
 
 PROBES, TIMESTEPS = 256, 64
 

@@ -51,6 +51,10 @@ class Coefficients:
         """(alpha/sigma)^2."""
         return (self.alpha / self.sigma) ** 2
 
+    def rows(self, which: slice | Tensor) -> "Coefficients":
+        """The coefficients at some of the times (B,)."""
+        return Coefficients(*(v[which] for v in vars(self).values()))
+
     def expand(self, ndim: int) -> "Coefficients":
         """The same with trailing axes, to broadcast against x of `ndim` axes."""
         parts = (v.reshape(v.shape + (1,) * (ndim - v.ndim)) for v in vars(self).values())

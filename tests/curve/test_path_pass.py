@@ -11,7 +11,7 @@ from flowscope.curve.accumulate_device import DevicePathAccumulator
 from flowscope.curve.distances import Float32Distances, Float64Distances, make_distances
 from flowscope.curve.path_pass import PathSums, add_blocks
 from flowscope.curve.probes import draw
-from flowscope.oracle.engines.plan import plan
+from flowscope.oracle.plan import plan
 
 TIMES = torch.tensor([0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99], dtype=torch.float64)
 

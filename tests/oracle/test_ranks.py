@@ -18,7 +18,7 @@ from flowscope.curve.path_pass import PathSums, add_blocks, join_sums
 from flowscope.curve.probes import draw
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle, Ranks
-from flowscope.oracle.engines.plan import plan
+from flowscope.oracle.plan import plan
 from tests.reference import oracle
 from tests.support.ranks_job import Job, until
 

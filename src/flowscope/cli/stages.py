@@ -18,7 +18,7 @@ from flowscope.curve import stages as measure
 from flowscope.curve.checkpoint import INTERVAL, ResumeState
 from flowscope.data import TrainingSet
 from flowscope.errors import InputError, RankError
-from flowscope.oracle import Oracle, Ranks, SharedOracle
+from flowscope.oracle import Oracle, Ranks
 
 if TYPE_CHECKING:
     from flowscope.curve.pictures import Pictures
@@ -83,8 +83,7 @@ def stages(
         if conditional and data.labels is None:
             raise InputError(f"--conditional is given, but {data.name} has no labels; expected labels: leave it out")
         given = None if model is None else _given(data, model, path, where, memory)
-        oracle = Oracle(data, path, memory=memory, device=where) if given is None else given.oracle
-        oracle = oracle if ranks is None else SharedOracle(oracle, ranks)
+        oracle = Oracle(data, path, memory=memory, device=where, ranks=ranks) if given is None else given.oracle
         settings = {"path": path, "timesteps": timesteps, "probes": count, "seed": number, "conditional": conditional}
         about = _about(oracle) | settings | {"ranks": None if ranks is None else ranks.size}
         about |= {"model": model, "memory": memory, "resume": resume, "out": folder and str(folder)}

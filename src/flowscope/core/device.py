@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Callable
-from typing import TypeVar
+from types import TracebackType
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,34 +11,45 @@ from torch import Tensor
 
 from flowscope.errors import InputError
 
-Result = TypeVar("Result")
-
 log = logging.getLogger(__name__)
 
 
-def retry_with_smaller_blocks(run: Callable[[int], Result], room: int, least: int, device: torch.device) -> Result:
-    """What `run(room)` gives, with half of the room, and half of that, where the device has not as much memory.
+class SmallerBlocks:
+    """Tries a computation in blocks of `room` bytes, then of half of that, while a device is out of memory.
+
+        attempt = SmallerBlocks(room, least, device)
+        while True:
+            with attempt as room:
+                return compute(room)
 
     Args:
-        run: computes with blocks of at most this many bytes, from the start. least: below it no block is possible.
+        room: bytes of a block, at first.
+        least: bytes below which no block is possible.
+        device: that computes.
 
     Raises:
         InputError: the device has no memory for even the smallest block.
     """
-    while True:
-        try:
-            return run(room)
-        except torch.OutOfMemoryError as error:
-            reason = str(error).splitlines()[0][:160]
-        # outside of the clause, where what the failed attempt held is free again
-        if room <= least:
+
+    def __init__(self, room: int, least: int, device: torch.device) -> None:
+        self._room, self._least, self._device = room, least, device
+
+    def __enter__(self) -> int:
+        return self._room
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
+        if not isinstance(error, torch.OutOfMemoryError):
+            return False
+        reason = str(error).splitlines()[0][:160]
+        if self._room <= self._least:
             raise InputError(
-                f"{device} has no memory for a block of {room} bytes ({reason}); expected room for one: give fewer "
-                "states at a time, end what else runs there, or compute on the CPU"
-            )
-        smaller = max(least, room // 2)
-        log.warning("%s is out of memory with blocks of %d bytes: going on with %d", device, room, smaller)
-        room = smaller
+                f"{self._device} has no memory for a block of {self._room} bytes ({reason}); expected room for one: "
+                "give fewer states at a time, end what else runs there, or compute on the CPU"
+            ) from None
+        smaller = max(self._least, self._room // 2)
+        log.warning("%s is out of memory with blocks of %d bytes: going on with %d", self._device, self._room, smaller)
+        self._room = smaller
+        return True  # what the failed attempt held is free again when the next one begins
 
 
 def resident(points: Callable[[], Tensor], size: int, device: torch.device) -> Tensor | None:
@@ -74,3 +86,24 @@ def flat_index(mask: Tensor) -> Tensor:
     if mask.device.type == "cpu":
         return torch.from_numpy(np.flatnonzero(mask.numpy()))  # many times as fast as torch's
     return mask.flatten().nonzero()[:, 0]
+
+
+def resolve_device(device: str | torch.device | None, points: Any = None) -> torch.device:
+    """The device by name, checked to be there; None for where the points are.
+
+    Raises:
+        InputError: the name is unknown, the device is absent, or it has no float64.
+    """
+    if device is None:
+        return points.device if isinstance(points, Tensor) else torch.device("cpu")
+    try:
+        found = torch.device(device)
+        if found.type not in ("cpu", "cuda"):
+            raise RuntimeError("flowscope computes in float64 on these alone: cpu, cuda")
+        torch.empty(1, dtype=torch.float64, device=found)
+    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise InputError(
+            f'device is {device!r}, which cannot be used ({reason}); expected "cpu", or "cuda" where there is one'
+        ) from None
+    return found

@@ -1,11 +1,13 @@
 """How much memory a loader may take: what is free now, so that an absurd claim is refused before it is believed."""
 
 import os
+import re
 from pathlib import Path
 
 from flowscope.errors import InputError
 
 GIB = 1 << 30
+_UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
 def available_memory() -> int:
@@ -37,3 +39,22 @@ def check_memory(wanted: int, what: str, remedy: str) -> None:
         raise InputError(
             f"{what} takes {wanted / GIB:,.1f} GiB, and {free / GIB:,.1f} GiB of memory are free: {remedy}"
         )
+
+
+def parse_memory(memory: str | int | float) -> int:
+    """Bytes of "512MB", "2 GiB" or a number of bytes.
+
+    Raises:
+        InputError: it is not an amount of memory above zero.
+    """
+    if isinstance(memory, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]I?|)B?\s*", memory.upper())
+        amount = float(match[1]) * _UNITS[match[2]] if match else -1.0
+    else:
+        is_number = isinstance(memory, (int, float)) and not isinstance(memory, bool)
+        amount = float(min(memory, 2**63)) if is_number else -1.0  # an int may be too large for a float
+    if not 1 <= amount < 2**63:
+        raise InputError(
+            f'memory is {memory!r}; expected an amount above zero such as "512MB", "2GiB" or a number of bytes'
+        )
+    return int(amount)

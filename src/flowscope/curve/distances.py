@@ -23,9 +23,9 @@ from torch import Tensor
 from flowscope.core.device import flat_index
 from flowscope.curve.accumulate import DEAD_LOGIT, GONE
 from flowscope.oracle.engines.matmul import ON_CPU, MatmulBackend, products, torch_is_exact
-from flowscope.oracle.engines.plan import Plan
 from flowscope.oracle.equation.posterior import ROUNDING
 from flowscope.oracle.law import Law, RawBlock
+from flowscope.oracle.plan import Plan
 
 WIDE = 256  # coordinates from which on the products take the time
 NOISE = 2.0**-22  # of float32 products, in (7e)
@@ -79,7 +79,7 @@ def make_distances(
     if law.support.dimension < WIDE or not 1 / SPAN < spread**2 < SPAN:
         return double
     single = Float32Distances(law, probes, radii, spread, double, product_library(law, len(probes.source), library))
-    return double if single.share(law.piece(0, sizes.points)) > SHARE else single
+    return double if single.share(law.raw_block(0, sizes.points)) > SHARE else single
 
 
 class Float64Distances:

@@ -14,8 +14,8 @@ from flowscope.curve.path_pass import PathSums, add_blocks, join_sums
 from flowscope.curve.probes import draw
 from flowscope.errors import NumericalError
 from flowscope.oracle.distributed.process_group import Ranks
-from flowscope.oracle.engines.plan import plan
 from flowscope.oracle.law import Law
+from flowscope.oracle.plan import plan
 from flowscope.paths import Path
 
 SPACING, CLOSEST = 0.25, 0.03  # of the internal grid, in log snr: the integrand is about one wide

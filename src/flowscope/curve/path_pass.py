@@ -21,8 +21,8 @@ from flowscope.curve.accumulate import PathAccumulator
 from flowscope.curve.accumulate_device import DevicePathAccumulator
 from flowscope.curve.distances import Entries, Probes, make_distances
 from flowscope.oracle.engines.matmul import undisturbed
-from flowscope.oracle.engines.plan import Plan
 from flowscope.oracle.law import Law
+from flowscope.oracle.plan import Plan
 
 SMALLEST = 1e-12  # stands for r = 0, in units of the data's spread
 
@@ -89,7 +89,7 @@ def add_blocks(
     terms = make_distances(law, probes, radii, spread, sizes, library)
     follower = _follower(radii, full, len(probes.source), min(sizes.points, len(law)), r.device)
     uniform = bool((law.log_weights == law.log_weights[0]).all())
-    for block in law.pieces(sizes.points, start, stop):
+    for block in law.raw_blocks(sizes.points, start, stop):
         low = block.start
         inside = ((probes.source >= low) & (probes.source < low + len(block.norms))).nonzero()[:, 0]
         sources = Entries(inside, probes.source[inside] - low)

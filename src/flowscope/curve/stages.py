@@ -26,9 +26,9 @@ from flowscope.curve.measure import QUANTITIES, Nodes, Part, batches, make_nodes
 from flowscope.curve.result import StageCurve
 from flowscope.curve.summary import summarise
 from flowscope.errors import InputError
-from flowscope.oracle import Oracle, Ranks, SharedOracle
-from flowscope.oracle.engines.plan import plan
+from flowscope.oracle import Oracle, Ranks
 from flowscope.oracle.law import ClassLaw, Law
+from flowscope.oracle.plan import plan
 
 Progress = Callable[[int, int], None]
 MOST_TIMESTEPS = 100_000
@@ -48,8 +48,8 @@ def stages(
     """Measure the two-stage curve of a training set in one pass over its points.
 
     Args:
-        oracle_or_training_set: an Oracle (its path, memory budget and device are used), or what Oracle takes. With a
-            SharedOracle every rank makes the same call, passes over its own points and returns the same curve.
+        oracle_or_training_set: an Oracle (its path, memory budget and device are used), or what Oracle takes. With
+            ranks every rank makes the same call, passes over its own points and returns the same curve.
         timesteps: a count n >= 1 for t = 0, 1/n, ..., (n-1)/n, or explicit times in [0, 1).
         probes: how many pairs (x1, x0) are followed; where conditional, in each class.
         seed: of the probes; the same seed gives the same curve.
@@ -61,7 +61,7 @@ def stages(
     Raises:
         InputError: an argument is not usable.
         ResumeError: `state` is of another data set or other settings, or of another number of ranks.
-        RankError: the ranks of a SharedOracle ask for different things, or one has failed.
+        RankError: the ranks ask for different things, or one has failed.
         NumericalError: the sums left the range of float64.
     """
     oracle = oracle_or_training_set if isinstance(oracle_or_training_set, Oracle) else Oracle(oracle_or_training_set)
@@ -80,7 +80,7 @@ def stages(
         "device": str(oracle.device),
     }
     began = time.perf_counter()
-    ranks = oracle.ranks if isinstance(oracle, SharedOracle) else None
+    ranks = oracle.ranks
     if ranks is not None:  # each may compute on a device of its own
         wanted = {name: value for name, value in settings.items() if name != "device"}
         ranks.agree("settings", wanted | {"resumable": state is not None})
@@ -101,7 +101,7 @@ def stages(
 def _engine(oracle: Oracle, laws: list[ClassLaw], probes: int) -> dict[str, Any]:
     """What the last bits of a curve depend on besides its settings: a resumed run must have the same."""
     sizes = [plan(oracle.memory, probes, len(c.law), oracle.training_set.dimension) for c in laws]
-    ranks = [oracle.ranks.rank, oracle.ranks.size] if isinstance(oracle, SharedOracle) else [0, 1]
+    ranks = [0, 1] if oracle.ranks is None else [oracle.ranks.rank, oracle.ranks.size]
     return {"form": FORM, "threads": torch.get_num_threads(), "block": [list(s) for s in sizes], "ranks": ranks}
 
 

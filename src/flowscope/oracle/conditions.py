@@ -34,6 +34,10 @@ class Conditions:
     velocities: Tensor
     probabilities: Tensor
 
+    def to(self, dtype: torch.dtype) -> "Conditions":
+        """All of it rounded to a dtype."""
+        return Conditions(self.labels, self.velocity.to(dtype), self.velocities.to(dtype), self.probabilities.to(dtype))
+
     def guided(self, scale: float) -> Tensor:
         """(B, C, *shape) u + scale (u_y - u) for every label y."""
         whole = self.velocity[:, None]

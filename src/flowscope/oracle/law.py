@@ -20,7 +20,6 @@ from flowscope.core.device import resident, upload
 from flowscope.data.rows.prefetch import prefetch
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
-from flowscope.oracle.equation.posterior import Block
 
 PASS_BYTES = 16 << 20  # float64 bytes of points looked at at a time, at most
 
@@ -147,13 +146,39 @@ class ClassLaw(NamedTuple):
 
 
 class RawBlock(NamedTuple):
-    """Some points of a law, as they are stored."""
+    """Some points of a law, as they are stored.
 
-    start: int  # position of the first of them in the law
-    raw: Tensor  # (M, D)
-    norms: Tensor  # (M,) |x1 - centre|^2, float64
-    log_weights: Tensor  # (M,) float64
-    positions: Tensor  # (M,) in the training set, ascending
+    Attributes:
+        start: position of the first of them in the law.
+        raw: (M, D) as stored.
+        norms: (M,) |x1 - centre|^2, float64.
+        log_weights: (M,) log w_i, float64.
+        positions: (M,) int64 positions in the training set, ascending.
+    """
+
+    start: int
+    raw: Tensor
+    norms: Tensor
+    log_weights: Tensor
+    positions: Tensor
+
+
+class Block(NamedTuple):
+    """Some points of a law, as the equation needs them.
+
+    Attributes:
+        points: (M, D) float64, about the centre.
+        raw: (M, D) as stored.
+        norms: (M,) |p_i|^2, float64.
+        log_weights: (M,) log w_i, float64.
+        positions: (M,) int64 positions in the training set, ascending.
+    """
+
+    points: Tensor
+    raw: Tensor
+    norms: Tensor
+    log_weights: Tensor
+    positions: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,26 +236,26 @@ class Law:
         """Of the weights, in nats: log N for N equally likely points."""
         return abs(float(-(self.probabilities * np.log(self.probabilities)).sum()))
 
-    def piece(self, start: int, stop: int) -> RawBlock:
+    def raw_block(self, start: int, stop: int) -> RawBlock:
         """Points start..stop of the law, as stored."""
         of = slice(start, stop)
         rows = self.support.rows(self.positions[of])
         return RawBlock(start, rows, self.norms[of], self.log_weights[of], self.places[of])
 
-    def pieces(self, rows: int, start: int = 0, stop: int | None = None) -> Iterator[RawBlock]:
+    def raw_blocks(self, rows: int, start: int = 0, stop: int | None = None) -> Iterator[RawBlock]:
         """The law from `start` to `stop` or its end, as stored, in pieces of at most this many points."""
         stop = len(self) if stop is None else stop
-        pieces = (self.piece(low, min(low + rows, stop)) for low in range(start, stop, rows))
-        yield from prefetch(pieces) if self.support.streamed else pieces
+        raw_blocks = (self.raw_block(low, min(low + rows, stop)) for low in range(start, stop, rows))
+        yield from prefetch(raw_blocks) if self.support.streamed else raw_blocks
 
     def block(self, start: int, stop: int) -> Block:
         """Points start..stop of the law."""
-        return self._centred(self.piece(start, stop))
+        return self._centred(self.raw_block(start, stop))
 
     def blocks(self, rows: int) -> Iterator[Block]:
         """The whole law in blocks of at most this many points."""
-        for piece in self.pieces(rows):
-            yield self._centred(piece)
+        for raw in self.raw_blocks(rows):
+            yield self._centred(raw)
 
     def take(self, index: np.ndarray) -> Block:
         """Chosen points of the law; index (n,) ascending."""
@@ -238,14 +263,17 @@ class Law:
         rows = self.support.rows(self.positions[index])
         return self._centred(RawBlock(0, rows, self.norms[at], self.log_weights[at], self.places[at]))
 
-    def part(self, index: Tensor) -> "Law":
-        """Chosen points of the law, index (n,) ascending, with their weights as they are: these sum to less than 1."""
-        chosen = index.numpy()
-        return Law(self.support, self.chosen[chosen], self.probabilities[chosen])
+    def part(self, which: slice | np.ndarray) -> "Law":
+        """Some points of the law with the weights that they have in it, which sum to less than 1.
 
-    def _centred(self, piece: RawBlock) -> Block:
-        points = piece.raw.to(torch.float64, copy=True).sub_(self.support.centre)
-        return Block(points, *piece[1:])
+        Args:
+            which: positions in the law, ascending.
+        """
+        return Law(self.support, self.chosen[which], self.probabilities[which])
+
+    def _centred(self, raw: RawBlock) -> Block:
+        points = raw.raw.to(torch.float64, copy=True).sub_(self.support.centre)
+        return Block(points, *raw[1:])
 
 
 def _members(training_set: TrainingSet, label: int) -> np.ndarray:

@@ -10,31 +10,32 @@ name (score, divergence).
 
 import copy
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import partial
-from numbers import Integral, Real
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from flowscope.core.memory import check_memory
+from flowscope.core.device import resolve_device
+from flowscope.core.memory import check_memory, parse_memory
 from flowscope.data.training_set import TrainingSet, as_training_set
 from flowscope.errors import InputError
-from flowscope.fields import Query, check_query
-from flowscope.oracle.carried import Carried
+from flowscope.fields import check_query
 from flowscope.oracle.conditions import Conditions, all_labels
+from flowscope.oracle.distributed.process_group import Ranks
+from flowscope.oracle.engines.base import Want, select
+from flowscope.oracle.engines.distributed import shared_query
 from flowscope.oracle.engines.matmul import APPLE, check_library
-from flowscope.oracle.engines.plan import parse_memory, plan
-from flowscope.oracle.engines.pruning.bounds import Sketches
-from flowscope.oracle.engines.pruning.engine import Certificate
-from flowscope.oracle.engines.select import Engines
+from flowscope.oracle.engines.pruning.engine import Certificate, certificate
+from flowscope.oracle.engines.select import Policies, make_engines
 from flowscope.oracle.equation.moments import Moments
-from flowscope.oracle.equation.posterior import Queries, logit_error
 from flowscope.oracle.law import Law, Support
-from flowscope.paths import Coefficients, Path, Quantity, convert, get_path
+from flowscope.oracle.plan import plan
+from flowscope.oracle.queries import Queries
+from flowscope.paths import Path, Quantity, convert, get_path
 
 
 @dataclass(frozen=True)
@@ -61,16 +62,16 @@ class Posterior:
     log_density: Tensor
 
 
-FARTHEST = 1e18  # of a state, in units of what data and noise reach: beyond it even doubled logits are rounding
-
-
 class Batch(NamedTuple):
-    """Some queries of a call, and what a pass over the points found of them; float64."""
+    """Some states of a call, and what an engine found of them.
 
-    rows: Tensor  # (b,) which rows of the call
-    moments: Moments  # the mean is about the centre
-    z: Tensor  # (b, D) x - alpha c
-    coefficients: Coefficients
+    Attributes:
+        queries: the states, float64.
+        moments: of their law; the mean is about the centre.
+    """
+
+    queries: Queries
+    moments: Moments
 
 
 class Oracle:
@@ -93,10 +94,13 @@ class Oracle:
         device: where to compute, such as "cpu" or "cuda"; None for where the points are. "mps", which has no float64,
             takes float32 products alone: all else is done on the CPU.
         library: of the products for means, "torch" or, on the CPU, "numpy", or, for float32, "mps" there and "triton"
-            on CUDA; None for the fastest.
+            on CUDA; None for the one that suits the processor or device.
+        ranks: of a job that share the points (:class:`flowscope.oracle.Ranks`, entered): every call is made on all
+            ranks and answers on all. None for this process alone.
 
     Raises:
         InputError: an argument is not usable; the message says why.
+        RankError: the ranks hold other data, settings or states, or one of them has failed.
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class Oracle:
         memory: str | int = "512MB",
         device: str | torch.device | None = None,
         library: str | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         check_tolerance(tolerance)
         if str(device).partition(":")[0] == APPLE:
@@ -119,10 +124,19 @@ class Oracle:
         plan(self.memory, 1, 1, self.training_set.dimension)  # a budget too small is said now, not at the first call
         self.support = Support(self.training_set, self.device, self.memory)
         self.tolerance, self.library = tolerance, check_library(library)
-        self.engines = Engines(self.support, self.memory, self.library, tolerance, Sketches(self.support))
+        self.ranks = ranks
+        self.use(Policies())
+        if ranks is not None:
+            settings = {"path": self.path.name, "memory": self.memory, "tolerance": tolerance, "queries": ranks.queries}
+            ranks.agree("their data", {"digest": self.training_set.digest})
+            ranks.agree("the oracle's settings", settings)
 
     def __repr__(self) -> str:
         return f"Oracle({self.training_set!r}, path={self.path.name!r}, device={str(self.device)!r})"
+
+    def use(self, policies: Policies) -> None:
+        """Let the engines decide by other policies than the usual ones."""
+        self.engines = make_engines(self.support, self.memory, self.library, self.tolerance, self.ranks, policies)
 
     def restrict(self, positions: Any) -> "Oracle":
         """The oracle of some of the points, with their weights, and with what this one has computed.
@@ -143,68 +157,49 @@ class Oracle:
         member[chosen] = True
         part = copy.copy(self)
         part.support = self.support.restrict(member)
-        part.engines = replace(self.engines, support=part.support, weights={})
         return part
-
-    def along(self) -> "Oracle":
-        """An oracle for states that are followed in time: with a tolerance it carries from call to call what it knows.
-
-        Its answers are as good as this one's. It is cheap where a call's states go on from those of the call before,
-        and keeps the products of all points with one batch of states, 4 N B bytes.
-        """
-        if self.tolerance is None:
-            return self
-        followed = copy.copy(self)
-        followed.engines = replace(self.engines, carried=Carried(self.engines.sketches))
-        return followed
 
     def velocity(self, x: Tensor, t: float | Tensor, y: Any = None) -> Tensor:
         """u*(x, t), equation (6); (B, *shape)."""
-        return self._converted(x, t, y, "velocity")
+        return self._answer(x, t, y, *self._mean_as("velocity", x))[0]
 
     __call__ = velocity
 
     def denoise(self, x: Tensor, t: float | Tensor, y: Any = None) -> Tensor:
         """E[x1|x], the predicted data; (B, *shape)."""
-        return self._converted(x, t, y, "data")
+        return self._answer(x, t, y, *self._mean_as("data", x))[0]
 
     def noise(self, x: Tensor, t: float | Tensor, y: Any = None) -> Tensor:
         """E[x0|x], the predicted noise; (B, *shape)."""
-        return self._converted(x, t, y, "noise")
+        return self._answer(x, t, y, *self._mean_as("noise", x))[0]
 
     def score(self, x: Tensor, t: float | Tensor, y: Any = None) -> Tensor:
         """The gradient of log p_t(x) by x; (B, *shape)."""
-        return self._converted(x, t, y, "score")
+        return self._answer(x, t, y, *self._mean_as("score", x))[0]
 
     def log_density(self, x: Tensor, t: float | Tensor, y: Any = None) -> Tensor:
         """log p_t(x), the density of x_t by Lebesgue measure, in nats; (B,). Given y, of that class."""
-        return self._answer(x, t, y, lambda batch: (self._log_density(batch),))[0]
+        return self._answer(x, t, y, Want(), lambda batch: (self._log_density(batch).to(x.dtype),))[0]
 
     def divergence(self, x: Tensor, t: float | Tensor, y: Any = None) -> Tensor:
         r"""div u*(x, t) = A alpha/sigma^2 tr Cov(x1|x) + D B, a sum over coordinates; (B,)."""
 
         def value(batch: Batch) -> tuple[Tensor]:
-            c = batch.coefficients
+            c = batch.queries.path
             trace = batch.moments.total_variance
-            return (c.A * c.alpha / c.sigma**2 * trace + self.training_set.dimension * c.B,)
+            return ((c.A * c.alpha / c.sigma**2 * trace + self.training_set.dimension * c.B).to(x.dtype),)
 
-        return self._answer(x, t, y, value)[0]
+        return self._answer(x, t, y, Want(), value)[0]
 
     def certify(self, x: Tensor, t: float | Tensor, y: Any = None) -> tuple[Tensor, Certificate]:
         """u*(x, t), (B, *shape), with a proof of how far it may be off; what is not left out is done in float64."""
-        query = check_query(x, t, y, self.training_set.shape)
-        velocity, pieces, order = torch.empty_like(x), [], []
-        for rows, law in self._by_label(query.y, len(x)):
-            at_once = plan(self.memory, max(1, len(rows)), len(law), self.training_set.dimension).queries
-            for part in rows.split(at_once):
-                c, state = self._state(query, part)
-                state = self._facing(law, state)
-                moments, proof = self.engines.proven(law, state, (c.A, c.B), torch.finfo(x.dtype).eps)
-                velocity[part] = self._quantity(Batch(part, moments, state.z, c), "velocity").to(x.device, x.dtype)
-                order.append(part)
-                pieces.append([column.to(x.device) for column in vars(proof).values()])
-        back = torch.cat(order).argsort().to(x.device)
-        return velocity, Certificate(*(torch.cat(column)[back] for column in zip(*pieces, strict=True)))
+
+        def value(batch: Batch) -> tuple[Tensor, ...]:
+            proof = certificate(self.support, batch.queries, batch.moments, torch.finfo(x.dtype).eps)
+            return self._quantity(batch, "velocity").to(x.dtype), *vars(proof).values()
+
+        velocity, *proof = self._answer(x, t, y, Want("proof"), value)
+        return velocity, Certificate(*proof)
 
     def posterior(self, x: Tensor, t: float | Tensor, y: Any = None, k: int = 1) -> Posterior:
         """The posterior of x1 given x, with its k heaviest points.
@@ -217,9 +212,10 @@ class Oracle:
             m = batch.moments
             mean = (m.mean + self.support.centre).reshape(-1, *self.training_set.shape)
             sizes = m.entropy, m.effective_size, m.total_variance, self._log_density(batch)
-            return mean, m.weights, m.top_index, *sizes
+            mean, weights, *rounded = (v.to(x.dtype) for v in (mean, m.weights, *sizes))
+            return mean, weights, m.top_index, *rounded
 
-        return Posterior(*self._answer(x, t, y, values, k))
+        return Posterior(*self._answer(x, t, y, Want(), values, k))
 
     def conditions(self, x: Tensor, t: float | Tensor) -> Conditions:
         """The oracle of every label and of all points, and p(y | x_t), from one pass over the points.
@@ -227,9 +223,16 @@ class Oracle:
         The results take C + 1 times the memory of x, beside the budget; in half precision three times that on the way.
 
         Raises:
-            InputError: the set has no labels, or the results do not fit into memory.
+            InputError: the set has no labels, the results do not fit into memory, or each rank has states of its own.
         """
         query = check_query(x, t, None, self.training_set.shape)
+        if self.ranks is not None:
+            if self.ranks.queries != "replicated":
+                raise InputError(
+                    'conditions are asked of ranks with queries="sharded"; expected "replicated": every label\'s '
+                    "velocities of all ranks' states would be on every rank"
+                )
+            shared_query(query, self.ranks)
         laws = self.support.class_laws()
         half = x.dtype not in (torch.float32, torch.float64)  # then velocities may leave its range, and not the whole
         check_memory(
@@ -238,113 +241,75 @@ class Oracle:
             "give fewer states at a time",
         )
         if half:
-            found = self.conditions(x.to(torch.float32), t)
-            return Conditions(
-                found.labels, found.velocity.to(x.dtype), found.velocities.to(x.dtype), found.probabilities.to(x.dtype)
-            )
+            return self.conditions(x.to(torch.float32), t).to(x.dtype)
         velocities = x.new_empty(len(x), len(laws), self.training_set.dimension)
         whole, probabilities = x.new_empty(len(x), self.training_set.dimension), x.new_empty(len(x), len(laws))
-        at_once = plan(self.memory, max(1, len(x)), len(self.support.law()), self.training_set.dimension).queries
-        for low in range(0, len(x), at_once):
-            part = slice(low, low + at_once)
-            c, state = self._state(query, torch.arange(len(x), device=self.device)[part])
-            beside = c.B[:, None] * state.z + c.d_alpha[:, None] * self.support.centre  # of A E[x1|x] in (6)
-            of = partial(self._moments, state=state, c=c, k=1, mean=x.dtype)
-            whole[part], probabilities[part] = all_labels(laws, of, (c.A, beside), velocities[part])
-        labels = torch.tensor([law.label for law in laws], device=x.device)
+        for _, queries in Queries.batches(query, self.support, self.path, self.memory):
+            part = slice(int(queries.positions[0]), int(queries.positions[-1]) + 1) if len(queries) else slice(0)
+            beside = queries.B[:, None] * queries.z + queries.path.d_alpha[:, None] * self.support.centre
+            whole[part], probabilities[part] = all_labels(
+                laws, self._means_of(queries, Want("mean", x.dtype)), (queries.A, beside), velocities[part]
+            )
         shape = self.training_set.shape
+        labels = torch.tensor([law.label for law in laws], device=x.device)
         return Conditions(
             labels, whole.reshape(-1, *shape), velocities.reshape(len(x), len(laws), *shape), probabilities
         )
 
+    def _means_of(self, queries: Queries, want: Want) -> Callable[[Law], Moments]:
+        """What gives the moments of any law at some states."""
+
+        def moments(law: Law) -> Moments:
+            bounded = queries.with_error_bound(law)
+            return select(self.engines, law, bounded, want).moments(law, bounded, want)
+
+        return moments
+
     def _log_density(self, batch: Batch) -> Tensor:
         m = batch.moments
-        normaliser = self.training_set.dimension * (0.5 * math.log(2 * math.pi) + batch.coefficients.sigma.log())
+        normaliser = self.training_set.dimension * (0.5 * math.log(2 * math.pi) + batch.queries.sigma.log())
         return m.peak + (m.peak_low + m.mass.log() - normaliser)
-
-    def _converted(self, x: Tensor, t: Any, y: Any, target: Quantity) -> Tensor:
-        mean = x.dtype if isinstance(x, Tensor) else None
-        return self._answer(x, t, y, lambda batch: (self._quantity(batch, target),), mean=mean)[0]
 
     def _quantity(self, batch: Batch, target: Quantity) -> Tensor:
         """(b, *shape) what the mean of the posterior says of data, noise, velocity or score."""
         # About the centre c, where nothing large cancels; what c itself adds follows from x = alpha x1 + sigma x0.
-        c = batch.coefficients
+        c = batch.queries.path
         shift = {"data": torch.ones_like(c.alpha), "velocity": c.d_alpha}.get(target, torch.zeros_like(c.alpha))
-        about = convert(batch.moments.mean, batch.z, c, "data", target)
+        about = convert(batch.moments.mean, batch.queries.z, c, "data", target)
         return (about + shift[:, None] * self.support.centre).reshape(-1, *self.training_set.shape)
+
+    def _mean_as(self, target: Quantity, x: Any) -> tuple[Want, Callable[[Batch], tuple[Tensor, ...]]]:
+        """What to ask of an engine for a quantity, and what to make of its answer."""
+        dtype = x.dtype if isinstance(x, Tensor) else torch.float64
+        return Want("mean", dtype), lambda batch: (self._quantity(batch, target).to(dtype),)
 
     def _answer(
         self,
         x: Tensor,
         t: Any,
         y: Any,
+        want: Want,
         values: Callable[[Batch], tuple[Tensor, ...]],
         k: int = 1,
-        mean: torch.dtype | None = None,
     ) -> tuple[Tensor, ...]:
-        """What `values` makes of the moments of all queries, batch by batch, in x's order, dtype and device."""
-        query = check_query(x, t, y, self.training_set.shape)
+        """What `values` makes of the moments of all states, batch by batch, in x's order and on its device."""
+        query, own = check_query(x, t, y, self.training_set.shape), slice(None)
+        if self.ranks is not None:
+            query, own = shared_query(query, self.ranks)
         order, pieces = [], []
-        for batch in self._batches(query, k, mean):
-            order.append(batch.rows)
-            found = (v.to(x.device, x.dtype if v.dtype.is_floating_point else v.dtype) for v in values(batch))
-            pieces.append(tuple(found))
-        if len(pieces) == 1:
-            return pieces[0]
+        for law, queries in Queries.batches(query, self.support, self.path, self.memory):
+            check_k(k, law)
+            moments = select(self.engines, law, queries, want).moments(law, queries, want, k)
+            order.append(queries.positions)
+            pieces.append(tuple(v.to(x.device) for v in values(Batch(queries, moments))))
         back = torch.cat(order).argsort().to(x.device)
-        return tuple(torch.cat(column)[back] for column in zip(*pieces, strict=True))
+        return tuple(torch.cat(column)[back][own] for column in zip(*pieces, strict=True))
 
-    def _batches(self, query: Query, k: int, mean: torch.dtype | None) -> Iterator[Batch]:
-        """The moments of all queries: one pass over its law for every batch that the budget allows.
 
-        Args:
-            mean: only means are wanted, to be rounded to this dtype; None for all moments.
-        """
-        for rows, law in self._by_label(query.y, len(query.x)):
-            if isinstance(k, bool) or not isinstance(k, Integral) or not 1 <= k <= len(law):
-                raise InputError(
-                    f"k is {k!r}; expected a whole number from 1 to {len(law)}, the number of distinct points"
-                )
-            at_once = plan(self.memory, max(1, len(rows)), len(law), self.training_set.dimension).queries
-            for part in rows.split(at_once):
-                c, state = self._state(query, part)
-                yield Batch(part, self._moments(law, state, c, k, mean), state.z, c)
-
-    def _moments(self, law: Law, state: Queries, c: Coefficients, k: int, mean: torch.dtype | None) -> Moments:
-        """The moments of a law at some states."""
-        state = self._facing(law, state)
-        if mean is None:
-            return self.engines.moments(law, state, k)
-        return self.engines.means(law, state, (c.A, c.B), single=mean != torch.float64)
-
-    def _by_label(self, y: Tensor | None, count: int) -> Iterator[tuple[Tensor, Law]]:
-        if y is None or count == 0:
-            yield torch.arange(count, device=self.device), self.support.law()
-            return
-        y = y.to(self.device)
-        for label in y.unique().tolist():
-            yield (y == label).nonzero()[:, 0], self.support.law(label)
-
-    def _state(self, query: Query, part: Tensor) -> tuple[Coefficients, Queries]:
-        """Some rows of a call, without what depends on a law."""
-        c = self.path(query.t.to(self.device)[part])
-        x = query.x[part.to(query.x.device)].to(self.device).flatten(1).to(torch.float64)
-        z = x - c.alpha[:, None] * self.support.centre
-        norms = (z * z).sum(1)
-        return c, Queries(x, z, norms, c.alpha, c.sigma, torch.zeros_like(norms), 0)
-
-    def _facing(self, law: Law, state: Queries) -> Queries:
-        """The states with what depends on a law."""
-        norms = state.norms.sqrt()
-        reach = state.alpha * law.radius + state.sigma * math.sqrt(state.x.shape[1])
-        if len(law) > 1 and bool((norms > FARTHEST * reach).any()):
-            raise InputError(
-                f"x lies over {FARTHEST:.0e} times further out than data and noise reach; expected a state near them"
-            )
-        offset = state.x.norm(dim=1) + state.alpha * self.support.centre.norm()
-        error = logit_error(norms, offset, state.alpha, state.sigma, law.radius, state.x.shape[1])
-        return state._replace(error=error, points=len(law))
+def check_k(k: Any, law: Law) -> None:
+    """Refuse what is not a number of a law's points."""
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= len(law):
+        raise InputError(f"k is {k!r}; expected a whole number from 1 to {len(law)}, the number of distinct points")
 
 
 def check_tolerance(tolerance: Any) -> None:
@@ -352,24 +317,3 @@ def check_tolerance(tolerance: Any) -> None:
     number = isinstance(tolerance, Real) and not isinstance(tolerance, bool)
     if tolerance is not None and not (number and 0 < tolerance < math.inf):
         raise InputError(f"tolerance is {tolerance!r}; expected None, or a number above 0 such as 1e-6")
-
-
-def resolve_device(device: str | torch.device | None, points: Any = None) -> torch.device:
-    """The device by name, checked to be there; None for where the points are.
-
-    Raises:
-        InputError: the name is unknown, the device is absent, or it has no float64.
-    """
-    if device is None:
-        return points.device if isinstance(points, Tensor) else torch.device("cpu")
-    try:
-        found = torch.device(device)
-        if found.type not in ("cpu", "cuda"):
-            raise RuntimeError("flowscope computes in float64 on these alone: cpu, cuda")
-        torch.empty(1, dtype=torch.float64, device=found)
-    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0][:120]
-        raise InputError(
-            f'device is {device!r}, which cannot be used ({reason}); expected "cpu", or "cuda" where there is one'
-        ) from None
-    return found

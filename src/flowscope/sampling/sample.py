@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flowscope.core.device import resolve_device
 from flowscope.core.memory import check_memory
 from flowscope.core.settings import check_count, check_seed, check_sizes
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField, check_field, shape_of
-from flowscope.oracle.oracle import resolve_device
 from flowscope.sampling.noise import draw_noise
 from flowscope.sampling.schedules import STEPS, make_nodes
 from flowscope.sampling.solvers import get_solver

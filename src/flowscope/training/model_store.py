@@ -16,13 +16,13 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from flowscope.core.device import resolve_device
 from flowscope.data.loaders.source import reading
 from flowscope.errors import InputError
 from flowscope.networks.architectures import build_network
 from flowscope.networks.convention import CONVENTIONS
 from flowscope.networks.field import NetworkField, as_field
 from flowscope.networks.labels import read_labels
-from flowscope.oracle.oracle import resolve_device
 from flowscope.training.settings import TrainSettings
 
 SCHEMA = 1

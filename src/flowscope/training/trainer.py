@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flowscope.core.device import resolve_device
 from flowscope.core.settings import versions
 from flowscope.data.training_set import TrainingSet, as_training_set
 from flowscope.errors import InputError, NumericalError
@@ -16,7 +17,6 @@ from flowscope.networks.call_styles import call_state_first, first_output
 from flowscope.networks.field import NetworkField
 from flowscope.networks.labels import read_labels
 from flowscope.oracle import Oracle
-from flowscope.oracle.oracle import resolve_device
 from flowscope.paths import get_path
 from flowscope.training.accelerator import check_own, fast_products, make_accelerator, start_tracker
 from flowscope.training.draws import Draw, Draws, send

@@ -1,8 +1,8 @@
 """Ranks: the processes of a torch.distributed job, and what they do together.
 
     with Ranks() as ranks:
-        oracle = SharedOracle(Oracle(data), ranks)    # on every rank, of the same data
-        curve = stages(oracle)                        # the same on every rank
+        oracle = Oracle(data, ranks=ranks)    # on every rank, of the same data
+        curve = stages(oracle)                # the same on every rank
 
 Points are sharded: each rank passes over its own range of a law's points (:func:`own_range`); states and probes are
 replicated. What the ranks find is joined by the operation that joins blocks, along a binary tree in the order of the
@@ -24,13 +24,14 @@ from torch import Tensor
 from torch.distributed import distributed_c10d
 
 from flowscope.core.settings import versions
-from flowscope.errors import FlowscopeError, InputError, RankError
+from flowscope.errors import FlowscopeError, InputError, RankError, unknown_name
 from flowscope.oracle.distributed.watch import Watch
 
 # (what lower ranks have found, what higher ones have) -> what both have
 Combine = Callable[[Sequence[Tensor], Sequence[Tensor]], Sequence[Tensor]]
 
 TIMEOUT = 60.0
+QUERIES = ("replicated", "sharded")
 SAME = ("flowscope", "torch", "numpy")  # whose versions must be the same on all ranks
 SHORT = 70  # characters of a setting that an error shows
 
@@ -43,6 +44,9 @@ class Ranks:
     Args:
         timeout: seconds, above 0, within which a rank must get on by a block of points, or answer. Where one does not,
             or fails, the others raise a RankError at most that and a few seconds later.
+        queries: of oracles on these ranks: "replicated", every rank gives the same states; or "sharded", each gives
+            states of its own, as many as it likes (x (0, *shape) for none), of one dtype and all with labels or all
+            without, and is given the answers to those.
 
     Attributes:
         rank, size: this rank, from 0, and how many there are.
@@ -53,7 +57,10 @@ class Ranks:
         RankError: the ranks have other versions of flowscope, torch or numpy, or one did not come.
     """
 
-    def __init__(self, timeout: float = TIMEOUT) -> None:
+    def __init__(self, timeout: float = TIMEOUT, queries: str = "replicated") -> None:
+        if queries not in QUERIES:
+            raise unknown_name("queries", queries, QUERIES)
+        self.queries = queries
         if not (dist.is_available() and dist.is_initialized()):
             raise InputError(
                 "there is no process group; expected torch.distributed to be initialised: start with torchrun, and "

@@ -1,7 +1,9 @@
-"""Sums: what the float32 pass (float32.py) adds up, and the leaders it leaves out."""
+"""What the float32 pass (float32.py) adds up, and the dominant pairs that it leaves to float64."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -9,38 +11,91 @@ from torch import Tensor
 from torch.nn.functional import threshold
 
 from flowscope.oracle.engines.matmul import MatmulBackend
-from flowscope.oracle.equation.moments import Moments, combine, partial_moments
-from flowscope.oracle.equation.posterior import NEGLIGIBLE_NATS, WORTH
+from flowscope.oracle.equation.moments import NEGLIGIBLE_NATS, Moments, combine, mean_moments
+from flowscope.oracle.equation.posterior import float32_logits
 from flowscope.oracle.law import Law, RawBlock
 
-RISE = 30.0  # nats by which logits may rise above the level of their sums
-DEAD = NEGLIGIBLE_NATS + RISE
-PAIRS = 1 << 20  # (point, state) pairs worked on at a time, on the CPU
-HELD = 1 << 20  # leaders collected before those that were overtaken are dropped
-COPY = 16 << 20  # bytes of float32 rows made at a time, where they are not kept as such, on the CPU
-FLUSH = 1 << 14  # points summed in float32 before the sums are added in float64
-LEAST = 64  # points of a block, at least
-NOTHING = -1e300  # the peak of no points at all: finite, so that it can be subtracted
+LEAST_POINTS = 64  # of a block
+NO_POINTS = -1e300  # the peak of no points at all: finite, so that it can be subtracted
+
+
+@dataclass(frozen=True)
+class Float32Policy:
+    """What the float32 pass decides by.
+
+    Attributes:
+        smallest: numbers of a law (points times coordinates) from which on the float32 pass is faster than float64.
+        tolerance: tau of (5c), the aim of the velocity's relative error by float32 logits.
+        most: relative error of the velocity by logits, or by averages, above which a state is done in float64.
+        sample: points on which the logits' error e is measured.
+        safety: times the measured e that is taken for e, since dominant points err more than those.
+        foreseen: times e, above which a state's float32 logits err more than was foreseen.
+        rise: nats by which logits may rise above the level of their sums.
+        pairs: (point, state) pairs of a block, on the CPU.
+        held: dominant pairs collected before those that were overtaken are dropped.
+        copied: bytes of float32 rows made at a time, on the CPU, where points are not stored as such.
+        flushed: points summed in float32 before the sums are added in float64.
+        gathered: share of a block's points with any weight below which they are gathered for the second product.
+        together: states whose dominant pairs are done again together, by kind of device.
+        dominant_bytes: of dominant points in float64, done again together, by kind of device.
+        nearly_equal: of squared lengths: points that differ by less are nearly equal terms, rounded the same way.
+        chain: terms of a float32 sum, about, before it is added to others.
+        largest_square: beyond which float32 may not hold sums of squares.
+    """
+
+    smallest: int = 1 << 20
+    tolerance: float = 5e-7
+    most: float = 8e-7
+    sample: int = 64
+    safety: float = 2.5
+    foreseen: float = 4.0
+    rise: float = 30.0
+    pairs: int = 1 << 20
+    held: int = 1 << 20
+    copied: int = 16 << 20
+    flushed: int = 1 << 14
+    gathered: float = 0.4
+    together: Mapping[str, int] = MappingProxyType({"cpu": 64, "cuda": 1024})
+    dominant_bytes: Mapping[str, int] = MappingProxyType({"cpu": 16 << 20, "cuda": 64 << 20})
+    nearly_equal: float = 1e-3
+    chain: int = 8192
+    largest_square: float = 1e36
 
 
 class Frame(NamedTuple):
-    """B states in the terms of the float32 pass."""
+    """B states in the terms of the float32 pass.
 
-    q: Tensor  # (B, D) float32 alpha/sigma^2 z
-    slope: Tensor  # (B,) float32 -snr/2, of |p|^2
-    constant: Tensor  # (B,) float64, what float32 logits have above those of (3)
-    error: Tensor  # (B,) float64 E
-    share: Tensor  # (B,) float64 log theta
-    scatter: Tensor  # (B,) float64 e, measured
-    floor: Tensor  # (B,) float64, the log of the mass of some points: no more than that of all
+    Attributes:
+        q: (B, D) float32 alpha/sigma^2 z.
+        slope: (B,) float32 -snr/2, of |p|^2.
+        constant: (B,) float64, what float32 logits have above those of (3).
+        error: (B,) float64 E, a bound on what they err by.
+        share: (B,) float64 log theta, the share of the weight above which a point is dominant.
+        scatter: (B,) float64 e, measured.
+        floor: (B,) float64, the log of the mass of some points: no more than that of all.
+    """
+
+    q: Tensor
+    slope: Tensor
+    constant: Tensor
+    error: Tensor
+    share: Tensor
+    scatter: Tensor
+    floor: Tensor
 
 
 class DominantPairs(NamedTuple):
-    """Pairs (state, point) that are done again."""
+    """Pairs (state, point) that are done again in float64.
 
-    row: Tensor  # which state
-    point: Tensor  # which point of the law
-    logit: Tensor  # float32 logit, as float64
+    Attributes:
+        row: (n,) which state.
+        point: (n,) which point of the law.
+        logit: (n,) float32 logit, as float64.
+    """
+
+    row: Tensor
+    point: Tensor
+    logit: Tensor
 
 
 def centred(law: Law) -> bool:
@@ -65,29 +120,33 @@ def make_rows(law: Law, raw: Tensor, by: MatmulBackend) -> Tensor:
     return raw if raw.dtype in by.takes else raw.to(torch.float32)
 
 
-def float_logits(frame: Frame, norms: Tensor, log_weights: Tensor, rows: Tensor, by: MatmulBackend) -> Tensor:
-    """(M, B) float32 logits, up to the frame's constant."""
-    logits = by.dots(rows, frame.q).addr_(norms.to(torch.float32), frame.slope)
-    if bool((log_weights != log_weights[0]).any()):
-        return logits.add_(log_weights.to(torch.float32)[:, None])
-    return logits.add_(float(log_weights[0]))
-
-
 class Float32Accumulator:
-    """Float32 sums over all points but the leaders, which are collected.
+    """Float32 sums over all points but those of dominant pairs, which are collected.
 
-    Sums are relative to e^level. What is pending in float32 is added to the total in float64 before it grows stale. A
-    state may have `most` leaders.
+    Sums are relative to e^level. What is pending in float32 is added to the total in float64 before it grows stale.
+
+    Args:
+        law: the points.
+        frame: B states.
+        most: dominant pairs that a state may have.
+        by: the products.
+        policy: what the pass decides by.
+
+    Attributes:
+        crowded: (B,) bool, states with more dominant pairs than that.
     """
 
-    def __init__(self, law: Law, frame: Frame, most: int, by: MatmulBackend) -> None:
-        self.law, self.frame, self.by = law, frame, by
+    def __init__(self, law: Law, frame: Frame, most: int, by: MatmulBackend, policy: Float32Policy) -> None:
+        self.law, self.frame, self.by, self.policy = law, frame, by, policy
         empty = frame.constant.new_full((len(frame.q),), -math.inf)
-        self.kept: Tensor | None = None  # (M, B) where logits are kept, if they are to be
         self.level: Tensor | None = None  # (B,) float32
-        self.best, self.seen = empty, empty  # the largest logit, and the log of all mass so far, leaders included
-        self.crowded = torch.zeros_like(empty, dtype=torch.bool)  # states with too many leaders
+        self.best, self.seen = (
+            empty,
+            empty,
+        )  # the largest logit, and the log of all mass so far, dominant pairs included
+        self.crowded = torch.zeros_like(empty, dtype=torch.bool)
         self._most = most
+        self._dead = NEGLIGIBLE_NATS + policy.rise  # nats below the level under which a logit has no weight
         self._window = float(NEGLIGIBLE_NATS + 2 * frame.error.max())
         self._found, self._held = [DominantPairs(*torch.zeros(3, 0, dtype=torch.int64, device=empty.device))], 0
         self._total: Moments | None = None
@@ -99,34 +158,32 @@ class Float32Accumulator:
         self.vector = self.frame.q.new_zeros(rows, dimension)
         self.points = 0  # summed since
 
-    def pieces(self, room: int) -> Iterator[RawBlock]:
-        """The law as stored, in pieces whose float32 rows and logits need little memory: `room` bytes on a device."""
+    def blocks(self, room: int) -> Iterator[RawBlock]:
+        """The law as stored, in blocks whose float32 rows and logits need little memory: `room` bytes on a device."""
         law, queries, dimension = self.law, len(self.frame.q), self.law.support.dimension
         points, positions = law.support.training_set.points, law.positions
         if self.frame.q.device.type != "cpu":
-            return law.pieces(max(LEAST, room // (12 * dimension + 16 * queries)))
+            return law.raw_blocks(max(LEAST_POINTS, room // (12 * dimension + 16 * queries)))
         kept = isinstance(points, Tensor) and points.dtype == torch.float32 and not centred(law)
         kept = kept and int(positions[-1] - positions[0]) == len(law) - 1  # then rows are the points themselves
-        step = max(256, PAIRS // max(1, queries))
-        return law.pieces(step if kept else max(LEAST, min(step, COPY // (4 * dimension))))
+        step = max(256, self.policy.pairs // max(1, queries))
+        return law.raw_blocks(step if kept else max(LEAST_POINTS, min(step, self.policy.copied // (4 * dimension))))
 
-    def add(self, piece: RawBlock) -> None:
+    def add(self, block: RawBlock) -> None:
         """Some points of the law."""
-        rows, norms = make_rows(self.law, piece.raw, self.by), piece.norms
-        logits = float_logits(self.frame, norms, piece.log_weights, rows, self.by)
-        if self.kept is not None:
-            self.kept[piece.start : piece.start + len(rows)] = logits
+        rows, norms = make_rows(self.law, block.raw, self.by), block.norms
+        logits = float32_logits(self.by.dots(rows, self.frame.q), norms, block.log_weights, self.frame.slope)
         top = logits.amax(0)
         level = self._level(top, len(rows))
         logits -= level
         alive = (logits.amax(1) > -self._window).nonzero()[:, 0]
         if len(alive) == 0:
             return
-        if len(alive) < WORTH * len(rows):
+        if len(alive) < self.policy.gathered * len(rows):
             logits, rows, norms = logits[alive], rows[alive], norms[alive]
         else:
             alive = torch.arange(len(rows), device=rows.device)
-        weights = self._weights(logits, top, level, piece.start + alive)
+        weights = self._weights(logits, top, level, block.start + alive)
         self.mass += weights.sum(0)
         self.second += norms.to(torch.float32) @ weights
         self.vector += self.by.sums(weights, rows)
@@ -136,16 +193,16 @@ class Float32Accumulator:
         """What logits of the next points are relative to."""
         if self.level is None:
             self.level = top
-        elif bool((top > self.level + RISE).any()) or self.points + count > FLUSH:
+        elif bool((top > self.level + self.policy.rise).any()) or self.points + count > self.policy.flushed:
             self.flush()
             self.level = torch.maximum(top, self.level)
         return self.level
 
     def _weights(self, logits: Tensor, top: Tensor, level: Tensor, points: Tensor) -> Tensor:
-        """Weights of the points, with those of leaders, which are kept by themselves, set to 0."""
-        weights = logits.clamp(-DEAD, None).exp_()  # underflow is slow
-        if self._window > DEAD:  # then a level may be off by more than that, and what is clamped must not weigh
-            weights = threshold(weights, 1.01 * math.exp(-DEAD), 0.0, inplace=True)
+        """Weights of the points, with those of dominant pairs, which are kept by themselves, set to 0."""
+        weights = logits.clamp(-self._dead, None).exp_()  # underflow is slow
+        if self._window > self._dead:  # then a level may be off by more than that, and what is clamped must not weigh
+            weights = threshold(weights, 1.01 * math.exp(-self._dead), 0.0, inplace=True)
         self.seen = torch.logaddexp(self.seen, level + weights.sum(0).to(torch.float64).log())
         bound = self.seen + self.frame.share - 2 * self.frame.error
         bound = torch.where(self.crowded, math.inf, bound)
@@ -170,31 +227,31 @@ class Float32Accumulator:
         mean = vector.div_(known[:, None])
         mean -= torch.outer(some.to(torch.float64), origin(self.law))
         spread = (second / known - torch.linalg.vector_norm(mean, dim=1) ** 2).clamp_min(0)
-        peak = torch.where(some, level - self.frame.constant, NOTHING)
-        part = partial_moments(peak, torch.zeros_like(mass), mass, mean, spread)
+        peak = torch.where(some, level - self.frame.constant, NO_POINTS)
+        part = mean_moments(peak, torch.zeros_like(mass), mass, mean, spread, 0)
         self._total = part if self._total is None else combine(self._total, part)
 
     def finish(self) -> Moments:
-        """Moments of all points but the leaders."""
+        """Moments of all points but those of dominant pairs."""
         self.flush()
         return no_moments(self.frame.q) if self._total is None else self._total
 
-    def leaders(self) -> DominantPairs:
-        """Those that still lead when all is known, by state and point; none for states with too many."""
+    def dominant(self) -> DominantPairs:
+        """The pairs that are dominant now that all is known, by state and point; none of crowded states."""
         self._prune()
         found = self._found[0]
         order = (found.row * len(self.law) + found.point).argsort()
         return DominantPairs(*(column[order] for column in found))
 
     def _keep(self, found: DominantPairs) -> None:
-        """Collect leaders."""
+        """Collect dominant pairs."""
         self._found.append(found)
         self._held += len(found.row)
-        if self._held > HELD:
+        if self._held > self.policy.held:
             self._prune()
 
     def _prune(self) -> None:
-        """Drop leaders that were overtaken, and those of states that have too many: memory is bounded."""
+        """Drop pairs that were overtaken, and those of states that have too many: memory is bounded."""
         found = DominantPairs(*(torch.cat(column) for column in zip(*self._found, strict=True)))
         kept = found.logit >= (self.best - 2 * self.frame.error - NEGLIGIBLE_NATS)[found.row]
         self.crowded |= torch.bincount(found.row[kept], minlength=len(self.best)) > self._most
@@ -202,8 +259,11 @@ class Float32Accumulator:
         self._found, self._held = [DominantPairs(*(column[kept] for column in found))], 0
 
 
+Accumulate = Callable[[Law, Frame, int, MatmulBackend, Float32Policy], Float32Accumulator]
+
+
 def no_moments(x: Tensor) -> Moments:
     """Of no points at all, for states (B, D)."""
     mean = torch.zeros_like(x, dtype=torch.float64)
     nothing = mean.new_zeros(len(x))
-    return partial_moments(nothing + NOTHING, nothing, nothing, mean, nothing)
+    return mean_moments(nothing + NO_POINTS, nothing, nothing, mean, nothing, 0)

@@ -19,14 +19,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, partial
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from flowscope.core.settings import need
 from flowscope.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -48,7 +46,6 @@ class MatmulBackend(NamedTuple):
     dots: Callable[[Tensor, Tensor], Tensor]
     sums: Callable[[Tensor, Tensor], Tensor]
     takes: tuple[torch.dtype, ...] = (torch.float32,)  # of points
-    fused: bool = False  # the whole pass is this library's, see cuda/engine.py
     apart: bool = False  # has threads of its own on the CPU, beside torch's
 
 
@@ -130,8 +127,6 @@ def products(name: str | None, queries: int, dimension: int, device: torch.devic
     Raises:
         InputError: the library does not compute on this device. MissingExtraError: Triton is named and not installed.
     """
-    if name == "triton" or (name is None and device.type == "cuda" and find_spec("triton") is not None):
-        return fused_products(device)
     if device.type == "cuda":
         if name in ("numpy", APPLE):
             raise InputError(f"library is {name!r}, which does not compute on {device}; expected None, torch or triton")
@@ -185,22 +180,6 @@ def double_products(name: str | None, queries: int, dimension: int, device: torc
     if device.type != "cpu" or name == "triton":
         return MatmulBackend(torch_dots, torch_sums)
     return products(None if name == APPLE else name, queries, dimension, device)
-
-
-def fused_products(device: torch.device) -> MatmulBackend:
-    """Those of the fused kernels.
-
-    Raises:
-        InputError: there is no Triton for this device. MissingExtraError: it is not installed.
-    """
-    need("triton", "gpu")
-    from flowscope.oracle.engines.cuda import launch
-
-    if device.type != "cuda" and not launch.INTERPRETED:
-        raise InputError(
-            f"library is 'triton', which computes on CUDA devices, not on {device}; expected torch or numpy there"
-        )
-    return MatmulBackend(launch.dots, launch.sums, tuple(launch.FORMS), fused=True)
 
 
 def torch_is_exact() -> bool:

@@ -1,177 +1,82 @@
-"""Engines: how the moments of a law are computed at some states: all of them, or means alone; in full, or pruned.
-
-All give `Moments`, joined by `combine`, and leave the equation to posterior.py.
-"""
+"""Which engines an oracle has, in the order in which they are asked whether they suit."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.util import find_spec
 
 import torch
-from torch import Tensor
 
-from flowscope.core.device import retry_with_smaller_blocks
-from flowscope.oracle.carried import Carried
-from flowscope.oracle.engines.float32 import float32_moments, in_range
-from flowscope.oracle.engines.matmul import MatmulBackend, double_products, products, undisturbed
-from flowscope.oracle.engines.plan import Plan, plan
-from flowscope.oracle.engines.pruning.bounds import Sketches
-from flowscope.oracle.engines.pruning.engine import (
-    Certificate,
-    LeftOut,
-    certificate,
-    divide,
-    everything,
-    pruned_moments,
-)
-from flowscope.oracle.equation.moments import Moments, combine
-from flowscope.oracle.equation.posterior import Block, Queries, block_means, block_moments
+from flowscope.core.settings import need
+from flowscope.oracle.distributed.process_group import Ranks
+from flowscope.oracle.engines.accumulator import Accumulate, Float32Accumulator, Float32Policy
+from flowscope.oracle.engines.at_noise import NoiseEngine
+from flowscope.oracle.engines.base import Engine
+from flowscope.oracle.engines.cuda.policy import FusedPolicy
+from flowscope.oracle.engines.distributed import DistributedEngine
+from flowscope.oracle.engines.float32 import Float32Engine
+from flowscope.oracle.engines.float64 import Float64Engine, Float64Policy
+from flowscope.oracle.engines.matmul import MatmulBackend, products
+from flowscope.oracle.engines.pruning.bounds import PruningPolicy, Sketches
+from flowscope.oracle.engines.pruning.engine import PruningEngine
 from flowscope.oracle.law import Law, Support
-
-Scale = tuple[Tensor, Tensor]  # A and B of the path at the states' times, (B,) each
-
-SMALLEST = 1 << 20  # N D below which a float64 pass is as fast as a float32 one
-FEW = 8 * SMALLEST  # the same for points that were chosen
-PAIR = 8  # bytes of what is kept of a (point, state) pair while points are chosen
 
 
 @dataclass(frozen=True)
-class Engines:
-    """The engines for one support.
+class Policies:
+    """What the engines of an oracle decide by."""
 
-    Attributes:
-        memory: the budget, in bytes. library: of the float32 products, or None for the fastest.
-        tolerance: on the relative velocity error by points left out; None to leave out none.
-        sketches: of the support, or of the one that it is a part of.
-        carried: what is known from the calls before, of states that are followed in time; None for single calls.
-    """
-
-    support: Support
-    memory: int
-    library: str | None
-    tolerance: float | None
-    sketches: Sketches
-    carried: Carried | None = None
-    weights: dict[tuple[Law, bool], Moments] = field(default_factory=dict, repr=False)  # of laws where alpha is 0
-
-    def moments(self, law: Law, state: Queries, k: int) -> Moments:
-        """All moments, in float64."""
-        return law_moments(law, state, k, self._plan(law, state))
-
-    def means(self, law: Law, state: Queries, scale: Scale, single: bool) -> Moments:
-        """Moments of which only the mean, its mass and the peak count; `single` if float32 is good enough for it."""
-        large = len(self.support.first) * self.support.dimension >= SMALLEST
-        by = products(self.library, len(state.x), self.support.dimension, state.x.device) if large else None
-        with undisturbed(by):
-            return self._found(law, state, scale, single)
-
-    def _found(self, law: Law, state: Queries, scale: Scale, single: bool) -> Moments:
-        if len(state.x) > 1 and not bool(state.alpha.any()):
-            return self._at_noise(law, state, scale, single)
-        if not self._prunes(law):
-            return self._means(law, state, scale, single, SMALLEST)
-        return self._pruned(law, state, scale, single, tight=False)[0]
-
-    def proven(self, law: Law, state: Queries, scale: Scale, rounding: float) -> tuple[Moments, Certificate]:
-        """The same in float64, with what is proven of the velocity.
-
-        Args:
-            rounding: of the velocity to its dtype.
-        """
-        if self._prunes(law):
-            moments, off, touched = self._pruned(law, state, scale, False, tight=True)
-        else:
-            moments = self.moments(law, state, 1)
-            off, touched = everything(law, state, scale, moments), torch.full((len(state.x),), len(law))
-        return moments, certificate(off, rounding, touched)
-
-    def _at_noise(self, law: Law, state: Queries, scale: Scale, single: bool) -> Moments:
-        """Where alpha is 0 all states have one posterior, the weights: by the pass of a single state."""
-        own = -0.5 * state.norms / state.sigma**2  # what logits are beside the weights
-        if (law, single) not in self.weights:
-            one = slice(0, 1)
-            found = self._found(law, state.rows(one), (scale[0][one], scale[1][one]), single)
-            self.weights[law, single] = found._replace(peak=found.peak - own[one])
-        found = self.weights[law, single]
-        found = Moments(*(column.expand(len(own), *column.shape[1:]) for column in found))
-        return found._replace(peak=found.peak + own)
-
-    def _plan(self, law: Law, state: Queries) -> Plan:
-        return plan(self.memory, max(1, len(state.x)), len(law), self.support.dimension)
-
-    def _means(self, law: Law, state: Queries, scale: Scale, single: bool, smallest: int) -> Moments:
-        """One pass over all points of a law."""
-        if single and len(law) * self.support.dimension >= smallest and in_range(law, state):
-            logits = None if self.carried is None else self.carried.wanted(law, state)
-            return mean_moments(law, state, scale, self._plan(law, state), self.library, self.memory // 2, logits)
-        large = len(self.support.first) * self.support.dimension >= SMALLEST
-        by = double_products(self.library if large else "torch", len(state.x), self.support.dimension, state.x.device)
-        return law_means(law, state, self._plan(law, state), by)
-
-    def _prunes(self, law: Law) -> bool:
-        """Whether points may be left out, and it can be worth while: sketches of files would not fit into memory."""
-        large = len(law) * self.support.dimension >= SMALLEST
-        here = self.support.device.type == "cpu" and not self.support.streamed
-        return self.tolerance is not None and large and here
-
-    def _pruned(
-        self, law: Law, state: Queries, scale: Scale, single: bool, tight: bool
-    ) -> tuple[Moments, LeftOut, Tensor]:
-        def dense(part: Law, some: Queries, at: Scale) -> Moments:
-            return self._means(part, some, at, single, SMALLEST if part is law else FEW)
-
-        pairs, tolerance = self.memory // 4 // PAIR, self.tolerance or 0.0
-        if self.carried is None:
-            todo = divide(law, state, scale, tolerance, self.sketches, pairs, tight)
-        else:
-            todo = self.carried.divide(law, state, scale, tolerance, pairs)
-        return pruned_moments(law, state, scale, tolerance, todo, dense)
+    float64: Float64Policy = Float64Policy()
+    float32: Float32Policy = Float32Policy()
+    fused: FusedPolicy = FusedPolicy()
+    pruning: PruningPolicy = PruningPolicy()
 
 
-def mean_moments(
-    law: Law,
-    state: Queries,
-    scale: Scale,
-    sizes: Plan,
-    library: str | None,
-    room: int,
-    logits: Tensor | None = None,
-) -> Moments:
-    """Moments whose mean is good to 1e-6: one float32 pass, and a float64 pass for rows that it does not suit.
+def make_engines(
+    support: Support,
+    memory: int,
+    library: str | None = None,
+    tolerance: float | None = None,
+    ranks: Ranks | None = None,
+    policies: Policies = Policies(),
+) -> tuple[Engine, ...]:
+    """The engines of an oracle; the last suits everything.
 
     Args:
-        room: bytes of a block on a device other than the CPU. logits: as in :func:`float32_moments`.
+        support: of the training set.
+        memory: the budget in bytes.
+        library: of products, by name; None for the one that suits the processor or device.
+        tolerance: on the relative velocity error by points that are pruned; None to prune none.
+        ranks: that share the points; None for this process alone.
+        policies: what the engines decide by.
+
+    Raises:
+        InputError: the library does not compute on the support's device.
+        MissingExtraError: it is Triton, which is not installed.
     """
-    by = products(library, len(state.x), state.x.shape[1], state.x.device)
-    moments, hard = float32_moments(law, state, scale, sizes, by, room, logits)
-    if bool(hard.any()):
-        for found, exact in zip(moments, law_moments(law, state.rows(hard), 1, sizes), strict=True):
-            found[hard] = exact
-    return moments
+    float64 = Float64Engine(memory, library, policies.float64)
+    backend, accumulator = _float32_parts(library, support.device, policies.fused)
+    float32 = Float32Engine(memory, float64, backend, policies.float32, accumulator)
+    engines: tuple[Engine, ...] = (float32, float64)
+    if tolerance is not None:
+        smallest = policies.pruning.times_larger * policies.float32.smallest
+        chosen = replace(float32, policy=replace(policies.float32, smallest=smallest))
+        sketches = Sketches(support, policies.pruning)
+        pruning = PruningEngine(engines, (chosen, float64), tolerance, memory, sketches, policies.pruning)
+        engines = (pruning, *engines)
+    engines = (NoiseEngine(engines), *engines)
+    return engines if ranks is None else (DistributedEngine(engines, ranks),)
 
 
-def law_moments(law: Law, state: Queries, k: int, sizes: Plan) -> Moments:
-    """All moments: one pass in float64."""
-    return float64_pass(law, lambda block, best: block_moments(block, state, best, k, sizes.pairs), sizes)
+def _float32_parts(
+    library: str | None, device: torch.device, fused: FusedPolicy
+) -> tuple[Callable[[int, Law], MatmulBackend], Accumulate]:
+    """The products of the float32 pass, and what adds up."""
+    if library == "triton" or (library is None and device.type == "cuda" and find_spec("triton") is not None):
+        need("triton", "gpu")
+        from flowscope.oracle.engines.cuda.engine import FusedAccumulator, fused_backend
 
-
-def law_means(law: Law, state: Queries, sizes: Plan, by: MatmulBackend) -> Moments:
-    """Peak, mass, mean and total variance alone: the same, by the products of a library."""
-    return float64_pass(law, lambda block, best: block_means(block, state, best, sizes.pairs, by), sizes)
-
-
-def float64_pass(law: Law, found: Callable[[Block, Tensor | None], Moments], sizes: Plan) -> Moments:
-    """What is found of all blocks, joined, with smaller ones where a device has not the memory for those planned.
-
-    Args:
-        found: the moments of a block, given the largest logits of those before, (B,).
-    """
-    least = 8 * law.support.dimension
-
-    def run(room: int) -> Moments:
-        blocks = law.blocks(room // least)
-        total = found(next(blocks), None)
-        for block in blocks:
-            total = combine(total, found(block, total.peak))
-        return total
-
-    return retry_with_smaller_blocks(run, sizes.points * least, least, law.support.device)
+        by = fused_backend(device)
+        return lambda states, law: by, partial(FusedAccumulator, fused=fused)
+    products(library, 1, 1, device)  # an unusable library is said now, not at the first call
+    return lambda states, law: products(library, states, law.support.dimension, device), Float32Accumulator

@@ -13,27 +13,43 @@ devices and several ranks are one piece of mathematics: the answer does not depe
 kept as an unevaluated sum of two floats, because near sigma = 0 a logit has more digits than float64 holds.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import threshold
 
-TINY = 1e-290  # a weight below it has products that are no normal numbers, which take a hundred times as long
+NEGLIGIBLE_NATS = 41.0  # below the largest logit: e^-41 of the weight is below float64's rounding of it
+SMALLEST_WEIGHT = 1e-290  # products of smaller weights are subnormal, which takes a hundred times as long
 
 
 class Moments(NamedTuple):
-    """Moments of one block for B queries; float64."""
+    """Moments of some points for B states; float64.
 
-    peak: Tensor  # (B,) l*, high part
-    peak_low: Tensor  # (B,) l*, what the high part rounds away
-    mass: Tensor  # (B,)
-    mass2: Tensor  # (B,)
-    slope: Tensor  # (B,)
-    mean: Tensor  # (B, D)
-    total_variance: Tensor  # (B,)
-    top: Tensor  # (B, k) the largest l_i - l*, descending
-    top_index: Tensor  # (B, k) positions of these points; among equals the lowest first
+    Attributes:
+        peak: (B,) l*, high part.
+        peak_low: (B,) l*, what the high part rounds away.
+        mass, mass2, slope: (B,) the sums above.
+        mean: (B, D) about the centre.
+        total_variance: (B,) a sum over coordinates.
+        top: (B, k) the largest l_i - l*, descending.
+        top_index: (B, k) int64 positions of these points; among equals the lowest first.
+        left_out: (B,) log of a bound on the sum of e^l over points that were pruned; -inf for none.
+        evaluated: (B,) of how many points the logits were computed.
+    """
+
+    peak: Tensor
+    peak_low: Tensor
+    mass: Tensor
+    mass2: Tensor
+    slope: Tensor
+    mean: Tensor
+    total_variance: Tensor
+    top: Tensor
+    top_index: Tensor
+    left_out: Tensor
+    evaluated: Tensor
 
     @property
     def entropy(self) -> Tensor:
@@ -51,16 +67,26 @@ class Moments(NamedTuple):
         return self.top.exp() / self.mass[:, None]
 
 
-def partial_moments(peak: Tensor, low: Tensor, mass: Tensor, mean: Tensor, total_variance: Tensor) -> Moments:
-    """Moments of which the rest is not taken: NaN, and no heaviest points."""
+def mean_moments(peak: Tensor, low: Tensor, mass: Tensor, mean: Tensor, total_variance: Tensor, count: int) -> Moments:
+    """Moments of `count` points for which the mean alone was asked: the rest is NaN, and no point is heaviest."""
     unknown, none = torch.full_like(mass, torch.nan), torch.zeros(len(mass), 1, dtype=torch.int64, device=mass.device)
     top = torch.full_like(mass, -torch.inf)[:, None]
-    return Moments(peak, low, mass, unknown, unknown, mean, total_variance, top, none)
+    return Moments(peak, low, mass, unknown, unknown, mean, total_variance, top, none, *evaluated_all(mass, count))
+
+
+def evaluated_all(like: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """`left_out` and `evaluated` (B,) where `count` points were evaluated and none was left out."""
+    return torch.full_like(like, -torch.inf), torch.full_like(like, count)
+
+
+def join(parts: Sequence[Moments]) -> Moments:
+    """The moments of all states from those of some states each; all of the same points."""
+    return Moments(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def weights_of(logits: Tensor) -> Tensor:
-    """e^l of float64 logits, and 0 where that is below TINY."""
-    return threshold(logits.exp(), TINY, 0.0, inplace=True)
+    """e^l of float64 logits, and 0 where that is below SMALLEST_WEIGHT."""
+    return threshold(logits.exp(), SMALLEST_WEIGHT, 0.0, inplace=True)
 
 
 def combine(a: Moments, b: Moments) -> Moments:
@@ -87,6 +113,8 @@ def combine(a: Moments, b: Moments) -> Moments:
         (mass_a * a.total_variance + mass_b * b.total_variance) / whole + spread,
         top,
         top_index,
+        torch.logaddexp(a.left_out, b.left_out),
+        a.evaluated + b.evaluated,
     )
 
 

@@ -22,103 +22,101 @@ keeps the error below tau. The number of points that are done again follows from
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from flowscope.oracle.engines.matmul import MatmulBackend
 from flowscope.oracle.equation import double_double as doubled
-from flowscope.oracle.equation.moments import Moments, partial_moments, top_of, weights_of
+from flowscope.oracle.law import Block
 
 ROUNDING = 2.0**-53  # of float64
-TAU = 1e-7  # bound on the velocity's relative error from logits
-NEGLIGIBLE_NATS = 41.0  # nats below the leader: e^-41 of the weight is below float64's rounding of it
-WORTH = 0.4  # share of points with any weight below which they are gathered for the second product
+LOGIT_TOLERANCE = 1e-7  # tau of (5): bound on the relative velocity error by logits
+
+Dots = Callable[[Tensor, Tensor], Tensor]  # (n, D), (m, D) -> (n, m) scalar products
 
 
-class Block(NamedTuple):
-    """Some distinct points of the law, as the equation needs them."""
-
-    points: Tensor  # (M, D) float64, about the centre
-    raw: Tensor  # (M, D) as stored
-    norms: Tensor  # (M,) |p_i|^2, float64
-    log_weights: Tensor  # (M,) log w_i, float64
-    positions: Tensor  # (M,) positions in the training set, ascending
+def torch_dots(a: Tensor, b: Tensor) -> Tensor:
+    """(n, m) scalar products of the rows of a (n, D) and b (m, D)."""
+    return a @ b.T
 
 
-class Queries(NamedTuple):
-    """B queries, as the equation needs them; float64."""
+class States(Protocol):
+    """B states and what the equation needs of them; float64. :class:`flowscope.oracle.queries.Queries` is one.
 
-    x: Tensor  # (B, D)
-    z: Tensor  # (B, D) x - alpha c
-    norms: Tensor  # (B,) |z|^2
-    alpha: Tensor  # (B,)
-    sigma: Tensor  # (B,)
-    error: Tensor  # (B,) E, the bound on the error of an expanded logit
-    points: int  # N, how many the law has
+    Attributes:
+        x: (B, D) the states.
+        z: (B, D) x - alpha c, about the centre of the points.
+        norms: (B,) |z|^2.
+        alpha, sigma: (B,) the path at their times.
+        error: (B,) E, the bound (4a) on the error of an expanded logit.
+        points: N, how many points the law has.
+    """
 
-    def rows(self, which: slice | Tensor) -> "Queries":
-        """Some of the queries."""
-        x, z, norms, alpha, sigma, error = (value[which] for value in self[:6])
-        return Queries(x, z, norms, alpha, sigma, error, self.points)
+    @property
+    def x(self) -> Tensor: ...
+    @property
+    def z(self) -> Tensor: ...
+    @property
+    def norms(self) -> Tensor: ...
+    @property
+    def alpha(self) -> Tensor: ...
+    @property
+    def sigma(self) -> Tensor: ...
+    @property
+    def error(self) -> Tensor: ...
+    @property
+    def points(self) -> int: ...
 
 
 def logit_error(
     state_norm: Tensor, offset_norm: Tensor, alpha: Tensor, sigma: Tensor, radius: float, dim: int
 ) -> Tensor:
-    """E: a bound on the error of logits expanded in float64.
+    """E: a bound on the error of logits expanded in float64; (4a).
 
     A product of length D errs by about sqrt(D) roundings of |z||p| (Higham and Mary 2019, a probabilistic bound; the
     factor leaves room); the centring of x and of the points adds roundings of their size before it.
 
     Args:
-        state_norm: |z|. offset_norm: |x| + alpha |c|. radius: the largest |p_i|. dim: D.
+        state_norm: (B,) |z|.
+        offset_norm: (B,) |x| + alpha |c|.
+        alpha, sigma: (B,) the path.
+        radius: the largest |p_i|.
+        dim: D.
+
+    Returns:
+        (B,) in nats.
     """
     reach = state_norm + alpha * radius
     return ROUNDING * ((4 + math.sqrt(dim)) * reach**2 + 4 * offset_norm * reach) / sigma**2
 
 
-def block_moments(block: Block, state: Queries, best: Tensor | None, k: int, pairs: int) -> Moments:
-    """Moments of one block.
+def expand_logits(block: Block, states: States, dots: Dots = torch_dots) -> Tensor:
+    """The logits (3) of a block by the expanded square (4).
 
     Args:
-        best: (B,) the largest logit of the blocks before, or None: points far below it need no second look.
-        k: how many leading points to name.
-        pairs: how many (query, point) pairs may be done again at a time, for the memory's sake.
+        block: M points.
+        states: B states.
+        dots: computes the scalar products of states and points.
+
+    Returns:
+        (B, M) float64.
     """
-    return logit_moments(expand_logits(block, state), block, state, best, k, pairs)
-
-
-def block_means(block: Block, state: Queries, best: Tensor | None, pairs: int, by: MatmulBackend) -> Moments:
-    """The same of peak, mass, mean and total variance alone, by a library's products.
-
-    Points that weigh nothing for any state, all of them together below float64's rounding of the block's mass, are left
-    out of the mean's product.
-    """
-    logits = expand_logits(block, state, by)
-    peak, peak_low = refine_leading_logits(logits, block, state, best, pairs)
-    alive = (logits > -NEGLIGIBLE_NATS - math.log(state.points)).any(0).nonzero()[:, 0]
-    points, norms = block.points, block.norms
-    if len(alive) < WORTH * len(points):
-        logits, points, norms = logits[:, alive], points[alive], norms[alive]
-    gamma = weights_of(logits)
-    mass = gamma.sum(1)
-    mean = by.sums(gamma.T, points).div_(mass[:, None])
-    return partial_moments(peak, peak_low, mass, mean, _total_variance(gamma, norms, mass, mean))
-
-
-def expand_logits(block: Block, state: Queries, by: MatmulBackend | None = None) -> Tensor:
-    """(B, M) the logits (3) by (4), in place where the arrays are ours; by a library's product, or by torch's."""
-    products = state.z @ block.points.T if by is None else by.dots(state.z, block.points)
-    return product_logits(products, block, state.norms, state.alpha, state.sigma)
+    return product_logits(dots(states.z, block.points), block, states.norms, states.alpha, states.sigma)
 
 
 def product_logits(products: Tensor, block: Block, norms: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """(B, M) the logits (3) by (4), in the place of the products <z, p_i> (B, M).
+    """The logits (3) by (4) from products; float64.
 
     Args:
-        norms: (B,) |z|^2. alpha, sigma: (B,).
+        products: (B, M) <z, p_i>; they are overwritten.
+        block: M points.
+        norms: (B,) |z|^2.
+        alpha, sigma: (B,) the path at the states' times.
+
+    Returns:
+        (B, M) logits.
     """
     square = products.mul_(-2 * alpha[:, None])
     square += torch.outer(alpha**2, block.norms)
@@ -126,54 +124,68 @@ def product_logits(products: Tensor, block: Block, norms: Tensor, alpha: Tensor,
     return square.clamp_min_(0).mul_(-0.5 / sigma[:, None] ** 2).add_(block.log_weights)
 
 
-def leading(logits: Tensor, best: Tensor, error: Tensor, points: int) -> Tensor:
-    """(B, M) the logits that (5) asks to do again: none of a row whose error is small enough as it is.
+def float32_logits(products: Tensor, norms: Tensor, log_weights: Tensor, slope: Tensor) -> Tensor:
+    """The logits (3) by (4) from products, up to a constant of each state; float32.
 
     Args:
-        best: (B,) the largest logit. error: (B,) E. points: N, of the law.
+        products: (M, B) float32 alpha/sigma^2 <z, p_i>; they are overwritten.
+        norms: (M,) |p_i|^2.
+        log_weights: (M,) log w_i.
+        slope: (B,) float32 -snr/2.
+
+    Returns:
+        (M, B) logits.
+    """
+    logits = products.addr_(norms.to(torch.float32), slope)
+    if bool((log_weights != log_weights[0]).any()):
+        return logits.add_(log_weights.to(torch.float32)[:, None])
+    return logits.add_(float(log_weights[0]))
+
+
+def leading(logits: Tensor, best: Tensor, error: Tensor, points: int) -> Tensor:
+    """The logits that (5) asks to do again; none of a state whose error is small enough as it is.
+
+    Args:
+        logits: (B, M).
+        best: (B,) the largest logit known.
+        error: (B,) E of (4a).
+        points: N, of the whole law.
+
+    Returns:
+        (B, M) bool.
     """
     double = 2 * error
-    window = math.log(points) + 2 * torch.log(torch.expm1(double.clamp_max(300)) / TAU) + double
-    window = torch.where(double > 300, math.log(points) - 2 * math.log(TAU) + 3 * double, window)
-    return (logits >= (best - window)[:, None]) & (double > TAU)[:, None]
-
-
-def logit_moments(logits: Tensor, block: Block, state: Queries, best: Tensor | None, k: int, pairs: int) -> Moments:
-    """Moments of one block from its expanded logits (B, M), which are overwritten."""
-    peak, peak_low = refine_leading_logits(logits, block, state, best, pairs)
-    gamma = weights_of(logits)
-    mass = gamma.sum(1)
-    mean = (gamma @ block.points) / mass[:, None]
-    slope = torch.einsum("bm,bm->b", gamma, logits)
-    top, top_index = top_of(logits, block.positions, k)
-    mass2 = torch.einsum("bm,bm->b", gamma, gamma)
-    total_variance = _total_variance(gamma, block.norms, mass, mean)
-    return Moments(peak, peak_low, mass, mass2, slope, mean, total_variance, top, top_index)
-
-
-def _total_variance(gamma: Tensor, norms: Tensor, mass: Tensor, mean: Tensor) -> Tensor:
-    """(B,) E|p|^2 - |E p|^2 of points about the centre, from their weights (B, M) and norms (M,)."""
-    return ((gamma @ norms) / mass - (mean * mean).sum(1)).clamp_min(0)
+    window = math.log(points) + 2 * torch.log(torch.expm1(double.clamp_max(300)) / LOGIT_TOLERANCE) + double
+    window = torch.where(double > 300, math.log(points) - 2 * math.log(LOGIT_TOLERANCE) + 3 * double, window)
+    return (logits >= (best - window)[:, None]) & (double > LOGIT_TOLERANCE)[:, None]
 
 
 def refine_leading_logits(
-    logits: Tensor, block: Block, state: Queries, best: Tensor | None, pairs: int
+    logits: Tensor, block: Block, states: States, best: Tensor | None, pairs: int
 ) -> tuple[Tensor, Tensor]:
-    """Subtract each row's peak from the logits in place, after the leading ones were done again where (5) asks for it.
+    """Subtract each state's peak from its logits in place; leading logits are first done again where (5) asks for it.
 
-    Returns the peak as high and low part.
+    Args:
+        logits: (B, M) of a block; they are overwritten.
+        block: M points.
+        states: B states.
+        best: (B,) the largest logit of the blocks before, or None.
+        pairs: how many (state, point) pairs are done again at a time.
+
+    Returns:
+        (B,) the peak's high part, and (B,) what that rounds away.
     """
     high = logits.amax(1)
     low = torch.zeros_like(high)
-    if not bool((2 * state.error > TAU).any()):
+    if not bool((2 * states.error > LOGIT_TOLERANCE).any()):
         logits -= high[:, None]
         return high, low
     seen = high if best is None else torch.maximum(high, best)
-    row, column = leading(logits, seen, state.error, state.points).nonzero(as_tuple=True)
+    row, column = leading(logits, seen, states.error, states.points).nonzero(as_tuple=True)
     if len(row) == 0:
         logits -= high[:, None]
         return high, low
-    exact = [_exact_logits(block, state, row[i : i + pairs], column[i : i + pairs]) for i in range(0, len(row), pairs)]
+    exact = [_exact_logits(block, states, row[i : i + pairs], column[i : i + pairs]) for i in range(0, len(row), pairs)]
     exact_high, exact_low = torch.cat([e[0] for e in exact]), torch.cat([e[1] for e in exact])
     refined = torch.full_like(high, -math.inf).scatter_reduce(0, row, exact_high, "amax")
     touched = refined > -math.inf
@@ -186,10 +198,10 @@ def refine_leading_logits(
     return high, low
 
 
-def _exact_logits(block: Block, state: Queries, row: Tensor, column: Tensor) -> doubled.Doubled:
+def _exact_logits(block: Block, states: States, row: Tensor, column: Tensor) -> doubled.Doubled:
     """(3) in doubled precision for pairs (row, column), from the points as stored."""
     y = block.raw[column].to(torch.float64)
-    square = doubled.squared_distance(state.x[row], y, state.alpha[row, None])
-    high, low = doubled.scale(square, -0.5 / state.sigma[row] ** 2)
+    square = doubled.squared_distance(states.x[row], y, states.alpha[row, None])
+    high, low = doubled.scale(square, -0.5 / states.sigma[row] ** 2)
     high, error = doubled.add(high, block.log_weights[column])
     return doubled.add(high, low + error)

@@ -9,8 +9,8 @@ from torch import Tensor
 from flowscope.curve.path_pass import PathSums, add_blocks
 from flowscope.curve.probes import draw
 from flowscope.oracle import Oracle
-from flowscope.oracle.engines.plan import Plan, plan
 from flowscope.oracle.law import Law
+from flowscope.oracle.plan import Plan, plan
 
 NODES = 96  # times at which the floor is evaluated, at least
 

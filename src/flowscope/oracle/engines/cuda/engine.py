@@ -5,7 +5,7 @@ Float32-accurate products on tensor cores. Half-precision points are exact facto
 two to the top of its range; three of bfloat16 hold 24. Two or three fast products are then as exact as a float32 one,
 where plain TF32 would keep 11 bits. Float32 points take three TF32 products of split factors (`tf32x3`).
 
-One state, or a few (FEW). Reading the points is all that costs, so they are read once: a program holds whole points in
+One state, or a few. Reading the points is all that costs, so they are read once: a program holds whole points in
 registers, computes their logits, and sums those that do not lead, relative to the largest logit so far. Which lead must
 be known when a point is seen: those above the state's share of the mass of all *earlier* blocks. As this is less than
 that of all, too many are left out; when the mass of the block is known, those that lead no more are added. Blocks
@@ -24,60 +24,93 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from flowscope.oracle.engines.accumulator import LEAST, DominantPairs, Float32Accumulator, Frame, centred, make_rows
+from flowscope.errors import InputError
+from flowscope.oracle.engines.accumulator import (
+    DominantPairs,
+    Float32Accumulator,
+    Float32Policy,
+    Frame,
+    centred,
+    make_rows,
+)
 from flowscope.oracle.engines.cuda.launch import (
-    Tiles,
+    FORMS,
+    INTERPRETED,
     dense,
+    dots,
     run_logits,
     run_rows,
     run_sums,
     run_weights,
     split_queries,
+    sums,
     tiles,
 )
+from flowscope.oracle.engines.cuda.policy import FusedPolicy
 from flowscope.oracle.engines.matmul import MatmulBackend
 from flowscope.oracle.law import Law, RawBlock
 
-FEW = 2  # states for which points are read once
-WIDEST = 8192  # coordinates of points that registers hold
-FIRST, GROWTH = 4096, 8  # points of the first block for few states, and how many times all earlier ones the next has
-GATHERED = 32 << 20  # bytes of points in float64, added after all, at a time
+
+def fused_backend(device: torch.device) -> MatmulBackend:
+    """The kernels' products.
+
+    Raises:
+        InputError: there is no Triton for this device.
+    """
+    if device.type != "cuda" and not INTERPRETED:
+        raise InputError(
+            f"library is 'triton', which computes on CUDA devices, not on {device}; expected torch or numpy there"
+        )
+    return MatmulBackend(dots, sums, tuple(FORMS))
 
 
 class FusedAccumulator(Float32Accumulator):
-    """`Float32Accumulator`, by the kernels."""
+    """:class:`Float32Accumulator` by the kernels.
 
-    def __init__(self, law: Law, frame: Frame, most: int, by: MatmulBackend, shape: Tiles | None = None) -> None:
-        super().__init__(law, frame, most, by)
-        self.tiles = tiles(len(frame.q), frame.q.device) if shape is None else shape
-        self.few = len(frame.q) <= FEW and law.support.dimension <= WIDEST
+    Args:
+        law, frame, most, by, policy: as there.
+        fused: what the kernels' pass decides by.
+    """
+
+    def __init__(
+        self,
+        law: Law,
+        frame: Frame,
+        most: int,
+        by: MatmulBackend,
+        policy: Float32Policy,
+        fused: FusedPolicy = FusedPolicy(),
+    ) -> None:
+        super().__init__(law, frame, most, by, policy)
+        self.fused, self.tiles = fused, fused.tiles or tiles(len(frame.q), frame.q.device)
+        self.few = len(frame.q) <= fused.few and law.support.dimension <= fused.widest
         self._factors: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
 
-    def pieces(self, room: int) -> Iterator[RawBlock]:
+    def blocks(self, room: int) -> Iterator[RawBlock]:
         """The law as stored, in blocks whose logits and weights need `room` bytes; growing ones for few states."""
         law, queries = self.law, len(self.frame.q)
-        step = max(LEAST, room // (16 * queries + (0 if self._in_place else 12 * law.support.dimension)))
+        step = max(self.fused.least, room // (16 * queries + (0 if self._in_place else 12 * law.support.dimension)))
         start = 0
         while self.few and start < len(law):
-            stop = min(len(law), start + min(step, max(FIRST, (GROWTH - 1) * start)))
+            stop = min(len(law), start + min(step, max(self.fused.first, (self.fused.growth - 1) * start)))
             if stop - start == step:
                 break
-            yield law.piece(start, stop)
+            yield law.raw_block(start, stop)
             start = stop
-        yield from law.pieces(step, start)
+        yield from law.raw_blocks(step, start)
 
     @property
     def _in_place(self) -> bool:
         """Whether blocks are the points themselves, and not copies."""
         law, positions = self.law, self.law.positions
         whole = int(positions[-1] - positions[0]) == len(law) - 1 and not law.support.streamed
-        return whole and not centred(law) and law.piece(0, 1).raw.dtype in self.by.takes
+        return whole and not centred(law) and law.raw_block(0, 1).raw.dtype in self.by.takes
 
-    def add(self, piece: RawBlock) -> None:
+    def add(self, block: RawBlock) -> None:
         """Some points of the law."""
-        rows = dense(make_rows(self.law, piece.raw, self.by))
-        norms, log_weights = piece.norms.to(torch.float32), piece.log_weights.to(torch.float32)
-        (self._once if self.few else self._twice)(rows, norms, log_weights, piece.start)
+        rows = dense(make_rows(self.law, block.raw, self.by))
+        norms, log_weights = block.norms.to(torch.float32), block.log_weights.to(torch.float32)
+        (self._once if self.few else self._twice)(rows, norms, log_weights, block.start)
 
     def _bound(self) -> Tensor:
         """(B,) float32, the logit above which a point leads, as far as is known."""
@@ -104,7 +137,9 @@ class FusedAccumulator(Float32Accumulator):
     def _once(self, rows: Tensor, norms: Tensor, log_weights: Tensor, start: int) -> None:
         """Logits and sums together, without those that lead by what was known before; then those that do not."""
         before = self._bound()
-        logits, added = run_rows(rows, self.frame, norms, log_weights, before)
+        logits, added = run_rows(
+            rows, (self.frame.q, self.frame.slope), norms, log_weights, before, self.tiles.programs
+        )
         level = added.level.amax(0)
         scale = (added.level - level.clamp_min(-1e30)).exp()
         mass, second = ((value * scale).sum(0, dtype=torch.float64) for value in (added.mass, added.second))
@@ -124,7 +159,7 @@ class FusedAccumulator(Float32Accumulator):
 
     def _return(self, rows: Tensor, norms: Tensor, found: DominantPairs) -> None:
         """Add points that were left out, and lead no more; positions are those of rows."""
-        count = max(1, GATHERED // (8 * rows.shape[1]))
+        count = max(1, self.fused.gathered_bytes // (8 * rows.shape[1]))
         for row, point, logit in zip(*(column.split(count) for column in found), strict=True):
             if len(row) == 0:
                 continue

@@ -6,11 +6,8 @@ import torch
 import triton
 from torch import Tensor
 
-from flowscope.oracle.engines.accumulator import Frame
 from flowscope.oracle.engines.cuda import kernels
-
-EACH = 8192  # points a program sums, at most
-BUSY = 512  # programs that keep a device busy
+from flowscope.oracle.engines.cuda.policy import Tiles
 
 
 class Form(NamedTuple):
@@ -33,15 +30,6 @@ INTERPRETED = not isinstance(kernels.logits_kernel, triton.JITFunction)  # by Tr
 def widened(rows: Tensor) -> bool:
     """Whether products must be of float32 copies: the interpreter has no bfloat16."""
     return INTERPRETED and rows.dtype == torch.bfloat16
-
-
-class Tiles(NamedTuple):
-    """Sizes of the kernels' tiles."""
-
-    points: int = 128
-    states: int = 128
-    coordinates: int = 128
-    stages: int = 3  # of loads under way
 
 
 class Added(NamedTuple):
@@ -123,7 +111,7 @@ def run_sums(weights: Tensor, rows: Tensor, by: Tiles) -> Tensor:
     """(S, B, D) sums of rows (M, D) by weights (pieces, M, B), of S programs that take different points."""
     form, (M, D), B = FORMS[rows.dtype], rows.shape, weights.shape[2]
     others = triton.cdiv(D, by.coordinates) * triton.cdiv(B, by.states)
-    each = min(EACH, max(form.depth, power_below(M * others // BUSY)))
+    each = min(by.summed, max(form.depth, power_below(M * others // by.programs)))
     grid = triton.cdiv(D, by.coordinates), triton.cdiv(B, by.states), triton.cdiv(M, each)
     vector = torch.empty(grid[2], B, D, dtype=torch.float32, device=rows.device)
     kernels.sums_kernel[grid](
@@ -135,10 +123,24 @@ def run_sums(weights: Tensor, rows: Tensor, by: Tiles) -> Tensor:
 
 
 def run_rows(
-    rows: Tensor, frame: Frame, norms: Tensor, log_weights: Tensor, bound: Tensor, programs: int = BUSY
+    rows: Tensor,
+    queries: tuple[Tensor, Tensor],
+    norms: Tensor,
+    log_weights: Tensor,
+    bound: Tensor,
+    programs: int,
 ) -> tuple[Tensor, Added]:
-    """Logits (M, B), and sums of those not above the bound, from one reading of the points."""
-    (M, D), B = rows.shape, len(frame.q)
+    """Logits (M, B), and sums of those not above the bound, from one reading of the points.
+
+    Args:
+        rows: (M, D) points.
+        queries: (B, D) alpha/sigma^2 z, and (B,) -snr/2; float32.
+        norms, log_weights: (M,) float32.
+        bound: (B,) float32.
+        programs: that share the points.
+    """
+    q, slope = queries
+    (M, D), B = rows.shape, len(q)
     width = triton.next_power_of_2(D)
     held = max(1, min(128, (1 << 14) // width))
     each = max(held, power_below(M // programs))
@@ -146,7 +148,7 @@ def run_rows(
     logits, (level, mass, second) = norms.new_empty(M, B), norms.new_empty(3, splits, B)
     vector = norms.new_empty(splits, B, D)
     kernels.rows_kernel[(B, splits)](
-        rows, frame.q, frame.slope, norms, log_weights, bound, logits, level, mass, second, vector,
+        rows, q, slope, norms, log_weights, bound, logits, level, mass, second, vector,
         M, B, D, rows.stride(0), EACH=each, BN=held, WIDTH=width, num_warps=8, enable_fp_fusion=True,
     )  # fmt: skip
     return logits, Added(level, mass, second, vector)

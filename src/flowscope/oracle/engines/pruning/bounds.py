@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from flowscope.oracle.engines.matmul import products, rest, seconds_of, torch_threads
-from flowscope.oracle.equation.posterior import Queries
 from flowscope.oracle.law import Support
+from flowscope.oracle.queries import Queries
 
 log = logging.getLogger(__name__)
 FASTER = 1.5  # times, that a bfloat16 product must be than a float32 one
@@ -362,10 +362,18 @@ def _pieces(values: Tensor) -> list[Tensor]:
     return [first, second, (values - first.to(torch.float64) - second.to(torch.float64)).to(torch.bfloat16)]
 
 
+@dataclass(frozen=True)
+class PruningPolicy:
+    """What pruning decides by."""
+
+    smallest: int = 1 << 20
+    times_larger: int = 8
+
+
 class Sketches:
     """The sketches of a support, made when they are first asked for."""
 
-    def __init__(self, support: Support) -> None:
+    def __init__(self, support: Support, policy: PruningPolicy) -> None:
         self.support = support
 
     @cached_property

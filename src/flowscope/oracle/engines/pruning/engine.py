@@ -13,7 +13,7 @@ Where pruning cannot pay (near noise, where many points share the weight) nothin
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,13 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowscope.oracle.engines.pruning.bounds import Bounds, Sketches
-from flowscope.oracle.equation.moments import Moments
-from flowscope.oracle.equation.posterior import TAU, Queries, expand_logits
-from flowscope.oracle.law import Law
+from flowscope.oracle.engines.base import Engine, Want, select
+from flowscope.oracle.engines.pruning.bounds import Bounds, PruningPolicy, Sketches
+from flowscope.oracle.equation.moments import Moments, join
+from flowscope.oracle.equation.posterior import LOGIT_TOLERANCE, expand_logits
+from flowscope.oracle.law import Law, Support
+from flowscope.oracle.queries import Queries
 
 Scale = tuple[Tensor, Tensor]  # A and B of the path at the states' times, (B,) each
-Dense = Callable[[Law, Queries, Scale], Moments]
 
 SAMPLE = 128  # points of the first look
 NEAR = 4.0  # nats beyond log(N / tolerance) below the best of them, to where points are taken to share the weight
@@ -202,13 +203,13 @@ class LeftOut(NamedTuple):
     most: Tensor  # and at most
 
 
-def left_out(law: Law, state: Queries, scale: Scale, moments: Moments, far: Tensor) -> LeftOut:
-    """Of the moments of the points that were kept, and the log of a bound on the others' sum."""
-    A, B = scale
-    mass = (far - (moments.peak + moments.peak_low + moments.mass.log())).exp().clamp_max(1.0)
-    reach = law.radius + torch.linalg.vector_norm(moments.mean, dim=1)
+def left_out(support: Support, queries: Queries, moments: Moments) -> LeftOut:
+    """What the points left out may do, from the moments of the others."""
+    A, B = queries.A, queries.B
+    mass = (moments.left_out - (moments.peak + moments.peak_low + moments.mass.log())).exp().clamp_max(1.0)
+    reach = support.law().radius + torch.linalg.vector_norm(moments.mean, dim=1)
     shift = A.abs() * mass * reach
-    velocity = A[:, None] * (moments.mean + law.support.centre) + B[:, None] * state.x
+    velocity = A[:, None] * (moments.mean + support.centre) + B[:, None] * queries.x
     speed = torch.linalg.vector_norm(velocity, dim=1)
     # by the law of total variance; the points left out lie within `reach` of the mean of the others
     inside = A**2 * moments.total_variance
@@ -217,43 +218,62 @@ def left_out(law: Law, state: Queries, scale: Scale, moments: Moments, far: Tens
     return LeftOut(mass, shift, speed, size, most)
 
 
-def everything(law: Law, state: Queries, scale: Scale, moments: Moments) -> LeftOut:
-    """Where no point is left out."""
-    return left_out(law, state, scale, moments, torch.full_like(moments.peak, -math.inf))
-
-
-def certificate(off: LeftOut, rounding: float, touched: Tensor) -> Certificate:
-    """What is proven of a velocity computed in float64 and rounded to a dtype."""
-    error = off.shift + TAU * off.most + rounding * off.speed
-    return Certificate(off.mass, error, error / off.size.clamp_min(1e-300), touched)
-
-
-def pruned_moments(
-    law: Law, state: Queries, scale: Scale, tolerance: float, todo: list[Part], dense: Dense
-) -> tuple[Moments, LeftOut, Tensor]:
-    """Moments of which the mean is good for a relative velocity error of `tolerance` beside the dense engine's own.
+def certificate(support: Support, queries: Queries, moments: Moments, rounding: float) -> Certificate:
+    """What is proven of velocities that are computed in float64 and rounded to a dtype.
 
     Args:
-        todo: all states and what they are thought to need, see :func:`divide`. dense: the moments of a law at some.
-
-    Returns:
-        Moments; what is left out; (B,) int64 how many points were touched.
+        support: of the training set.
+        queries: the states.
+        moments: of the points that were evaluated, and the bound on the others.
+        rounding: of the dtype, relative.
     """
-    rows, found, without, touched = [], [], [], []
-    while todo:
-        part = todo.pop()
-        near = law if part.points is None else law.part(part.points)
-        some, at = state.rows(part.rows), (scale[0][part.rows], scale[1][part.rows])
-        moments = dense(near, some, at)
-        off = left_out(law, some, at, moments, part.far)
-        good = off.shift <= tolerance * off.size
-        if part.points is not None and not bool(good.all()):  # the first guess allowed too much
-            todo.append(Part(part.rows[~good], None, torch.full_like(part.far[~good], -math.inf)))
-        good |= part.points is None
-        rows.append(part.rows[good])
-        found.append([column[good] for column in moments])
-        without.append([column[good] for column in off])
-        touched.append(torch.full((int(good.sum()),), len(near)))
-    back = torch.cat(rows).argsort()
-    moments = Moments(*(torch.cat(column)[back] for column in zip(*found, strict=True)))
-    return moments, LeftOut(*(torch.cat(c)[back] for c in zip(*without, strict=True))), torch.cat(touched)[back]
+    off = left_out(support, queries, moments)
+    error = off.shift + LOGIT_TOLERANCE * off.most + rounding * off.speed
+    return Certificate(off.mass, error, error / off.size.clamp_min(1e-300), moments.evaluated.to(torch.int64))
+
+
+@dataclass(frozen=True)
+class PruningEngine:
+    """The engine that leaves out points which are proven not to matter, and asks others for the rest.
+
+    Attributes:
+        dense: engines for whole laws.
+        chosen: engines for the points that are left.
+        tolerance: on the relative velocity error by points that are left out.
+        memory: the budget in bytes.
+        sketches: bounds on logits, of the support or of one that it is a part of.
+        policy: what it decides by.
+    """
+
+    dense: Sequence[Engine]
+    chosen: Sequence[Engine]
+    tolerance: float
+    memory: int
+    sketches: Sketches
+    policy: PruningPolicy = PruningPolicy()
+
+    def suits(self, law: Law, queries: Queries, want: Want) -> bool:
+        """Whether means are wanted of a large law in memory: sketches of files would not fit there."""
+        large = len(law) * law.support.dimension >= self.policy.smallest
+        here = law.support.device.type == "cpu" and not law.support.streamed
+        return want.kind != "all" and large and here and len(queries) > 0
+
+    def moments(self, law: Law, queries: Queries, want: Want, k: int = 1) -> Moments:
+        """Moments whose mean is good for a relative velocity error of the tolerance beside the dense engine's."""
+        scale, rows, found = (queries.A, queries.B), [], []
+        todo = divide(law, queries, scale, self.tolerance, self.sketches, self.memory // 32, want.kind == "proof")
+        while todo:
+            part = todo.pop()
+            near = law if part.points is None else law.part(part.points.numpy())
+            some = queries.rows(part.rows)
+            engine = select(self.dense if part.points is None else self.chosen, near, some, want)
+            moments = engine.moments(near, some, want)._replace(left_out=part.far)
+            off = left_out(law.support, some, moments)
+            good = off.shift <= self.tolerance * off.size
+            if part.points is not None and not bool(good.all()):  # the first guess allowed too much
+                todo.append(Part(part.rows[~good], None, torch.full_like(part.far[~good], -math.inf)))
+            good |= part.points is None
+            rows.append(part.rows[good])
+            found.append(Moments(*(column[good] for column in moments)))
+        back = torch.cat(rows).argsort()
+        return Moments(*(column[back] for column in join(found)))
