@@ -20,7 +20,7 @@ from flowscope.reproduction.result import Reproduction
 from flowscope.reproduction.work import Work
 from flowscope.training import TrainSettings, load_model
 from tests.fakes import HOSTILE, fake_reproduction
-from tests.test_report import Page
+from tests.support.pages import Page
 from tests.toys import HELD_OUT, SHAPE, toy_file, toy_model, toy_set
 
 TOY = {"all": {"model": "mlp", "width": 8, "steps": 4, "batch": 8, "snapshots": 2, "warmup": 0}, "large": {"width": 16}}
