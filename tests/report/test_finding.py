@@ -10,8 +10,8 @@ import pytest
 
 from flowscope.report import ModelPart, finding_files, write_finding, write_stages
 from flowscope.report.finding import BADGES
-from tests.report.test_report import Page, draw_nothing
 from tests.support.fakes import HOSTILE, digits_curve, fake_finding
+from tests.support.pages import Page, draw_nothing
 
 
 def page_of(folder: Path, **changes: object) -> Page:
@@ -96,6 +96,19 @@ def test_a_stage_page_shows_a_model_beside_the_oracle(tmp_path: Path, monkeypatc
     assert any("2 rows (first" in image["alt"] for image in page.all("img"))
     identities = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(set(identities)) == len(identities)
+
+
+@pytest.mark.parametrize(("shape", "called"), [((1, 8, 8), "image"), ((16,), "point")])
+def test_a_model_of_points_that_are_no_images_has_points(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], called: str
+) -> None:
+    draw_nothing(monkeypatch)
+    finding = fake_finding()
+    gallery = finding.galleries[0]._replace(images=np.zeros((2, 5, *shape)))
+    page = Page(write_stages(digits_curve(4), tmp_path, None, ModelPart("small", gallery, finding)).read_text("utf-8"))
+    told = page.text.partition("The model beside the oracle")[2].partition(finding.title)[0]
+    assert f"returns training {called}s" in told and f"the training {called} nearest" in told
+    assert ("are not images: there is nothing to show" in told) == (called == "point")
 
 
 def test_an_interval_stands_beside_its_value_and_what_is_undefined_throughout_is_left_out(tmp_path: Path) -> None:

@@ -5,21 +5,33 @@ import hashlib
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from jinja2 import UndefinedError
 
 import flowscope
 from flowscope.curve.crossing import NEVER, Crossing
 from flowscope.curve.pictures import pictures, times_around
 from flowscope.curve.result import Information
 from flowscope.errors import OutputError
-from flowscope.report import numbers, words, write_stages, write_sweep
-from flowscope.report.markup import cleaned, json_island, plain, without_paths
+from flowscope.report import (
+    ModelPart,
+    finding_files,
+    formatting,
+    prose,
+    reproduction_files,
+    stages_files,
+    sweep_files,
+    write_stages,
+    write_sweep,
+)
+from flowscope.report.page import environment
+from flowscope.report.plain_text import as_text, json_safe, readable, without_paths
 from flowscope.sampling import schedules
 from tests.support.fakes import (
     HOSTILE,
@@ -27,52 +39,13 @@ from tests.support.fakes import (
     class_curve,
     class_sweep,
     digits_curve,
+    fake_finding,
     fake_pictures,
+    fake_reproduction,
     size_sweep,
     undefined_curve,
 )
-
-
-class Page(HTMLParser):
-    """A page as a browser's parser sees it: elements, the text people read, and what scripts hold."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.scripts: dict[str, str] = {}
-        self.words: list[str] = []
-        self._inside: str | None = None
-        self.feed(source)
-        self.close()
-        self.text = " ".join(" ".join(self.words).split())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        attributes = {name: value or "" for name, value in attrs}
-        self.elements.append((tag, attributes))
-        if tag in ("script", "style"):
-            self._inside = attributes.get("id", tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in ("script", "style"):
-            self._inside = None
-
-    def handle_data(self, data: str) -> None:
-        if self._inside is None:
-            self.words.append(data)
-        else:
-            self.scripts[self._inside] = self.scripts.get(self._inside, "") + data
-
-    def all(self, tag: str) -> list[dict[str, str]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-
-def draw_nothing(patch: pytest.MonkeyPatch) -> None:
-    """Blank figures in place of drawn ones: they have tests of their own."""
-    for name in ("stages", "sweep"):
-        module = f"flowscope.report.{name}"
-        patch.setattr(f"{module}.{name.removesuffix('s')}_figure", lambda *_: None)
-        patch.setattr(f"{module}.to_svg", lambda _: b"<svg xmlns='http://www.w3.org/2000/svg'/>")
-        patch.setattr(f"{module}.to_png", lambda _: b"\x89PNG")
+from tests.support.pages import Page, draw_nothing
 
 
 @pytest.fixture
@@ -138,7 +111,8 @@ def test_hostile_names_are_shown_as_text(pages: dict[str, Page], kind: str) -> N
 
 def test_no_character_of_data_can_end_its_element() -> None:
     data = {"a": HOSTILE, "b": "<!--\u2028]]>", "c": [np.nan, np.inf, np.float64(2), np.arange(2)]}
-    page = Page(json_island("x", data))
+    macros: Any = environment().get_template("macros.html.j2").module
+    page = Page(macros.json_island("x", json_safe(data)))
     assert len(page.elements) == 1
     assert "<" not in page.scripts["x"]
     assert json.loads(page.scripts["x"]) == {"a": HOSTILE, "b": "<!--\u2028]]>", "c": [None, None, 2.0, [0, 1]]}
@@ -179,9 +153,9 @@ def test_the_page_says_what_the_numbers_mean(pages: dict[str, Page]) -> None:
 
 def test_a_saturation_that_is_never_reached_is_said() -> None:
     curve = digits_curve(saturation=NEVER, top1=np.linspace(0.1, 0.9, 64))
-    assert "the transition does not end" in words.verdict(curve)
-    assert "still 0.900" in words.verdict(curve)
-    assert [name for name, _, _ in words.stage_cards(curve)] == ["navigation", "transition"]
+    assert "the transition does not end" in prose.verdict(curve)
+    assert "still 0.900" in prose.verdict(curve)
+    assert [name for name, _, _ in prose.stage_cards(curve)] == ["navigation", "transition"]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +171,7 @@ def test_a_saturation_that_is_never_reached_is_said() -> None:
     ],
 )
 def test_the_self_check_is_judged_by_four_errors(information: Information, expected: str) -> None:
-    assert expected in " ".join(words.self_check(digits_curve(4, information=information)))
+    assert expected in " ".join(prose.self_check(digits_curve(4, information=information)))
 
 
 @pytest.mark.parametrize("half", [Fraction(49, 1000), Fraction(537, 1000), Fraction(9, 10)])
@@ -230,14 +204,14 @@ def test_steps_below_half_are_counted(half: float) -> None:
 
 
 def test_numbers_keep_their_digits() -> None:
-    assert numbers.number(-0.012345) == "−0.0123"
-    assert numbers.number(1797.4, 4) == "1797"
-    assert numbers.number(3e-7) == "3.00e−07"
-    assert numbers.number(float("nan")) == "undefined"
-    assert numbers.number(float("-inf")) == "−∞"
-    assert numbers.with_error(7.4567, 0.0512).replace("\u00a0", " ") == "7.457 ± 0.051"
-    assert numbers.with_error(0.5, 0.0) == "0.5000"
-    assert numbers.crossing(Crossing(0.5, np.nan, np.nan)) == "0.500 (95 % interval undefined)"
+    assert formatting.number(-0.012345) == "−0.0123"
+    assert formatting.number(1797.4, 4) == "1797"
+    assert formatting.number(3e-7) == "3.00e−07"
+    assert formatting.number(float("nan")) == "undefined"
+    assert formatting.number(float("-inf")) == "−∞"
+    assert formatting.with_error(7.4567, 0.0512).replace("\u00a0", " ") == "7.457 ± 0.051"
+    assert formatting.with_error(0.5, 0.0) == "0.5000"
+    assert formatting.crossing(Crossing(0.5, np.nan, np.nan)) == "0.500 (95 % interval undefined)"
 
 
 @pytest.mark.usefixtures("blank")
@@ -268,11 +242,72 @@ def test_what_is_no_path_stays(words: str) -> None:
 
 
 def test_settings_read_plainly() -> None:
-    assert plain([1, 8, 8]) == "1 × 8 × 8"
-    assert plain(None) == "none"
-    assert plain(True) == "yes"
-    assert plain([0.25, 0.5]) == "0.25, 0.5"
-    assert cleaned({1: (np.float64(np.nan), "x")}) == {"1": [None, "x"]}
+    assert as_text([1, 8, 8]) == "1 × 8 × 8"
+    assert as_text(None) == "none"
+    assert as_text(True) == "yes"
+    assert as_text([0.25, 0.5]) == "0.25, 0.5"
+    assert as_text(np.array([0.25, 0.5])) == "0.25, 0.5"
+    assert as_text(()) == "none"
+    assert json_safe({1: (np.float64(np.nan), "x")}) == {"1": [None, "x"]}
+
+
+def test_mappings_in_lists_stay_lists_and_mappings_of_text() -> None:
+    value = [{"path_of": "/home/somebody/m", "steps": 3, "shape": [1, 8]}, {}, None, [{"a": [{"b": True}]}, 0.5]]
+    expected = [{"path of": "m", "steps": "3", "shape": "1 × 8"}, "none", "none", [{"a": [{"b": "yes"}]}, "0.5"]]
+    assert readable(value) == expected
+    assert readable([[1, 2], [3]]) == "1 × 2, 3"
+
+
+def test_a_mapping_in_a_list_becomes_a_list_on_the_page() -> None:
+    models = [{"name": HOSTILE, "digest": f"{k}" * 8, "ema": None} for k in range(9)]
+    finding = fake_finding(panels=(), galleries=(), provenance={"nfe": 4, "models": models, "seeds": {"noise": 0}})
+    page = Page(str(finding_files(finding)["index.html"]))
+    assert not re.search(r"\{'|'\}|\[\{|None", page.text.replace(HOSTILE, ""))
+    assert page.all("ul") == [{}, {"class": "nested"}]  # the notes, the models
+    assert page.all("dl").count({"class": "nested"}) == len(models)
+    for model in models:
+        assert f"name {HOSTILE} digest {model['digest']} ema none" in page.text
+    assert "seeds: noise 0" in page.text
+
+
+def everything_hostile() -> dict[str, str]:
+    """A page of each kind with a hostile text wherever a text may be."""
+    texts = {"notes": (HOSTILE,), "training_set": {**TRAINING_SET, "name": HOSTILE, HOSTILE: HOSTILE}}
+    texts |= {
+        "settings": {"path": HOSTILE, HOSTILE: [{HOSTILE: [HOSTILE]}]},
+        "provenance": {"nfe": 0, HOSTILE: HOSTILE},
+    }
+    gallery = fake_finding().galleries[0]._replace(title=HOSTILE, columns=(HOSTILE,) * 5)
+    said = dict.fromkeys(("title", "where", "claim", "found", "why"), HOSTILE)
+    finding = fake_finding(tables={HOSTILE: {HOSTILE: [HOSTILE]}}, panels=(), galleries=(gallery,), **said, **texts)
+    row = fake_reproduction().rows[0]._replace(study=HOSTILE, **said)
+    models = {HOSTILE: fake_reproduction().models["small-0"]}
+    part = ModelPart(HOSTILE, gallery, fake_finding(**said), HOSTILE)
+    named = replace(fake_pictures(probes=1, times=2), names=(HOSTILE,), note=HOSTILE)
+    made = {
+        "stages": stages_files(class_curve(**texts), named, part),
+        "sweep": sweep_files(
+            size_sweep((0, 1), over="classes", names=(HOSTILE, "zero"), half=np.array([0.3, 0.4]), **texts)
+        ),
+        "finding": finding_files(finding),
+        "reproduction": reproduction_files(replace(fake_reproduction(), rows=(row,), models=models, **texts)),
+    }
+    return {name: str(files["index.html"]) for name, files in made.items()}
+
+
+@pytest.mark.usefixtures("blank")
+def test_a_hostile_text_is_nowhere_more_than_text() -> None:
+    for name, source in everything_hostile().items():
+        page = Page(source)
+        assert page.text.count(HOSTILE) > 3, name
+        assert [a for a in page.all("script") if a.get("type") != "application/json"] == [{}], name
+        assert all(image["src"].startswith("data:image/") for image in page.all("img")), name
+        assert not [key for _, a in page.elements for key in a if key.startswith("on")], name
+
+
+def test_a_value_that_a_template_lacks_is_an_error() -> None:
+    with pytest.raises(UndefinedError, match="verdict"):
+        environment().from_string("{{ curve.verdict }}").render(curve=digits_curve(2))
 
 
 @pytest.mark.usefixtures("blank")

@@ -4,41 +4,38 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from flowscope.core.files import write_files
 from flowscope.data.pixels import is_image
-from flowscope.figures import DARK, LIGHT, finding_figure, gallery_figure, to_png, to_svg
-from flowscope.report import words
-from flowscope.report.markup import (
-    Cell,
-    paragraph,
-    plain,
-    scrolling,
-    section,
-    table,
-    text,
-    themed_image,
-    without_paths,
-)
-from flowscope.report.numbers import number, with_error
-from flowscope.report.page import page
-from flowscope.report.tables import notes_section, provenance_section
+from flowscope.figures import finding_figure, gallery_figure
+from flowscope.report import prose
+from flowscope.report.elements import Cell, Table, ThemedImage, figure_and_files, themed_png
+from flowscope.report.formatting import number, with_error
+from flowscope.report.page import render
+from flowscope.report.plain_text import as_text, without_paths
+from flowscope.report.provenance import NETWORK_COST, provenance
 
-DPI = 110  # of galleries
-SORTABLE = 4  # rows from which a table can be sorted
-MOST = 60  # rows of a table that the page shows
-BESIDE = ("_low", "_high", "_error")  # columns that are shown beside the one they are of
-SMALL = 1e-6  # an error below this is rounding, and is not shown
+MIN_SORTABLE_ROWS = 4  # from which a table can be sorted
+MAX_ROWS = 60  # of a table; the CSV file has all
+COMPANIONS = ("_low", "_high", "_error")  # endings of columns that are shown beside the column they belong to
+MIN_ERROR_SHOWN = 1e-6  # in the value's own unit; an error below it is rounding
 BADGES = {
     "agrees": "agrees with the paper",
     "differs": "differs from the paper",
     "cannot be tested": "cannot be tested here",
     "no claim": "the paper makes no claim",
 }
-COST = "Versions and cost (nfe: network evaluations)"
+
+
+class GalleryPart(NamedTuple):
+    """A gallery as a page shows it: its title, its image (None where the points are no images), and their shape."""
+
+    title: str
+    image: ThemedImage | None
+    shape: str
 
 
 def finding_files(finding: Any) -> dict[str, bytes | str]:
@@ -47,26 +44,25 @@ def finding_files(finding: Any) -> dict[str, bytes | str]:
     Args:
         finding: a :class:`flowscope.studies.bench.finding.Finding`. Its own `to_files` makes CSV, JSON and images.
     """
+    image: ThemedImage | None = None
     files: dict[str, bytes | str] = {}
-    shown = ""
     if finding.panels:
-        figure = finding_figure(finding, LIGHT)
-        svg = to_svg(figure)
-        files = {f"{finding.study}.png": to_png(figure), f"{finding.study}.svg": svg}
-        shown = figure_section(finding, svg, to_svg(finding_figure(finding, DARK)))
-    sections = (
-        claim_section(finding),
-        shown,
-        *(gallery_section(gallery, f"gallery{k}") for k, gallery in enumerate(finding.galleries)),
-        tables_section(finding),
-        notes_section(finding),
-        provenance_section(finding, COST),
-    )
+        image, files = figure_and_files(
+            finding.study, lambda theme: finding_figure(finding, theme), figure_alt(finding)
+        )
     question = finding.title if finding.title.endswith(("?", ".", "!")) else f"{finding.title}."
     source = f"{finding.where} of arXiv 2512.02826" if finding.where.startswith(("Fig.", "Tab.")) else finding.where
-    subtitle = f"{question} {words.describe(dict(finding.training_set))}; {source}"
-    html = page(
-        f"flowscope study {finding.study}: {words.name_of(finding)}", subtitle, "\n".join(filter(None, sections))
+    html = render(
+        "finding.html.j2",
+        title=f"flowscope study {finding.study}: {prose.name_of(finding)}",
+        subtitle=f"{question} {prose.describe(dict(finding.training_set))}; {source}",
+        finding=finding,
+        badge=BADGES[finding.verdict],
+        image=image,
+        errors=draws_errors(finding),
+        galleries=[gallery_part(gallery) for gallery in finding.galleries],
+        tables=[_table(name, columns) for name, columns in finding.tables.items() if columns],
+        provenance=provenance(finding, NETWORK_COST),
     )
     return {**files, "index.html": html}
 
@@ -81,28 +77,7 @@ def write_finding(finding: Any, directory: str | os.PathLike[str]) -> Path:
     return Path(directory) / "index.html"
 
 
-def badge(verdict: str) -> str:
-    """A verdict in words, marked by its colour too."""
-    return f'<strong class="badge {text(verdict.replace(" ", "-"))}">{text(BADGES[verdict])}</strong>'
-
-
-def claim_section(finding: Any, name: str = "finding", title: str = "What was found", after: str = "") -> str:
-    """Claim, finding, verdict and why; `after` is HTML."""
-    items = (("The paper", finding.claim), ("Here", finding.found), ("Why this verdict", finding.why))
-    told = "".join(f"<dt>{text(who)}</dt><dd>{text(without_paths(what))}</dd>" for who, what in items if what)
-    return section(name, title, f"<p>{badge(finding.verdict)}</p>", f'<dl class="told">{told}</dl>', after)
-
-
-def figure_section(finding: Any, light: bytes, dark: bytes, name: str = "figure", title: str = "The figure") -> str:
-    """The panels in two schemes, with what they show in words."""
-    errors = any(series.error is not None for panel in finding.panels for series in panel.series)
-    caption = "Bands and bars of errors are 95 % intervals. " if errors else ""
-    caption += "The tables have all values."
-    image = themed_image(light, dark, "image/svg+xml", alt_text(finding))
-    return section(name, title, f"<figure>{image}<figcaption>{text(caption)}</figcaption></figure>")
-
-
-def alt_text(finding: Any) -> str:
+def figure_alt(finding: Any) -> str:
     """What the panels show, for those who do not see them."""
     told = []
     for panel in finding.panels:
@@ -116,40 +91,35 @@ def alt_text(finding: Any) -> str:
     return without_paths(" ".join(told))
 
 
-def gallery_section(gallery: Any, name: str) -> str:
-    """A gallery as one picture in a frame that scrolls sideways by itself, or why there is none."""
-    return section(name, gallery.title, gallery_picture(gallery))
+def draws_errors(finding: Any) -> bool:
+    """Whether the panels draw errors or intervals."""
+    series = [series for panel in finding.panels for series in panel.series]
+    return any(one.error is not None or one.low is not None for one in series)
 
 
-def gallery_picture(gallery: Any) -> str:
-    """The picture alone; of a gallery that cannot be drawn, a sentence."""
+def gallery_part(gallery: Any) -> GalleryPart:
+    """A gallery as one image, if its points are images."""
     shape = np.asarray(gallery.images).shape
+    of_point = " × ".join(map(str, shape[2:]))
     if len(shape) != 5 or 0 in shape or not is_image(shape[2:]):
-        return paragraph(f"Points of shape {' × '.join(map(str, shape[2:]))} are not images: there is nothing to show.")
-    light, dark = (to_png(gallery_figure(gallery, theme), DPI) for theme in (LIGHT, DARK))
+        return GalleryPart(gallery.title, None, of_point)
     rows, columns = (", ".join(filter(None, names)) for names in (gallery.rows, gallery.columns))
     alt = f"{gallery.title}: {shape[0]} rows ({rows}) of {shape[1]} images ({columns})."
-    image = themed_image(light, dark, "image/png", without_paths(alt))
-    return f"<figure>{scrolling(gallery.title, image, 'wide')}</figure>"
+    image = themed_png(lambda theme: gallery_figure(gallery, theme), without_paths(alt))
+    return GalleryPart(gallery.title, image, of_point)
 
 
-def tables_section(finding: Any) -> str:
-    """Every table; a column of standard errors is shown beside its values."""
-    shown = [_table(name, columns) for name, columns in finding.tables.items() if columns]
-    intro = "± is one standard error; what stands in brackets is a 95 % interval."
-    return section("values", "Values", paragraph(intro), *shown) if shown else ""
-
-
-def _table(name: str, columns: Mapping[str, Any]) -> str:
+def _table(name: str, columns: Mapping[str, Any]) -> Table:
+    """A table of a finding; a column of errors or of the ends of intervals is shown beside its values."""
     count = len(next(iter(columns.values())))
-    chosen = np.unique(np.linspace(0, count - 1, min(count, MOST)).round().astype(int))
-    beside = {key + end for key in columns for end in BESIDE}
-    shown = [key for key in columns if key not in beside and not _undefined(columns[key])]
+    chosen = np.unique(np.linspace(0, count - 1, min(count, MAX_ROWS)).round().astype(int))
+    companions = {key + end for key in columns for end in COMPANIONS}
+    shown = [key for key in columns if key not in companions and not _undefined(columns[key])]
     rows = [[_cell(columns, key, k) for key in shown] for k in chosen]
     part = f"{len(rows)} of {count} rows, the CSV file has all" if len(rows) < count else f"{count} rows"
-    sortable = len(rows) >= SORTABLE
+    sortable = len(rows) >= MIN_SORTABLE_ROWS
     caption = f"{name.replace('_', ' ')}: {part}" + ("; a heading sorts" if sortable else "")
-    return table(caption, [key.replace("_", " ") for key in shown], rows, sortable)
+    return Table(caption, [key.replace("_", " ") for key in shown], rows, sortable)
 
 
 def _undefined(values: Any) -> bool:
@@ -161,12 +131,14 @@ def _cell(columns: Mapping[str, Any], key: str, row: int) -> Cell:
     """A value with its error or its interval, where the table has columns of them."""
     value = columns[key][row]
     value = value.item() if isinstance(value, np.generic) else value
-    if value is None or isinstance(value, (bool, str)):
-        return Cell("undefined" if value is None else plain(value), None if value is None else plain(value))
+    if value is None:
+        return Cell("undefined", None)
+    if isinstance(value, (bool, str)):
+        return Cell(as_text(value), as_text(value))
     if not math.isfinite(value):
         return Cell(number(float(value)), None)
-    low, high, error = (float(columns[key + end][row]) if key + end in columns else math.nan for end in BESIDE)
-    if math.isfinite(error) and error >= SMALL:
+    low, high, error = (float(columns[key + end][row]) if key + end in columns else math.nan for end in COMPANIONS)
+    if math.isfinite(error) and error >= MIN_ERROR_SHOWN:
         return Cell(with_error(float(value), error), float(value))
     if math.isfinite(low) and math.isfinite(high):
         return Cell(f"{_short(value)} ({_short(low)} to {_short(high)})", float(value))

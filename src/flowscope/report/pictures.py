@@ -1,43 +1,54 @@
-"""The section with pictures, or the sentence that says why there are none."""
+"""Pictures of probes for a stage page, or the reason why there are none."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from flowscope.curve.pictures import Pictures
 from flowscope.data.pixels import is_image
-from flowscope.figures import DARK, LIGHT, picture_figure, to_png
-from flowscope.report.markup import paragraph, scrolling, section, text, themed_image
-from flowscope.report.numbers import time
-
-DPI = 110
+from flowscope.figures import picture_figure
+from flowscope.report.elements import ThemedImage, themed_png
+from flowscope.report.formatting import time
 
 
-def pictures_section(curve: Any, pictures: Pictures | None) -> str:
-    """A figure for each probe, in a frame that scrolls sideways by itself."""
-    if pictures is None:
-        shape = curve.training_set["shape"]
-        none = f"There are no pictures: points of shape {' × '.join(map(str, shape))} are not images."
-        left_out = "Pictures were left out of this page, and no training image is in it."
-        return section("pictures", "Pictures", paragraph(left_out if is_image(shape) else none))
-    intro = (
-        "A training image x1 behind noise, x_t, at growing t; what the oracle predicts of the data there, E[x1 | x_t]; "
-        "and the training images that carry most of the posterior, under their weight and their position in the set. "
-        "While navigation lasts the prediction is an average of many images."
-    )
-    probes = (_probe(pictures, k) for k in range(len(pictures.probes)))
-    return section("pictures", "Pictures", paragraph(intro, pictures.note), *probes)
+class ProbePicture(NamedTuple):
+    """The picture of one probe: the training point's name, and from when on one point has half of the weight."""
+
+    name: str
+    takeover: str
+    image: ThemedImage
 
 
-def _probe(pictures: Pictures, k: int) -> str:
-    light, dark = (to_png(picture_figure(pictures, k, theme), DPI) for theme in (LIGHT, DARK))
+class PicturesPart(NamedTuple):
+    """What the section of pictures shows.
+
+    Attributes:
+        probes: a picture each; empty where pictures were left out.
+        note: what a reader must know about the channels, or "".
+        image_shape: whether the points are images at all.
+        shape: of a point, as text.
+    """
+
+    probes: list[ProbePicture]
+    note: str
+    image_shape: bool
+    shape: str
+
+
+def pictures_part(curve: Any, pictures: Pictures | None) -> PicturesPart:
+    """The section for a curve; `pictures` is None where they were left out."""
+    shape = curve.training_set["shape"]
+    probes = [] if pictures is None else [_probe(pictures, k) for k in range(len(pictures.probes))]
+    note = "" if pictures is None else pictures.note
+    return PicturesPart(probes, note, is_image(shape), " × ".join(map(str, shape)))
+
+
+def _probe(pictures: Pictures, k: int) -> ProbePicture:
     name = f"Training point {pictures.probes[k]}" + (f", class {pictures.names[k]}" if pictures.names else "")
     when = _takeover(pictures, k)
     times = ", ".join(time(float(t)) for t in pictures.t)
     alt = f"{name}: state, prediction and nearest training images at t = {times}. {when}"
-    image = themed_image(light, dark, "image/png", alt)
-    caption = f"<figcaption>{text(name)}. {text(when)}</figcaption>"
-    return f"<figure>{scrolling(name, image, 'wide')}{caption}</figure>"
+    return ProbePicture(name, when, themed_png(lambda theme: picture_figure(pictures, k, theme), alt))
 
 
 def _takeover(pictures: Pictures, k: int) -> str:

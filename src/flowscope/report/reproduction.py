@@ -6,22 +6,22 @@ from pathlib import Path
 from typing import Any
 
 from flowscope.core.files import write_files
-from flowscope.report import words
-from flowscope.report.finding import COST
-from flowscope.report.markup import Cell, number_cell, paragraph, section, table, text, without_paths
-from flowscope.report.numbers import number
-from flowscope.report.page import page
-from flowscope.report.tables import notes_section, provenance_section
+from flowscope.report import prose
+from flowscope.report.elements import Cell, Table, name_cell, number_cell
+from flowscope.report.formatting import number
+from flowscope.report.page import render
+from flowscope.report.plain_text import without_paths
+from flowscope.report.provenance import NETWORK_COST, provenance
 
-COLUMNS = ("the paper's", "study", "verdict", "question", "models")
-COUNTED = {
+ROW_COLUMNS = ("the paper's", "study", "verdict", "question", "models")
+VERDICT_COUNTS = {  # what is said of so many rows
     "agrees": "agree with the paper",
     "differs": "differ",
     "cannot be tested": "cannot be tested here",
     "no claim": "have no claim to agree with",
     "not run": "were not run",
 }
-MODELS = ("model", "network", "width", "target", "timesteps", "part of time", "steps", "parameters", "seconds")
+MODEL_COLUMNS = ("model", "network", "width", "target", "timesteps", "part of time", "steps", "parameters", "seconds")
 
 
 def reproduction_files(result: Any) -> dict[str, bytes | str]:
@@ -30,17 +30,15 @@ def reproduction_files(result: Any) -> dict[str, bytes | str]:
     Args:
         result: a :class:`flowscope.reproduction.result.Reproduction`; pages of studies lie in folders beside the page.
     """
-    sections = (
-        _rows(result),
-        _findings(result),
-        _models(result),
-        notes_section(result),
-        provenance_section(result, COST),
-    )
-    html = page(
-        f"flowscope reproduce: {words.name_of(result)}",
-        f"What arXiv 2512.02826 shows, on {words.describe(dict(result.training_set))}",
-        "\n".join(filter(None, sections)),
+    html = render(
+        "reproduction.html.j2",
+        title=f"flowscope reproduce: {prose.name_of(result)}",
+        subtitle=f"What arXiv 2512.02826 shows, on {prose.describe(dict(result.training_set))}",
+        result=result,
+        counts=_counts(result),
+        table=_row_table(result),
+        models=_model_table(result),
+        provenance=provenance(result, NETWORK_COST),
     )
     return {"index.html": html}
 
@@ -55,48 +53,41 @@ def write_reproduction(result: Any, directory: str | os.PathLike[str]) -> Path:
     return Path(directory) / "index.html"
 
 
-def _rows(result: Any) -> str:
+def _counts(result: Any) -> str:
+    """How many rows have which verdict."""
     counts = Counter(row.verdict for row in result.rows)
-    told = ", ".join(f"{counts[verdict]} {words}" for verdict, words in COUNTED.items() if counts[verdict])
-    intro = f"Of {len(result.rows)} rows {told}. A study's name leads to its page; what was found stands below."
+    told = ", ".join(f"{counts[verdict]} {words}" for verdict, words in VERDICT_COUNTS.items() if counts[verdict])
+    return f"Of {len(result.rows)} rows {told}."
+
+
+def _row_table(result: Any) -> Table:
+    """A row for each figure and table of the paper."""
     rows = [
         [
-            Cell(row.where, row.where),
+            name_cell(row.where),
             Cell(row.study, row.study, f"{row.study}/index.html" if row.page else None),
-            Cell(row.verdict, row.verdict),
-            Cell(without_paths(row.title), row.title),
+            name_cell(row.verdict),
+            name_cell(without_paths(row.title)),
             Cell(str(row.models) if row.models else "–", row.models),
         ]
         for row in result.rows
     ]
-    shown = table("Figures and tables of the paper, on these data; a heading sorts", COLUMNS, rows, sortable=True)
-    return section("rows", "Figures and tables", paragraph(intro), f'<div class="report">{shown}</div>')
+    return Table("Figures and tables of the paper, on these data; a heading sorts", ROW_COLUMNS, rows, sortable=True)
 
 
-def _findings(result: Any) -> str:
-    """What was found for each row, and why it agrees or does not: too many words for a table."""
-    return section("findings", "What was found", *map(_found, result.rows))
+def _model_table(result: Any) -> Table | None:
+    """A row for each model that was trained; None without any."""
+    rows = [_model_row(name, model) for name, model in result.models.items()]
+    return Table("What was trained; a heading sorts", MODEL_COLUMNS, rows, sortable=True) if rows else None
 
 
-def _found(row: Any) -> str:
-    items = (("The paper", row.claim), ("Here", row.found), ("Why", row.why))
-    told = "".join(f"<dt>{text(who)}</dt><dd>{text(without_paths(what))}</dd>" for who, what in items if what)
-    verdict = f'<strong class="badge {text(row.verdict.replace(" ", "-"))}">{text(row.verdict)}</strong>'
-    where = f"{row.where}: " if row.where.startswith(("Fig.", "Tab.")) else ""
-    return f'<h3>{text(where + without_paths(row.title))}</h3><p>{verdict}</p><dl class="told">{told}</dl>'
-
-
-def _models(result: Any) -> str:
-    """What was trained for it."""
-    rows = []
-    for name, model in result.models.items():
-        s = model["settings"]
-        times = s["density"] + (f", shift {s['shift']:g}" if s["shift"] != 1 else "")
-        part = "{:g} to {:g}".format(*s["interval"])
-        width = "default" if s["width"] is None else str(s["width"])
-        cells = [Cell(v, v) for v in (name, s["model"], width, s["target"], times, part)]
-        counts = [Cell(f"{v:,}", v) for v in (s["steps"], model["parameters"])]
-        rows.append([*cells, *counts, number_cell(model["seconds"], number)])
-    if not rows:
-        return section("models", "Models", paragraph("No model was trained."))
-    return section("models", "Models", table("What was trained; a heading sorts", MODELS, rows, sortable=True))
+def _model_row(name: str, model: Any) -> list[Cell]:
+    settings = model["settings"]
+    times = settings["density"] + (f", shift {settings['shift']:g}" if settings["shift"] != 1 else "")
+    part = "{:g} to {:g}".format(*settings["interval"])
+    width = "default" if settings["width"] is None else str(settings["width"])
+    return [
+        *map(name_cell, (name, settings["model"], width, settings["target"], times, part)),
+        *(Cell(f"{count:,}", count) for count in (settings["steps"], model["parameters"])),
+        number_cell(model["seconds"], number),
+    ]

@@ -3,20 +3,31 @@
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from flowscope.core.files import write_files
 from flowscope.curve.pictures import Pictures
-from flowscope.figures import DARK, LIGHT, stage_figure, to_png, to_svg
-from flowscope.report import words
-from flowscope.report.markup import paragraph, section, text, themed_image
+from flowscope.figures import stage_figure
+from flowscope.report import prose
+from flowscope.report.elements import Cell, Table, figure_and_files, interval_cell, name_cell, number_cell
+from flowscope.report.finding import BADGES
+from flowscope.report.formatting import percent, relative_error, signed_percent, time
 from flowscope.report.model import ModelPart, model_sections
-from flowscope.report.numbers import percent
-from flowscope.report.page import page
-from flowscope.report.pictures import pictures_section
-from flowscope.report.schedule import schedule_section
-from flowscope.report.tables import classes_section, notes_section, prediction_section, provenance_section
-from flowscope.report.values import values_section
+from flowscope.report.page import render
+from flowscope.report.pictures import pictures_part
+from flowscope.report.provenance import provenance
+from flowscope.report.schedule import schedule
+from flowscope.report.value_table import curve_values
+
+CLASS_COLUMNS = ("class", "label", "points", "half", "95 % interval", "saturation", "predicted half")
+
+
+class Stretch(NamedTuple):
+    """A stage on the bar of time: its name, and from when to when it lasts."""
+
+    stage: str
+    start: float
+    end: float
 
 
 def stages_files(
@@ -29,27 +40,26 @@ def stages_files(
         pictures: of the same oracle; None leaves pictures and training images out, and the page says so.
         model: what is to be shown of a model that was trained on the same points.
     """
-    figure = stage_figure(curve, LIGHT)
-    svg = to_svg(figure)
-    sections = (
-        _summary(curve),
-        _figure(curve, svg, to_svg(stage_figure(curve, DARK))),
-        model_sections(model),
-        pictures_section(curve, pictures),
-        schedule_section(curve),
-        section("guidance", "Guidance", paragraph(words.guidance(curve))),
-        section("floor", "What no network can beat", paragraph(*words.floor(curve))),
-        section("check", "Self-check", paragraph(*words.self_check(curve))),
-        prediction_section(curve),
-        classes_section(curve),
-        values_section(curve),
-        notes_section(curve),
-        provenance_section(curve),
-    )
+    image, files = figure_and_files("stages", lambda theme: stage_figure(curve, theme), prose.alt_text(curve))
     given = "conditional on the label" if curve.conditional else "unconditional"
-    subtitle = f"{words.describe(curve.training_set)}; {curve.settings['path']} path, {given}"
-    html = page(f"flowscope stages: {words.name_of(curve)}", subtitle, "\n".join(filter(None, sections)))
-    return {"stages.png": to_png(figure), "stages.svg": svg, "index.html": html}
+    html = render(
+        "stages.html.j2",
+        title=f"flowscope stages: {prose.name_of(curve)}",
+        subtitle=f"{prose.describe(curve.training_set)}; {curve.settings['path']} path, {given}",
+        prose=prose,
+        badges=BADGES,
+        curve=curve,
+        image=image,
+        bar=_bar(curve),
+        model=model_sections(model),
+        pictures=pictures_part(curve, pictures),
+        schedule=schedule(curve),
+        predictions=_prediction_table(curve),
+        classes=_class_table(curve),
+        values=curve_values(curve),
+        provenance=provenance(curve),
+    )
+    return {**files, "index.html": html}
 
 
 def write_stages(
@@ -64,36 +74,40 @@ def write_stages(
     return Path(directory) / "index.html"
 
 
-def _summary(curve: Any) -> str:
-    cards = words.stage_cards(curve)
-    items = "".join(
-        f'<li class="{name}">{name}<strong>{text(times)}</strong><span>{text(meaning)}</span></li>'
-        for name, times, meaning in cards
-    )
-    shown = f'{_bar(curve)}<ul class="cards">{items}</ul>' if cards else ""
-    return section("summary", "The two stages", paragraph(words.verdict(curve)), shown, paragraph(words.steps(curve)))
-
-
-def _bar(curve: Any) -> str:
-    """Time from 0 to 1 as one bar in the stages' colours."""
+def _bar(curve: Any) -> dict[str, Any]:
+    """Time from 0 to 1 as one bar: its stretches, and what it shows in words."""
     half = curve.half.t
     end = curve.saturation.t if math.isfinite(curve.saturation.t) else 1.0
-    parts = [("navigation", 0.0, half), ("transition", half, end), ("refinement", end, 1.0)]
-    parts = [(name, low, high) for name, low, high in parts if high > low]
-    rects = "".join(
-        f'<rect class="{name}" x="{1000 * low:.1f}" y="0" width="{1000 * (high - low):.1f}" height="10"/>'
-        for name, low, high in parts
-    )
-    label = "Time from 0 to 1: " + ", ".join(f"{name} {percent(high - low)}" for name, low, high in parts)
-    shape = 'class="bar" viewBox="0 0 1000 10" preserveAspectRatio="none"'
-    return f'<svg {shape} role="img" aria-label="{text(label)}">{rects}</svg>'
+    all_three = (Stretch("navigation", 0.0, half), Stretch("transition", half, end), Stretch("refinement", end, 1.0))
+    shown = [stretch for stretch in all_three if stretch.end > stretch.start]
+    told = ", ".join(f"{stretch.stage} {percent(stretch.end - stretch.start)}" for stretch in shown)
+    return {"stretches": shown, "label": f"Time from 0 to 1: {told}"}
 
 
-def _figure(curve: Any, light: bytes, dark: bytes) -> str:
-    image = themed_image(light, dark, "image/svg+xml", words.alt_text(curve))
-    caption = (
-        "Means over the probes; bands and bars are 95 % intervals. Top: how much of the posterior the heaviest "
-        "training point carries, and by how much it leads the second. Middle: how far the oracle velocity is from the "
-        "conditional target that a network is trained on. Bottom: how many training points share the posterior."
-    )
-    return section("curve", "The curve", f"<figure>{image}<figcaption>{text(caption)}</figcaption></figure>")
+def _prediction_table(curve: Any) -> Table:
+    """The measured end of navigation beside the predicted ones."""
+    half = curve.half.t
+    rows = [[name_cell("measured"), number_cell(half, time), Cell("", None)]]
+    for name, value in (("clustered spectrum", curve.predicted), ("plain spectrum", curve.predicted_plain)):
+        error = number_cell(relative_error(value, half), signed_percent)
+        rows.append([name_cell(name), number_cell(value, time), error])
+    return Table("The end of navigation, measured and predicted", ("by", "t", "error"), rows)
+
+
+def _class_table(curve: Any) -> Table | None:
+    """The boundaries of each class; None for an unconditional curve."""
+    if curve.per_class is None:
+        return None
+    rows = [
+        [
+            name_cell(str(c.name)),
+            Cell(str(c.label), c.label),
+            Cell(f"{c.points:,}", c.points),
+            number_cell(c.half.t, time),
+            interval_cell(c.half),
+            number_cell(c.saturation.t, time),
+            number_cell(c.predicted, time),
+        ]
+        for c in curve.per_class
+    ]
+    return Table("Boundaries by class; a heading sorts", CLASS_COLUMNS, rows, sortable=True)

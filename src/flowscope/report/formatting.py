@@ -1,10 +1,9 @@
-"""Numbers as people read them, and what follows from a boundary for a schedule."""
+"""Numbers as people read them."""
 
 import math
 from typing import NamedTuple, Protocol
 
-NBSP = "\u00a0"  # a space that does not break a line
-SHARES = (0.2, 0.3, 0.4, 0.5)
+NBSP = "\u00a0"  # a space at which no line is broken
 
 
 class Crossing(Protocol):
@@ -19,7 +18,7 @@ class Crossing(Protocol):
 
 
 class Interval(NamedTuple):
-    """The plainest crossing."""
+    """A time with its interval, and nothing else."""
 
     t: float
     low: float
@@ -79,3 +78,8 @@ def percent(share: float) -> str:
 def signed_percent(share: float) -> str:
     """0.034 -> "+3.4 %"."""
     return f"{100 * share:+.1f}{NBSP}%".replace("-", "−") if math.isfinite(share) else "undefined"
+
+
+def relative_error(predicted: float, measured: float) -> float:
+    """predicted/measured - 1; NaN where that means nothing."""
+    return predicted / measured - 1 if measured > 0 else math.nan

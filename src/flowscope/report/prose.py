@@ -1,16 +1,24 @@
-"""What the numbers of a stage curve mean, in plain sentences about this data set."""
+"""Sentences of the pages that depend on numbers: what a stage curve means for its training set."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from flowscope.curve.result import AGREE
 from flowscope.errors import InputError
 from flowscope.paths import get_path
-from flowscope.report.markup import without_paths
-from flowscope.report.numbers import crossing, number, percent, time, with_error
+from flowscope.report.formatting import NBSP, crossing, number, percent, time, with_error
+from flowscope.report.plain_text import without_paths
 from flowscope.sampling.schedules import STEPS, steps_before
 
 MEAN_WEIGHT = "the mean weight of the heaviest training point"
+
+
+class StageCard(NamedTuple):
+    """A stage: its name, from when to when it lasts, and what happens in it."""
+
+    stage: str
+    times: str
+    meaning: str
 
 
 def name_of(result: Any) -> str:
@@ -48,8 +56,8 @@ def _why(curve: Any, level: float) -> str:
     return f"{MEAN_WEIGHT} does not cross {level} once and for all"
 
 
-def stage_cards(curve: Any) -> list[tuple[str, str, str]]:
-    """(stage, from when to when, what happens there), one for each stage that there is."""
+def stage_cards(curve: Any) -> list[StageCard]:
+    """A card for each stage that there is."""
     half, saturation = curve.half, curve.saturation
     if not math.isfinite(half.t):
         return []
@@ -60,14 +68,14 @@ def stage_cards(curve: Any) -> list[tuple[str, str, str]]:
     top = f"0.99. End: {crossing(saturation)}." if settles else f"{number(float(curve.top1[-1]))}; 0.99 is not reached."
     transition = f"One training point takes over: the mean weight of the heaviest grows from 0.5 to {top}"
     cards = [
-        ("navigation", f"t = 0 to {time(half.t)}", navigation),
-        ("transition", f"t = {time(half.t)} to {end}", transition),
+        StageCard("navigation", f"t = 0 to {time(half.t)}", navigation),
+        StageCard("transition", f"t = {time(half.t)} to {end}", transition),
     ]
     if settles:
-        words = (
+        meaning = (
             "One training point carries nearly all the weight: the velocity points at it, and the details are drawn."
         )
-        cards.append(("refinement", f"t = {end} to 1", words))
+        cards.append(StageCard("refinement", f"t = {end} to 1", meaning))
     return cards
 
 
@@ -75,7 +83,7 @@ def steps(curve: Any) -> str:
     """How many uniform steps navigation takes."""
     half = curve.half.t
     if not math.isfinite(half):
-        return "How many steps navigation takes cannot be said, since its end was not found."
+        return "The end of navigation was not found, so the number of its steps is unknown."
     count = steps_before(half)
     return (
         f"Of {STEPS} uniform Euler steps, which start at t = 0, {1 / STEPS}, …, {1 - 1 / STEPS}, {count} start below "
@@ -86,12 +94,12 @@ def steps(curve: Any) -> str:
 def guidance(curve: Any) -> str:
     """Where classifier-free guidance may begin."""
     if not math.isfinite(curve.half.t):
-        return "Where guidance should begin cannot be said, since the end of navigation was not found."
+        return "The end of navigation was not found, so the oracle does not say where guidance should begin."
     return (
         f"A guidance interval may begin at the end of navigation, t = {time(curve.half.t)}{_noise_level(curve)}: "
         "before it, guidance pushes along a mixture of many points. The paper, whose boundary on ImageNet latents is "
         "near 0.1, found gFID 2.80 for guidance on [0.1, 0.6], 10.79 on all of [0, 1] and 12.99 without any "
-        "(LightningDiT-B/1, scale 2.5). Where the interval should end the oracle does not say: try some ends."
+        "(LightningDiT-B/1, scale 2.5). The oracle does not say where the interval should end: try some ends."
     )
 
 
@@ -115,7 +123,7 @@ def floor(curve: Any) -> list[str]:
     )
     meaning = "That much of the loss is the variance of its target; only what exceeds it is the network's error."
     dropout = (
-        "This is for a network that is always given the label; with label dropout p the floor is (1 − p) times this "
+        "This holds for a network that is always given the label. With label dropout p the floor is (1 − p) times this "
         "one plus p times the unconditional one."
     )
     return [below, meaning, dropout] if curve.conditional else [below, meaning]
@@ -131,7 +139,7 @@ def self_check(curve: Any) -> list[str]:
     integral, log_n = with_error(info.integral, info.integral_error), with_error(info.log_n, info.log_n_error)
     measured = f"Measured: {integral} nats, against {log_n}."
     if not math.isfinite(info.error):
-        unknown = "The error is undefined, so that nothing can be said about agreement; take more probes."
+        unknown = "Its error is undefined, so nothing can be said about agreement: take more probes."
         return [identity, measured, unknown]
     difference = abs(info.integral - info.log_n)
     distance = (
@@ -140,25 +148,25 @@ def self_check(curve: Any) -> list[str]:
     if info.agrees:
         return [identity, measured, f"They agree within {AGREE} standard errors: they differ by {distance}."]
     refusal = f"They do not agree within {AGREE} standard errors: they differ by {distance}."
-    advice = "Do not rely on this curve before you know why; run it again with another seed and more probes."
+    advice = "Do not rely on this curve before you know why. Run it again with another seed and more probes."
     return [identity, measured, refusal, advice]
 
 
 def prediction(curve: Any) -> str:
-    """How well the boundary is predicted without any oracle evaluation."""
+    """How well the spectrum predicts the boundary, without any oracle evaluation."""
     half, predicted, plain = curve.half.t, curve.predicted, curve.predicted_plain
     if not math.isfinite(predicted) and not math.isfinite(plain):
         return "The spectrum of this training set predicts no boundary."
     if not math.isfinite(half):
-        return "A boundary is predicted from the spectrum, but none was measured: trust the measurement."
+        return "The spectrum predicts a boundary, but none was measured: trust the measurement."
     best = predicted if math.isfinite(predicted) else plain
     error = 100 * (best / half - 1)
     side = "late" if error > 0 else "early"
     return (
         f"From the spectrum alone the end of navigation is predicted at t = {time(best)}, "
-        f"{number(abs(error), 2)}\u00a0% too {side}. It is a Gaussian approximation in clusters that costs no oracle "
-        "evaluation; it is usually late, more so with few points, and the plain spectrum may do better or worse. "
-        "The measured boundary is the one to use."
+        f"{number(abs(error), 2)}{NBSP}% too {side}. The prediction is a Gaussian approximation in clusters, and costs "
+        "no oracle evaluation. It is usually late, more so with few points. The plain spectrum may do better or worse. "
+        "Use the measured boundary."
     )
 
 
