@@ -1,9 +1,8 @@
 """What the float32 pass (float32.py) adds up, and the dominant pairs that it leaves to float64."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -36,8 +35,8 @@ class Float32Policy:
         copied: bytes of float32 rows made at a time, on the CPU, where points are not stored as such.
         flushed: points summed in float32 before the sums are added in float64.
         gathered: share of a block's points with any weight below which they are gathered for the second product.
-        together: states whose dominant pairs are done again together, by kind of device.
-        dominant_bytes: of dominant points in float64, done again together, by kind of device.
+        together, together_on_device: states whose dominant pairs are done again together.
+        dominant_bytes, dominant_bytes_on_device: of dominant points in float64, done again together.
         nearly_equal: of squared lengths: points that differ by less are nearly equal terms, rounded the same way.
         chain: terms of a float32 sum, about, before it is added to others.
         largest_square: beyond which float32 may not hold sums of squares.
@@ -55,8 +54,10 @@ class Float32Policy:
     copied: int = 16 << 20
     flushed: int = 1 << 14
     gathered: float = 0.4
-    together: Mapping[str, int] = MappingProxyType({"cpu": 64, "cuda": 1024})
-    dominant_bytes: Mapping[str, int] = MappingProxyType({"cpu": 16 << 20, "cuda": 64 << 20})
+    together: int = 64
+    together_on_device: int = 1024
+    dominant_bytes: int = 16 << 20
+    dominant_bytes_on_device: int = 64 << 20
     nearly_equal: float = 1e-3
     chain: int = 8192
     largest_square: float = 1e36

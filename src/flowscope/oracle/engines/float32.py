@@ -137,9 +137,10 @@ def dominant_moments(
         Moments; (B,) the largest error; and (B,) the root mean square of all but the heaviest pair's.
     """
     done, widest, square = [], torch.zeros_like(frame.error), torch.zeros_like(frame.error)
-    kind = law.support.device.type
-    most = max(64, policy.dominant_bytes[kind] // (8 * law.support.dimension))
-    for low, high in _ranges(pairs, len(queries), most, policy.together[kind]):
+    together, size = policy.together, policy.dominant_bytes
+    if law.support.device.type != "cpu":
+        together, size = policy.together_on_device, policy.dominant_bytes_on_device
+    for low, high in _ranges(pairs, len(queries), max(64, size // (8 * law.support.dimension)), together):
         inside = (pairs.row >= low) & (pairs.row < high)
         row, point, logit = (column[inside] for column in pairs)
         if len(row) == 0:
