@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import flowscope as fs
 
@@ -89,13 +90,13 @@ def queries(case: Case, points: np.ndarray, apart: np.ndarray) -> np.ndarray:
     return x[0] if case.timesteps is None else x
 
 
-def blocks(case: Case, points: np.ndarray) -> Iterator[tuple[slice, torch.Tensor]]:
+def blocks(case: Case, points: np.ndarray) -> Iterator[tuple[slice, Tensor]]:
     for start in range(0, case.N, 4096):
         rows = slice(start, min(start + 4096, case.N))
         yield rows, torch.from_numpy(np.array(points[rows, : case.D], np.float64))
 
 
-def truth(case: Case, points: np.ndarray, x: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+def truth(case: Case, points: np.ndarray, x: np.ndarray) -> tuple[Tensor, Tensor]:
     """The velocity (B, D) and the size of a conditional velocity (B,), by float64 differences.
 
     The size is sqrt(|u|^2 + tr Cov/(1-t)^2), of which an error is a part: u itself can vanish.
@@ -113,7 +114,7 @@ def truth(case: Case, points: np.ndarray, x: np.ndarray) -> tuple[torch.Tensor, 
     return (mean - q) / (1 - t), (gamma * square).sum(1).sqrt() / (1 - t)
 
 
-def error(answer: np.ndarray, u: torch.Tensor, size: torch.Tensor) -> float:
+def error(answer: np.ndarray, u: Tensor, size: Tensor) -> float:
     """The largest relative error over the rows that both have; NaN counts as infinite."""
     count = min(len(answer), len(u))
     apart = torch.from_numpy(np.array(answer[:count], np.float64)) - u[:count]

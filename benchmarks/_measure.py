@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import _cases
 import _floors
 from _cases import Case
 from _contenders import OutOfRaceError, Worker, environment, interpreter
 from _harness import processor
-from flowscope.files import write_atomic
+from flowscope.core.files import write_atomic
 
 KEPT = ("only", "quick", "threads", "rounds", "limit")  # settings that numbers depend on
 LOAD_LIMIT, INSTALL_LIMIT = 600.0, 3600.0  # seconds
@@ -110,7 +111,7 @@ class Suite:
             np.save(file, _cases.queries(case, points, apart))
         return {"file": str(file), "t": case.t}
 
-    def truth(self, case: Case, points: np.ndarray, apart: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    def truth(self, case: Case, points: np.ndarray, apart: np.ndarray) -> tuple[Tensor, Tensor]:
         file = self.folder / f"u-{case.data}-{case.N}-{case.D}-{case.B}-{case.t}.pt"
         if not file.exists():
             x = np.load(self.asked(case, points, apart)["file"])[: _cases.CHECKED]

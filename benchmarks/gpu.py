@@ -21,15 +21,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from _harness import save, table
 from flowscope import FlowscopeError, Oracle, TrainingSet
-from flowscope.oracle.budget import plan
-from flowscope.oracle.engines import law_moments
-from flowscope.oracle.posterior import State, logit_error
-from flowscope.oracle.products import products
-from flowscope.oracle.single import single_moments
-from flowscope.oracle.support import Law
+from flowscope.oracle.engines.float32 import float32_moments
+from flowscope.oracle.engines.matmul import products
+from flowscope.oracle.engines.plan import plan
+from flowscope.oracle.engines.select import law_moments
+from flowscope.oracle.equation.posterior import Queries, logit_error
+from flowscope.oracle.law import Law
 
 BATCHES, T, ENGINES = (1, 16, 64, 256, 1024), 0.1, ("float64", "torch", "fused")
 WHERE = ("in memory", "streamed")
@@ -103,7 +104,7 @@ def make_oracle(count: int, dimension: int, memory: str, device: torch.device) -
     return Oracle(TrainingSet(points), memory=memory, device=device)
 
 
-def make_state(oracle: Oracle, law: Law, x: torch.Tensor) -> tuple[State, tuple[torch.Tensor, torch.Tensor]]:
+def make_state(oracle: Oracle, law: Law, x: Tensor) -> tuple[Queries, tuple[Tensor, Tensor]]:
     """The states of a pass, and A and B of the path."""
     c = oracle.path(torch.full((len(x),), T, dtype=torch.float64, device=x.device))
     centre = oracle.support.centre
@@ -112,18 +113,18 @@ def make_state(oracle: Oracle, law: Law, x: torch.Tensor) -> tuple[State, tuple[
     norms = (z * z).sum(1)
     offset = x.norm(dim=1) + c.alpha * centre.norm()
     error = logit_error(norms.sqrt(), offset, c.alpha, c.sigma, law.radius, x.shape[1])
-    return State(x, z, norms, c.alpha, c.sigma, error, len(law)), (c.A, c.B)
+    return Queries(x, z, norms, c.alpha, c.sigma, error, len(law)), (c.A, c.B)
 
 
-def passes(oracle: Oracle, x: torch.Tensor) -> dict[str, Callable[[], tuple[torch.Tensor, float]]]:
+def passes(oracle: Oracle, x: Tensor) -> dict[str, Callable[[], tuple[Tensor, float]]]:
     """One pass over the points by each engine, which gives the mean about the centre and the share of hard rows."""
     law = oracle.support.law()
     state, scale = make_state(oracle, law, x)
     sizes = plan(oracle.memory, len(x), len(law), x.shape[1])
 
-    def single(name: str) -> tuple[torch.Tensor, float]:
+    def single(name: str) -> tuple[Tensor, float]:
         by = products(name, len(x), x.shape[1], oracle.device)
-        moments, hard = single_moments(law, state, scale, sizes, by, oracle.memory // 2)
+        moments, hard = float32_moments(law, state, scale, sizes, by, oracle.memory // 2)
         return moments.mean, float(hard.double().mean())
 
     return {

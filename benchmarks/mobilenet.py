@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from flowscope.errors import InputError
 from flowscope.metrics import FeatureSpace
-
-Tensor = torch.Tensor
 
 DATA = Path(os.environ.get("FLOWSCOPE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 WEIGHTS = DATA / "weights" / "mobilenet_v1_1.0_224_int8.npz"

@@ -18,7 +18,7 @@ import flowscope as fs
 from _harness import interleave, save, table
 from flowscope.data.split import split
 from flowscope.training import TrainSettings, train
-from flowscope.training.monitor import Monitor
+from flowscope.training.monitor.monitor import Monitor
 
 STEPS = 12  # timed; the first two are not
 

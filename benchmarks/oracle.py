@@ -22,16 +22,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import _floors
 import flowscope as fs
 from _contenders import RIVALS
 from _harness import interleave, save, table
 from _worker import load_module
-from flowscope.oracle import single, sums
-from flowscope.oracle.products import LIBRARIES, Products
+from flowscope.oracle.engines import accumulator as sums
+from flowscope.oracle.engines import float32 as single
+from flowscope.oracle.engines.matmul import LIBRARIES, MatmulBackend
 
-Tensor = torch.Tensor
 DATA = Path(os.environ.get("FLOWSCOPE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 QUICK = "--quick" in sys.argv[1:]
 BATCHES = (1, 16, 64, 256)
@@ -72,7 +73,7 @@ def pairs(points: Tensor, batch: int) -> dict[str, Any]:
     """The two products of a pass, by each library."""
     states, weights = torch.randn(batch, points.shape[1]), torch.rand(len(points), batch)
 
-    def both(library: Products) -> None:
+    def both(library: MatmulBackend) -> None:
         library.dots(points, states)
         library.sums(weights, points)
 
@@ -151,7 +152,7 @@ def price(points: Tensor, held_out: Tensor, oracle: fs.Oracle) -> list[list[Any]
     return rows
 
 
-class Whole(sums.Sums):
+class Whole(sums.Float32Accumulator):
     """Sums for which no weight vanishes: every point is in the second product."""
 
     def __init__(self, *given: Any) -> None:
@@ -163,12 +164,12 @@ def skipping(points: Tensor, held_out: Tensor, oracle: fs.Oracle) -> list[list[A
     """The pass with both products for every point, over the pass as it is."""
 
     def whole(x: Tensor, t: float) -> Tensor:
-        kept = single.Sums, sums.WORTH
-        single.Sums, sums.WORTH = Whole, 0.0
+        kept = single.Float32Accumulator, sums.WORTH
+        single.Float32Accumulator, sums.WORTH = Whole, 0.0
         try:
             return oracle(x, t)
         finally:
-            single.Sums, sums.WORTH = kept
+            single.Float32Accumulator, sums.WORTH = kept
 
     rows = []
     for batch in (1, 16, 64, 256):

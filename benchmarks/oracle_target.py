@@ -17,8 +17,8 @@ import torch
 import flowscope as fs
 from _harness import save, table
 from flowscope.training import TrainSettings
-from flowscope.training.run import Run
 from flowscope.training.targets import make_target
+from flowscope.training.trainer import Run
 from oracle import DATA, QUICK
 
 CASES = {"dit-s": None, "unet": 32} if not QUICK else {"unet": 8}  # model and its width

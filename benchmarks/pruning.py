@@ -17,14 +17,14 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import flowscope as fs
 from _harness import interleave, save, table
-from flowscope.oracle import sketches
+from flowscope.oracle.engines.pruning import bounds as sketches
 from flowscope.sampling import trajectory
 from oracle import QUICK, images
 
-Tensor = torch.Tensor
 BATCH, STEPS, TOLERANCE = 64, 50, 1e-6
 PARTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0)
 TIMES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)

@@ -32,10 +32,10 @@ import torch.multiprocessing as processes
 
 import flowscope as fs
 from _harness import save, table
+from flowscope.curve.measure import make_nodes
+from flowscope.curve.measure import measure as follow
 from flowscope.oracle import Oracle, Ranks
 from flowscope.paths import get_path
-from flowscope.studies.measure import make_nodes
-from flowscope.studies.measure import measure as follow
 
 LATENCY, BANDWIDTH = (
     1e-3,
@@ -94,18 +94,18 @@ def collect(asked: argparse.Namespace) -> dict[str, list[tuple[float, float]]]:
     return found
 
 
-def model(per_point: float, census: float, fixed: float, message: float, batches: int) -> list[list[str]]:
+def model(per_point: float, statistics: float, fixed: float, message: float, batches: int) -> list[list[str]]:
     """A row for each number of points and ranks."""
     rows = []
     for points in POINTS:
         for size in RANKS:
             shared = points * per_point / size
             talk = batches * 2 * math.ceil(math.log2(size)) * (LATENCY + message / BANDWIDTH)
-            total = points * census + fixed + shared + talk
-            gain = (points * (census + per_point) + fixed) / total
+            total = points * statistics + fixed + shared + talk
+            gain = (points * (statistics + per_point) + fixed) / total
             pass_gain = points * per_point / (shared + talk)
             row = f"{points:.0e}", size, round(shared, 1), round(talk, 2), round(pass_gain, 1)
-            rows.append([*row, round(points * census), round(total), round(gain, 1), f"{points * KEPT / 1e9:g} GB"])
+            rows.append([*row, round(points * statistics), round(total), round(gain, 1), f"{points * KEPT / 1e9:g} GB"])
     return rows
 
 
@@ -128,15 +128,15 @@ def main() -> None:
             ["gain (goal 1.8)", round(gain, 2), round(by_processor, 2), ""],
         ],
     )
-    per_point, census = own["one 0"] / asked.points, wall["census 0"] / asked.points
+    per_point, statistics = own["one 0"] / asked.points, wall["census 0"] / asked.points
     fixed = max(own["census 0"] - own["one 0"], 0.0)  # of a whole curve: the prediction
     times = np.arange(asked.timesteps) / asked.timesteps
     nodes = len(make_nodes(get_path("linear"), times, float(asked.dimension), math.log(asked.points)).r)
     message = 48.0 * asked.probes * nodes  # six sums of 8 bytes
-    rows = model(per_point, census, fixed, message, 1)
+    rows = model(per_point, statistics, fixed, message, 1)
     columns = ["points", "ranks", "pass, s", "messages, s", "gain of the pass", "census, s", "all, s", "gain", "kept"]
     table(
-        f"Model: {1e6 * per_point:.2f} us a point in the pass and {1e6 * census:.2f} in the census, {fixed:.1f} s "
+        f"Model: {1e6 * per_point:.2f} us a point in the pass and {1e6 * statistics:.2f} in the census, {fixed:.1f} s "
         f"fixed, messages of {message / 1e6:.1f} MB",
         columns,
         rows,

@@ -1,9 +1,9 @@
 """Sampling an oracle in the span of a small class: `python benchmarks/span.py [--quick]`.
 
 50 Euler steps of 64 states from noise to data, by calls of the oracle (the ordinary way) and by coordinates in the span
-of the class (oracle/span.py), in turn. The Gram matrix is made anew in every call. Beside the ratio stand what `sample`
-chooses, how many rows had to be followed again, and the largest difference of the samples, relative to their length.
-Points are Gaussian with a falling spectrum.
+of the class (sampling/span_field.py), in turn. The Gram matrix is made anew in every call. Beside the ratio stand what
+`sample` chooses, how many rows had to be followed again, and the largest difference of the samples, relative to their
+length. Points are Gaussian with a falling spectrum.
 """
 
 import sys
@@ -15,7 +15,7 @@ import torch
 import flowscope as fs
 from _harness import interleave, save, table
 from flowscope.sampling import make_nodes, sample
-from flowscope.sampling.inside import Inside, at_once, follow, pays
+from flowscope.sampling.span import Inside, at_once, follow, pays
 
 QUICK = "--quick" in sys.argv[1:]
 COUNTS, WIDTHS = ((100, 500, 1300, 5000), (3072, 4096)) if not QUICK else ((20, 50), (256,))

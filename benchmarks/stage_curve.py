@@ -26,13 +26,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import flowscope as fs
 from _harness import interleave, save, table
-from flowscope.oracle.budget import plan
-from flowscope.oracle.pairs import PathSums, add_blocks
-from flowscope.oracle.probes import draw
-from flowscope.studies.measure import make_nodes
+from flowscope.curve.measure import make_nodes
+from flowscope.curve.path_pass import PathSums, add_blocks
+from flowscope.curve.probes import draw
+from flowscope.oracle.engines.plan import plan
 
 PROBES, TIMESTEPS = 256, 64
 
@@ -75,20 +76,20 @@ def cifar() -> fs.TrainingSet | None:
 class Rival:
     """The posterior mean by a one-shot float32 expansion, as everybody writes it."""
 
-    def __init__(self, points: torch.Tensor) -> None:
+    def __init__(self, points: Tensor) -> None:
         self.points, self.norms = points, (points * points).sum(1)
 
-    def __call__(self, x: torch.Tensor, t: float) -> torch.Tensor:
+    def __call__(self, x: Tensor, t: float) -> Tensor:
         logits = (t * (x @ self.points.T) - 0.5 * t * t * self.norms) / (1 - t) ** 2
         return (logits.softmax(1) @ self.points - x) / (1 - t)
 
 
-def direct_gap(velocity, x1: torch.Tensor, x0: torch.Tensor, t: float) -> torch.Tensor:
+def direct_gap(velocity, x1: Tensor, x0: Tensor, t: float) -> Tensor:
     """(n,) |u* - u_cond|^2 / D of each probe."""
     return (velocity(t * x1 + (1 - t) * x0, t) - (x1 - x0)).to(torch.float64).pow(2).mean(1)
 
 
-def pair_gaps(oracle: fs.Oracle, probes, whole: bool = False) -> torch.Tensor:
+def pair_gaps(oracle: fs.Oracle, probes, whole: bool = False) -> Tensor:
     """(n, 64) the pair form of the gap at all timesteps, in one pass; `whole`: at all the nodes of `stages`."""
     law, t = oracle.support.law(), torch.arange(TIMESTEPS, dtype=torch.float64) / TIMESTEPS
     r, asked = t / (1 - t), np.arange(TIMESTEPS)
@@ -102,7 +103,7 @@ def pair_gaps(oracle: fs.Oracle, probes, whole: bool = False) -> torch.Tensor:
     return sums.trace[:, asked] / (1 - t) ** 2 / law.support.dimension
 
 
-def exact_gaps(points: torch.Tensor, x1: torch.Tensor, x0: torch.Tensor, times: list[float]) -> torch.Tensor:
+def exact_gaps(points: Tensor, x1: Tensor, x0: Tensor, times: list[float]) -> Tensor:
     """(2, n, len(times)) both forms of the gap in float64, logits from differences: pair and direct."""
     square, cross = torch.empty(2, len(x1), len(points), dtype=torch.float64)
     for start in range(0, len(points), 2000):

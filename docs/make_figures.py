@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 import flowscope as fs
+from flowscope.core.files import write_files
 from flowscope.figures import path_figure, stage_figure, to_png
-from flowscope.files import write_files
 from flowscope.paths import PATHS
 
 IMAGES = Path(__file__).resolve().parent / "images"

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import flowscope as fs
 from flowscope.data.split import split
@@ -145,7 +146,7 @@ class Remembered(torch.nn.Module):
         super().__init__()
         self.network, self.folder = network, folder
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         file = self.folder / f"{hashlib.sha256(x.cpu().numpy().tobytes()).hexdigest()}.npy"
         if not file.exists():
             self.folder.mkdir(parents=True, exist_ok=True)

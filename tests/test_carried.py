@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from flowscope import Oracle, TrainingSet, sample
-from flowscope.oracle import carried, engines, sketches
+from flowscope.oracle import carried
 from flowscope.oracle.carried import Cells, Products
-from tests.contracts.cases import PATHS, expected, flat, states, velocity_error
-from tests.test_certificate import SETS, SHAPE, blobs, facing, true_logits, upper
+from flowscope.oracle.engines import select as engines
+from flowscope.oracle.engines.pruning import bounds as sketches
+from tests.oracle.test_pruning import SETS, SHAPE, blobs, facing, true_logits, upper
+from tests.support.cases import PATHS, expected, flat, states, velocity_error
 
 
 @pytest.fixture(autouse=True)

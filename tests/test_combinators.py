@@ -10,9 +10,9 @@ from flowscope import InputError, Oracle, TrainingSet, VelocityField
 from flowscope.errors import NumericalError
 from flowscope.fields import evaluations, guide, switch
 from flowscope.sampling import make_nodes, sample
-from tests.contracts.cases import cloud, flat
-from tests.flows import Recorder
 from tests.reference import oracles
+from tests.support.cases import cloud, flat
+from tests.support.flows import Recorder
 
 POINTS, LABELS = cloud(60, (3,), dtype=torch.float64), np.arange(60) % 3
 ORACLE = Oracle(TrainingSet(POINTS, labels=LABELS))

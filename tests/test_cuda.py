@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import flowscope as fs
-from flowscope.oracle import products
+from flowscope.oracle.engines import matmul as products
 from flowscope.training import TrainSettings, train
-from tests.contracts.cases import PATHS, cloud, expected, states, velocity_error
-from tests.test_accuracy import SETS, TOLERANCE, queries, resolution
-from tests.watched import watch
+from tests.oracle.test_float64 import SETS, TOLERANCE, queries, resolution
+from tests.support.cases import PATHS, cloud, expected, states, velocity_error
+from tests.support.watched import watch
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 

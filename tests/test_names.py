@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from flowscope.cli import main
+from flowscope.curve.sweep import variants
 from flowscope.data import TrainingSet, load
 from flowscope.errors import InputError, did_you_mean, unknown_name
 from flowscope.networks import Convention, as_field
-from flowscope.networks.build import build_network
-from flowscope.reproduction.catalogue import check_study, find
+from flowscope.networks.architectures import build_network
 from flowscope.reproduction.plan import chosen_studies, kinds_of
 from flowscope.reproduction.reproduce import options_for
 from flowscope.sampling import sample
-from flowscope.studies.sweep import variants
+from flowscope.studies.catalogue import check_study, find
 from flowscope.training import TrainSettings
 from flowscope.training.accelerator import check_tracker
 

@@ -22,7 +22,7 @@ def test_public_names_are_listed_once_and_exist() -> None:
 
 def test_public_names_are_what_their_rooms_call_so() -> None:
     assert flowscope.sample is flowscope.sampling.sample
-    assert flowscope.stages is flowscope.studies.stages
+    assert flowscope.stages is flowscope.curve.stages
     assert set(dir(flowscope)) >= {*flowscope.__all__, "__version__", "data"}
     with pytest.raises(AttributeError, match="has no attribute 'nosuch'"):
         flowscope.nosuch  # noqa: B018

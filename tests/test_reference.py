@@ -4,8 +4,8 @@ import mpmath
 import numpy as np
 import pytest
 
-from tests.contracts.cases import PATHS
 from tests.reference import DIGITS, coefficients, oracle
+from tests.support.cases import PATHS
 
 
 def brute(points, weights, x, t, path):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from flowscope.errors import NumericalError
 from flowscope.fields import VelocityField, ask, guide, switch, unchecked
@@ -21,11 +22,11 @@ class Looking:
     def __init__(self) -> None:
         self.looks = self.plain = 0
 
-    def __call__(self, x: torch.Tensor, t: Any, y: Any = None) -> torch.Tensor:
+    def __call__(self, x: Tensor, t: Any, y: Any = None) -> Tensor:
         self.looks += 1
         return -x
 
-    def unchecked(self, x: torch.Tensor, t: Any, y: Any = None) -> torch.Tensor:
+    def unchecked(self, x: Tensor, t: Any, y: Any = None) -> Tensor:
         self.plain += 1
         return -x
 
@@ -33,7 +34,7 @@ class Looking:
 class Late(torch.nn.Module):
     """A network that goes wrong in its second row, from t = 0.5 on."""
 
-    def forward(self, x: torch.Tensor, t: torch.Tensor, y: Any = None) -> torch.Tensor:
+    def forward(self, x: Tensor, t: Tensor, y: Any = None) -> Tensor:
         wrong = torch.where(t[:, None] >= 0.5, math.nan, 1.0).expand_as(x).clone()
         wrong[[0, *range(2, len(x))]] = 1.0
         return x * wrong
@@ -65,7 +66,7 @@ def test_an_unlooked_call_answers_the_same(way: str) -> None:
     net = torch.nn.Linear(3, 3)
     made = WAYS[way](as_field(WithTime(net), "flow_matching"))
     for t in (0.1, 0.5, torch.tensor([0.1, 0.25, 0.5, 0.95], dtype=torch.float64)):
-        if isinstance(made, Counted) and isinstance(t, torch.Tensor):
+        if isinstance(made, Counted) and isinstance(t, Tensor):
             continue  # which counts at one time
         assert torch.equal(unchecked(made, X, t), made(X, t))
         assert torch.equal(ask(made, X, t), made(X, t))
@@ -76,7 +77,7 @@ class WithTime(torch.nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
         return self.net(x) + t[:, None]
 
 

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flowscope.curve import StageCurve, stages
     from flowscope.data import TrainingSet, load
     from flowscope.errors import FlowscopeError, InputError
     from flowscope.fields import VelocityField, guide, switch
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from flowscope.oracle import Oracle, Posterior
     from flowscope.paths import Path, convert
     from flowscope.sampling import sample
-    from flowscope.studies import StageCurve, stages
     from flowscope.training import Monitor, load_model
 
 __all__ = [
@@ -48,7 +48,7 @@ _HOMES = {
     "Oracle": "oracle",
     "Path": "paths",
     "Posterior": "oracle",
-    "StageCurve": "studies",
+    "StageCurve": "curve",
     "TrainingSet": "data",
     "VelocityField": "fields",
     "as_field": "networks",
@@ -57,7 +57,7 @@ _HOMES = {
     "load": "data",
     "load_model": "training",
     "sample": "sampling",
-    "stages": "studies",
+    "stages": "curve",
     "switch": "fields",
 }  # the room that each name is taken from
 _ROOMS = {*_HOMES.values(), "metrics"}

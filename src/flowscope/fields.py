@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.errors import InputError, NumericalError
 
@@ -21,15 +22,15 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # what s
 class VelocityField(Protocol):
     """u(x, t, y): x (B, *shape), t a float or (B,), y None or (B,) integer labels; returns (B, *shape)."""
 
-    def __call__(self, x: torch.Tensor, t: float | torch.Tensor, y: Any = None) -> torch.Tensor: ...
+    def __call__(self, x: Tensor, t: float | Tensor, y: Any = None) -> Tensor: ...
 
 
 class Query(NamedTuple):
     """A checked call of a field: x (B, *shape) as given, t (B,) float64, y (B,) int64 or None."""
 
-    x: torch.Tensor
-    t: torch.Tensor
-    y: torch.Tensor | None
+    x: Tensor
+    t: Tensor
+    y: Tensor | None
 
 
 def check_query(x: Any, t: Any, y: Any, shape: tuple[int, ...]) -> Query:
@@ -39,7 +40,7 @@ def check_query(x: Any, t: Any, y: Any, shape: tuple[int, ...]) -> Query:
         InputError: x is not a floating-point tensor (B, *shape), t is NaN, outside [0, 1) or not one for each row, or y
             is not one integer for each row.
     """
-    if not isinstance(x, torch.Tensor):
+    if not isinstance(x, Tensor):
         raise InputError(f"x is a {type(x).__name__}; expected a torch tensor (B, *{shape})")
     if x.layout != torch.strided or x.device.type == "meta":
         kind = "on the device meta" if x.device.type == "meta" else str(x.layout).removeprefix("torch.")
@@ -56,7 +57,7 @@ def check_query(x: Any, t: Any, y: Any, shape: tuple[int, ...]) -> Query:
     return Query(x, _check_t(t, x), None if y is None else _check_y(y, x))
 
 
-def check_time(t: torch.Tensor) -> None:
+def check_time(t: Tensor) -> None:
     """Refuse NaN and times outside [0, 1), saying why t = 1 is not one."""
     if bool(((t >= 0) & (t < 1)).all()):
         return
@@ -69,9 +70,7 @@ def check_time(t: torch.Tensor) -> None:
     raise InputError(f"t is {bad}; expected 0 <= t < 1{why}: t = 0 is noise, t -> 1 is data")
 
 
-def check_velocity(
-    u: Any, x: torch.Tensor, what: str = "the field", t: float | torch.Tensor | None = None
-) -> torch.Tensor:
+def check_velocity(u: Any, x: Tensor, what: str = "the field", t: float | Tensor | None = None) -> Tensor:
     """A field's answer for states x at t, if it is one.
 
     Raises:
@@ -89,7 +88,7 @@ def check_velocity(
     return u
 
 
-def unchecked(field: VelocityField, x: torch.Tensor, t: float | torch.Tensor, y: Any = None) -> torch.Tensor:
+def unchecked(field: VelocityField, x: Tensor, t: float | Tensor, y: Any = None) -> Tensor:
     """field(x, t, y) without a look for NaN in the answer: for callers that look themselves.
 
     On a GPU every look waits for the device. So a field that looks at its own answers may have a method `unchecked`
@@ -98,7 +97,7 @@ def unchecked(field: VelocityField, x: torch.Tensor, t: float | torch.Tensor, y:
     return getattr(field, "unchecked", field)(x, t, y)
 
 
-def ask(field: VelocityField, x: torch.Tensor, t: float | torch.Tensor, y: Any = None) -> torch.Tensor:
+def ask(field: VelocityField, x: Tensor, t: float | Tensor, y: Any = None) -> Tensor:
     """What a field answers for states x, looked at once.
 
     Raises:
@@ -113,14 +112,14 @@ def ask(field: VelocityField, x: torch.Tensor, t: float | torch.Tensor, y: Any =
         raise
 
 
-def check_shape(u: Any, x: torch.Tensor, what: str = "the field") -> torch.Tensor:
+def check_shape(u: Any, x: Tensor, what: str = "the field") -> Tensor:
     """The same without a look at the values, for fields made of fields: whoever asks them checks those.
 
     Raises:
         InputError: it is not a floating-point tensor of x's shape.
     """
-    if not isinstance(u, torch.Tensor) or u.shape != x.shape:
-        got = tuple(u.shape) if isinstance(u, torch.Tensor) else f"a {type(u).__name__}"
+    if not isinstance(u, Tensor) or u.shape != x.shape:
+        got = tuple(u.shape) if isinstance(u, Tensor) else f"a {type(u).__name__}"
         raise InputError(f"{what} returned {got} for states of shape {tuple(x.shape)}; expected a velocity for each")
     if not u.dtype.is_floating_point:
         raise InputError(
@@ -219,10 +218,10 @@ def _check_one_path(*fields: tuple[str, Any]) -> None:
         )
 
 
-Asked = Callable[[VelocityField, torch.Tensor, float | torch.Tensor, Any], torch.Tensor]  # a way to call a field
+Asked = Callable[[VelocityField, Tensor, float | Tensor, Any], Tensor]  # a way to call a field
 
 
-def _call(field: VelocityField, x: torch.Tensor, t: float | torch.Tensor, y: Any) -> torch.Tensor:
+def _call(field: VelocityField, x: Tensor, t: float | Tensor, y: Any) -> Tensor:
     return field(x, t, y)
 
 
@@ -235,14 +234,14 @@ class _Compound(ABC):
         """The fields it is made of."""
 
     @abstractmethod
-    def answer(self, asked: Asked, x: torch.Tensor, t: float | torch.Tensor, y: Any) -> torch.Tensor:
+    def answer(self, asked: Asked, x: Tensor, t: float | Tensor, y: Any) -> Tensor:
         """The velocity, of parts that are called as asked(part, x, t, y)."""
 
-    def __call__(self, x: torch.Tensor, t: float | torch.Tensor, y: Any = None) -> torch.Tensor:
+    def __call__(self, x: Tensor, t: float | Tensor, y: Any = None) -> Tensor:
         """The velocity at x (B, *shape), t and y, (B, *shape)."""
         return self.answer(_call, x, t, y)
 
-    def unchecked(self, x: torch.Tensor, t: float | torch.Tensor, y: Any = None) -> torch.Tensor:
+    def unchecked(self, x: Tensor, t: float | Tensor, y: Any = None) -> Tensor:
         """The same by a call of the parts that does not look for NaN; see :func:`unchecked`."""
         return self.answer(unchecked, x, t, y)
 
@@ -280,7 +279,7 @@ class Guided(_Compound):
         """The fields it is made of."""
         return self.field, self.null
 
-    def _guided(self, t: torch.Tensor) -> torch.Tensor:
+    def _guided(self, t: Tensor) -> Tensor:
         low, high = self.interval
         return (t >= low) & (t < high) if self.scale != 1 else torch.zeros_like(t, dtype=torch.bool)
 
@@ -291,7 +290,7 @@ class Guided(_Compound):
             return own
         return own + (own if self.null is None else evaluations(self.null, t))
 
-    def answer(self, asked: Asked, x: torch.Tensor, t: float | torch.Tensor, y: Any) -> torch.Tensor:
+    def answer(self, asked: Asked, x: Tensor, t: float | Tensor, y: Any) -> Tensor:
         """u_null + scale (u_y - u_null) in the interval, u_y outside it."""
         inside = self._guided(_times(t, x))
         u = check_shape(asked(self.field, x, t, y), x, "the guided field")
@@ -324,7 +323,7 @@ class Switched(_Compound):
         """Evaluations of one call at t: those of the field of that time."""
         return evaluations(self.first if t < self.at else self.second, t)
 
-    def answer(self, asked: Asked, x: torch.Tensor, t: float | torch.Tensor, y: Any) -> torch.Tensor:
+    def answer(self, asked: Asked, x: Tensor, t: float | Tensor, y: Any) -> Tensor:
         """The first field's velocity for t < at, the second's from there on."""
         early = _times(t, x) < self.at
         if bool(early.all()):
@@ -342,18 +341,18 @@ class Switched(_Compound):
         return u
 
 
-def _times(t: float | torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+def _times(t: float | Tensor, x: Tensor) -> Tensor:
     """t as one float64 number for each row of x, which must be a batch."""
-    if not isinstance(x, torch.Tensor) or x.ndim < 1:
-        got = "a tensor of no axes" if isinstance(x, torch.Tensor) else f"a {type(x).__name__}"
+    if not isinstance(x, Tensor) or x.ndim < 1:
+        got = "a tensor of no axes" if isinstance(x, Tensor) else f"a {type(x).__name__}"
         raise InputError(f"x is {got}; expected a tensor (B, *shape), a batch of states")
     return _check_t(t, x)
 
 
-def _check_t(t: Any, x: torch.Tensor) -> torch.Tensor:
+def _check_t(t: Any, x: Tensor) -> Tensor:
     home = "cpu" if x.device.type == "mps" else x.device  # mps has no float64
     try:  # through numpy, so that a Python float stays float64 as given
-        t = (t.detach() if isinstance(t, torch.Tensor) else torch.as_tensor(np.asarray(t))).to(home)
+        t = (t.detach() if isinstance(t, Tensor) else torch.as_tensor(np.asarray(t))).to(home)
     except (TypeError, ValueError, RuntimeError):
         raise InputError(f"t is {repr(t)[:60]}; expected a number or a tensor of {len(x)} numbers") from None
     if t.dtype.is_complex or t.dtype == torch.bool:
@@ -365,9 +364,9 @@ def _check_t(t: Any, x: torch.Tensor) -> torch.Tensor:
     return t.expand(len(x))
 
 
-def _check_y(y: Any, x: torch.Tensor) -> torch.Tensor:
+def _check_y(y: Any, x: Tensor) -> Tensor:
     try:
-        y = (y.detach() if isinstance(y, torch.Tensor) else torch.as_tensor(np.asarray(y))).to(x.device)
+        y = (y.detach() if isinstance(y, Tensor) else torch.as_tensor(np.asarray(y))).to(x.device)
     except (TypeError, ValueError, RuntimeError):
         raise InputError(f"y is {repr(y)[:60]}; expected None or {len(x)} integer labels") from None
     if y.dtype.is_floating_point or y.dtype.is_complex or y.dtype == torch.bool:

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
+from torch import Tensor
 
 from flowscope.errors import InputError
 from flowscope.fields import check_time
 
-Tensor = torch.Tensor
 Quantity = Literal["velocity", "data", "noise", "score"]
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import flowscope
+from flowscope.curve.pictures import pictures, times_around
 from flowscope.report import ModelPart, write_finding, write_reproduction, write_stages, write_sweep
-from flowscope.studies.pictures import pictures, times_around
-from tests.fakes import (
+from tests.support.fakes import (
     class_curve,
     class_sweep,
     digits_curve,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.browser.conftest import PAGES, Opened
-from tests.fakes import HOSTILE, digits_curve
+from tests.support.fakes import HOSTILE, digits_curve
 
 pytestmark = pytest.mark.browser
 

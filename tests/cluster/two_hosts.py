@@ -15,7 +15,7 @@ COMMAND = ["stages", "gaussian:N=4000,D=8", "--timesteps", "8", "--probes", "32"
 # a pass that takes long enough for somebody to pull the cable
 SLOW = """
 import os, sys, time
-import flowscope.studies.measure as measure
+import flowscope.curve.measure as measure
 from flowscope.cli import main
 blocks = measure.add_blocks
 def slow(*arguments):

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowscope import Oracle, TrainingSet
-from tests.contracts.cases import (
+from tests.reference import coefficients, time_of_snr
+from tests.support.cases import (
     DTYPES,
     PATHS,
     cloud,
@@ -18,7 +19,6 @@ from tests.contracts.cases import (
     states,
     velocity_error,
 )
-from tests.reference import coefficients, time_of_snr
 
 SHAPES = ((1,), (5,), (2, 3), (3, 2, 2))
 

@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from flowscope import FlowscopeError, InputError, Oracle, TrainingSet
-from tests.contracts.cases import PATHS, cloud, process_state, states
+from tests.support.cases import PATHS, cloud, process_state, states
 
 POINTS = cloud(8, (2, 3))
 LABELS = np.array([0, 0, 1, 1, 4, 4, 0, 1])
@@ -22,7 +23,7 @@ def test_nothing_is_tracked_and_nothing_changed(path):
     oracle = Oracle(TrainingSet(points, LABELS), path)
     for quantity in QUANTITIES:
         result = getattr(oracle, quantity)(x, t, y)
-        tensors = [result] if isinstance(result, torch.Tensor) else list(vars(result).values())
+        tensors = [result] if isinstance(result, Tensor) else list(vars(result).values())
         assert not any(tensor.requires_grad for tensor in tensors)
     assert all(torch.equal(a, b) for a, b in zip(before, (points, x, t, y), strict=True))
     with torch.inference_mode():

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from flowscope import InputError, convert
 from flowscope.paths import PATHS as RECORDS
-from tests.contracts.cases import PATHS
 from tests.reference import alpha_sigma, coefficients
+from tests.support.cases import PATHS
 
 QUANTITIES = ("velocity", "data", "noise", "score")
 NAMES = ("alpha", "sigma", "d_alpha", "d_sigma")

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from flowscope import InputError, Oracle, TrainingSet, load, stages
-from tests.contracts.cases import PATHS, cloud, ladder, process_state
-from tests.contracts.stage_truths import NAMES, direct, direct_crossing, two_point_time, two_points
 from tests.reference import coefficients, time_of_snr
+from tests.support.cases import PATHS, cloud, ladder, process_state
+from tests.support.stage_truths import NAMES, direct, direct_crossing, two_point_time, two_points
 
 MANY = 4.5
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from flowscope.cli import options as o
 from flowscope.cli.show import say
+from flowscope.curve.info import inspect
 from flowscope.oracle import Oracle
-from flowscope.studies.inspect import inspect
 
 
 def info(

@@ -10,7 +10,7 @@ import torch
 import typer
 
 from flowscope.data import TrainingSet, load
-from flowscope.data.builtin import is_builtin
+from flowscope.data.loaders.builtin import is_builtin
 from flowscope.errors import InputError
 from flowscope.paths import get_path
 

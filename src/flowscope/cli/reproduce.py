@@ -9,8 +9,8 @@ import typer
 from flowscope.cli import options as o
 from flowscope.cli.show import progress, say, say_settings
 from flowscope.cli.study import Foreign, load_beside, write_all
+from flowscope.core.files import check_writable, write_files
 from flowscope.errors import InputError
-from flowscope.files import check_writable, write_files
 
 Seeds = Annotated[
     str | None, typer.Option(metavar="N", help="Models of each kind that is compared. [default: 3, with --quick 1]")
@@ -109,7 +109,7 @@ def reproduce(
 def write_page(result: Any, folder: Path) -> None:
     """The page of a finding or of the stage curve, beside its numbers."""
     from flowscope.report import stages_files
-    from flowscope.studies.finding import Finding
+    from flowscope.studies.bench.finding import Finding
 
     if isinstance(result, Finding):
         write_all(result, folder)

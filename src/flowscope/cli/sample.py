@@ -13,18 +13,18 @@ import typer
 
 from flowscope.cli import options as o
 from flowscope.cli.show import progress, say, say_settings
+from flowscope.core.files import check_writable, write_files
+from flowscope.core.serialize import SCHEMA, json_text
+from flowscope.core.settings import versions
 from flowscope.data.pixels import is_image
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField, guide
-from flowscope.files import check_writable, write_files
 from flowscope.networks import NetworkField
 from flowscope.networks.labels import labels_in_words
 from flowscope.sampling import SOLVERS, Counted, make_nodes
 from flowscope.sampling import sample as draw
 from flowscope.sampling.solvers import get_solver
-from flowscope.settings import versions
-from flowscope.studies.forms import SCHEMA, json_text
-from flowscope.training.checkpoint import load_model
+from flowscope.training.model_store import load_model
 from flowscope.training.preview import grid_png
 
 SHOWN = 100  # samples in the picture

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from flowscope.core.serialize import to_jsonable
 from flowscope.errors import OutputError
-from flowscope.studies.forms import plain
 
 EVERY = 10  # seconds between two lines of progress
 
@@ -58,7 +58,7 @@ def printable(text: str) -> str:
 def say_settings(title: str, settings: Mapping[str, Any], as_json: bool, dry_run: bool) -> None:
     """What is about to be run, or would be; nothing where a result in JSON is to follow."""
     if as_json and dry_run:
-        say(json.dumps({"dry_run": True, "command": title} | plain(settings), allow_nan=False))
+        say(json.dumps({"dry_run": True, "command": title} | to_jsonable(settings), allow_nan=False))
     elif not as_json:
         lines = [title, *(f"  {key:<12} {value}" for key, value in settings.items() if value is not None)]
         say("\n".join([*lines, *(["Nothing was done: this was a dry run."] if dry_run else [])]))

@@ -12,18 +12,18 @@ import typer
 from flowscope.cli import options as o
 from flowscope.cli.job import deafen, job, own_device, ranks_started
 from flowscope.cli.show import between, progress, say, say_settings, with_error
+from flowscope.core.files import check_writable, remove_file, write_files
+from flowscope.curve import StageCurve
+from flowscope.curve import stages as measure
+from flowscope.curve.checkpoint import INTERVAL, ResumeState
 from flowscope.data import TrainingSet
 from flowscope.errors import InputError, RankError
-from flowscope.files import check_writable, remove_file, write_files
 from flowscope.oracle import Oracle, Ranks, SharedOracle
-from flowscope.studies import StageCurve
-from flowscope.studies import stages as measure
-from flowscope.studies.state import INTERVAL, State
 
 if TYPE_CHECKING:
+    from flowscope.curve.pictures import Pictures
     from flowscope.report import ModelPart
-    from flowscope.reproduction.given import Given
-    from flowscope.studies.pictures import Pictures
+    from flowscope.studies.inputs import Given
 
 STATE, STATES = ".stages-state.npz", ".stages-state*.npz"
 SWITCH = "switch"
@@ -107,16 +107,16 @@ def stages(
         say(json.dumps(curve.to_dict(), allow_nan=False) if as_json else _summary(curve, folder))
 
 
-def _state(folder: Path, resume: bool, ranks: Ranks | None) -> State:
+def _state(folder: Path, resume: bool, ranks: Ranks | None) -> ResumeState:
     """Of this process alone. A rank that is killed must have written all but its last block, if writing is quick."""
     if ranks is None:
-        return State(folder / STATE, resume)
+        return ResumeState(folder / STATE, resume)
     name = Path(STATE).stem + (f"-{ranks.rank}" if ranks.rank else "")
-    return State(folder / f"{name}.npz", resume, interval=0.0 if ranks.size > 1 else INTERVAL)
+    return ResumeState(folder / f"{name}.npz", resume, interval=0.0 if ranks.size > 1 else INTERVAL)
 
 
 @contextmanager
-def _kept(state: State | None) -> Iterator[None]:
+def _kept(state: ResumeState | None) -> Iterator[None]:
     """What was done until Ctrl-C, or until another rank failed, is written."""
     try:
         yield
@@ -136,7 +136,7 @@ def _about(oracle: Oracle) -> dict[str, Any]:
 
 def _given(data: TrainingSet, model: str, path: str, device: str | None, memory: str) -> "Given":
     """The model and the oracle of the points it was trained on; refused where those are other points than the data."""
-    from flowscope.reproduction.given import bring_together
+    from flowscope.studies.inputs import bring_together
 
     given = bring_together(data, [os.path.expanduser(model)], device=device, memory=memory)
     if given.oracle.path.name != path:
@@ -151,8 +151,8 @@ def _model_part(given: "Given", out: Path, seed: int) -> "ModelPart":
     """The model's samples beside the oracle's, and the study of mixed sampling, whose own page is below `out`."""
     from flowscope.cli.study import write_all
     from flowscope.report import ModelPart
-    from flowscope.reproduction.catalogue import run_study
-    from flowscope.studies.beside import beside
+    from flowscope.studies.bench.side_by_side import beside
+    from flowscope.studies.catalogue import run_study
 
     with progress(SWITCH) as report:
         finding = run_study(SWITCH, given, seed=seed, progress=report)
@@ -167,8 +167,8 @@ def _model_part(given: "Given", out: Path, seed: int) -> "ModelPart":
 
 
 def _pictures(curve: StageCurve, oracle: Oracle, seed: int, conditional: bool) -> "Pictures | None":
+    from flowscope.curve.pictures import pictures, times_around
     from flowscope.data.pixels import is_image
-    from flowscope.studies.pictures import pictures, times_around
 
     if not is_image(oracle.training_set.shape):
         return None

@@ -9,10 +9,10 @@ import typer
 
 from flowscope.cli import options as o
 from flowscope.cli.show import progress, say, say_settings
+from flowscope.core.files import check_writable, write_files
 from flowscope.data import TrainingSet
 from flowscope.errors import InputError
-from flowscope.files import check_writable, write_files
-from flowscope.studies.finding import Finding
+from flowscope.studies.bench.finding import Finding
 
 Models = Annotated[
     list[str] | None,
@@ -68,8 +68,8 @@ def study(
     Reproduces a figure or table of the paper with your model and data: writes figure, numbers and a page that says what
     was found and whether it agrees.
     """
-    from flowscope.reproduction import catalogue
-    from flowscope.reproduction.given import bring_together
+    from flowscope.studies import catalogue
+    from flowscope.studies.inputs import bring_together
 
     options = study_options(n, steps, seed)
     source, folders = _required(name, models, data)
@@ -105,7 +105,7 @@ def study(
 
 
 def _reporting(name: str, report: Any) -> dict[str, Any]:
-    from flowscope.reproduction.catalogue import options_of
+    from flowscope.studies.catalogue import options_of
 
     return {"progress": report} if "progress" in options_of(name) else {}
 

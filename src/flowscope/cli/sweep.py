@@ -8,11 +8,11 @@ import typer
 
 from flowscope.cli import options as o
 from flowscope.cli.show import between, progress, say, say_settings
+from flowscope.core.files import check_writable, write_files
+from flowscope.curve.sweep import Sweep, variants
+from flowscope.curve.sweep import sweep as measure
 from flowscope.errors import InputError
-from flowscope.files import check_writable, write_files
 from flowscope.oracle import Oracle
-from flowscope.studies.sweep import Sweep, variants
-from flowscope.studies.sweep import sweep as measure
 
 CURVES = "curves"
 OWN_POINTS = (

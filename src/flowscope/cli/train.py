@@ -9,14 +9,14 @@ import typer
 
 from flowscope.cli import options as o
 from flowscope.cli.show import progress, say, say_settings
+from flowscope.core.files import check_writable
 from flowscope.data.pixels import is_image
 from flowscope.data.split import check_held_out
-from flowscope.files import check_writable
-from flowscope.networks.build import check_shape
+from flowscope.networks.architectures import check_shape
 from flowscope.oracle.oracle import resolve_device
 from flowscope.training import TrainSettings, train_to
 from flowscope.training.accelerator import check_tracker
-from flowscope.training.checkpoint import read_about
+from flowscope.training.model_store import read_about
 
 D = TrainSettings()  # the defaults
 

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from torch import Tensor
 
-from flowscope.data.build import build
-from flowscope.data.builtin import KNOWN, NAMED, SYNTHETIC, is_builtin, load_builtin
-from flowscope.data.images import load_folder
-from flowscope.data.npy import load_npy
-from flowscope.data.npz import load_npz
+from flowscope.data.assemble import assemble
+from flowscope.data.loaders.builtin import KNOWN, NAMED, SYNTHETIC, is_builtin, load_builtin
+from flowscope.data.loaders.images import load_folder
+from flowscope.data.loaders.npy import load_npy
+from flowscope.data.loaders.npz import load_npz
+from flowscope.data.loaders.pt import load_pt
+from flowscope.data.loaders.safetensors import load_safetensors
+from flowscope.data.loaders.source import Source, native
 from flowscope.data.options import Options, check_options
-from flowscope.data.pt import load_pt
-from flowscope.data.rows import MappedRows
-from flowscope.data.safetensors import load_safetensors
-from flowscope.data.source import Source, native
+from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError, did_you_mean
 
@@ -89,7 +89,7 @@ def load(
         found = replace(found, labels=labels, class_names=None)
     if weights is not None:
         found = replace(found, weights=weights)
-    return build(found, options, name)
+    return assemble(found, options, name)
 
 
 def _find(source: Any) -> Source:
@@ -105,7 +105,7 @@ def _find(source: Any) -> Source:
 
 
 def _as_array(source: Any) -> Any:
-    if isinstance(source, torch.Tensor):
+    if isinstance(source, Tensor):
         return source.detach()
     if isinstance(source, MappedRows):
         return source

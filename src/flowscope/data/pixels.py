@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from flowscope.data.memory import check_memory
+from flowscope.core.memory import check_memory
 from flowscope.data.options import Options
-from flowscope.data.rows import RowFunction
+from flowscope.data.rows.mapped_rows import RowFunction
 from flowscope.errors import InputError
 
 CHANNELS = (1, 3, 4)

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from flowscope.data.census import PIECE_BYTES, Census, hash_blocks, refuse_infinite, take_census
-from flowscope.data.rows import MappedRows
-from flowscope.data.stream import FileRows, explicit
+from flowscope.data.rows.file_rows import FileRows, explicit
+from flowscope.data.rows.mapped_rows import MappedRows
+from flowscope.data.statistics import PIECE_BYTES, Statistics, hash_blocks, measure_statistics, refuse_infinite
 from flowscope.errors import InputError
 from flowscope.fields import FLOATS
 
@@ -25,7 +26,8 @@ class TrainingSet:
 
     Args:
         points: (N, *shape) floating point: a torch tensor, a numpy array or memory map, or a
-            :class:`flowscope.data.rows.MappedRows`. Kept as it is, in its stored dtype. NaN and infinity are refused.
+            :class:`flowscope.data.rows.mapped_rows.MappedRows`. Kept as it is, in its stored dtype. NaN and infinity
+            are refused.
         labels: (N,) integers or None.
         weights: (N,) finite, not negative, not all zero, or None for equal weights. Only their ratios matter.
         name: what results call this set.
@@ -55,7 +57,7 @@ class TrainingSet:
         self.class_names = None if class_names is None else tuple(_text(n) for n in class_names)
         self._stored = explicit(self.points)
         if self.streamed:
-            self.census = take_census(self, digest=True)  # the one pass finds what is not finite, too
+            self.statistics = measure_statistics(self, digest=True)  # the one pass finds what is not finite, too
         else:
             self._check_finite()
 
@@ -91,9 +93,9 @@ class TrainingSet:
         """(N,) float64 weights, of which the largest is 1: their sums cannot overflow. Ones where none are given."""
         return np.ones(len(self)) if self.weights is None else self.weights / self.weights.max()
 
-    def rows(self, which: slice | np.ndarray) -> torch.Tensor:
+    def rows(self, which: slice | np.ndarray) -> Tensor:
         """The chosen points as a tensor (n, *shape) in the stored dtype; reads only these rows."""
-        if isinstance(self.points, torch.Tensor):
+        if isinstance(self.points, Tensor):
             if isinstance(which, slice):
                 return self.points[which]
             chosen = torch.as_tensor(which, device=self.points.device)
@@ -108,17 +110,17 @@ class TrainingSet:
         return isinstance(self._stored, FileRows) or (isinstance(self._stored, MappedRows) and self._stored.streamed)
 
     @cached_property
-    def census(self) -> Census:
+    def statistics(self) -> Statistics:
         """What one pass over the points finds; taken once."""
-        return take_census(self, digest=False)
+        return measure_statistics(self, digest=False)
 
-    def pieces(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, torch.Tensor]]:
+    def pieces(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Tensor]]:
         """Points from `start` to `stop` or the end in pieces of bounded size; (position, rows) in order."""
         stop, step = len(self) if stop is None else stop, max(1, PIECE_BYTES // (8 * self.dimension))
         for at in range(start, stop, step):
             yield at, self.rows(slice(at, min(at + step, stop)))
 
-    def blocks(self, rows: int) -> Iterator[tuple[int, torch.Tensor]]:
+    def blocks(self, rows: int) -> Iterator[tuple[int, Tensor]]:
         """(start, points[start:start+rows]) for every block, in order."""
         for start in range(0, len(self), rows):
             yield start, self.rows(slice(start, min(start + rows, len(self))))
@@ -131,7 +133,7 @@ class TrainingSet:
         once, on first use.
         """
         total = hashlib.sha256(f"flowscope-1|{len(self)}|{self.shape}|{self.dtype}|{self.normalisation}|".encode())
-        known = self.census.blocks if self.streamed else None
+        known = self.statistics.blocks if self.streamed else None
         total.update(hash_blocks(self) if known is None else known)
         for tag, values in ((b"labels", self.labels), (b"weights", self.weights)):
             total.update(tag)
@@ -167,7 +169,7 @@ def check_points(points: Any) -> Any:
         except ValueError as error:
             raise InputError(f"points are not one array ({error}); expected (N, *shape) floating point") from None
     kind = str(points.dtype).removeprefix("torch.")
-    if isinstance(points, torch.Tensor):
+    if isinstance(points, Tensor):
         points = points.detach()
         points = points.cpu() if points.device.type == "mps" else points  # which has no float64
         floating = points.dtype in FLOATS
@@ -189,7 +191,7 @@ def check_points(points: Any) -> Any:
 
 
 def _as_numpy(values: Any, what: str) -> np.ndarray:
-    if isinstance(values, torch.Tensor):
+    if isinstance(values, Tensor):
         values = values.detach().cpu().numpy()
     try:
         return np.asarray(values)

@@ -8,6 +8,7 @@ fields of a study's result can be drawn.
 from flowscope.figures.curve import path_figure, stage_figure
 from flowscope.figures.finding import finding_figure
 from flowscope.figures.gallery import gallery_figure
+from flowscope.figures.notebook import html_image
 from flowscope.figures.pictures import picture_figure
 from flowscope.figures.style import DARK, LIGHT, Theme, to_png, to_svg
 from flowscope.figures.sweep import sweep_figure
@@ -18,6 +19,7 @@ __all__ = [
     "Theme",
     "finding_figure",
     "gallery_figure",
+    "html_image",
     "path_figure",
     "picture_figure",
     "stage_figure",

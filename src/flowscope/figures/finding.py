@@ -29,7 +29,7 @@ def finding_figure(finding: Any, theme: Theme = LIGHT) -> Figure:
     """The panels of a finding, two beside one another where there are several.
 
     Args:
-        finding: a result with the fields of :class:`flowscope.studies.finding.Finding`.
+        finding: a result with the fields of :class:`flowscope.studies.bench.finding.Finding`.
         theme: LIGHT or DARK.
 
     Returns:

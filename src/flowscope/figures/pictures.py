@@ -19,7 +19,7 @@ def picture_figure(pictures: Any, probe: int, theme: Theme = LIGHT) -> Figure:
     """One probe's pictures: a column a time; rows x_t, E[x1|x_t] and the neighbours under their weights.
 
     Args:
-        pictures: a result with the fields of :class:`flowscope.studies.pictures.Pictures`.
+        pictures: a result with the fields of :class:`flowscope.curve.pictures.Pictures`.
         probe: which of its probes.
         theme: LIGHT or DARK.
     """

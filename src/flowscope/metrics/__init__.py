@@ -3,16 +3,16 @@
 from flowscope.metrics.features import FeatureSpace, features
 from flowscope.metrics.frechet import Frechet, frechet
 from flowscope.metrics.frequencies import Settling, settle_times, split_frequencies
-from flowscope.metrics.memorised import Memorised, Memory, memorised
-from flowscope.metrics.neighbours import Finder, Neighbours, neighbours
+from flowscope.metrics.memorised import MemorisationIndex, Memorised, memorised
+from flowscope.metrics.neighbours import NearestNeighbours, Neighbours, neighbours
 from flowscope.metrics.precision_recall import PrecisionRecall, precision_recall
 
 __all__ = [
     "FeatureSpace",
-    "Finder",
     "Frechet",
+    "MemorisationIndex",
     "Memorised",
-    "Memory",
+    "NearestNeighbours",
     "Neighbours",
     "PrecisionRecall",
     "Settling",

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from flowscope.core.settings import check_count
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError, NumericalError
-from flowscope.networks.rest import at_rest
-from flowscope.settings import check_count
-
-Tensor = torch.Tensor
+from flowscope.networks.eval_mode import eval_mode
 
 
 @dataclass(frozen=True)
@@ -106,5 +105,5 @@ def _run(module: torch.nn.Module, block: Tensor, device: str | torch.device | No
     if device is None:
         first = next(module.parameters(), None)
         device = block.device if first is None else first.device
-    with at_rest(module):
+    with eval_mode(module):
         return module(block.to(device, torch.float32))

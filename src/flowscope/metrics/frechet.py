@@ -10,12 +10,11 @@ the model: values at different numbers of samples must not be compared, and the 
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
+from flowscope.core.settings import check_seed, need
 from flowscope.errors import InputError
 from flowscope.metrics.features import PIXELS, FeatureSpace, features
-from flowscope.settings import check_seed, need
-
-Tensor = torch.Tensor
 
 RESAMPLES = 20
 

@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.errors import InputError, NumericalError
-
-Tensor = torch.Tensor
 
 CUTOFF = 0.25  # of the Nyquist frequency
 TOLERANCE = 0.1  # of the energy

@@ -8,13 +8,12 @@ for real points that were held out stands beside it: only what exceeds that null
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from flowscope.data.training_set import TrainingSet, as_training_set
 from flowscope.errors import InputError
 from flowscope.metrics.features import PIXELS, FeatureSpace, check_space, features
-from flowscope.metrics.neighbours import Finder
-
-Tensor = torch.Tensor
+from flowscope.metrics.neighbours import NearestNeighbours
 
 RATIO = 1 / 3
 CONFIDENCE = 0.95
@@ -52,7 +51,7 @@ class Ratios(NamedTuple):
         return self.nearest / self.second
 
 
-class Memory:
+class MemorisationIndex:
     """Distances of samples to a training set in a feature space, for many calls: features are computed once.
 
     Args:
@@ -76,7 +75,7 @@ class Memory:
         self.space, self.mirrored = space, mirrored
         s = self.training_set
         seen = s if space.module is None else TrainingSet(features(s, space), s.labels, s.weights, s.name)
-        self._finder = Finder(seen, device=device)
+        self._finder = NearestNeighbours(seen, device=device)
 
     def __call__(self, samples: Any, y: Any = None) -> Ratios:
         """Distances of samples (B, *shape) to the points; given labels y (B,), to those of their label alone."""
@@ -115,20 +114,24 @@ def memorised(
 
     Args:
         generated: (B, *shape) samples in the data's own range, or a TrainingSet of them.
-        training_set: a TrainingSet or points, or a :class:`Memory` of them (whose space and mirroring then hold).
+        training_set: a TrainingSet or points, or a :class:`MemorisationIndex` of them, whose space and mirroring hold.
         held_out: real points that are not in the training set, of the same law: the null. None for no null.
         space: where distances are taken.
         ratio: in (0, 1].
         y: None, or (B,) labels: samples are compared with the training points of their label alone, and the held-out
             points (a TrainingSet with labels) with those of theirs.
-        mirrored: as for :class:`Memory`.
+        mirrored: as for :class:`MemorisationIndex`.
 
     Raises:
         InputError: an argument is not usable, or there are fewer than two distinct points (three if mirrored).
     """
     if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0 < ratio <= 1:
         raise InputError(f"ratio is {ratio!r}; expected a number in (0, 1]: leave it out for 1/3, the usual one")
-    memory = training_set if isinstance(training_set, Memory) else Memory(training_set, space, mirrored)
+    memory = (
+        training_set
+        if isinstance(training_set, MemorisationIndex)
+        else MemorisationIndex(training_set, space, mirrored)
+    )
     hits = memory(generated, y).ratio < ratio
     null = torch.zeros(0, dtype=torch.bool)
     if held_out is not None:

@@ -2,9 +2,9 @@
 
 The logits of the posterior are -|x - alpha x1_i|^2 / (2 sigma^2): among equally likely points, with alpha = 1, the
 heaviest are the nearest, at any sigma. The engine evaluates them in float64 by the expanded square, whose error
-:func:`flowscope.oracle.posterior.logit_error` bounds. So the heaviest are taken with some to spare, their distances
-are computed anew from the differences, and where the bound leaves open whether a nearer one was left out, more are
-taken. The order is therefore that of the float64 distances over all points.
+:func:`flowscope.oracle.equation.posterior.logit_error` bounds. So the heaviest are taken with some to spare, their
+distances are computed anew from the differences, and where the bound leaves open whether a nearer one was left out,
+more are taken. The order is therefore that of the float64 distances over all points.
 """
 
 import math
@@ -12,16 +12,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from flowscope.core.settings import check_count
 from flowscope.data.training_set import TrainingSet, as_training_set
 from flowscope.errors import InputError
 from flowscope.fields import check_query
 from flowscope.oracle import Oracle
-from flowscope.oracle.posterior import logit_error
+from flowscope.oracle.equation.posterior import logit_error
 from flowscope.paths import Path
-from flowscope.settings import check_count
-
-Tensor = torch.Tensor
 
 SPARE = 4  # points beyond the k nearest that are looked at at first
 SHARPNESS = 1e-9  # sigma in units of the set's radius: small, so that the engine refines the nearest
@@ -35,7 +34,7 @@ class Neighbours(NamedTuple):
     indices: Tensor  # (B, k) int64, positions of first copies in the set
 
 
-class Finder:
+class NearestNeighbours:
     """Nearest points of one set, for many calls: the set is read once.
 
     Args:
@@ -135,7 +134,7 @@ def neighbours(queries: Any, points: Any, k: int = 1, y: Any = None) -> Neighbou
 
     Args:
         queries: (B, *shape) floating point.
-        points: a TrainingSet, or points (N, *shape); or a :class:`Finder`, which has read them already.
+        points: a TrainingSet, or points (N, *shape); or a :class:`NearestNeighbours`, which has read them already.
         k: how many.
         y: None, or (B,) labels: each query looks among the points of its label alone.
 
@@ -143,7 +142,7 @@ def neighbours(queries: Any, points: Any, k: int = 1, y: Any = None) -> Neighbou
         InputError: queries are not finite points of the set's shape, k is not between 1 and the number of distinct
             points (of the label), or the set has no such label.
     """
-    return (points if isinstance(points, Finder) else Finder(points))(queries, k, y)
+    return (points if isinstance(points, NearestNeighbours) else NearestNeighbours(points))(queries, k, y)
 
 
 def _no_time(snr: Tensor) -> Tensor:

@@ -9,13 +9,12 @@ import math
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
+from flowscope.core.settings import check_count
 from flowscope.metrics.features import PIXELS, FeatureSpace, features
 from flowscope.metrics.frechet import check_enough, check_pair
-from flowscope.metrics.neighbours import PAIR_BYTES, Finder
-from flowscope.settings import check_count
-
-Tensor = torch.Tensor
+from flowscope.metrics.neighbours import PAIR_BYTES, NearestNeighbours
 
 
 class PrecisionRecall(NamedTuple):
@@ -54,7 +53,7 @@ def precision_recall(real: Any, generated: Any, space: FeatureSpace = PIXELS, k:
 
 def radii(points: Tensor, k: int) -> Tensor:
     """(N,) float64: the distance of each point (N, d) to its k-th nearest other one, copies counted."""
-    finder = Finder(points)
+    finder = NearestNeighbours(points)
     near = finder(points, min(k + 1, len(finder)))
     counted = finder.copies.to(near.indices.device)[near.indices].cumsum(
         1

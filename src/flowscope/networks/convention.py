@@ -7,10 +7,10 @@ units. States of one path are states of another once sigma/alpha is the same, up
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-import torch
+from torch import Tensor
 
 from flowscope.errors import InputError, unknown_name
-from flowscope.networks.calls import (
+from flowscope.networks.call_styles import (
     TEXTS,
     Call,
     call_flux,
@@ -20,10 +20,9 @@ from flowscope.networks.calls import (
     call_state_first,
     call_time_first,
 )
-from flowscope.networks.schedule import linear_betas
+from flowscope.networks.tabulated_path import linear_betas
 from flowscope.paths import Coefficients, Path, convert, get_path
 
-Tensor = torch.Tensor
 Prediction = Literal["velocity", "data", "noise", "score", "v"]
 
 
@@ -41,7 +40,7 @@ class Convention:
         reverse: whether its own time is 1 - t.
         scale: its timestep is scale times its own time.
         clock: "time", or "sigma" for a network that is given the noise level sigma/alpha instead of a time.
-        call: how the module is called; see flowscope.networks.calls.
+        call: how the module is called; see flowscope.networks.call_styles.
         last_is_null: whether the label after the last class (`classes`) stands for no label.
         variance: whether a second half of channels, a learned variance, is to be dropped.
         needs: names of the keyword arguments without which the module cannot be called.

@@ -12,7 +12,7 @@ from torch import nn
 from flowscope.errors import InputError
 from flowscope.networks.convention import CONVENTIONS, Convention, Prediction
 from flowscope.networks.labels import config_of, kind_of
-from flowscope.networks.schedule import tabulated_path
+from flowscope.networks.tabulated_path import tabulated_path
 
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "noise", "sample": "data", "v_prediction": "v"}
 FLOW_MATCHING = Convention("diffusers flow matching", sign=-1.0, reverse=True, scale=1000.0)

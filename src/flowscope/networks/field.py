@@ -17,18 +17,17 @@ from itertools import chain
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from flowscope.core.settings import check_sizes
 from flowscope.errors import InputError
 from flowscope.fields import Query, check_query, check_shape, check_velocity
-from flowscope.networks.calls import first_output
+from flowscope.networks.call_styles import first_output
+from flowscope.networks.checks import check_call, check_module, find_convention, made_for, named
 from flowscope.networks.convention import Convention
-from flowscope.networks.given import check_call, check_module, find_convention, made_for, named
 from flowscope.networks.labels import Labels, check_trained, config_of, kind_of, network_labels, settle_labels
 from flowscope.paths import Coefficients, Path, convert, get_path
-from flowscope.settings import check_sizes
 
-Tensor = torch.Tensor
 LAST = 1 - 2**-53  # the largest time below 1
 
 

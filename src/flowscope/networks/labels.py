@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from flowscope.errors import InputError, listed
 
@@ -111,7 +111,7 @@ def labels_in_words(labels: Iterable[int]) -> str:
 
 def network_labels(
     labels: Labels,
-    y: torch.Tensor | None,
+    y: Tensor | None,
     rows: int,
     device: torch.device,
     name: str,

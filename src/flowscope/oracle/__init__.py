@@ -1,7 +1,7 @@
 """TrainingSet + Path -> the exact posterior, velocity, score and density."""
 
+from flowscope.oracle.distributed.process_group import Ranks
+from flowscope.oracle.engines.distributed import SharedOracle
 from flowscope.oracle.oracle import Oracle, Posterior
-from flowscope.oracle.ranks import Ranks
-from flowscope.oracle.shared import SharedOracle
 
 __all__ = ["Oracle", "Posterior", "Ranks", "SharedOracle"]

@@ -4,7 +4,7 @@ States that are followed in time ask again and again for nearly the same points.
 
 - *Products* of all points with the states of one call, z_r. A later state is z = a z_r + e, and <z, p_i> is
   a <z_r, p_i> + <e, p_i>, where the first is known. What a solver adds to a state is data more than noise, so that e
-  lies mostly in the leading directions of the data: `Principal` bounds <e, p_i> far more closely than <z, p_i>. (9c)
+  lies mostly in the leading directions of the data: `PCABound` bounds <e, p_i> far more closely than <z, p_i>. (9c)
 - *Cells*: with y = z / alpha, how far point i is behind point j, in units of (alpha/sigma)^2, is affine in y, and at
   y = p_j it is |p_i - p_j|^2 / 2. So between a state where all but a few points are known to be far behind j, and p_j
   itself, they are still behind: nothing need be looked at.                                                  (9d)
@@ -17,15 +17,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
-from flowscope.oracle.posterior import State
-from flowscope.oracle.products import products
-from flowscope.oracle.pruned import Group, Part, Scale, allowed, look
-from flowscope.oracle.sketches import ROWS, SINGLE, Bounds, Principal, Sketches
-from flowscope.oracle.sums import furthest, make_rows, origin
-from flowscope.oracle.support import Law
-
-Tensor = torch.Tensor
+from flowscope.oracle.engines.accumulator import furthest, make_rows, origin
+from flowscope.oracle.engines.matmul import products
+from flowscope.oracle.engines.pruning.bounds import ROWS, SINGLE, Bounds, PCABound, Sketches
+from flowscope.oracle.engines.pruning.engine import Group, Part, Scale, allowed, look
+from flowscope.oracle.equation.posterior import Queries
+from flowscope.oracle.law import Law
 
 ALIKE = 0.5  # of |z|, beyond which what is left of it beside a known state's multiple is no continuation of it
 FEW = 2  # points kept for each state, up to which it is not worth while to look for fewer
@@ -40,7 +39,7 @@ AMPLE = 2.0  # times what single calls allow beforehand: bounds are close here
 SURE = 0.7  # of the mass allowed, that thresholds are chosen for: it is estimated from few points
 
 
-def _scaled(state: State) -> Tensor:
+def _scaled(state: Queries) -> Tensor:
     """alpha/sigma^2 z."""
     return (state.alpha / state.sigma**2)[:, None] * state.z
 
@@ -64,7 +63,7 @@ class Products(NamedTuple):
     error: Tensor  # (R,) what dots are off by, at most
 
     @classmethod
-    def of(cls, law: Law, state: State, principal: Principal) -> "Products":
+    def of(cls, law: Law, state: Queries, principal: PCABound) -> "Products":
         """One float32 product of all points."""
         logits = torch.empty(len(law), len(state.z))
         by = products(None, len(state.z), state.z.shape[1], state.z.device)
@@ -74,14 +73,14 @@ class Products(NamedTuple):
         return cls._with(law, state, principal, logits, slope)
 
     @classmethod
-    def kept(cls, law: Law, state: State, principal: Principal, logits: Tensor) -> "Products":
+    def kept(cls, law: Law, state: Queries, principal: PCABound, logits: Tensor) -> "Products":
         """Of the logits that a float32 pass has left, which are overwritten."""
         slope = (-0.5 * (state.alpha / state.sigma) ** 2).to(torch.float32)
         logits.addr_(law.norms.to(torch.float32), -slope).sub_(law.log_weights.to(torch.float32)[:, None])
         return cls._with(law, state, principal, logits, slope)
 
     @classmethod
-    def _with(cls, law: Law, state: State, principal: Principal, dots: Tensor, slope: Tensor) -> "Products":
+    def _with(cls, law: Law, state: Queries, principal: PCABound, dots: Tensor, slope: Tensor) -> "Products":
         """With the error of a product of float32 numbers to which |p_i|^2 was added and subtracted again."""
         q, off = _scaled(state).to(torch.float32).to(torch.float64), origin(law)
         size = furthest(law) * q.norm(dim=1)
@@ -89,7 +88,7 @@ class Products(NamedTuple):
         error = SINGLE * ((q.shape[1] + 16) * size + 8 * beside)
         return cls(q, *principal.parts(q), dots, q @ off, error)
 
-    def match(self, state: State, principal: Principal) -> Match:
+    def match(self, state: Queries, principal: PCABound) -> Match:
         """Which of these states each of B states is nearly a multiple of."""
         inside, beside = principal.parts(state.z)
         across = state.z @ self.z.T - inside @ self.inside.T
@@ -98,7 +97,7 @@ class Products(NamedTuple):
         factor = across.gather(1, which[:, None])[:, 0] / self.beside[which].clamp_min(1e-300)
         return Match(which, factor, least.clamp_min(0).sqrt() / state.norms.sqrt().clamp_min(1e-300))
 
-    def bound(self, law: Law, state: State, offset: Tensor, principal: Principal, match: Match) -> Bounds:
+    def bound(self, law: Law, state: Queries, offset: Tensor, principal: PCABound, match: Match) -> Bounds:
         """Upper bounds of the logits of points of the law, by their place in it, less an offset: (9c)."""
         which, factor, _ = match
         scale = factor * state.alpha / state.sigma**2
@@ -132,7 +131,7 @@ class Cells(NamedTuple):
     rest: Tensor  # log of a bound on the sum of e^(l_i - l_j) over all but those kept
     kept: Tensor  # (n,) which points of the law are excepted, j among them
 
-    def moved(self, state: State, law: Law) -> "Cells":
+    def moved(self, state: Queries, law: Law) -> "Cells":
         """The cells of later states, by (9d), state b from cell b; with infinite `rest` where they say nothing."""
         y, ratio = state.z / state.alpha[:, None], state.alpha / state.sigma
         line, now = self.y - self.point, y - self.point
@@ -156,12 +155,12 @@ class Memory:
     """What is known of the states of a law."""
 
     last: Tensor | None = None  # (B, D) z of the call before
-    soon: State | None = None  # states of which a pass is to leave its logits
+    soon: Queries | None = None  # states of which a pass is to leave its logits
     logits: Tensor | None = None  # (M, B) those
     products: Products | None = None
     cells: Cells | None = None
 
-    def settle(self, law: Law, principal: Principal) -> None:
+    def settle(self, law: Law, principal: PCABound) -> None:
         """Make products of the logits that a pass has left."""
         if self.soon is not None and self.logits is not None:
             self.products = Products.kept(law, self.soon, principal, self.logits)
@@ -175,8 +174,8 @@ class Carried:
         self.principal = sketches.principal
         self._of: dict[Law, Memory] = {}
 
-    def divide(self, law: Law, state: State, scale: Scale, tolerance: float, pairs: int) -> list[Part]:
-        """What :func:`flowscope.oracle.pruned.divide` does, by what is known of the states."""
+    def divide(self, law: Law, state: Queries, scale: Scale, tolerance: float, pairs: int) -> list[Part]:
+        """What :func:`flowscope.oracle.engines.pruning.engine.divide` does, by what is known of the states."""
         memory = self._of.setdefault(law, Memory())
         cells = self._held(memory, law, state, scale, tolerance)
         if cells is not None and len(cells.kept) <= FEW * len(state.x):
@@ -211,7 +210,7 @@ class Carried:
             memory.cells = found
         return [_part(law, state, found)]
 
-    def wanted(self, law: Law, state: State) -> Tensor | None:
+    def wanted(self, law: Law, state: Queries) -> Tensor | None:
         """Where a float32 pass over a law is to leave its logits, (M, B); None for nowhere."""
         memory = self._of.get(law)
         if memory is None or memory.soon is None or len(memory.soon.z) != len(state.z):
@@ -219,7 +218,7 @@ class Carried:
         memory.logits = torch.empty(len(law), len(state.z))
         return memory.logits
 
-    def _held(self, memory: Memory, law: Law, state: State, scale: Scale, tolerance: float) -> Cells | None:
+    def _held(self, memory: Memory, law: Law, state: Queries, scale: Scale, tolerance: float) -> Cells | None:
         """The cells as they are now, if what they leave out is little enough."""
         cells = memory.cells
         if cells is None or len(cells.y) != len(state.x) or not bool((state.alpha > 0).all()):
@@ -248,7 +247,7 @@ class Carried:
         return found if held is None else held.joined(found, leading - _logit(law, state, held.point))
 
 
-def _part(law: Law, state: State, cells: Cells) -> Part:
+def _part(law: Law, state: Queries, cells: Cells) -> Part:
     """All states with the points that their cells keep."""
     far = cells.rest + _logit(law, state, cells.point) + state.error
     return Part(torch.arange(len(state.x)), cells.kept, far)
@@ -261,13 +260,13 @@ def _pieces(count: int, index: Tensor | None) -> tuple[Any, ...]:
     return tuple(slice(low, min(low + ROWS, count)) for low in range(0, count, ROWS))
 
 
-def _logit(law: Law, state: State, points: Tensor) -> Tensor:
+def _logit(law: Law, state: Queries, points: Tensor) -> Tensor:
     """(B,) of a point (B, D) for each state, where all have one weight."""
     off = state.z - state.alpha[:, None] * points
     return law.log_weights[0] - 0.5 * off.square().sum(1) / state.sigma**2
 
 
-def _goes_on(last: Tensor | None, state: State) -> bool:
+def _goes_on(last: Tensor | None, state: Queries) -> bool:
     """Whether the states are near multiples of those of the call before."""
     if last is None or last.shape != state.z.shape:
         return False

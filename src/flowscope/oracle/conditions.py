@@ -12,11 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from flowscope.oracle.moments import Moments
-from flowscope.oracle.support import ClassLaw, Law
-
-Tensor = torch.Tensor
+from flowscope.oracle.equation.moments import Moments
+from flowscope.oracle.law import ClassLaw, Law
 
 
 @dataclass(frozen=True)

@@ -18,24 +18,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from flowscope.data.memory import check_memory
+from flowscope.core.memory import check_memory
 from flowscope.data.training_set import TrainingSet, as_training_set
 from flowscope.errors import InputError
 from flowscope.fields import Query, check_query
-from flowscope.oracle.budget import parse_memory, plan
 from flowscope.oracle.carried import Carried
 from flowscope.oracle.conditions import Conditions, all_labels
-from flowscope.oracle.engines import Engines
-from flowscope.oracle.moments import Moments
-from flowscope.oracle.posterior import State, logit_error
-from flowscope.oracle.products import APPLE, check_library
-from flowscope.oracle.pruned import Certificate
-from flowscope.oracle.sketches import Sketches
-from flowscope.oracle.support import Law, Support
+from flowscope.oracle.engines.matmul import APPLE, check_library
+from flowscope.oracle.engines.plan import parse_memory, plan
+from flowscope.oracle.engines.pruning.bounds import Sketches
+from flowscope.oracle.engines.pruning.engine import Certificate
+from flowscope.oracle.engines.select import Engines
+from flowscope.oracle.equation.moments import Moments
+from flowscope.oracle.equation.posterior import Queries, logit_error
+from flowscope.oracle.law import Law, Support
 from flowscope.paths import Coefficients, Path, Quantity, convert, get_path
-
-Tensor = torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -312,7 +311,7 @@ class Oracle:
                 c, state = self._state(query, part)
                 yield Batch(part, self._moments(law, state, c, k, mean), state.z, c)
 
-    def _moments(self, law: Law, state: State, c: Coefficients, k: int, mean: torch.dtype | None) -> Moments:
+    def _moments(self, law: Law, state: Queries, c: Coefficients, k: int, mean: torch.dtype | None) -> Moments:
         """The moments of a law at some states."""
         state = self._facing(law, state)
         if mean is None:
@@ -327,15 +326,15 @@ class Oracle:
         for label in y.unique().tolist():
             yield (y == label).nonzero()[:, 0], self.support.law(label)
 
-    def _state(self, query: Query, part: Tensor) -> tuple[Coefficients, State]:
+    def _state(self, query: Query, part: Tensor) -> tuple[Coefficients, Queries]:
         """Some rows of a call, without what depends on a law."""
         c = self.path(query.t.to(self.device)[part])
         x = query.x[part.to(query.x.device)].to(self.device).flatten(1).to(torch.float64)
         z = x - c.alpha[:, None] * self.support.centre
         norms = (z * z).sum(1)
-        return c, State(x, z, norms, c.alpha, c.sigma, torch.zeros_like(norms), 0)
+        return c, Queries(x, z, norms, c.alpha, c.sigma, torch.zeros_like(norms), 0)
 
-    def _facing(self, law: Law, state: State) -> State:
+    def _facing(self, law: Law, state: Queries) -> Queries:
         """The states with what depends on a law."""
         norms = state.norms.sqrt()
         reach = state.alpha * law.radius + state.sigma * math.sqrt(state.x.shape[1])
@@ -362,7 +361,7 @@ def resolve_device(device: str | torch.device | None, points: Any = None) -> tor
         InputError: the name is unknown, the device is absent, or it has no float64.
     """
     if device is None:
-        return points.device if isinstance(points, torch.Tensor) else torch.device("cpu")
+        return points.device if isinstance(points, Tensor) else torch.device("cpu")
     try:
         found = torch.device(device)
         if found.type not in ("cpu", "cuda"):

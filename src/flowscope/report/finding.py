@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from flowscope.core.files import write_files
 from flowscope.data.pixels import is_image
 from flowscope.figures import DARK, LIGHT, finding_figure, gallery_figure, to_png, to_svg
-from flowscope.files import write_files
 from flowscope.report import words
 from flowscope.report.markup import (
     Cell,
@@ -45,7 +45,7 @@ def finding_files(finding: Any) -> dict[str, bytes | str]:
     """<study>.png, <study>.svg and index.html, by name; no figure where the finding has no panels.
 
     Args:
-        finding: a :class:`flowscope.studies.finding.Finding`. Its own `to_files` makes CSV, JSON and images.
+        finding: a :class:`flowscope.studies.bench.finding.Finding`. Its own `to_files` makes CSV, JSON and images.
     """
     files: dict[str, bytes | str] = {}
     shown = ""

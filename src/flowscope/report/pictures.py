@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from flowscope.curve.pictures import Pictures
 from flowscope.data.pixels import is_image
 from flowscope.figures import DARK, LIGHT, picture_figure, to_png
 from flowscope.report.markup import paragraph, scrolling, section, text, themed_image
 from flowscope.report.numbers import time
-from flowscope.studies.pictures import Pictures
 
 DPI = 110
 

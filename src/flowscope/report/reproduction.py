@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from flowscope.files import write_files
+from flowscope.core.files import write_files
 from flowscope.report import words
 from flowscope.report.finding import COST
 from flowscope.report.markup import Cell, number_cell, paragraph, section, table, text, without_paths

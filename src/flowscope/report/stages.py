@@ -5,8 +5,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from flowscope.core.files import write_files
+from flowscope.curve.pictures import Pictures
 from flowscope.figures import DARK, LIGHT, stage_figure, to_png, to_svg
-from flowscope.files import write_files
 from flowscope.report import words
 from flowscope.report.markup import paragraph, section, text, themed_image
 from flowscope.report.model import ModelPart, model_sections
@@ -16,7 +17,6 @@ from flowscope.report.pictures import pictures_section
 from flowscope.report.schedule import schedule_section
 from flowscope.report.tables import classes_section, notes_section, prediction_section, provenance_section
 from flowscope.report.values import values_section
-from flowscope.studies.pictures import Pictures
 
 
 def stages_files(

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from flowscope.core.files import write_files
 from flowscope.figures import DARK, LIGHT, sweep_figure, to_png, to_svg
-from flowscope.files import write_files
 from flowscope.report.markup import Cell, number_cell, paragraph, section, table, text, themed_image, without_paths
 from flowscope.report.numbers import Interval, interval, number, signed_percent, time
 from flowscope.report.page import page

@@ -3,12 +3,12 @@
 import math
 from typing import Any
 
+from flowscope.curve.result import AGREE
 from flowscope.errors import InputError
 from flowscope.paths import get_path
 from flowscope.report.markup import without_paths
 from flowscope.report.numbers import crossing, number, percent, time, with_error
 from flowscope.sampling.schedules import STEPS, steps_before
-from flowscope.studies.curve import AGREE
 
 MEAN_WEIGHT = "the mean weight of the heaviest training point"
 

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import torch
 
+from flowscope.core.settings import check_count
 from flowscope.data.pixels import is_image
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import unknown_name
-from flowscope.reproduction.catalogue import CATALOGUE, find
-from flowscope.settings import check_count
+from flowscope.studies.catalogue import CATALOGUE, find
 from flowscope.training import TrainSettings, train
 
 SEEDS = 3  # of every kind that is compared; 1 where it has to be quick

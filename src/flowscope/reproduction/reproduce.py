@@ -12,22 +12,22 @@ from typing import Any
 
 import numpy as np
 
+from flowscope.core.files import check_writable, write_files
+from flowscope.core.settings import versions
+from flowscope.curve.result import StageCurve
+from flowscope.curve.stages import stages
+from flowscope.curve.summary import describe
 from flowscope.data.split import split
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError, unknown_name
-from flowscope.files import check_writable, write_files
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
-from flowscope.reproduction.catalogue import CATALOGUE, options_of
 from flowscope.reproduction.plan import NEEDS, make_recipe, models_for, seconds_of
 from flowscope.reproduction.result import NOT_RUN, Reproduction, Row
-from flowscope.reproduction.work import LeftOutError, Progress, Work
-from flowscope.settings import versions
-from flowscope.studies.curve import StageCurve
-from flowscope.studies.finding import Verdict
-from flowscope.studies.stages import stages
-from flowscope.studies.summary import describe
-from flowscope.training.run import count_classes
+from flowscope.reproduction.runner import Progress, Runner, SkippedError
+from flowscope.studies.bench.finding import Verdict
+from flowscope.studies.catalogue import CATALOGUE, options_of
+from flowscope.training.trainer import count_classes
 
 HELD_OUT = 0.1  # of the points, where it is not said
 MIDDLE = 0.5  # where one expert ends if the oracle's navigation has no end
@@ -101,7 +101,7 @@ def reproduce(
     count_classes(train)  # labels that no network takes, and settings that cannot be, are refused before any work
     recipe.models(train.shape, MIDDLE)
     oracle = Oracle(train, recipe.path, memory=memory, device=recipe.device)
-    work = Work(
+    work = Runner(
         training_set, aside, oracle, rest, Path(out), space, foreign, recipe.device, quick, 60 * budget,
         resume, progress, tell, each,
     )  # fmt: skip
@@ -165,7 +165,7 @@ def held_out_count(training_set: TrainingSet, held_out: int | None) -> int:
     return round(HELD_OUT * len(training_set)) if held_out is None else held_out
 
 
-def stage_curve(work: Work, quick: bool) -> StageCurve:
+def stage_curve(work: Runner, quick: bool) -> StageCurve:
     """The oracle's own two stages, within classes where there are labels, as models are trained."""
     timesteps, probes = CURVE[quick]
     labelled = work.oracle.training_set.labels is not None
@@ -201,18 +201,18 @@ def _stages_row(curve: StageCurve) -> Row:
     return Row("Fig. 2", "stages", "The oracle's two stages", claim, found, verdict, why, page=True)
 
 
-def _study_row(work: Work, name: str, options: Mapping[str, Any]) -> Row:
+def _study_row(work: Runner, name: str, options: Mapping[str, Any]) -> Row:
     entry = CATALOGUE[name]
     models, others = models_for(name, work.trained)
     began = work.seconds
     try:
         if not models:
             kinds = ", ".join(kind for part in NEEDS[name] for kind in part)
-            raise LeftOutError(
+            raise SkippedError(
                 f"the models it needs were not trained ({kinds}): {next(iter(work.missing.values()), '')}"
             )
         found = work.run(name, models, others, options)
-    except LeftOutError as reason:
+    except SkippedError as reason:
         return Row(entry.where, name, entry.question, "", "", NOT_RUN, str(reason))
     return Row(
         found.where,

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flowscope.data.source import reading
+from flowscope.core.serialize import SCHEMA, csv_text, json_text, to_jsonable
+from flowscope.data.loaders.source import reading
 from flowscope.errors import InputError
-from flowscope.studies.forms import SCHEMA, csv_text, json_text, plain
 
 NOT_RUN = "not run"
 
@@ -53,10 +53,12 @@ class Reproduction:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain numbers, lists and dictionaries."""
-        parts = {name: plain(getattr(self, name)) for name in ("models", "training_set", "settings", "provenance")}
+        parts = {
+            name: to_jsonable(getattr(self, name)) for name in ("models", "training_set", "settings", "provenance")
+        }
         return {
             "schema": SCHEMA,
-            "rows": [plain(row._asdict()) for row in self.rows],
+            "rows": [to_jsonable(row._asdict()) for row in self.rows],
             "notes": list(self.notes),
         } | parts
 

@@ -1,6 +1,6 @@
 """Sampling: schedules, solvers, and sample() over a generator of named steps."""
 
-from flowscope.sampling.count import Counted
+from flowscope.sampling.nfe import Counted
 from flowscope.sampling.noise import draw_noise
 from flowscope.sampling.sample import sample
 from flowscope.sampling.schedules import make_nodes, shift_time

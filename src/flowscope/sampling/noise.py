@@ -2,10 +2,11 @@
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from flowscope.core.settings import check_count, check_seed, check_sizes
 from flowscope.errors import InputError
 from flowscope.fields import FLOATS
-from flowscope.settings import check_count, check_seed, check_sizes
 
 
 def draw_noise(
@@ -16,7 +17,7 @@ def draw_noise(
     *,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device | None = None,
-) -> torch.Tensor:
+) -> Tensor:
     """Standard normal noise (n, *shape) of the samples number first, first + 1, ...
 
     Row i is drawn in float64 from np.random.default_rng((seed, first + i)) and rounded to `dtype`.

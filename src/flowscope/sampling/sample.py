@@ -5,19 +5,18 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from flowscope.data.memory import check_memory
+from flowscope.core.memory import check_memory
+from flowscope.core.settings import check_count, check_seed, check_sizes
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField, check_field, shape_of
 from flowscope.oracle.oracle import resolve_device
-from flowscope.sampling.inside import Inside, follow, suited
 from flowscope.sampling.noise import draw_noise
 from flowscope.sampling.schedules import STEPS, make_nodes
 from flowscope.sampling.solvers import get_solver
+from flowscope.sampling.span import Inside, follow, suited
 from flowscope.sampling.trajectory import check_start, path_of, trajectory
-from flowscope.settings import check_count, check_seed, check_sizes
-
-Tensor = torch.Tensor
 
 
 def sample(

@@ -14,15 +14,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from flowscope.core.settings import check_count
 from flowscope.errors import InputError
 from flowscope.fields import check_interval
 from flowscope.paths import Path, get_path
-from flowscope.settings import check_count
 
 STEPS = 50  # uniform steps where none are asked for: times k/50, k = 0..49
 EARLY = 0.2  # steps that start up to here are the early ones of arXiv 2512.02826, Tab. 2
-Times = TypeVar("Times", float, torch.Tensor, np.ndarray)
+Times = TypeVar("Times", float, Tensor, np.ndarray)
 
 
 def check_shift(shift: Any, what: str = "shift") -> float:
@@ -56,7 +57,7 @@ def shift_time(t: Times, s: float) -> Times:
     """
     s = check_shift(s)
     try:
-        known = t if isinstance(t, torch.Tensor) else np.asarray(t, dtype=np.float64)
+        known = t if isinstance(t, Tensor) else np.asarray(t, dtype=np.float64)
         inside = bool(((known >= 0) & (known <= 1)).all())
     except (TypeError, ValueError):
         inside = False
@@ -127,7 +128,7 @@ def early_share(nodes: Any, until: float = EARLY) -> float:
     return float((check_nodes(nodes)[:-1] <= _number(until, "until")).to(torch.float64).mean())
 
 
-def make_nodes(steps: int = STEPS, shift: float = 1.0, timesteps: Any = None) -> torch.Tensor:
+def make_nodes(steps: int = STEPS, shift: float = 1.0, timesteps: Any = None) -> Tensor:
     """The nodes of a schedule, (steps+1,) float64: uniform times from 0 to 1, moved by the shift; or `timesteps`.
 
     Uniform nodes are k/steps, rounded once: 0.1 is a node of 50 steps exactly.
@@ -151,7 +152,7 @@ def make_nodes(steps: int = STEPS, shift: float = 1.0, timesteps: Any = None) ->
     return nodes
 
 
-def check_nodes(timesteps: Any) -> torch.Tensor:
+def check_nodes(timesteps: Any) -> Tensor:
     """Nodes as given: (T+1,) float64 on the CPU, increasing, in [0, 1], at least two.
 
     Raises:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from flowscope.core.settings import need
 from flowscope.errors import NumericalError, unknown_name
-from flowscope.settings import need
 
-Tensor = torch.Tensor
 Ask = Callable[[Tensor, float], Tensor]
 Advance = Callable[[Ask, Tensor, float, float, Tensor, float], Tensor]
 ATTEMPTS = 1000  # steps that dopri5 may try in one interval: a field that needs more is not smooth at its tolerance

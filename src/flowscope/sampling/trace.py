@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField, path_name
@@ -28,11 +29,11 @@ class Trace(NamedTuple):
     weight: np.ndarray
     entropy: np.ndarray
     nfe: np.ndarray
-    x: torch.Tensor
+    x: Tensor
 
 
 def trace(
-    oracle: Oracle, field: VelocityField, x0: torch.Tensor, timesteps: Any, solver: str = "euler", y: Any = None
+    oracle: Oracle, field: VelocityField, x0: Tensor, timesteps: Any, solver: str = "euler", y: Any = None
 ) -> Trace:
     """Follow a field from x0 and ask the oracle at the start of every step which training point the state belongs to.
 

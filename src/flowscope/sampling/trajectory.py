@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from flowscope.errors import InputError, NumericalError
 from flowscope.fields import VelocityField, ask, check_field, check_query, evaluations
@@ -20,7 +21,6 @@ from flowscope.paths import Path, convert, get_path
 from flowscope.sampling.schedules import check_nodes
 from flowscope.sampling.solvers import Advance, get_solver
 
-Tensor = torch.Tensor
 TOLERANCE = 1e-6  # of dopri5, absolute and relative, but no less than rounding allows: 8 units of x0's dtype
 
 

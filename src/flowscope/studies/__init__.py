@@ -2,24 +2,21 @@
 
 from flowscope.studies.ablation import ablation_study
 from flowscope.studies.alignment import alignment_study
+from flowscope.studies.bench.finding import Finding
 from flowscope.studies.capacity import capacity_study
 from flowscope.studies.convergence import convergence_study
-from flowscope.studies.curve import StageCurve
 from flowscope.studies.experts import experts_study
-from flowscope.studies.finding import Finding
 from flowscope.studies.guidance import guidance_study
 from flowscope.studies.intermediate import intermediate_study
 from flowscope.studies.loss import loss_study
 from flowscope.studies.norm import norm_study
 from flowscope.studies.refine import refine_study
 from flowscope.studies.shift import shift_study
-from flowscope.studies.stages import stages
 from flowscope.studies.switch import switch_study
 from flowscope.studies.target import target_study
 
 __all__ = [
     "Finding",
-    "StageCurve",
     "ablation_study",
     "alignment_study",
     "capacity_study",
@@ -31,7 +28,6 @@ __all__ = [
     "norm_study",
     "refine_study",
     "shift_study",
-    "stages",
     "switch_study",
     "target_study",
 ]

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from flowscope.curve.crossing import Crossing
 from flowscope.fields import VelocityField, check_interval, guide
 from flowscope.oracle import Oracle
-from flowscope.studies.crossing import Crossing
-from flowscope.studies.finding import Finding, Panel, Series, Verdict
-from flowscope.studies.model_probes import NEAR, ProbeBench, Progress, by_stage, near, stage_times, transition
-from flowscope.studies.variants import Variants, oracle_on, variants
+from flowscope.studies.bench.finding import Finding, Panel, Series, Verdict
+from flowscope.studies.bench.probe_bench import NEAR, ProbeBench, Progress, by_stage, near, stage_times, transition
+from flowscope.studies.bench.variants import Variants, oracle_on, variants
 
 N, BINS, BATCH = 1024, 20, 256
 SCALE = 2.5

@@ -1,8 +1,8 @@
 """Alignment: which part of the oracle a model follows, against t. A question of the reviewers of arXiv 2512.02826.
 
 The oracle's velocity is a sum of two parts, towards the heaviest training point and towards the posterior mean of all
-others. The cosines of a model's velocity with both (less what all velocities share; training/probes.py), and how far it
-has gone from the second to the first, show the transition in the model, and not only in its target.
+others. The cosines of a model's velocity with both (less what all velocities share; training/monitor/probes.py), and
+how far it has gone from the second to the first, show the transition in the model, and not only in its target.
 """
 
 from typing import Any
@@ -12,9 +12,9 @@ import numpy as np
 from flowscope.data.training_set import TrainingSet
 from flowscope.fields import VelocityField
 from flowscope.oracle import Oracle
-from flowscope.studies.finding import Finding, Panel, Series
-from flowscope.studies.model_probes import NEAR, ProbeBench, Progress, near, stage_times, time_in_words, transition
-from flowscope.studies.variants import variants
+from flowscope.studies.bench.finding import Finding, Panel, Series
+from flowscope.studies.bench.probe_bench import NEAR, ProbeBench, Progress, near, stage_times, time_in_words, transition
+from flowscope.studies.bench.variants import variants
 
 N, BINS, BATCH = 1024, 20, 256
 PARTS = ("nearest", "mixture")

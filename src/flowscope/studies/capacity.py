@@ -8,15 +8,24 @@ from typing import Any
 
 import numpy as np
 
+from flowscope.core.settings import check_count
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField, switch
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
-from flowscope.settings import check_count
-from flowscope.studies.compare import CRITERION, Estimate, difference, errors_in_words, quality_columns, verdict
-from flowscope.studies.finding import Finding, Panel, Series
-from flowscope.studies.quality import BATCH, SAMPLES, Bench, Boundaries, Progress, Quality, as_models, same_seeds
+from flowscope.studies.bench.finding import Finding, Panel, Series
+from flowscope.studies.bench.paired import CRITERION, Estimate, difference, errors_in_words, quality_columns, verdict
+from flowscope.studies.bench.sample_bench import (
+    BATCH,
+    SAMPLES,
+    Boundaries,
+    Progress,
+    Quality,
+    SampleBench,
+    as_models,
+    same_seeds,
+)
 
 PAPER_SPLITS = (0.1, 0.2)
 PAIRS = ("small+small", "small+large", "large+small", "large+large")
@@ -67,7 +76,7 @@ def capacity_study(
     """
     groups = {"small": as_models(small, "small"), "large": as_models(large, "large")}
     seeds, steps = same_seeds(groups), check_count(steps, "steps")
-    bench = Bench(oracle, held_out, groups["small"] + groups["large"], 0, n, space, seed, batch, progress)
+    bench = SampleBench(oracle, held_out, groups["small"] + groups["large"], 0, n, space, seed, batch, progress)
     at = all_splits(splits, bench.boundaries)
     bench.variants = len(at) * len(PAIRS) * seeds
     runs = {(split, pair): _runs(bench, groups, split, pair, steps) for split in at for pair in PAIRS}
@@ -92,14 +101,14 @@ def two_part_nodes(split: float, steps: int) -> np.ndarray:
     return np.concatenate([np.linspace(0, split, steps + 1), np.linspace(split, 1, steps + 1)[1:]])
 
 
-def _runs(bench: Bench, groups: dict[str, Any], split: float, pair: str, steps: int) -> list[Quality]:
+def _runs(bench: SampleBench, groups: dict[str, Any], split: float, pair: str, steps: int) -> list[Quality]:
     first, second = (groups[size] for size in pair.split("+"))
     nodes = two_part_nodes(split, steps)
     return [bench.measure(switch(a, b, split), nodes) for a, b in zip(first, second, strict=True)]
 
 
 def _finding(
-    bench: Bench,
+    bench: SampleBench,
     runs: dict[tuple[float, str], list[Quality]],
     at: list[float],
     deciding: list[float],

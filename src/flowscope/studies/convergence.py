@@ -11,19 +11,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flowscope.data.source import reading
+from flowscope.core.settings import check_count
+from flowscope.data.loaders.source import reading
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField, check_field
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes
-from flowscope.settings import check_count
-from flowscope.studies.compare import CLEAR, estimate, frechet_of
-from flowscope.studies.finding import Finding, Panel, Series
-from flowscope.studies.model_probes import STAGES, ProbeBench, Progress, stage_times
-from flowscope.studies.quality import SAMPLES, Bench
-from flowscope.studies.variants import snapshots_of, variants
-from flowscope.training.folder import LOSSES
+from flowscope.studies.bench.finding import Finding, Panel, Series
+from flowscope.studies.bench.paired import CLEAR, estimate, frechet_of
+from flowscope.studies.bench.probe_bench import STAGES, ProbeBench, Progress, stage_times
+from flowscope.studies.bench.sample_bench import SAMPLES, SampleBench
+from flowscope.studies.bench.variants import snapshots_of, variants
+from flowscope.training.fit import LOSSES
 
 N, BINS, BATCH = 1024, 20, 256
 ROWS = 50  # of the record of a training loss, at most about
@@ -143,7 +143,7 @@ def _frechet(
     batch: int,
 ) -> dict[str, list[tuple[float, float]]]:
     """(FD, error) by run, for each of its snapshots; all from the same noise."""
-    bench = Bench(oracle, None, tuple(models), len(models), samples, space, seed, batch)
+    bench = SampleBench(oracle, None, tuple(models), len(models), samples, space, seed, batch)
     nodes, found = make_nodes(steps).numpy(), {}
     for run in runs:
         values = [frechet_of([bench.measure(model, nodes)]) for _, model in run.points]

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
+from flowscope.core.settings import check_count
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField, check_interval, switch
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes
-from flowscope.settings import check_count
-from flowscope.studies.compare import CRITERION, difference, errors_in_words, frechet_of, quality_columns
-from flowscope.studies.finding import Finding, Panel, Series
-from flowscope.studies.quality import BATCH, SAMPLES, Bench, Progress, as_models, same_seeds
+from flowscope.studies.bench.finding import Finding, Panel, Series
+from flowscope.studies.bench.paired import CRITERION, difference, errors_in_words, frechet_of, quality_columns
+from flowscope.studies.bench.sample_bench import BATCH, SAMPLES, Progress, SampleBench, as_models, same_seeds
 
 CLAIM = "The paper trains no experts: that stage-wise models follow from its two stages is a question of its reviewers."
 WHY = (
@@ -64,7 +64,7 @@ def experts_study(
         "whole+refinement": ("whole", "refinement"),
     }
     everyone = models["whole"] + models["navigation"] + models["refinement"]
-    bench = Bench(oracle, held_out, everyone, len(pairs) * seeds, n, space, seed, batch, progress)
+    bench = SampleBench(oracle, held_out, everyone, len(pairs) * seeds, n, space, seed, batch, progress)
     nodes = make_nodes(steps).numpy()
     runs = {
         name: [bench.measure(switch(a, b, at), nodes) for a, b in zip(models[i], models[j], strict=True)]

@@ -10,14 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from flowscope.core.settings import check_count
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField, check_interval, guide
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes
-from flowscope.settings import check_count
-from flowscope.studies.compare import (
+from flowscope.studies.bench.finding import Finding, Panel, Series
+from flowscope.studies.bench.label_information import LAST, LabelCurve, label_curve
+from flowscope.studies.bench.paired import (
     CRITERION,
     Estimate,
     difference,
@@ -27,10 +29,8 @@ from flowscope.studies.compare import (
     quality_columns,
     verdict,
 )
-from flowscope.studies.finding import Finding, Panel, Series
-from flowscope.studies.labels import LAST, LabelCurve, label_curve
-from flowscope.studies.quality import BATCH, SAMPLES, Bench, Boundaries, Progress, Quality, as_models
-from flowscope.training.evaluate import label_count
+from flowscope.studies.bench.sample_bench import BATCH, SAMPLES, Boundaries, Progress, Quality, SampleBench, as_models
+from flowscope.training.monitor.evaluate import label_count
 
 Interval = tuple[float, float]
 Runs = dict[Interval, list[Quality]]
@@ -83,7 +83,7 @@ def guidance_study(
     models, steps = as_models(models), check_count(steps, "steps")
     for model in models:
         check_guidable(model)
-    bench = Bench(oracle, held_out, models, 0, n, space, seed, batch, progress)
+    bench = SampleBench(oracle, held_out, models, 0, n, space, seed, batch, progress)
     own = own_intervals(bench.boundaries)
     asked = tuple(check_interval(i) for i in intervals)
     parts = {"guidance": tuple(dict.fromkeys((NONE, WHOLE, *asked))), "tenths": TENTHS, "own": tuple(own.values())}
@@ -139,7 +139,7 @@ def label_columns(curve: LabelCurve) -> dict[str, list[float]]:
 
 
 def _finding(
-    bench: Bench,
+    bench: SampleBench,
     runs: Runs,
     own: dict[str, Interval],
     curve: LabelCurve,
@@ -182,7 +182,7 @@ def _finding(
     )
 
 
-def _columns(bench: Bench, runs: Runs, part: Sequence[Interval], nodes: np.ndarray) -> dict[str, Any]:
+def _columns(bench: SampleBench, runs: Runs, part: Sequence[Interval], nodes: np.ndarray) -> dict[str, Any]:
     """A row for each of some intervals; a gain is FD without guidance less FD with it."""
     gains = [difference(runs[NONE], runs[i]) for i in part]
     return {

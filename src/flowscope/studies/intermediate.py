@@ -8,19 +8,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from flowscope.curve.crossing import resample
 from flowscope.data.pixels import is_image
 from flowscope.fields import VelocityField
 from flowscope.metrics import Settling, settle_times
 from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes, trajectory
-from flowscope.studies.around import boundaries_in_words
-from flowscope.studies.crossing import resample
-from flowscope.studies.finding import Finding, Gallery, Panel, Series, Verdict
-from flowscope.studies.labels import standard_error
-from flowscope.studies.quality import Bench, Boundaries, Progress
-
-Tensor = torch.Tensor
+from flowscope.studies.bench.boundaries import boundaries_in_words
+from flowscope.studies.bench.finding import Finding, Gallery, Panel, Series, Verdict
+from flowscope.studies.bench.label_information import standard_error
+from flowscope.studies.bench.sample_bench import Boundaries, Progress, SampleBench
 
 SHOWN, COLUMNS = 4, 9  # trajectories and times in the gallery
 CLAIM = (
@@ -87,7 +86,7 @@ def intermediate_study(
         InputError: an argument is not usable, or model and oracle are on two paths.
     """
     nodes = make_nodes(steps).numpy()
-    bench = Bench(oracle, None, (model,), 2 * steps, n, None, seed, batch, progress, fd=False)
+    bench = SampleBench(oracle, None, (model,), 2 * steps, n, None, seed, batch, progress, fd=False)
     labels = bench.labels if y is None else torch.as_tensor(y, device=oracle.device).expand(n)
     ways = {name: _follow(field, bench, nodes, labels, k) for k, (name, field) in enumerate(_fields(oracle, model))}
     mean_off = _distance_at_start(ways, bench, labels)
@@ -116,7 +115,7 @@ def _fields(oracle: Oracle, model: VelocityField) -> tuple[tuple[str, VelocityFi
     return ("oracle", oracle), ("model", model)
 
 
-def _follow(field: VelocityField, bench: Bench, nodes: np.ndarray, labels: Tensor | None, which: int) -> Way:
+def _follow(field: VelocityField, bench: SampleBench, nodes: np.ndarray, labels: Tensor | None, which: int) -> Way:
     """One field from the bench's noise, in batches."""
     start = bench.noise
     rows = [None] * len(start) if labels is None else list(labels.split(bench.batch))
@@ -136,7 +135,7 @@ def _follow(field: VelocityField, bench: Bench, nodes: np.ndarray, labels: Tenso
     return Way(predictions, nfe, distance, settle_times(nodes, predictions) if image else None)
 
 
-def _distance_at_start(ways: dict[str, Way], bench: Bench, labels: Tensor | None) -> float:
+def _distance_at_start(ways: dict[str, Way], bench: SampleBench, labels: Tensor | None) -> float:
     """The model's mean squared distance to the oracle's prediction at t = 0, in units of the data's variance there."""
     apart = (ways["model"].predictions[0] - ways["oracle"].predictions[0]).square().flatten(1).mean(1)
     variance = (

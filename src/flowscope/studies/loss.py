@@ -8,10 +8,10 @@ import numpy as np
 from flowscope.data.training_set import TrainingSet
 from flowscope.fields import VelocityField
 from flowscope.oracle import Oracle
-from flowscope.studies.compare import CLEAR, Estimate, errors_in_words, estimate
-from flowscope.studies.finding import Finding, Panel, Series, Verdict
-from flowscope.studies.model_probes import STAGES, ProbeBench, Progress, StageTimes, by_stage, stage_times
-from flowscope.studies.variants import Variants, facts_of, variants
+from flowscope.studies.bench.finding import Finding, Panel, Series, Verdict
+from flowscope.studies.bench.paired import CLEAR, Estimate, errors_in_words, estimate
+from flowscope.studies.bench.probe_bench import STAGES, ProbeBench, Progress, StageTimes, by_stage, stage_times
+from flowscope.studies.bench.variants import Variants, facts_of, variants
 
 N, BINS, BATCH = 1024, 20, 256
 EARLY = 0.25  # of training: what came before is the beginning, not a shorter training

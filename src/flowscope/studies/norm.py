@@ -10,17 +10,18 @@ by v^T J v with v of random signs (Hutchinson 1990), that of the oracle is exact
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from flowscope.core.settings import check_count
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField
-from flowscope.networks.rest import at_rest
+from flowscope.networks.eval_mode import eval_mode
 from flowscope.oracle import Oracle
-from flowscope.settings import check_count
-from flowscope.studies.finding import Finding, Panel, Series
-from flowscope.studies.model_probes import ProbeBench, Progress, stage_times
-from flowscope.studies.variants import variants
-from flowscope.training.evaluate import velocities
-from flowscope.training.probes import Probes
+from flowscope.studies.bench.finding import Finding, Panel, Series
+from flowscope.studies.bench.probe_bench import ProbeBench, Progress, stage_times
+from flowscope.studies.bench.variants import variants
+from flowscope.training.monitor.evaluate import velocities
+from flowscope.training.monitor.probes import Probes
 
 N, BINS, BATCH = 512, 20, 128
 CLAIM = (
@@ -111,11 +112,9 @@ def hutchinson(
     return (total / signs).cpu().numpy()
 
 
-def _quadratic(
-    model: VelocityField, x: torch.Tensor, t: torch.Tensor, y: torch.Tensor | None, v: torch.Tensor
-) -> torch.Tensor:
+def _quadratic(model: VelocityField, x: Tensor, t: Tensor, y: Tensor | None, v: Tensor) -> Tensor:
     """(b,) v^T J v, of the Jacobian of the field by x."""
-    with at_rest(model), torch.enable_grad():
+    with eval_mode(model), torch.enable_grad():
         x = x.detach().requires_grad_()
         u = model(x, t, y)
         if not u.requires_grad:

@@ -11,17 +11,16 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from flowscope.core.settings import check_count
 from flowscope.data.pixels import is_image
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import listed
 from flowscope.fields import VelocityField
 from flowscope.metrics.memorised import RATIO, share
 from flowscope.oracle import Oracle
-from flowscope.settings import check_count
-from flowscope.studies.around import boundaries_in_words, check_times, halfway, mean_error, noun, times_around
-from flowscope.studies.finding import Finding, Gallery, Panel, Series, Verdict
-from flowscope.studies.quality import Bench, Boundaries, Progress
-from flowscope.studies.restored import (
+from flowscope.studies.bench.boundaries import boundaries_in_words, check_times, halfway, mean_error, noun, times_around
+from flowscope.studies.bench.finding import Finding, Gallery, Panel, Series, Verdict
+from flowscope.studies.bench.restoration import (
     Ratio,
     Restored,
     Source,
@@ -32,6 +31,7 @@ from flowscope.studies.restored import (
     restore,
     states,
 )
+from flowscope.studies.bench.sample_bench import Boundaries, Progress, SampleBench
 
 FIELDS = ("model", "oracle")
 FACTOR = 2.0  # within which held-out images are restored as well as training images
@@ -77,7 +77,7 @@ def refine_study(
         InputError: an argument is not usable, model and oracle are on two paths, or images differ in shape.
     """
     check_count(steps, "steps")
-    bench = Bench(oracle, held_out, (model,), 1, n, None, seed, batch, progress, fd=False)
+    bench = SampleBench(oracle, held_out, (model,), 1, n, None, seed, batch, progress, fd=False)
     b = bench.boundaries
     times = check_times(times, times_around(b, (b.saturation, halfway(b.saturation)), steps), math.nextafter(1.0, 0.0))
     sources = find_sources(bench, foreign)
@@ -122,7 +122,7 @@ def _ratios(found: dict[tuple[str, str, float], Restored], times: Sequence[float
     }
 
 
-def _restores(found: dict[tuple[str, str, float], Restored], times: Sequence[float], bench: Bench) -> bool:
+def _restores(found: dict[tuple[str, str, float], Restored], times: Sequence[float], bench: SampleBench) -> bool:
     """Whether the model takes away at least half of the noise's energy from training images, at every late time.
 
     Without it, a model that leaves everything as it is would treat training and held-out images alike.
@@ -234,7 +234,7 @@ def _panels(sources: Sequence[Source], ratios: bool) -> tuple[Panel, ...]:
 
 
 def _gallery(
-    source: Source, found: dict[tuple[str, str, float], Restored], times: Sequence[float], bench: Bench
+    source: Source, found: dict[tuple[str, str, float], Restored], times: Sequence[float], bench: SampleBench
 ) -> Gallery:
     """The first image of a source: a row a time, from its noisy state to what became of it."""
     original, rows = source.images[0].cpu(), []

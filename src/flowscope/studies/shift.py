@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from flowscope.core.settings import check_count
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField
@@ -15,8 +16,8 @@ from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes
 from flowscope.sampling.schedules import EARLY, early_share
-from flowscope.settings import check_count
-from flowscope.studies.compare import (
+from flowscope.studies.bench.finding import Finding, Panel, Series
+from flowscope.studies.bench.paired import (
     CRITERION,
     difference,
     errors_in_words,
@@ -25,8 +26,7 @@ from flowscope.studies.compare import (
     quality_columns,
     verdict,
 )
-from flowscope.studies.finding import Finding, Panel, Series
-from flowscope.studies.quality import BATCH, SAMPLES, Bench, Progress, as_models
+from flowscope.studies.bench.sample_bench import BATCH, SAMPLES, Progress, SampleBench, as_models
 
 SHIFTS = (2.0, 1.0, 0.7, 0.5, 0.3, 0.1)
 GOOD, BAD = (0.7, 0.5), 0.1  # the shifts whose gFID the paper gives: 12.46 and 12.23, and 19.91
@@ -70,7 +70,7 @@ def shift_study(
     if not shifts or len(set(shifts)) < len(shifts):
         raise InputError(f"shifts are {shifts}; expected at least one, each once")
     nodes = {s: make_nodes(steps, s).numpy() for s in shifts}
-    bench = Bench(oracle, held_out, models, len(shifts) * len(models), n, space, seed, batch, progress)
+    bench = SampleBench(oracle, held_out, models, len(shifts) * len(models), n, space, seed, batch, progress)
     runs = {s: [bench.measure(model, nodes[s]) for model in models] for s in shifts}
     half = bench.boundaries.half
     columns: dict[str, Any] = {

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.data.pixels import is_image
 from flowscope.data.training_set import TrainingSet
@@ -19,7 +20,7 @@ from flowscope.metrics import FeatureSpace, features, memorised, precision_recal
 from flowscope.metrics.memorised import RATIO, Memorised, Ratios, share
 from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes
-from flowscope.studies.around import (
+from flowscope.studies.bench.boundaries import (
     PAPER,
     boundaries_in_words,
     carried_over,
@@ -30,10 +31,8 @@ from flowscope.studies.around import (
     shares_in_words,
     times_around,
 )
-from flowscope.studies.finding import Finding, Gallery, Panel, Series, Verdict
-from flowscope.studies.quality import Bench, Boundaries, Progress, draw_rows, influence_values
-
-Tensor = torch.Tensor
+from flowscope.studies.bench.finding import Finding, Gallery, Panel, Series, Verdict
+from flowscope.studies.bench.sample_bench import Boundaries, Progress, SampleBench, draw_rows, influence_values
 
 SHOWN = 8  # samples in the gallery
 CLAIM = (
@@ -96,7 +95,7 @@ def switch_study(
         InputError: an argument is not usable, or model and oracle are on two paths.
     """
     nodes = make_nodes(steps).numpy()
-    bench = Bench(oracle, held_out, (model,), 1, n, space, seed, batch, progress, fd=False)
+    bench = SampleBench(oracle, held_out, (model,), 1, n, space, seed, batch, progress, fd=False)
     b = bench.boundaries
     times = check_times(times, _usual_times(b, steps), 1.0)
     alone = bench.draw(oracle, nodes)
@@ -144,7 +143,7 @@ def _usual_times(b: Boundaries, steps: int) -> list[float]:
     return sorted({0.0, 1.0, *PAPER, *times_around(b, (b.saturation, copies, halfway(copies)), steps)})
 
 
-def _columns(bench: Bench, mixed: Sequence[Mixed], retrieved: Tensor) -> dict[str, Any]:
+def _columns(bench: SampleBench, mixed: Sequence[Mixed], retrieved: Tensor) -> dict[str, Any]:
     """The table: a row for each time of switching."""
     s, unit = bench.oracle.training_set, math.sqrt(bench.oracle.training_set.dimension)
     usual = _usual_distance(bench)
@@ -164,14 +163,14 @@ def _columns(bench: Bench, mixed: Sequence[Mixed], retrieved: Tensor) -> dict[st
     return {key: np.array([row[key] for row in rows]) for key in rows[0]}
 
 
-def _usual_distance(bench: Bench) -> float:
+def _usual_distance(bench: SampleBench) -> float:
     """The mean distance of a training image to the nearest other one: that of a new image to the training set."""
     s = bench.oracle.training_set
     chosen = draw_rows(s, bench.n, np.random.default_rng((bench.seed, 5)))
     return float(bench.memory(s.rows(chosen)).second.mean())
 
 
-def _quality(bench: Bench, x: Tensor) -> dict[str, float]:
+def _quality(bench: SampleBench, x: Tensor) -> dict[str, float]:
     """FD, precision and recall; NaN where there are too few samples."""
     space = FeatureSpace(bench.feature_space.name, device=bench.oracle.device)
     own, found = features(x, bench.feature_space), dict.fromkeys(QUALITY, math.nan)
@@ -265,7 +264,7 @@ def _numbered(count: int) -> tuple[str, ...]:
     return tuple(f"{i + 1}" for i in range(count))
 
 
-def _notes(bench: Bench, columns: dict[str, Any], null: Memorised | None, what: str) -> list[str]:
+def _notes(bench: SampleBench, columns: dict[str, Any], null: Memorised | None, what: str) -> list[str]:
     runs = (
         f"{bench.n} samples for each t_switch, all from the same noise, one model. Intervals of shares are "
         "Clopper-Pearson at 95 %; errors are over samples and say nothing of how another training run would come out."

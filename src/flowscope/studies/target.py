@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from flowscope.core.settings import check_count
 from flowscope.data.training_set import TrainingSet
 from flowscope.fields import VelocityField
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes
-from flowscope.settings import check_count
-from flowscope.studies.compare import (
+from flowscope.studies.bench.finding import Finding, Panel, Series
+from flowscope.studies.bench.paired import (
     CRITERION,
     difference,
     errors_in_words,
@@ -24,10 +25,17 @@ from flowscope.studies.compare import (
     frechet_of,
     quality_columns,
 )
-from flowscope.studies.finding import Finding, Panel, Series
-from flowscope.studies.quality import BATCH, SAMPLES, Bench, Boundaries, Progress, as_models, same_seeds
-from flowscope.training.evaluate import velocities
-from flowscope.training.probes import Probes, draw_probes
+from flowscope.studies.bench.sample_bench import (
+    BATCH,
+    SAMPLES,
+    Boundaries,
+    Progress,
+    SampleBench,
+    as_models,
+    same_seeds,
+)
+from flowscope.training.monitor.evaluate import velocities
+from flowscope.training.monitor.probes import Probes, draw_probes
 
 BINS = 16  # of time, for probes spread evenly
 USUAL, EXACT = "usual target", "oracle target"
@@ -63,7 +71,7 @@ def target_study(
     """
     groups = {USUAL: as_models(cfm, "cfm"), EXACT: as_models(oracle_trained, "oracle_trained")}
     seeds, steps, probes = same_seeds(groups), check_count(steps, "steps"), check_count(probes, "probes")
-    bench = Bench(oracle, held_out, groups[USUAL] + groups[EXACT], 2 * seeds, n, space, seed, batch, progress)
+    bench = SampleBench(oracle, held_out, groups[USUAL] + groups[EXACT], 2 * seeds, n, space, seed, batch, progress)
     nodes = make_nodes(steps).numpy()
     runs = {name: [bench.measure(model, nodes) for model in group] for name, group in groups.items()}
     states = draw_probes(oracle, oracle.training_set, probes, BINS, seed, bench.conditional, 0.0)

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from flowscope.core.settings import need
 from flowscope.errors import InputError, MissingExtraError, unknown_name
-from flowscope.settings import need
 
 
 def make_accelerator(device: torch.device, precision: str) -> Any:

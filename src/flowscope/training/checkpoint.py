@@ -1,247 +1,104 @@
-"""What training leaves on disk, and how it is read back. Weights are safetensors files; pickles are refused.
+"""The state of a run in one file: all that going on needs, so that no moment of a kill leaves half of it."""
 
-While training, one file holds all that resuming needs, so that a run killed at any moment leaves a whole one: weights,
-averaged weights, the optimizer's moments, the losses so far and, in its metadata, what they belong to. When training is
-finished, model.safetensors, ema.safetensors and model.json take its place.
-"""
-
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from torch import nn
+from torch import Tensor
 
-from flowscope.data.source import reading
-from flowscope.errors import InputError
-from flowscope.networks.build import build_network
-from flowscope.networks.convention import CONVENTIONS
-from flowscope.networks.field import NetworkField, as_field
-from flowscope.networks.labels import read_labels
-from flowscope.oracle.oracle import resolve_device
-from flowscope.training.settings import TrainSettings
+from flowscope.core.files import remove_file, write_atomic
+from flowscope.errors import InputError, ResumeError
+from flowscope.training.model_store import ABOUT, STATE, about_state, fit, pack, snapshot_name, snapshot_steps, unpack
+from flowscope.training.trainer import Run
 
-SCHEMA = 1
-MODEL, EMA, ABOUT, STATE = "model.safetensors", "ema.safetensors", "model.json", "state.safetensors"
-PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
-KEYS = ("settings", "shape", "classes", "network", "training_set", "held_out", "step")  # of model.json
-Tensors = dict[str, torch.Tensor]
+MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's, beside the number of updates, which is the run's
+FREE = ("checkpoint_every",)  # settings that may change when a run is resumed
 
 
-def snapshot_name(step: int) -> str:
-    """Where the averaged weights after `step` steps are kept, in the model's folder."""
-    return f"snapshots/step_{step:06d}.safetensors"
-
-
-def snapshot_steps(directory: str | Path) -> list[int]:
-    """The steps of which a model's folder keeps averaged weights, ascending."""
-    return sorted(int(path.stem.removeprefix("step_")) for path in Path(directory).glob("snapshots/step_*.safetensors"))
-
-
-def pack(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
-    """A safetensors file."""
-    from safetensors.torch import save
-
-    return save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, dict(metadata or {}))
-
-
-def unpack(path: Path, device: torch.device | str = "cpu") -> tuple[Tensors, dict[str, str]]:
-    """Tensors and metadata of a safetensors file.
+def write_state(run: Run, out: Path) -> None:
+    """Write the run as it stands, in place of what was there.
 
     Raises:
-        InputError: it is not one, or is cut short.
+        OutputError: it cannot be written; what was there before is still there.
     """
-    kind = "a whole safetensors file that flowscope train wrote"
-    with reading(path, kind), safe_open(path, framework="pt", device=str(device)) as file:
-        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    named = [name for name, _ in run.network.named_parameters()]
+    moments = run.optimizer.state_dict()["state"]
+    tensors = {f"weights|{k}": v for k, v in run.network.state_dict().items()}
+    tensors |= {f"ema|{k}": v for k, v in run.ema.state_dict().items()}
+    tensors |= {f"{kind}|{named[i]}": moments[i][kind] for i in moments for kind in MOMENTS}
+    tensors |= {"losses|rows": torch.tensor(run.losses.rows, dtype=torch.float64), "losses|sums": run.losses.sums}
+    write_atomic(out / STATE, pack(tensors, {"about": json.dumps(run.about())}))
 
 
-def digest_of(data: bytes) -> str:
-    """SHA-256 in 64 hexadecimal digits."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def fit(network: nn.Module, tensors: Mapping[str, torch.Tensor], where: object) -> None:
-    """Load weights, all of them and no others.
+def read_state(run: Run, out: Path, resume: bool) -> bool:
+    """Bring a fresh run to where the state in `out` is. Returns whether there was one.
 
     Raises:
-        InputError: they are another architecture's; the message names what is missing, unexpected or of another shape.
+        ResumeError: the state is of another run, or cannot be read.
     """
-    own = network.state_dict()
-    missing, unexpected = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
-    other = [k for k in sorted(own.keys() & tensors.keys()) if own[k].shape != tensors[k].shape]
-    if missing or unexpected or other:
-        shapes = [f"{k} {tuple(tensors[k].shape)} instead of {tuple(own[k].shape)}" for k in other]
-        parts = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-        said = "; ".join(f"{what}: {_some(names)}" for what, names in parts if names)
-        raise InputError(
-            f"{where} does not fit the {type(network).__name__}: {said}; expected weights of the same architecture, "
-            "width and image size"
-        )
-    network.load_state_dict(dict(tensors))
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f", ... ({len(names)} in all)" if len(names) > 5 else "")
-
-
-def read_about(directory: Path) -> dict[str, Any]:
-    """What a model's folder says of its model: model.json, or while it trains its state.
-
-    Raises:
-        InputError: there is no model, it is a pickle, or it is of another schema.
-    """
-    if directory.suffix in PICKLES or (not (directory / ABOUT).exists() and _pickles(directory)):
-        found = directory if directory.suffix in PICKLES else _pickles(directory)[0]
-        raise InputError(
-            f"{found} is a pickle, which can run code when it is read, and is refused; expected the folder of a model "
-            "that flowscope train wrote: for other networks load the weights with torch.load(path, weights_only=True), "
-            "and hand the module to flowscope's as_field"
-        )
-    if (directory / ABOUT).exists():
-        with reading(directory / ABOUT, "the model.json that flowscope train wrote"):
-            about = dict(json.loads((directory / ABOUT).read_text(encoding="utf-8")))
-    elif (directory / STATE).exists():
-        about = about_state(directory / STATE)
-    else:
-        what = "holds no model" if directory.is_dir() else "is not a folder"
-        raise InputError(
-            f"{directory} {what}; expected the folder of a model (flowscope train SOURCE --out {directory})"
-        )
-    if about.get("schema") == SCHEMA:
-        _check_about(about, directory)
-    else:
-        raise InputError(
-            f"{directory} is of schema {about.get('schema')!r}; this flowscope reads {SCHEMA}: train it again, or take "
-            "the version of flowscope that wrote it"
-        )
-    return about
-
-
-def _check_about(about: Mapping[str, Any], where: Path) -> None:
-    """Refuse what model.json cannot say, before anything is built of it."""
-    if absent := [key for key in KEYS if key not in about]:
-        raise InputError(f"{where / ABOUT} lacks {', '.join(absent)}; expected it as flowscope train wrote it")
+    path = out / STATE
+    if not (resume and path.exists()):
+        return False
     try:
-        known = {f.name: about["settings"][f.name] for f in fields(TrainSettings)}
-        TrainSettings.from_dict({**about["settings"], **known})
-        numbers = [*about["shape"], about["step"], about["classes"] + 1, about["held_out"]["count"] + 1]
-        numbers += [label + 1 for label in about.get("labels") or ()]
-        sound = all(type(v) is int and v > 0 for v in numbers) and type(about["training_set"]["digest"]) is str
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{where / ABOUT} is damaged ({type(error).__name__}: {error}); expected it as flowscope train wrote it"
-        ) from None
-    if not sound:
-        raise InputError(
-            f"{where / ABOUT} is damaged: shape, step, classes, held_out or training_set is not what they can be; "
-            "expected it as flowscope train wrote it"
-        )
+        check_same(run.about(), about_state(path), path)
+        tensors, metadata = unpack(path)
+        groups: dict[str, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            group, _, name = key.partition("|")
+            groups.setdefault(group, {})[name] = value
+        fit(run.network, groups["weights"], path)
+        fit(run.ema, groups["ema"], path)
+    except (InputError, KeyError) as error:
+        raise ResumeError(f"{error}; or remove {path} to start anew") from None
+    about = json.loads(metadata["about"])
+    run.resume(int(about["step"]), float(about["seconds"]))
+    _restore_moments(run, groups)
+    run.losses.rows = [tuple(row) for row in groups["losses"]["rows"].tolist()]
+    run.losses.sums.copy_(groups["losses"]["sums"])
+    return True
 
 
-def about_state(path: Path) -> dict[str, Any]:
-    """What the state of an unfinished run says of itself."""
-    with reading(path, "the state of an interrupted run"), safe_open(path, framework="pt") as file:
-        return dict(json.loads(file.metadata()["about"]))
+def _restore_moments(run: Run, groups: dict[str, dict[str, Tensor]]) -> None:
+    updates = torch.tensor(float(run.step))
+    state = {
+        # laid out in memory as the parameter is: a fused optimizer takes no other
+        i: {"step": updates.clone(), **{kind: torch.empty_like(p).copy_(groups[kind][name]) for kind in MOMENTS}}
+        for i, (name, p) in enumerate(run.network.named_parameters())
+        if name in groups.get(MOMENTS[0], {})  # a parameter that was never used has none
+    }
+    run.optimizer.load_state_dict({"state": state, "param_groups": run.optimizer.state_dict()["param_groups"]})
 
 
-def _pickles(directory: Path) -> list[Path]:
-    return [p for p in sorted(directory.glob("*")) if p.suffix in PICKLES] if directory.is_dir() else []
-
-
-def load_model(
-    directory: str | Path,
-    *,
-    ema: bool = True,
-    device: str | torch.device | None = None,
-    step: int | None = None,
-    network: nn.Module | None = None,
-    shape: tuple[int, ...] | None = None,
-) -> NetworkField:
-    """A trained network as a field, from the folder that :func:`train_to` or ``flowscope train`` wrote.
-
-    A run that is still going on, or was interrupted, is taken as far as its last checkpoint.
+def check_same(wanted: Mapping[str, Any], about: Mapping[str, Any], path: Path) -> None:
+    """Refuse what was kept of another run.
 
     Args:
-        directory: the folder.
-        ema: the averaged weights; False for the last ones themselves.
-        device: where to put the network; None for the CPU.
-        step: the averaged weights of an earlier step, of which a snapshot was kept; None for the last.
-        network: a network of your own that was trained, to be given its weights; None for one of flowscope's.
-        shape: of the points it is wanted for; refused if it was trained on others.
-
-    Returns:
-        A NetworkField whose `about` is the content of model.json.
+        wanted: what this run is of, as :func:`flowscope.training.trainer.identity` says.
+        about: what the file says.
 
     Raises:
-        InputError: there is no model, a file is damaged, a pickle, or of another architecture, shape or schema.
+        ResumeError: the message names what differs.
     """
-    folder, where = Path(directory), resolve_device(device)
-    about = read_about(folder)
-    own_shape = tuple(about["shape"])
-    if shape is not None and tuple(shape) != own_shape:
-        raise InputError(
-            f"{folder} is a model of points of shape {own_shape}, the data have {tuple(shape)}; expected one shape: "
-            "load the data with the options the model was trained with (--resize, --grey), or train another"
+    pairs = {key: (wanted[key], about.get(key)) for key in ("schema", "network", "held_out")}
+    pairs["data (digest)"] = (wanted["training_set"]["digest"], about.get("training_set", {}).get("digest"))
+    kept = about.get("settings", {})
+    pairs |= {k: (v, kept.get(k)) for k, v in wanted["settings"].items() if k not in FREE}
+    other = [f"{key} ({was} there, {now} here)" for key, (now, was) in pairs.items() if now != was]
+    if other:
+        raise ResumeError(
+            f"{path} is of a run that differs in {', '.join(other)}; expected the same data and settings: "
+            "run with those, or without --resume (resume=False), which starts anew"
         )
-    path, tensors = _weights(folder, about, ema, step)
-    if network is None:
-        network = _fresh(about, folder)
-    fit(network, tensors, path)
-    return trained_field(network.to(where).eval(), about, folder.resolve().name)
 
 
-def trained_field(network: nn.Module, about: Mapping[str, Any], name: str) -> NetworkField:
-    """A network that was trained here, as a field."""
-    path, null = about["settings"]["path"], read_labels(network, True).null
-    convention = replace(CONVENTIONS["flowscope"], path=path)
-    return as_field(
-        network,
-        convention,
-        path=path,
-        classes=about["classes"],
-        null=null,
-        shape=tuple(about["shape"]),
-        name=name,
-        about=about,
-        labels=about.get("labels"),
-    )
+def clear(out: Path) -> None:
+    """Delete what an earlier run left in the folder; first the file that says that it is finished."""
+    for name in (ABOUT, STATE, *(snapshot_name(step) for step in snapshot_steps(out))):
+        remove_file(out / name)
 
 
-def _fresh(about: Mapping[str, Any], folder: Path) -> nn.Module:
-    settings = about["settings"]
-    if about["network"] is not None:
-        raise InputError(
-            f"{folder} was trained with a network of the user's own ({about['network']}); expected it as network=..."
-        )
-    return build_network(settings["model"], tuple(about["shape"]), about["classes"], width=settings["width"])
-
-
-def _weights(folder: Path, about: Mapping[str, Any], ema: bool, step: int | None) -> tuple[Path, Tensors]:
-    """The file and the weights that are asked for."""
-    if step is not None:
-        known = snapshot_steps(folder)
-        if step not in known or not ema:
-            have = ", ".join(map(str, known)) or "none"
-            raise InputError(f"step is {step!r} with ema={ema}; {folder} keeps averaged weights of the steps: {have}")
-        return folder / snapshot_name(step), unpack(folder / snapshot_name(step))[0]
-    if not (folder / ABOUT).exists():
-        group = "ema|" if ema else "weights|"
-        tensors = unpack(folder / STATE)[0]
-        return folder / STATE, {k.removeprefix(group): v for k, v in tensors.items() if k.startswith(group)}
-    path = folder / (EMA if ema else MODEL)
-    if not path.exists():
-        other = (
-            "; expected it there: take the last weights (ema=False, or --no-ema of flowscope sample)"
-            if ema
-            else f"; expected it beside {ABOUT}"
-        )
-        raise InputError(f"{folder} has no {path.name}{other}")
-    tensors = unpack(path)[0]
-    if digest_of(path.read_bytes()) != about.get("digests", {}).get(path.name):
-        raise InputError(f"{path} is not the file that {ABOUT} names by its digest; expected both from one run")
-    return path, tensors
+def write_snapshot(run: Run, path: Path) -> None:
+    """The averaged weights as they are now."""
+    write_atomic(path, pack(run.ema.state_dict(), {"step": str(run.step)}))

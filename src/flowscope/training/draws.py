@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.data.training_set import TrainingSet
 from flowscope.training.densities import draw_times
@@ -23,10 +24,10 @@ class Draw(NamedTuple):
     """One batch: points and noise on the device, the rest on the CPU, where looking at it makes nobody wait."""
 
     positions: np.ndarray  # (B,) int64, in the training set
-    x1: torch.Tensor  # (B, *shape) float32
-    x0: torch.Tensor  # (B, *shape) float32
-    t: torch.Tensor  # (B,) float64
-    y: torch.Tensor | None  # (B,) int64 labels, -1 where dropped; None where there are none
+    x1: Tensor  # (B, *shape) float32
+    x0: Tensor  # (B, *shape) float32
+    t: Tensor  # (B,) float64
+    y: Tensor | None  # (B,) int64 labels, -1 where dropped; None where there are none
 
 
 def stream(settings: TrainSettings, which: int, step: int) -> np.random.Generator:
@@ -73,17 +74,17 @@ class Draws:
         x1 = self._rows(positions)
         return Draw(positions, x1, self._noise(step, x1.shape), torch.from_numpy(t), y)
 
-    def _rows(self, positions: np.ndarray) -> torch.Tensor:
+    def _rows(self, positions: np.ndarray) -> Tensor:
         if self._resident is not None:
             return self._resident[send(torch.from_numpy(positions), self.device)]
         return self.training_set.rows(positions).to(self.device, torch.float32)
 
-    def _noise(self, step: int, shape: torch.Size) -> torch.Tensor:
+    def _noise(self, step: int, shape: torch.Size) -> Tensor:
         seed = np.random.SeedSequence((self.settings.seed, NOISE, step)).generate_state(1, np.uint64)[0]
         generator = torch.Generator(self.device).manual_seed(int(seed))
         return torch.randn(shape, generator=generator, device=self.device)
 
 
-def send(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+def send(values: Tensor, device: torch.device) -> Tensor:
     """To the device, without waiting for it."""
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)

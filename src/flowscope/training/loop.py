@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from flowscope.networks.field import NetworkField
 from flowscope.training.accelerator import check_tracker
-from flowscope.training.checkpoint import snapshot_name
-from flowscope.training.run import Run
+from flowscope.training.checkpoint import clear, read_state, write_snapshot, write_state
+from flowscope.training.model_store import snapshot_name
 from flowscope.training.settings import TrainSettings
-from flowscope.training.state import clear, read_state, write_snapshot, write_state
+from flowscope.training.trainer import Run
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class TrainStep:
     """
 
     step: int
-    loss: torch.Tensor
+    loss: Tensor
     rate: float
     network: nn.Module
     ema: nn.Module

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.training.draws import send
 
@@ -25,7 +26,7 @@ class Losses:
         self.rows: list[tuple[float, ...]] = []
         self.sums = torch.zeros(2, BINS, dtype=torch.float64, device=device)
 
-    def add(self, errors: torch.Tensor, t: torch.Tensor) -> None:
+    def add(self, errors: Tensor, t: Tensor) -> None:
         """Squared errors (B,) at times t (B,), t on the CPU."""
         where = send((t * BINS).to(torch.int64).clamp(0, BINS - 1), errors.device)
         values = torch.stack([errors, torch.ones_like(errors)]).to(torch.float64)

@@ -5,11 +5,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from flowscope.core.settings import check_count, check_seed
 from flowscope.errors import InputError, unknown_name
 from flowscope.fields import check_interval
-from flowscope.networks.build import MODELS, check_width
+from flowscope.networks.architectures import MODELS, check_width
 from flowscope.paths import get_path
-from flowscope.settings import check_count, check_seed
 from flowscope.training.densities import DENSITIES, check_density, check_number
 
 TARGETS = ("cfm", "oracle", "stf")
@@ -44,7 +44,7 @@ class TrainSettings:
         ema: decay of the averaged weights in [0, 1); lower in the first steps (see :mod:`flowscope.training.ema`).
         clip: largest norm of the gradient.
         decay: AdamW's weight decay.
-        width: channels, see :func:`flowscope.networks.build.build_network`; None for what suits the shape.
+        width: channels, see :func:`flowscope.networks.architectures.build_network`; None for what suits the shape.
         precision: "no" (float32) or "bf16", accelerate's mixed precision.
         compile: hand the network to torch.compile.
         seed: of the weights and of everything drawn.

@@ -12,12 +12,12 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.oracle import Oracle
 from flowscope.training.draws import REFERENCE, Draw, stream
 from flowscope.training.settings import TrainSettings
 
-Tensor = torch.Tensor
 Target = Callable[[int, Draw, Tensor, Tensor], Tensor]
 
 

@@ -1,0 +1,1 @@
+"""Plumbing without mathematics: files, forms on disk, settings, memory, devices."""

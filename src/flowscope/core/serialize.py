@@ -1,0 +1,44 @@
+"""The forms that results take on disk: plain values, CSV for arrays, JSON for all the rest."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+SCHEMA = 1  # of every JSON file that a study writes
+
+
+def to_jsonable(value: Any) -> Any:
+    """Plain numbers, texts, lists and dictionaries; numbers that are not finite as None, for JSON."""
+    if isinstance(value, np.ndarray):
+        return to_jsonable(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if hasattr(value, "_asdict") and any(isinstance(v, (np.ndarray, tuple)) for v in value):
+        return to_jsonable(value._asdict())
+    if isinstance(value, (list, tuple)):
+        return [to_jsonable(v) for v in value]
+    return {key: to_jsonable(v) for key, v in value.items()} if isinstance(value, Mapping) else value
+
+
+def number(value: Any) -> float:
+    """A number as `to_jsonable` wrote it; None is NaN."""
+    return math.nan if value is None else float(value)
+
+
+def csv_text(columns: Mapping[str, Sequence[Any]]) -> str:
+    """Columns by name as CSV; floats with as many digits as tell them apart."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*([repr(v) if isinstance(v, float) else v for v in c] for c in columns.values()), strict=True))
+    return table.getvalue()
+
+
+def json_text(value: Any) -> str:
+    """JSON that any reader takes."""
+    return json.dumps(value, indent=1, allow_nan=False) + "\n"

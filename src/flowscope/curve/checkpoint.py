@@ -1,0 +1,135 @@
+"""State: what a long computation has done so far, in one file, so that an interrupted run goes on where it was."""
+
+import io
+import json
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from flowscope.core.files import remove_file, write_atomic
+from flowscope.data.loaders.source import reading
+from flowscope.errors import InputError, ResumeError
+
+INTERVAL = 20.0  # seconds between two writings, at least
+SHORT = 40  # characters of a setting that an error shows
+SHARE = 0.05  # of the time may go into writing: a large state is written less often
+
+
+class ResumeState:
+    """Named groups of arrays in one .npz file, written beside and renamed.
+
+    Args:
+        path: the file. Nothing is read or written before :meth:`open`.
+        resume: take up what the file holds; otherwise it is deleted.
+        interval: seconds between two writings, at least.
+    """
+
+    def __init__(self, path: str | Path, resume: bool = True, interval: float = INTERVAL) -> None:
+        self.path = Path(path)
+        self._resume = resume
+        self._interval = interval
+        self._identity: dict[str, Any] = {}
+        self._groups: dict[str, dict[str, np.ndarray]] = {}
+        self._next = time.monotonic() + interval
+
+    def open(self, identity: dict[str, Any]) -> None:
+        """Begin, with what the file holds if that is wanted and there is one.
+
+        Args:
+            identity: what the computation is of: plain numbers, texts and lists. The version of flowscope is added.
+
+        Raises:
+            ResumeError: the file is of another computation, or cannot be read.
+            OutputError: it cannot be deleted.
+        """
+        self._identity = json.loads(json.dumps({"version": version("flowscope"), **identity}))
+        if not self._resume:
+            self.remove()
+        if not self.path.exists():
+            return
+        try:
+            with reading(self.path, "the state of an interrupted run"), self.path.open("rb") as stream:
+                found, groups = unpack(stream)
+        except InputError as error:
+            raise ResumeError(f"{error}, or remove it to start anew") from None
+        other = [k for k in self._identity.keys() | found.keys() if self._identity.get(k) != found.get(k)]
+        if other:
+            names = ", ".join(sorted(other))
+            raise ResumeError(
+                f"{self.path} is of a run that differs in {names}{_values(found, self._identity, other)}; "
+                f"expected the same data and settings: {_remedy(found, other)}, or without --resume"
+            )
+        self._groups = groups
+
+    def get(self, group: str) -> dict[str, np.ndarray] | None:
+        """The arrays of a group, or None."""
+        return self._groups.get(group)
+
+    def keep(self, group: str, arrays: dict[str, np.ndarray]) -> None:
+        """Replace a group; it is written when the last writing is long enough ago."""
+        self._groups[group] = arrays
+        if time.monotonic() >= self._next:
+            self.write()
+
+    def drop(self, group: str) -> None:
+        """Forget a group."""
+        self._groups.pop(group, None)
+
+    def write(self) -> None:
+        """Write the file now, if there is anything to keep.
+
+        Raises:
+            OutputError: it cannot be written; what was there before is still there.
+        """
+        if not self._groups:
+            return
+        began = time.monotonic()
+        write_atomic(self.path, pack(self._identity, self._groups))
+        now = time.monotonic()
+        self._next = now + max(self._interval, (now - began) / SHARE)
+
+    def remove(self) -> None:
+        """Delete the file: nobody needs it any more.
+
+        Raises:
+            OutputError: it cannot be deleted.
+        """
+        remove_file(self.path)
+
+
+def _values(found: dict[str, Any], now: dict[str, Any], names: list[str]) -> str:
+    """What one setting was and is, where both are short."""
+    if len(names) != 1:
+        return ""
+    was, is_now = (json.dumps(d.get(names[0])) for d in (found, now))
+    return f" ({was} there, {is_now} here)" if max(len(was), len(is_now)) <= SHORT else ""
+
+
+def _remedy(found: dict[str, Any], names: list[str]) -> str:
+    if names == ["threads"]:
+        return f"run with OMP_NUM_THREADS={found.get('threads')} in the environment"
+    if names == ["ranks"]:
+        return "run with as many ranks, of which each finds its own file"
+    return "run with those"
+
+
+def pack(identity: dict[str, Any], groups: dict[str, dict[str, np.ndarray]]) -> bytes:
+    """Groups of arrays and what they belong to, as the bytes of an .npz file."""
+    buffer, text = io.BytesIO(), np.frombuffer(json.dumps(identity).encode(), dtype=np.uint8)
+    flat = {f"{group}|{name}": value for group, arrays in groups.items() for name, value in arrays.items()}
+    np.savez(buffer, identity=text, **flat)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def unpack(stream: IO[bytes]) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
+    """Identity and groups in a file, none of whose bytes can be trusted."""
+    groups: dict[str, dict[str, np.ndarray]] = {}
+    with np.load(stream, allow_pickle=False) as file:
+        found = dict(json.loads(bytes(file["identity"]).decode()))
+        for key in set(file.files) - {"identity"}:
+            group, name = key.split("|")
+            groups.setdefault(group, {})[name] = file[key]
+    return found, groups

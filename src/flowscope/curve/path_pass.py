@@ -1,0 +1,142 @@
+r"""One pass over the points for every timestep: the posterior along the paths of training points.
+
+On the path x_t = alpha x1_j + sigma x0 of a training point, the logits (3) of posterior.py, less that of the source
+j, depend on t through r = alpha/sigma alone:
+
+    l_i(r) = log(w_i/w_j) - r^2 d_ij / 2 - r c_ij,    d_ij = |x1_i - x1_j|^2,    c_ij = <x0, x1_j - x1_i>   (7)
+
+so two products give the posterior at every t (distances.py), and a further timestep costs exponentials alone
+(accumulate.py). The source is itself a draw from the posterior, so that E tr Cov(x1|x_t) = E sum_i gamma_i d_ij / 2: a
+sum of terms that do not cancel.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from flowscope.curve.accumulate import PathAccumulator
+from flowscope.curve.accumulate_device import DevicePathAccumulator
+from flowscope.curve.distances import Entries, Probes, make_distances
+from flowscope.oracle.engines.matmul import undisturbed
+from flowscope.oracle.engines.plan import Plan
+from flowscope.oracle.law import Law
+
+SMALLEST = 1e-12  # stands for r = 0, in units of the data's spread
+
+
+class PathSums(NamedTuple):
+    """Sums over the points for n probes at R nodes, relative to the source's weight; (n, R) float64.
+
+    Two of them, over points apart from each other, are joined by :func:`join_sums`.
+    """
+
+    mass: Tensor  # sum_i e^{l_i}
+    mass2: Tensor  # sum_i e^{2 l_i}
+    slope: Tensor  # sum_i e^{l_i} l_i
+    spread: Tensor  # sum_i e^{l_i} d_ij
+    first: Tensor  # the largest e^{l_i}
+    second: Tensor  # the second largest
+
+    @classmethod
+    def of_source(cls, probes: int, nodes: int, device: torch.device) -> "PathSums":
+        """The source alone: weight 1 at distance 0."""
+        one = torch.ones(probes, nodes, dtype=torch.float64, device=device)
+        return cls(one, one.clone(), one * 0, one * 0, one.clone(), one * 0)
+
+    @property
+    def trace(self) -> Tensor:
+        """The pair form of tr Cov(x1|x_t), whose mean over probes is that of the trace."""
+        return self.spread / self.mass / 2
+
+    @property
+    def entropy(self) -> Tensor:
+        return (self.mass.log() - self.slope / self.mass).clamp_min(0)
+
+    @property
+    def effective_size(self) -> Tensor:
+        return self.mass**2 / self.mass2
+
+
+def add_blocks(
+    sums: PathSums,
+    law: Law,
+    probes: Probes,
+    r: Tensor,
+    sizes: Plan,
+    start: int = 0,
+    library: str | None = None,
+    stop: int | None = None,
+    full: Sequence[bool] | None = None,
+) -> Iterator[int]:
+    """Add the points from `start` on to `sums`, in place, block by block; yields how many are done after each.
+
+    Args:
+        r: (R,) float64, ascending, alpha/sigma of the nodes.
+        sizes: how much to work on at a time.
+        start: 0, or what an earlier call yielded that was cut off; with the same `sizes`, `library` and number of
+            threads the sums end the same, bit for bit.
+        library: of float32 products, by name; None for the fastest.
+        stop: how many points of the law there are to this call; None for all. Any range may be added by itself.
+        full: (R,) of each node, whether all sums are taken there, or mass, spread and the first weight alone (on a
+            device all are); None for all everywhere.
+    """
+    # the unit of length is the data's spread, so that float32 is in range
+    spread = math.sqrt(law.mean_square) or 1.0
+    radii = (r * spread).clamp_min(SMALLEST).tolist()
+    terms = make_distances(law, probes, radii, spread, sizes, library)
+    follower = _follower(radii, full, len(probes.source), min(sizes.points, len(law)), r.device)
+    uniform = bool((law.log_weights == law.log_weights[0]).all())
+    for block in law.pieces(sizes.points, start, stop):
+        low = block.start
+        inside = ((probes.source >= low) & (probes.source < low + len(block.norms))).nonzero()[:, 0]
+        sources = Entries(inside, probes.source[inside] - low)
+        shift = None
+        if not uniform:
+            shift = (block.log_weights[None] - law.log_weights[probes.source][:, None]).to(torch.float32)
+        if len(law) > 1:  # the source is counted by of_source
+            with undisturbed(terms.by):
+                half, cross = terms(block, shift, sums.mass, sources)
+                _add(sums, follower.sums(half, cross, shift), 2 * spread**2)
+        yield low + len(block.norms)
+
+
+def _follower(
+    radii: list[float], full: Sequence[bool] | None, probes: int, pairs: int, device: torch.device
+) -> PathAccumulator | DevicePathAccumulator:
+    if device.type != "cpu":
+        return DevicePathAccumulator(radii, pairs, device)
+    return PathAccumulator(radii, [True] * len(radii) if full is None else full, probes, pairs)
+
+
+def join_sums(a: PathSums, b: PathSums) -> PathSums:
+    """The sums over two sets of points without a common point, from those of each; both hold the source, once."""
+    one = torch.ones_like(b.mass)
+    holds = (b.first == one) | (b.second == one)  # the source is among its largest: it is counted in a
+    first = torch.where(b.first == one, b.second, b.first)
+    second = torch.where(holds, 0 * one, b.second)
+    return PathSums(
+        a.mass + (b.mass - one),
+        a.mass2 + (b.mass2 - one),
+        a.slope + b.slope,
+        a.spread + b.spread,
+        torch.maximum(a.first, first),
+        torch.maximum(torch.maximum(a.second, second), torch.minimum(a.first, first)),
+    )
+
+
+def _add(sums: PathSums, found: Tensor, unit: float) -> None:
+    """Add a block's sums, which are relative to their own levels, to its probes'; `unit` is that of half squares."""
+    level, mass, half, mass2, slope, first, second = found.to(torch.float64)
+    sums = PathSums(*(value[:, : level.shape[1]] for value in sums))
+    scale = level.exp()
+    sums.mass.add_(scale * mass)
+    sums.spread.add_(scale * half * unit)
+    sums.mass2.add_(scale**2 * mass2)
+    sums.slope.add_(scale * (slope + level * mass))
+    first, second = scale * first, scale * second
+    smaller = torch.minimum(sums.first, first)
+    sums.second.copy_(torch.maximum(torch.maximum(sums.second, second), smaller))
+    sums.first.copy_(torch.maximum(sums.first, first))

@@ -1,0 +1,159 @@
+r"""Spectrum and the predicted boundary: where the posterior should collapse, without any oracle evaluation.
+
+The posterior collapses where the information that x_t carries about x1 reaches the entropy H of the weights (log N
+for N equally likely points). For data that is a mixture of K Gaussians with weights pi_c and covariance eigenvalues
+l_ck, far apart,
+
+    I(snr) = H(pi) + sum_c pi_c 1/2 sum_k log(1 + snr l_ck) = H,    snr = (alpha/sigma)^2                 (8)
+
+gives the predicted t_half. K = 1 is the plain Gaussian approximation; K = 8 clusters by k-means is the one reported as
+`predicted`. Both are approximations: the errors measured on real sets are in docs/mathematics.md.
+"""
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowscope.data.training_set import TrainingSet
+
+CLUSTERS = 8
+POINTS_PER_CLUSTER = 16  # fewer than this say nothing about a cluster's covariance: then use fewer clusters
+SAMPLE, SAMPLE_BYTES = 4096, 128 << 20  # points looked at, at most, and bytes they take
+SIDE = 2048  # points or coordinates of one eigendecomposition, at most
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Covariance eigenvalues of the clusters of a training set.
+
+    Attributes:
+        weights: (K,) pi_c, the clusters' shares.
+        eigenvalues: for each cluster those of its weighted sample covariance that are above rounding, descending.
+        note: which covariance it is.
+    """
+
+    weights: np.ndarray
+    eigenvalues: tuple[np.ndarray, ...]
+    note: str
+
+    def information(self, snr: float) -> float:
+        """I(snr) of (8), in nats."""
+        entropy = -sum(w * math.log(w) for w in self.weights)
+        parts = (w * 0.5 * np.log1p(snr * v).sum() for w, v in zip(self.weights, self.eigenvalues, strict=True))
+        return float(entropy + sum(parts))
+
+    @property
+    def total_variance(self) -> float:
+        """Trace of the covariance; of the clusters' own, weighted, where there are several."""
+        return float(sum(w * v.sum() for w, v in zip(self.weights, self.eigenvalues, strict=True)))
+
+    @property
+    def effective_rank(self) -> float:
+        """exp of the entropy of the normalised eigenvalues of the first cluster (Roy and Vetterli 2007)."""
+        shares = self.eigenvalues[0]
+        if len(shares) == 0:
+            return 0.0
+        shares = shares / shares.sum()
+        return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def measure_spectra(
+    training_set: TrainingSet, positions: np.ndarray, probabilities: np.ndarray, counts: Sequence[int]
+) -> tuple[Spectrum, ...]:
+    """The spectrum of a law on distinct points of a training set, in at most so many k-means clusters, for each count.
+
+    Large sets are sampled, always in the same way: the answer depends on the data alone.
+
+    Args:
+        positions: (M,) the distinct points, ascending.
+        probabilities: (M,) their weights, all positive.
+        counts: 1 for the plain spectrum, CLUSTERS for the one of the predicted boundary.
+    """
+    limit = max(256, min(SAMPLE, SAMPLE_BYTES // (4 * training_set.dimension)))
+    chosen = np.arange(len(positions))
+    if len(positions) > limit:
+        chosen = np.sort(np.random.default_rng(0).choice(len(positions), limit, replace=False))
+    points, unit = _in_units(training_set.rows(positions[chosen]).flatten(1).to("cpu"))
+    weights = probabilities[chosen] / probabilities[chosen].sum()
+    whole = len(chosen) == len(positions)
+    of = f"all {len(positions):,} points" if whole else f"{len(chosen):,} of {len(positions):,} points"
+    return tuple(_spectrum(points, unit, weights, count, of) for count in counts)
+
+
+def _spectrum(points: np.ndarray, unit: float, weights: np.ndarray, clusters: int, of: str) -> Spectrum:
+    """Of a sample in units, said to be `of` so many points."""
+    group = _clusters(points, weights, max(1, min(clusters, len(points) // POINTS_PER_CLUSTER)))
+    shares = np.bincount(group, weights=weights)
+    kept = np.flatnonzero(shares > 0)
+    values = tuple(unit**2 * _eigenvalues(points[group == c], weights[group == c]) for c in kept)
+    rank = "" if len(points) > points.shape[1] else ", fewer points than coordinates: of rank N - 1 at most"
+    plural = "s" if len(kept) > 1 else ""
+    return Spectrum(shares[kept], values, f"sample covariance of {of}, {len(kept)} cluster{plural}{rank}")
+
+
+def boundary_snr(parts: Sequence[tuple[float, float, Spectrum]]) -> float:
+    """The snr at which the mean information reaches the mean entropy; NaN where two points or fewer are told apart.
+
+    Args:
+        parts: (share, entropy of the weights in nats, spectrum) of each class; one entry for an unconditional law.
+    """
+    entropy = sum(share * h for share, h, _ in parts)
+    if entropy <= math.log(2) + 1e-9 or all(s.total_variance == 0 for _, _, s in parts):
+        return math.nan
+
+    scale = 1 / max(s.total_variance for _, _, s in parts)  # of snr: where the information is of order 1
+
+    def excess(log_snr: float) -> float:
+        return sum(share * s.information(math.exp(log_snr) * scale) for share, _, s in parts) - entropy
+
+    low, high = -80.0, 80.0
+    if excess(low) >= 0 or excess(high) <= 0:
+        return math.nan
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if excess(middle) < 0 else (low, middle)
+    return math.exp((low + high) / 2) * scale
+
+
+def _in_units(raw: Tensor) -> tuple[np.ndarray, float]:
+    """Points about their mean as float32 with a mean square of 1, and the unit that was divided out."""
+    mean = torch.stack([part.to(torch.float64).mean(0) for part in raw.split(256)]).mean(0)
+    size = math.sqrt(sum(float(((p.to(torch.float64) - mean) ** 2).sum()) for p in raw.split(256)) / raw.numel())
+    unit = size if 0 < size < math.inf else 1.0
+    out = np.empty(tuple(raw.shape), dtype=np.float32)
+    for start in range(0, len(raw), 256):
+        out[start : start + 256] = ((raw[start : start + 256].to(torch.float64) - mean) / unit).numpy()
+    return out, unit
+
+
+def _clusters(points: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:
+    if count == 1:
+        return np.zeros(len(points), dtype=np.int64)
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    means = KMeans(count, n_init=1, max_iter=30, random_state=0)
+    with warnings.catch_warnings():  # fewer clusters than asked for are no fault: the note says how many there are
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return np.asarray(means.fit_predict(points, sample_weight=weights))
+
+
+def _eigenvalues(points: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    if len(points) > SIDE and points.shape[1] > SIDE:
+        chosen = np.random.default_rng(1).choice(len(points), SIDE, replace=False)
+        points, weights = points[chosen], weights[chosen]
+    weights = weights / weights.sum()
+    points = points.astype(np.float64)
+    scaled = (points - weights @ points) * np.sqrt(weights)[:, None]
+    gram = scaled @ scaled.T if scaled.shape[0] < scaled.shape[1] else scaled.T @ scaled
+    values = np.linalg.eigvalsh(gram)[::-1]
+    return (
+        np.ascontiguousarray(values[values > 1e-12 * max(values[0], 0)])
+        if len(values) and values[0] > 0
+        else values[:0]
+    )

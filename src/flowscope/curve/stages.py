@@ -1,0 +1,183 @@
+r"""The two-stage curve (arXiv 2512.02826, Fig. 2 and 3): where navigation ends and refinement begins.
+
+Probes are pairs (x1_j, x0) from the training law; on each path the posterior is followed at all nodes in one pass
+over the points (curve/path_pass.py). Nodes are the timesteps asked for, and an internal grid in log snr from snr(0) up,
+far enough to tell the nearest pair apart: on it the crossings are located and the information integral is taken.
+
+"Dominated by the nearest sample" is a mean top-1 weight of at least 0.5 (`half`), settled at 0.99 (`saturation`).
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowscope.core.memory import check_memory
+from flowscope.core.settings import check_count, check_seed, versions
+from flowscope.curve.catch_up import catch_up
+from flowscope.curve.checkpoint import ResumeState
+from flowscope.curve.crossing import RESAMPLES
+from flowscope.curve.distances import product_library
+from flowscope.curve.measure import QUANTITIES, Nodes, Part, batches, make_nodes, measure, own_points
+from flowscope.curve.result import StageCurve
+from flowscope.curve.summary import summarise
+from flowscope.errors import InputError
+from flowscope.oracle import Oracle, Ranks, SharedOracle
+from flowscope.oracle.engines.plan import plan
+from flowscope.oracle.law import ClassLaw, Law
+
+Progress = Callable[[int, int], None]
+MOST_TIMESTEPS = 100_000
+FORM = 2  # of what a state holds: raised where older sums cannot be gone on with
+
+
+def stages(
+    oracle_or_training_set: Any,
+    timesteps: int | Sequence[float] = 64,
+    probes: int = 512,
+    seed: int = 0,
+    conditional: bool = False,
+    *,
+    progress: Progress | None = None,
+    state: ResumeState | None = None,
+) -> StageCurve:
+    """Measure the two-stage curve of a training set in one pass over its points.
+
+    Args:
+        oracle_or_training_set: an Oracle (its path, memory budget and device are used), or what Oracle takes. With a
+            SharedOracle every rank makes the same call, passes over its own points and returns the same curve.
+        timesteps: a count n >= 1 for t = 0, 1/n, ..., (n-1)/n, or explicit times in [0, 1).
+        probes: how many pairs (x1, x0) are followed; where conditional, in each class.
+        seed: of the probes; the same seed gives the same curve.
+        conditional: follow the posterior within the source's class, and report each class. The curve is the mean over
+            classes by their weight.
+        progress: called as progress(done, total) after every block of points.
+        state: keeps what is done, so that an interrupted run can go on.
+
+    Raises:
+        InputError: an argument is not usable.
+        ResumeError: `state` is of another data set or other settings, or of another number of ranks.
+        RankError: the ranks of a SharedOracle ask for different things, or one has failed.
+        NumericalError: the sums left the range of float64.
+    """
+    oracle = oracle_or_training_set if isinstance(oracle_or_training_set, Oracle) else Oracle(oracle_or_training_set)
+    t = check_timesteps(timesteps)
+    probes, seed = check_count(probes, "probes"), check_seed(seed)
+    if not isinstance(conditional, bool):
+        raise InputError(f"conditional is {conditional!r}; expected True or False")
+    laws = _laws(oracle, conditional)
+    settings: dict[str, Any] = {
+        "path": oracle.path.name,
+        "timesteps": t.tolist(),
+        "probes": probes,
+        "seed": seed,
+        "conditional": conditional,
+        "memory": oracle.memory,
+        "device": str(oracle.device),
+    }
+    began = time.perf_counter()
+    ranks = oracle.ranks if isinstance(oracle, SharedOracle) else None
+    if ranks is not None:  # each may compute on a device of its own
+        wanted = {name: value for name, value in settings.items() if name != "device"}
+        ranks.agree("settings", wanted | {"resumable": state is not None})
+    if state is not None:
+        state.open({"training_set": oracle.training_set.digest, **settings, **_engine(oracle, laws, probes)})
+        catch_up(state, ranks)
+    library = _library(oracle, laws[0].law, probes, state)
+    nodes = make_nodes(oracle.path, t, oracle.support.law().mean_square, min(c.law.entropy for c in laws))
+    room = 8 * len(nodes.r) * (len(QUANTITIES) * (probes + 2 * len(laws)) + 3 * RESAMPLES)
+    check_memory(room, f"a curve of {len(nodes.r)} nodes and {probes} probes", "ask for fewer timesteps or probes")
+    parts, resampled = _measure_all(oracle, laws, nodes, probes, seed, progress, state, library, ranks)
+    nfe = probes * len(laws) * len(nodes.r)  # posteriors evaluated, all in one pass
+    provenance: dict[str, Any] = {**versions(), "nfe": nfe} | ({} if ranks is None else {"ranks": ranks.size})
+    curve = summarise(oracle, laws, nodes, parts, resampled, t, settings, provenance)
+    return replace(curve, provenance=provenance | {"seconds": round(time.perf_counter() - began, 3)})
+
+
+def _engine(oracle: Oracle, laws: list[ClassLaw], probes: int) -> dict[str, Any]:
+    """What the last bits of a curve depend on besides its settings: a resumed run must have the same."""
+    sizes = [plan(oracle.memory, probes, len(c.law), oracle.training_set.dimension) for c in laws]
+    ranks = [oracle.ranks.rank, oracle.ranks.size] if isinstance(oracle, SharedOracle) else [0, 1]
+    return {"form": FORM, "threads": torch.get_num_threads(), "block": [list(s) for s in sizes], "ranks": ranks}
+
+
+def _library(oracle: Oracle, law: Law, probes: int, state: ResumeState | None) -> str:
+    """Of float32 products: that of the run which is resumed, or the fastest at hand."""
+    kept = None if state is None else state.get("library")
+    if kept is not None:
+        return str(kept["name"])
+    chosen = product_library(law, probes, oracle.library)
+    if state is not None:
+        state.keep("library", {"name": np.array(chosen)})
+    return chosen
+
+
+def check_timesteps(timesteps: Any) -> np.ndarray:
+    """The times that `stages` makes of its argument.
+
+    Raises:
+        InputError: it is neither a count nor a list of increasing numbers.
+    """
+    if isinstance(timesteps, (int, np.integer)) and not isinstance(timesteps, bool):
+        count = check_count(timesteps, "timesteps")
+        if count > MOST_TIMESTEPS:
+            raise InputError(f"timesteps is {count}; expected at most {MOST_TIMESTEPS}")
+        return np.arange(count) / count
+    try:
+        values = timesteps.detach().cpu() if isinstance(timesteps, Tensor) else timesteps
+        t = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        t = np.empty((0, 0))
+    if t.ndim != 1 or len(t) == 0:
+        raise InputError(f"timesteps is {timesteps!r}; expected a count of at least 1, or a list of times in [0, 1)")
+    falls = np.flatnonzero(np.diff(t) <= 0)
+    if len(falls):
+        a, b = t[falls[0] : falls[0] + 2].tolist()
+        raise InputError(f"timesteps do not increase: {a} is followed by {b}; expected each time once, in order")
+    return t
+
+
+def _laws(oracle: Oracle, conditional: bool) -> list[ClassLaw]:
+    """(share, label, law) of all points, or of each class that has any weight."""
+    if not conditional:
+        return [ClassLaw(1.0, None, oracle.support.law())]
+    return oracle.support.class_laws()
+
+
+def _measure_all(
+    oracle: Oracle,
+    laws: list[ClassLaw],
+    nodes: Nodes,
+    probes: int,
+    seed: int,
+    progress: Progress | None,
+    state: ResumeState | None,
+    library: str,
+    ranks: Ranks | None,
+) -> tuple[list[Part], np.ndarray]:
+    """Every law's part, and the mean over laws of the bootstrap means of the top-1 weight."""
+    saved = dict((state.get("finished") if state is not None else None) or {})
+    resampled = saved.pop("resampled", np.zeros((RESAMPLES, len(nodes.r))))
+    parts = [Part(*row) for row in zip(*(saved[name] for name in Part._fields), strict=True)] if saved else []
+    work = [len(own_points(c.law, ranks)) * batches(c.law, probes, oracle.memory) for c in laws]
+    for k, (share, label, law) in enumerate(laws):
+
+        def report(at: int, before: int = sum(work[:k])) -> None:
+            if progress is not None:
+                progress(before + at, sum(work))
+
+        if k >= len(parts):
+            part, own = measure(
+                law, oracle.path, nodes, probes, seed, label, oracle.memory, report, state, library, ranks
+            )
+            parts.append(part)
+            resampled = resampled + share * own
+            if state is not None:
+                columns = {name: np.stack([getattr(p, name) for p in parts]) for name in Part._fields}
+                state.keep("finished", {**columns, "resampled": resampled})
+        report(work[k])
+    return parts, resampled

@@ -1,0 +1,115 @@
+"""From what a source holds to a TrainingSet: points are chosen, decoded, mapped; large sets on demand."""
+
+import math
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowscope.core.memory import GIB
+from flowscope.data.loaders.images import Decoded, EncodedImages
+from flowscope.data.loaders.source import Source, is_pixels
+from flowscope.data.options import Options, choose
+from flowscope.data.pixels import NORMALISATION, chain, mirror, row_functions
+from flowscope.data.rows.mapped_rows import MappedRows, RowFunction
+from flowscope.data.training_set import TrainingSet, check_labels, check_points, check_weights
+from flowscope.errors import InputError
+
+EAGER_BYTES = GIB  # points of at most this size are made at once; larger ones stay as they are stored
+BLOCK_BYTES = 32 << 20  # bytes of points, as float64, made at a time
+
+
+def assemble(source: Source, options: Options, name: str | None) -> TrainingSet:
+    """Apply the options to a source.
+
+    Raises:
+        InputError: the values are no points, or an option does not apply to them.
+    """
+    encoded = isinstance(source.values, EncodedImages)
+    values = source.values if encoded else _check_values(source.values)
+    labels = None if source.labels is None else check_labels(source.labels, len(values))
+    weights = None if source.weights is None else check_weights(source.weights, len(values))
+    index = choose(len(values), labels, source.class_names, options)
+    called = _name(source, options) if name is None else name
+    normalisation = NORMALISATION if encoded or is_pixels(values) else source.normalisation
+    if encoded:
+        pixels, index, skipped = _decode(values, index, options)
+        called += f" ({skipped} broken left out)" if skipped else ""
+        points = _points(pixels, None, replace(options, layout="chw"), source.latents)
+    elif options.skip_broken:
+        raise InputError("skip_broken applies to image files and JPEG bytes; the source holds plain numbers")
+    else:
+        points = _points(values, index, options, source.latents)
+    labels, weights = (_keep(of_each, index, options.flips) for of_each in (labels, weights))
+    return TrainingSet(points, labels, weights, called, normalisation=normalisation, class_names=source.class_names)
+
+
+def _keep(of_each: np.ndarray | None, index: np.ndarray | None, flips: bool) -> np.ndarray | None:
+    """Labels or weights of the chosen points, and again of their mirror images."""
+    if of_each is None:
+        return None
+    return np.tile(of_each if index is None else of_each[index], 2 if flips else 1)
+
+
+def _name(source: Source, options: Options) -> str:
+    return f"{source.name} ({options.note})" if options.note else source.name
+
+
+def _decode(images: EncodedImages, index: np.ndarray | None, options: Options) -> Decoded:
+    if options.layout is not None:
+        raise InputError(f"layout is {options.layout!r} and applies to arrays; image files need none")
+    everything = np.arange(len(images)) if index is None else index
+    return images.decode(everything, options.resize, options.grey, options.skip_broken)
+
+
+def _check_values(values: Any) -> Any:
+    """Values that are points or pixels; refused before any option is applied to them."""
+    if isinstance(values, Tensor) and (values.layout != torch.strided or values.is_quantized):
+        raise InputError("the tensor is sparse or quantised; expected a dense one: pass its to_dense() or dequantize()")
+    if not is_pixels(values):
+        return check_points(values)
+    if len(values.shape) < 2 or 0 in values.shape:
+        raise InputError(f"pixels have shape {tuple(values.shape)}; expected (N, D) or images, with at least one point")
+    return values
+
+
+def _points(values: Any, index: np.ndarray | None, options: Options, latents: bool) -> Any:
+    """The points themselves: as they are if nothing is to be done, else made at once or on demand by their size."""
+    functions = row_functions(tuple(values.shape), is_pixels(values), latents, options)
+    untouched = index is None and not functions and not options.flips
+    if untouched and not isinstance(values, MappedRows):
+        return values
+    if not isinstance(values, Tensor):
+        rows = _map(values, index, functions, options.flips)
+        return rows if _bytes(rows) > EAGER_BYTES else _read_all(rows)
+    if values.device.type == "cpu" and values.dtype != torch.bfloat16:
+        rows = _map(values.numpy(), index, functions, options.flips)
+        return rows if _bytes(rows) > EAGER_BYTES else torch.from_numpy(_read_all(rows))
+    # numpy has neither bfloat16 nor other devices: there and back, without loss
+    chosen = values if index is None else values[torch.as_tensor(index, device=values.device)]
+    array = (chosen.float() if chosen.dtype == torch.bfloat16 else chosen).cpu().numpy()
+    made = torch.from_numpy(_read_all(_map(array, None, functions, options.flips)))
+    return made.to(values.device, made.dtype if is_pixels(values) else values.dtype)
+
+
+def _map(values: Any, index: np.ndarray | None, functions: list[RowFunction], flips: bool) -> MappedRows:
+    plain = MappedRows([values], partial(chain, functions), index)
+    if not flips:
+        return plain
+    return MappedRows([plain, MappedRows([values], partial(chain, [*functions, mirror]), index)])
+
+
+def _bytes(rows: MappedRows) -> int:
+    return math.prod(rows.shape) * rows.dtype.itemsize
+
+
+def _read_all(rows: MappedRows) -> np.ndarray:
+    """The rows as one array, made block by block so that nothing but the result is large."""
+    whole = np.empty(rows.shape, rows.dtype)
+    step = max(1, BLOCK_BYTES // (8 * max(1, math.prod(rows.shape[1:]))))
+    for start in range(0, len(rows), step):
+        whole[start : start + step] = rows[start : start + step]
+    return whole

@@ -1,0 +1,204 @@
+""".safetensors files, one or a folder of shards, memory-mapped: rows are read as they are asked for.
+
+The format (huggingface/safetensors, README): 8 bytes little-endian length n, n bytes of JSON that map a name to dtype,
+shape and data_offsets [begin, end) within the bytes that follow. The header is read here rather than by the package,
+which copies a tensor whole.
+"""
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flowscope.data.loaders.source import Source, check_inside, map_file, native, pick_points, reading
+from flowscope.data.rows.mapped_rows import MappedRows
+from flowscope.errors import InputError
+
+SUFFIX = ".safetensors"
+NUMBERED = re.compile(r"(.*)-(\d+)-of-(\d+)\.safetensors")
+RANKED = re.compile(r"(.*rank)(\d+)(_shard)(\d+)\.safetensors")  # as LightningDiT names them
+MOST_SHARDS = 100_000
+HEADER_LIMIT = 100_000_000  # bytes: the format's own limit
+BFLOAT16 = "BF16"
+DTYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    BFLOAT16: "<u2",
+    "U8": "u1",
+    "I8": "i1",
+    "I16": "<i2",
+    "I32": "<i4",
+    "I64": "<i8",
+    "U16": "<u2",
+    "U32": "<u4",
+    "U64": "<u8",
+}
+
+
+class Entry(NamedTuple):
+    """A tensor in a file; `begin` counts from the start of the file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+
+
+class Shard(NamedTuple):
+    """One file: the name under which it keeps points, and all its tensors."""
+
+    path: Path
+    key: str
+    entries: dict[str, Entry]
+
+    def array(self, name: str) -> Any:
+        """The named tensor as a memory map, bfloat16 widened to float32 row by row; None where it is absent."""
+        if name not in self.entries:
+            return None
+        dtype, shape, begin = self.entries[name]
+        values = map_file(self.path, np.dtype(DTYPES[dtype]), shape, begin)
+        return MappedRows([values], _widen) if dtype == BFLOAT16 and shape else native(values)
+
+
+def load_safetensors(path: Path) -> Source:
+    """Points and labels of a .safetensors file, or of all such files in a folder, in the order of their names.
+
+    Raises:
+        InputError: a damaged header, no points, shards that do not agree, or one that is missing by what their names
+            or an index say (the message names the file).
+    """
+    paths = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    if path.is_dir():
+        _check_complete(path, [file.name for file in paths])
+        for file in paths:
+            check_inside(file, path)
+    shards = [_open_shard(file) for file in paths]
+    for shard in shards[1:]:
+        _check_agreement(shards[0], shard)
+    key = shards[0].key
+    parts = [shard.array(key) for shard in shards]
+    labels, weights = ([shard.array(name) for shard in shards] for name in ("labels", "weights"))
+    return Source(
+        parts[0] if len(parts) == 1 else MappedRows(parts),
+        path.resolve().name.removesuffix(".safetensors"),
+        None if labels[0] is None else np.concatenate(labels),
+        None if weights[0] is None else np.concatenate(weights),
+        latents=key == "latents",
+    )
+
+
+def _check_complete(folder: Path, names: list[str]) -> None:
+    """Refuse a folder that lacks a shard: of "name-00002-of-00003", of an index, or a gap in "rank00_shard000"."""
+    wanted = set()
+    for name in names:
+        if found := NUMBERED.fullmatch(name):
+            stem, number, total = found.groups()
+            first = 0 if f"{stem}-{0:0{len(number)}}-of-{total}{SUFFIX}" in names else 1
+            count = int(total)
+            if count > MOST_SHARDS:
+                raise InputError(
+                    f"{folder / name} claims to be one of {count:,} shards; expected {MOST_SHARDS:,} at most"
+                )
+            wanted |= {f"{stem}-{k:0{len(number)}}-of-{total}{SUFFIX}" for k in range(first, first + count)}
+    wanted |= _between(names)
+    for index in sorted(folder.glob(f"*{SUFFIX}.index.json")):
+        with reading(index, 'an index of shards, {"weight_map": {tensor: file}}'):
+            wanted |= {str(file) for file in json.loads(index.read_text())["weight_map"].values()}
+    missing = sorted(wanted - set(names))
+    if missing:
+        shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
+        raise InputError(
+            f"{folder} holds {len(names)} shards and lacks {len(missing)} of theirs ({shown}); expected all of them: "
+            "copy what is missing"
+        )
+
+
+def _between(names: list[str]) -> set[str]:
+    """The files of "rank00_shard000" that must be there: each rank has shards from 0 to the last, without a gap."""
+    wanted, last = set(), dict[tuple[str, str, str, int], int]()
+    for name in names:
+        if found := RANKED.fullmatch(name):
+            stem, rank, middle, shard = found.groups()
+            key = (stem, rank, middle, len(shard))
+            last[key] = max(last.get(key, 0), int(shard))
+    for (stem, rank, middle, digits), shard in last.items():
+        wanted |= {f"{stem}{rank}{middle}{k:0{digits}}{SUFFIX}" for k in range(min(shard, MOST_SHARDS) + 1)}
+    return wanted
+
+
+def _open_shard(path: Path) -> Shard:
+    with reading(path, "a .safetensors file"):
+        header, start, there = _read_header(path)
+        found = [name for name in header if name != "__metadata__"]
+        key = pick_points(found, path)
+        wanted = [name for name in (key, "labels", "weights") if name in header]
+        entries = {name: _check_entry(header[name], name, path, start, there) for name in wanted}
+        for name in wanted:
+            if not entries[name].shape:
+                raise InputError(f"{name} of {path} is a scalar; expected one entry for each point")
+        return Shard(path, key, entries)
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
+    """The JSON header, where the data starts and the size of the file."""
+    there = path.stat().st_size
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if there < 8 or length > min(HEADER_LIMIT, there - 8):
+            raise InputError(
+                f"{path} claims a header of {length:,} bytes and has {there:,} in all; expected a .safetensors file: "
+                "it is damaged or of another kind"
+            )
+        header = json.loads(stream.read(length))
+    if not isinstance(header, dict):
+        raise InputError(
+            f"{path} has a {type(header).__name__} for a header; expected names and tensors: it is damaged"
+        )
+    return header, 8 + length, there
+
+
+def _check_entry(entry: Any, name: str, path: Path, start: int, there: int) -> Entry:
+    claims = entry if isinstance(entry, dict) else {}
+    dtype, shape, offsets = claims.get("dtype"), _counts(claims.get("shape")), _counts(claims.get("data_offsets"))
+    if not isinstance(dtype, str) or shape is None or offsets is None or len(offsets) != 2:
+        raise InputError(f"the header of {path} does not describe {name} (dtype, shape, data_offsets): it is damaged")
+    if dtype not in DTYPES:
+        raise InputError(f"{name} of {path} has dtype {dtype}; expected F16, BF16, F32, F64 or U8 points: convert them")
+    begin, end = offsets
+    size = math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize
+    if end - begin != size or start + end > there:
+        raise InputError(
+            f"{name} of {path} claims {dtype} {shape}, {size:,} bytes at [{begin:,}, {end:,}) of {there - start:,}: "
+            "the file is truncated or damaged"
+        )
+    return Entry(dtype, tuple(shape), start + begin)
+
+
+def _counts(value: Any) -> list[int] | None:
+    """A list of integers that are not negative; None for anything else."""
+    return value if isinstance(value, list) and all(type(n) is int and n >= 0 for n in value) else None
+
+
+def _check_agreement(first: Shard, other: Shard) -> None:
+    if other.entries.keys() != first.entries.keys():
+        has, expected = (", ".join(sorted(s.entries)) for s in (other, first))
+        raise InputError(f"{other.path} holds {has}; expected {expected}, as in {first.path.name}")
+    for name, (dtype, shape, _) in first.entries.items():
+        got = other.entries[name]
+        if (got.dtype, got.shape[1:]) != (dtype, shape[1:]):
+            raise InputError(
+                f"{name} of {other.path} is {got.dtype} (n, {_axes(got.shape)}); "
+                f"expected {dtype} (n, {_axes(shape)}), as in {first.path.name}"
+            )
+
+
+def _axes(shape: tuple[int, ...]) -> str:
+    return ", ".join(map(str, shape[1:]))
+
+
+def _widen(block: np.ndarray) -> np.ndarray:
+    """bfloat16 is the upper half of a float32."""
+    return (block.astype(np.uint32) << 16).view(np.float32)

@@ -1,0 +1,108 @@
+"""Source: what a file or an argument holds before any option is applied; and what every reader shares."""
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowscope.data.rows.mapped_rows import MappedRows
+from flowscope.errors import FlowscopeError, InputError
+
+SMALL_BYTES = 256 << 20  # a file of this size may as well be in memory
+POINT_KEYS = ("points", "images", "latents")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Raw points and what came with them.
+
+    Attributes:
+        values: (N, *shape) as stored: a tensor, array, memory map or MappedRows, or encoded images; uint8 means pixels.
+        name: what the set is called unless the caller names it.
+        labels, weights, class_names, normalisation: as in :class:`flowscope.data.training_set.TrainingSet`.
+        latents: the values are codes of an autoencoder: four axes, but no picture that could be mirrored or resized.
+    """
+
+    values: Any
+    name: str
+    labels: Any = None
+    weights: Any = None
+    class_names: Sequence[str] | None = None
+    normalisation: str = "none"
+    latents: bool = False
+
+
+@contextmanager
+def reading(where: object, kind: str) -> Iterator[None]:
+    """Turn whatever a parser raises on foreign bytes into an InputError that names the file.
+
+    Bytes from outside can make a parser raise nearly anything (OverflowError, RecursionError, zlib.error ...), and each
+    of them means the same to the user; so this is the one place that catches every Exception.
+    """
+    try:
+        yield
+    except FlowscopeError:
+        raise
+    except Exception as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise InputError(f"{where} cannot be read ({said}); expected {kind}: check it or save it again") from error
+
+
+def pick_points(found: Collection[str], where: object) -> str:
+    """The one name among POINT_KEYS that `found` holds.
+
+    Raises:
+        InputError: none of them is there, or several are.
+    """
+    present = [key for key in POINT_KEYS if key in found]
+    if len(present) == 1:
+        return present[0]
+    has = ", ".join(sorted(map(str, found))[:12]) or "nothing"
+    got = f"holds several sets of points ({', '.join(present)})" if present else f"holds {has}"
+    raise InputError(f"{where} {got}; expected exactly one of points, images, latents (and labels, weights if any)")
+
+
+def check_inside(path: Path, root: Path) -> None:
+    """Refuse a link that leads out of the folder in which it lies.
+
+    Raises:
+        InputError: the target lies outside `root`.
+    """
+    if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+        raise InputError(f"{path} is a link that leaves the folder {root}; expected files within it: copy them there")
+
+
+def map_file(path: Path, dtype: np.dtype, shape: tuple[int, ...], offset: int = 0, order: str = "C") -> np.ndarray:
+    """Memory-map an array in a file; no byte is read yet.
+
+    A small one is mapped copy-on-write, so that torch takes it as it is. A large one is mapped read-only: it is read by
+    explicit reads (data/rows/file_rows.py), and Linux refuses private writable maps larger than its memory.
+    """
+    if 0 in shape:
+        return np.empty(shape, dtype)
+    layout: Any = order
+    small = math.prod(shape) * dtype.itemsize <= SMALL_BYTES
+    return np.memmap(path, dtype, "c" if small else "r", offset, shape, layout)
+
+
+def native(values: Any) -> Any:
+    """The values in this machine's byte order and aligned, converted as rows are read where they are not."""
+    floats = isinstance(values, np.ndarray) and values.dtype.kind == "f" and values.ndim > 0
+    if floats and not (values.dtype.isnative and values.flags.aligned):
+        return MappedRows([values], _to_native)
+    return values
+
+
+def _to_native(block: np.ndarray) -> np.ndarray:
+    return np.array(block, dtype=block.dtype.newbyteorder("="))
+
+
+def is_pixels(values: Any) -> bool:
+    """Whether values are uint8, which means pixels here."""
+    return bool(values.dtype == torch.uint8 if isinstance(values, Tensor) else values.dtype == np.uint8)

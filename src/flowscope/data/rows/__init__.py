@@ -1,0 +1,1 @@
+"""Points that stay where they lie: rows are read and mapped as they are asked for."""

@@ -1,0 +1,19 @@
+"""Figures in notebooks: an image that is part of the page."""
+
+import base64
+import html
+
+from matplotlib.figure import Figure
+
+from flowscope.figures.style import to_svg
+
+
+def html_image(figure: Figure, alt: str) -> str:
+    """A figure as an <img> element that holds its own data.
+
+    Args:
+        figure: what to show.
+        alt: what it shows, for readers who cannot see it.
+    """
+    image = base64.b64encode(to_svg(figure)).decode()
+    return f'<img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{image}">'

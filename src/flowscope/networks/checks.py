@@ -1,0 +1,88 @@
+"""What as_field is given: the module, its convention by name, and whether that is enough to call the module."""
+
+import inspect
+from collections.abc import Mapping
+from os import PathLike
+from typing import Any
+
+from torch import nn
+
+from flowscope.errors import InputError, unknown_name
+from flowscope.networks.call_styles import call_state_first, call_time_first
+from flowscope.networks.convention import CONVENTIONS, KNOWN, Convention
+from flowscope.networks.diffusers import diffusers_convention
+from flowscope.networks.labels import Labels, config_of, kind_of
+
+
+def check_module(module: Any) -> None:
+    """Refuse what is no module, saying how to make one of it."""
+    if isinstance(module, nn.Module):
+        return
+    hint = "for a diffusers pipeline give its pipeline.unet or pipeline.transformer"
+    if isinstance(module, (str, bytes, PathLike)):
+        hint = "build the network and load its weights first, from safetensors; a pickle can run code when it is read"
+    if isinstance(module, Mapping):
+        hint = "build the network and give these weights to its load_state_dict first"
+    raise InputError(f"the network is a {type(module).__name__}; expected a torch nn.Module: {hint}")
+
+
+def find_convention(module: nn.Module, convention: Any, scheduler: Any) -> Convention:
+    """The convention by name, read from the module, or the one given."""
+    key = convention.lower().replace("-", "_") if isinstance(convention, str) else None
+    if key == "diffusers":
+        return diffusers_convention(module, scheduler)
+    if scheduler is not None:
+        raise InputError(
+            f"a scheduler was given with the convention {convention!r}; expected it with 'diffusers' alone"
+        )
+    if isinstance(convention, Convention):
+        return convention
+    if key not in CONVENTIONS:
+        raise unknown_name("convention", convention, KNOWN, "a flowscope.networks.Convention")
+    return CONVENTIONS[key]
+
+
+def named(values: Any, what: str) -> dict[str, Any]:
+    """A dictionary of its own of what is given by name; empty for None.
+
+    Raises:
+        InputError: it is no mapping from names.
+    """
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
+        raise InputError(f"{what} is {repr(values)[:60]}; expected None or a dictionary with names as keys")
+    return dict(values)
+
+
+def check_call(module: nn.Module, found: Convention, labels: Labels, extras: Mapping[str, Any]) -> None:
+    """Refuse a module that cannot be called with what is known."""
+    config = config_of(module)
+    if config.get("time_embedding_type") == "learned":
+        raise InputError(
+            "the module has a learned embedding of whole timesteps; expected one that takes any number, since t falls "
+            "between them"
+        )
+    needs = (*found.needs, "guidance") if config.get("guidance_embeds") else found.needs
+    missing = [word for word in needs if word not in extras]
+    if missing:
+        raise InputError(f"a {kind_of(module)} cannot be called without {', '.join(missing)}; expected them in extras")
+    if labels != (None, None) or found.call not in (call_state_first, call_time_first):
+        return
+    for third in [*inspect.signature(module.forward).parameters.values()][2:3]:
+        named = third.kind is third.POSITIONAL_OR_KEYWORD and third.default is third.empty
+        if named and third.name not in extras:
+            raise InputError(
+                f"the module must be given {third.name!r} and does not say how many labels it has; expected classes=N"
+            )
+
+
+def made_for(module: nn.Module) -> tuple[int, ...] | None:
+    """The shape of one state, where the module was made for one and says so."""
+    config, kind = config_of(module), kind_of(module)
+    if "shape" in config:
+        return tuple(config["shape"])
+    size = config.get("sample_size")
+    if size is None or kind not in ("UNet2DModel", "DiTTransformer2DModel"):
+        return None
+    return (int(config["in_channels"]), *((size, size) if isinstance(size, int) else size))

@@ -1,0 +1,56 @@
+r"""Noise schedules given as a table, such as DDPM's: alphas_cumprod[k] for timesteps k = 0 (clean) to K - 1 (noisy).
+
+    alpha_k = sqrt(alphas_cumprod[k]) = sin(phi_k),    sigma_k = sqrt(1 - alphas_cumprod[k]) = cos(phi_k)
+
+Between two timesteps the angle phi is interpolated linearly. It is finite at both ends, also where the last timestep is
+pure noise (arXiv 2305.08891), where log-snr is not.
+"""
+
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowscope.errors import InputError
+from flowscope.paths import Path
+
+
+def tabulated_path(alphas_cumprod: Any, name: str) -> Path:
+    """The path of a discrete variance-preserving schedule: t = 1 - k/(K - 1), so that k = (K - 1)(1 - t).
+
+    Args:
+        alphas_cumprod: (K,) products of 1 - beta up to each timestep, decreasing, in [0, 1).
+        name: what to call the path.
+
+    Raises:
+        InputError: the table is not such a schedule.
+    """
+    table = torch.as_tensor(alphas_cumprod).detach().to("cpu", torch.float64)
+    usable = table.ndim == 1 and len(table) > 1 and bool((table.diff() < 0).all())
+    if not usable or not bool(((table >= 0) & (table < 1)).all()):
+        raise InputError("alphas_cumprod is not a noise schedule; expected (K,) numbers in [0, 1) that decrease with k")
+    angles = torch.atan2(table.sqrt(), (1 - table).sqrt()).flip(0)  # node j is timestep K - 1 - j: t = j/(K - 1)
+    last = len(table) - 1
+
+    def formula(t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        nodes = angles.to(t.device)
+        low = (t.detach() * last).floor().long().clamp(0, last - 1)
+        rise = nodes[low + 1] - nodes[low]
+        angle, rate = nodes[low] + (t * last - low) * rise, last * rise
+        return angle.sin(), angle.cos(), rate * angle.cos(), -rate * angle.sin()
+
+    def time(snr: Tensor) -> Tensor:  # outside the table the outermost interval goes on
+        nodes, angle = angles.to(snr.device), torch.atan(snr.sqrt())
+        low = (torch.searchsorted(nodes, angle.detach().contiguous()) - 1).clamp(0, last - 1)
+        return (low + (angle - nodes[low]) / (nodes[low + 1] - nodes[low])) / last
+
+    return Path(name, formula, time)
+
+
+@functools.cache
+def linear_betas(first: float = 1e-4, last: float = 0.02, timesteps: int = 1000) -> Path:
+    """The path of DDPM's linear betas (arXiv 2006.11239), which DiT uses (arXiv 2212.09748)."""
+    betas = np.linspace(first, last, timesteps, dtype=np.float64)
+    return tabulated_path(np.cumprod(1 - betas), "ddpm")

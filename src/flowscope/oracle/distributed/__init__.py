@@ -1,0 +1,1 @@
+"""The processes of a torch.distributed job, and what they do together."""

@@ -1,0 +1,1 @@
+"""Engines: how the moments of a law are computed at some states."""

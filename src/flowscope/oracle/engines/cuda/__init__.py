@@ -1,0 +1,1 @@
+"""The float32 pass on a CUDA device, by kernels of its own."""

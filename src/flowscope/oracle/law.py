@@ -1,0 +1,259 @@
+"""Support: the distinct points of a training set, and the laws on them (all of it, or one class).
+
+Exact duplicates are one point with the sum of their weights: otherwise copies would share a weight that no state can
+tell apart, and cap the top-1 weight below 1. Points without weight are not in a law.
+"""
+
+import copy
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowscope.core.device import resident, upload
+from flowscope.data.rows.prefetch import prefetch
+from flowscope.data.training_set import TrainingSet
+from flowscope.errors import InputError
+from flowscope.oracle.equation.posterior import Block
+
+PASS_BYTES = 16 << 20  # float64 bytes of points looked at at a time, at most
+
+
+class Support:
+    """What is computed once for a training set: its distinct points, their centre and norms.
+
+    Attributes:
+        first: (G,) position of each distinct point's first copy, ascending.
+        group: (N,) which distinct point each point is.
+        centre: (D,) float64, the mean of all points that have any weight; of some of them where points lie in a file.
+        norms: (G,) |x1 - centre|^2, float64.
+        beside: |mean - centre|^2.
+    """
+
+    def __init__(self, training_set: TrainingSet, device: torch.device, memory: int) -> None:
+        self.training_set = training_set
+        self.device = device
+        self._rows = max(1, min(PASS_BYTES, memory // 4) // (8 * training_set.dimension))
+        self._resident: Tensor | None = None
+        if device.type != "cpu":
+            size = len(training_set) * training_set.dimension * training_set.rows(slice(1)).element_size()
+            self._resident = resident(lambda: training_set.rows(slice(None)), size, device)
+        statistics = training_set.statistics
+        self.first, self.group = self._distinct(statistics.keys)
+        self.centre = statistics.centre.to(device)
+        if not math.isfinite(float((self.centre**2).sum())):
+            raise InputError(
+                f"{training_set.name} lies so far out that squares of lengths leave float64; expected points whose "
+                "squares can be computed: rescale them"
+            )
+        self.norms = torch.from_numpy(statistics.norms[self.first]).to(device)
+        self.beside = float(((statistics.mean - statistics.centre) ** 2).sum())  # 0 where the centre is the mean
+        self._laws: dict[int | None, Law] = {}
+        self._part: np.ndarray | None = None
+
+    def restrict(self, member: np.ndarray) -> "Support":
+        """The same with laws on the points that `member` (N,) holds true for; what was computed is shared."""
+        part = copy.copy(self)
+        part._laws, part._part = {}, member
+        return part
+
+    @property
+    def dimension(self) -> int:
+        return self.training_set.dimension
+
+    @property
+    def streamed(self) -> bool:
+        """Whether blocks of points are read from a file or sent to a device: the next one while one is worked on."""
+        return self._resident is None and (self.training_set.streamed or self.device.type != "cpu")
+
+    def rows(self, positions: np.ndarray) -> Tensor:
+        """(n, D) points at these positions, as stored, on the device."""
+        ends = len(positions) > 0 and positions[-1] - positions[0] == len(positions) - 1
+        whole = ends and bool(np.all(np.diff(positions) == 1))
+        which = slice(int(positions[0]), int(positions[-1]) + 1) if whole else positions
+        if self._resident is None:
+            return upload(self.training_set.rows(which).reshape(len(positions), self.dimension), self.device)
+        chosen = self._resident[which if isinstance(which, slice) else torch.as_tensor(which, device=self.device)]
+        return chosen.reshape(len(positions), -1)
+
+    def law(self, label: int | None = None) -> "Law":
+        """The law over all points, or over those with a label.
+
+        Raises:
+            InputError: the set has no labels, or no point with this one.
+        """
+        if label not in self._laws:
+            self._laws[label] = self._make_law(label)
+        return self._laws[label]
+
+    def class_laws(self) -> list["ClassLaw"]:
+        """The law of every label that has any weight, with its share; together they are the law of all points.
+
+        Raises:
+            InputError: the set has no labels.
+        """
+        s = self.training_set
+        if s.labels is None:
+            raise InputError(f"{s.name} has no labels, so there are no classes; give it labels, or ask for all points")
+        w = s.relative_weights if self._part is None else s.relative_weights * self._part
+        mass = {y: float(w[s.labels == y].sum()) for y in s.classes}
+        total = sum(mass.values())
+        return [ClassLaw(m / total, y, self.law(y)) for y, m in mass.items() if m > 0]
+
+    def _make_law(self, label: int | None) -> "Law":
+        s = self.training_set
+        member = np.ones(len(s), bool) if label is None else _members(s, label)
+        member = member if self._part is None else member & self._part
+        mass = np.bincount(self.group[member], weights=s.relative_weights[member], minlength=len(self.first))
+        chosen = np.flatnonzero(mass / max(float(mass.sum()), 1e-300) > 0)
+        if len(chosen) == 0:
+            raise InputError(
+                f"all points with label {label} have weight 0; expected at least one with a positive weight"
+            )
+        return Law(self, chosen, mass[chosen] / mass[chosen].sum())
+
+    def _distinct(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`first` and `group`: points that share a key are told apart by a hash of 128 bits."""
+        names = np.zeros((len(keys), 2), np.int64)
+        names[:, 0] = keys
+        order = np.argsort(keys, kind="stable")
+        equal = np.flatnonzero(keys[order][1:] == keys[order][:-1])
+        shared = np.sort(np.unique(np.concatenate([order[equal], order[equal + 1]])))
+        for start in range(0, len(shared), self._rows):
+            which = shared[start : start + self._rows]
+            flat = self.training_set.rows(which).flatten(1).cpu()
+            raw = (flat + 0.0).contiguous().view(torch.uint8).numpy()  # + 0.0 makes one zero of -0 and +0
+            for position, row in zip(which.tolist(), raw, strict=True):
+                names[position] = np.frombuffer(hashlib.blake2b(row.data, digest_size=16).digest(), np.int64)
+        _, first, group = np.unique(names.view("V16")[:, 0], return_index=True, return_inverse=True)
+        order = np.argsort(first)  # by position, not by hash
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
+        return first[order], rank[group.reshape(-1)]
+
+
+class ClassLaw(NamedTuple):
+    """A law and its share of the whole; label None for all points."""
+
+    share: float
+    label: int | None
+    law: "Law"
+
+
+class RawBlock(NamedTuple):
+    """Some points of a law, as they are stored."""
+
+    start: int  # position of the first of them in the law
+    raw: Tensor  # (M, D)
+    norms: Tensor  # (M,) |x1 - centre|^2, float64
+    log_weights: Tensor  # (M,) float64
+    positions: Tensor  # (M,) in the training set, ascending
+
+
+@dataclass(frozen=True, eq=False)
+class Law:
+    """A probability law on distinct points: which of the support's, and with what probability.
+
+    Attributes:
+        chosen: (M,) which distinct points, ascending.
+        probabilities: (M,) float64, all positive, sum 1.
+    """
+
+    support: Support
+    chosen: np.ndarray
+    probabilities: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    @cached_property
+    def positions(self) -> np.ndarray:
+        """(M,) positions in the training set (of first copies), ascending."""
+        return self.support.first[self.chosen]
+
+    @cached_property
+    def places(self) -> Tensor:
+        """The same on the device."""
+        return torch.as_tensor(self.positions, device=self.support.device)
+
+    @cached_property
+    def norms(self) -> Tensor:
+        return self.support.norms[torch.as_tensor(self.chosen, device=self.support.device)]
+
+    @cached_property
+    def log_weights(self) -> Tensor:
+        return torch.as_tensor(np.log(self.probabilities), device=self.support.device)
+
+    @cached_property
+    def uniform(self) -> bool:
+        """Whether all points have the same weight."""
+        return bool((self.probabilities == self.probabilities[0]).all())
+
+    @cached_property
+    def radius(self) -> float:
+        """The largest distance of a point from the centre."""
+        return math.sqrt(float(self.norms.max()))
+
+    @cached_property
+    def mean_square(self) -> float:
+        """The mean squared distance from the points' mean: of all points together, the total variance."""
+        about = float((self.norms * self.log_weights.exp()).sum())
+        return max(about - self.support.beside, 0.0)
+
+    @cached_property
+    def entropy(self) -> float:
+        """Of the weights, in nats: log N for N equally likely points."""
+        return abs(float(-(self.probabilities * np.log(self.probabilities)).sum()))
+
+    def piece(self, start: int, stop: int) -> RawBlock:
+        """Points start..stop of the law, as stored."""
+        of = slice(start, stop)
+        rows = self.support.rows(self.positions[of])
+        return RawBlock(start, rows, self.norms[of], self.log_weights[of], self.places[of])
+
+    def pieces(self, rows: int, start: int = 0, stop: int | None = None) -> Iterator[RawBlock]:
+        """The law from `start` to `stop` or its end, as stored, in pieces of at most this many points."""
+        stop = len(self) if stop is None else stop
+        pieces = (self.piece(low, min(low + rows, stop)) for low in range(start, stop, rows))
+        yield from prefetch(pieces) if self.support.streamed else pieces
+
+    def block(self, start: int, stop: int) -> Block:
+        """Points start..stop of the law."""
+        return self._centred(self.piece(start, stop))
+
+    def blocks(self, rows: int) -> Iterator[Block]:
+        """The whole law in blocks of at most this many points."""
+        for piece in self.pieces(rows):
+            yield self._centred(piece)
+
+    def take(self, index: np.ndarray) -> Block:
+        """Chosen points of the law; index (n,) ascending."""
+        at = torch.as_tensor(index, device=self.support.device)
+        rows = self.support.rows(self.positions[index])
+        return self._centred(RawBlock(0, rows, self.norms[at], self.log_weights[at], self.places[at]))
+
+    def part(self, index: Tensor) -> "Law":
+        """Chosen points of the law, index (n,) ascending, with their weights as they are: these sum to less than 1."""
+        chosen = index.numpy()
+        return Law(self.support, self.chosen[chosen], self.probabilities[chosen])
+
+    def _centred(self, piece: RawBlock) -> Block:
+        points = piece.raw.to(torch.float64, copy=True).sub_(self.support.centre)
+        return Block(points, *piece[1:])
+
+
+def _members(training_set: TrainingSet, label: int) -> np.ndarray:
+    if training_set.labels is None:
+        raise InputError(f"y is given, but {training_set.name} has no labels; call without y, or give the set labels")
+    member = training_set.labels == label
+    if not member.any():
+        known = training_set.classes
+        shown = ", ".join(map(str, known[:10])) + (f", ... ({len(known)} in all)" if len(known) > 10 else "")
+        raise InputError(f"no point has label {label}; expected one of {shown}")
+    return member

@@ -1,0 +1,38 @@
+"""Counting what sampling costs."""
+
+from typing import Any
+
+from torch import Tensor
+
+from flowscope.fields import VelocityField, evaluations, unchecked
+
+
+class Counted:
+    """A field that counts its evaluations; a VelocityField, in everything else the field itself.
+
+    Attributes:
+        states: evaluations so far, one for each state: NFE times the number of samples, whatever the batches.
+    """
+
+    def __init__(self, field: VelocityField) -> None:
+        self.field, self.states = field, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.field, name)
+
+    def evaluations(self, t: float) -> int:
+        """Those of the field."""
+        return evaluations(self.field, t)
+
+    def __call__(self, x: Tensor, t: float | Tensor, y: Any = None) -> Tensor:
+        """The field's velocity at x and one time t."""
+        self._count(x, t)
+        return self.field(x, t, y)
+
+    def unchecked(self, x: Tensor, t: float | Tensor, y: Any = None) -> Tensor:
+        """The same; see :func:`flowscope.fields.unchecked`."""
+        self._count(x, t)
+        return unchecked(self.field, x, t, y)
+
+    def _count(self, x: Tensor, t: float | Tensor) -> None:
+        self.states += len(x) * evaluations(self.field, float(t))

@@ -1,0 +1,87 @@
+"""Asking a field what it says at fixed states: in eval mode, without gradients, and everything left as it was."""
+
+import inspect
+from collections.abc import Sized
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowscope.errors import InputError
+from flowscope.fields import ask, check_field, check_velocity, path_name
+from flowscope.networks.eval_mode import PARTS, eval_mode
+from flowscope.oracle import Oracle
+from flowscope.training.monitor.probes import Probes
+
+
+def velocities(model: Any, probes: Probes, batch: int) -> Tensor:
+    """(n, *shape) float32: what a field says at all probes, on their device."""
+    u = torch.empty_like(probes.x)
+    with eval_mode(model):
+        for rows, y in probes.calls(batch):
+            u[rows] = _call(model, probes.x[rows], probes.t[rows], y)
+    return u
+
+
+def _call(model: Any, x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+    if not isinstance(model, torch.nn.Module):
+        return ask(model, x, t, y).to(x.device, x.dtype)
+    # a bare module takes what its parameters are: it knows nothing of other dtypes and devices
+    like = next((p for p in model.parameters() if p.is_floating_point()), x)
+    states = x.to(like.device, like.dtype)
+    u = model(states, t.to(like.device, like.dtype), None if y is None else y.to(like.device))
+    what = "the module (as_field makes a field of one with other conventions)"
+    return check_velocity(u, states, what, t).to(x.device, x.dtype)
+
+
+def check_oracle(oracle: Any) -> None:
+    """Refuse what is no Oracle.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not isinstance(oracle, Oracle):
+        raise InputError(f"oracle is a {type(oracle).__name__}; expected an Oracle: flowscope.Oracle(training_set)")
+
+
+def check_model(model: Any, oracle: Oracle) -> None:
+    """Refuse what is no velocity field on the oracle's path and for points of its shape.
+
+    Raises:
+        InputError: it is not; the message says what a model has to be.
+    """
+    check_field(model, "model")
+    check_oracle(oracle)
+    if isinstance(model, torch.nn.Module):
+        try:
+            inspect.signature(model.forward).bind(None, None, None)
+        except TypeError:
+            raise InputError(
+                f"model is a {type(model).__name__} with forward{inspect.signature(model.forward)}; expected a module "
+                "called as model(x, t, y) that returns the velocity, t = 1 being data: make a field of it by as_field"
+            ) from None
+    s, shape = oracle.training_set, getattr(model, "shape", None)
+    path = path_name(model)
+    if path not in (None, oracle.path.name):
+        raise InputError(
+            f"the model is on the {path} path and the oracle on the {oracle.path.name} path; expected one: "
+            f"Oracle(training_set, path={path!r})"
+        )
+    if isinstance(shape, tuple) and shape != s.shape:
+        raise InputError(f"the model is for points of shape {shape}, those of {s.name} have {s.shape}; expected one")
+
+
+def label_count(model: Any) -> int:
+    """How many labels a field takes; 0 for none, or where it does not say.
+
+    A field or a module says it by its `classes`, an oracle by the labels of its points. Of a field made of fields it is
+    the most that one of them takes; an oracle among others does with labels or without, so that the others decide.
+    """
+    if isinstance(model, Oracle):
+        return len(model.training_set.classes)
+    classes = getattr(model, "classes", None)
+    if classes is not None or isinstance(model, torch.nn.Module):
+        return len(classes) if isinstance(classes, Sized) else int(classes or 0)
+    parts = [part for part in (getattr(model, name, None) for name in PARTS) if part is not None]
+    deciding = [part for part in parts if not isinstance(part, Oracle)] or parts
+    return max(map(label_count, deciding), default=0)

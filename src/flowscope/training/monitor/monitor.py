@@ -1,0 +1,271 @@
+"""The monitor: what a network has learned of the oracle, by parts of time, while it is being trained.
+
+    monitor = Monitor(oracle, held_out)
+    for step in ...:
+        if step % monitor.interval == 0:
+            print(monitor(model, step).row())
+
+The probes are fixed, so that two calls differ by the model alone, and the oracle has answered once for all: a call
+costs one evaluation of the model for each probe. With m the model's velocity, means over coordinates and over probes,
+
+    loss = floor + excess,    excess = E[|m - u_cond|^2 - |u* - u_cond|^2] / D,    oracle_loss = E|m - u*|^2 / D
+
+where the floor E|u* - u_cond|^2 / D comes in closed form from many more times and pairs (floor.py): the
+oracle's own loss on the probes is the control variate of the model's. Over the training law excess and oracle_loss have
+one expectation, since u* is that of u_cond given x_t; the second is never negative and has the smaller error. On
+held-out points u* is not that expectation: E|u* - u_cond|^2 is a reference there, not a floor, and a model may well be
+below it. On paths with A = 1/(1-t) it grows as 1/(1-t)^2 towards t = 1, where the oracle insists on a training point.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from flowscope.core.settings import check_count, check_seed
+from flowscope.data.training_set import as_training_set
+from flowscope.errors import InputError
+from flowscope.oracle import Oracle
+from flowscope.training.monitor.evaluate import check_model, label_count, velocities
+from flowscope.training.monitor.floor import Floor, loss_floor
+from flowscope.training.monitor.probes import Probes, draw_probes
+
+INTERVAL = 200  # steps between two calls: under 5 % of training time (benchmarks/monitor.py)
+TOTALS = ("loss", "floor", "excess", "oracle_loss", "held_out_loss", "gap")
+
+
+class Record:
+    """Arrays by name; read-only, and plain on request."""
+
+    def __post_init__(self) -> None:
+        for value in vars(self).values():
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers, lists and dictionaries; NaN as None."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured(Record):
+    """What is measured of a model on points of whatever kind; arrays (bins,) float64, `*_error` standard errors.
+
+    Attributes:
+        loss: the CFM loss E|m - u_cond|^2 / D. oracle_loss: E|m - u*|^2 / D. Both are means over coordinates.
+        alignment_nearest, alignment_mixture: mean cosines of m - u_0 with the directions to the heaviest training point
+            and to the posterior mean of all others, where u_0 points to the mean of the law (probes.py).
+        nearest_weight: how far m has gone from the second of these to the first; for the oracle the top-1 weight.
+        probes, mixture_probes: (bins,) over how many probes the means are, and those of alignment_mixture and
+            nearest_weight (where the others' weight is lost to rounding, they have no direction).
+    """
+
+    loss: np.ndarray
+    loss_error: np.ndarray
+    oracle_loss: np.ndarray
+    oracle_loss_error: np.ndarray
+    alignment_mixture: np.ndarray
+    alignment_mixture_error: np.ndarray
+    alignment_nearest: np.ndarray
+    alignment_nearest_error: np.ndarray
+    nearest_weight: np.ndarray
+    nearest_weight_error: np.ndarray
+    probes: np.ndarray
+    mixture_probes: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut(Measured):
+    """What is measured on held-out points.
+
+    Attributes:
+        reference: E|u* - u_cond|^2 / D, the loss that the oracle of the training set has here. Not a floor.
+        All others are as in Measured.
+    """
+
+    reference: np.ndarray
+    reference_error: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement(Measured):
+    """A model at a step of its training, by parts of time; 95 % intervals are 1.96 errors, over probes, to either side.
+
+    Attributes:
+        step: as given. t: the middle of each part.
+        floor: what no model can beat on the training law. excess: loss - floor, from paired probes; oracle_loss is the
+            same in expectation.
+        held_out: the same on held-out points, or None. gap, gap_error: held_out.loss - loss, or None: what is learned
+            of the training points alone. It is within its error of 0 until memorisation begins.
+        total: means over all t by name (loss, floor, excess, oracle_loss, held_out_loss, gap), each with `_error`.
+        All others are as in Measured.
+    """
+
+    step: int
+    t: np.ndarray
+    floor: np.ndarray
+    floor_error: np.ndarray
+    excess: np.ndarray
+    excess_error: np.ndarray
+    held_out: HeldOut | None
+    gap: np.ndarray | None
+    gap_error: np.ndarray | None
+    total: dict[str, float]
+
+    @property
+    def t_error(self) -> np.ndarray:
+        """(bins,) zeros: the parts of time are exact. So every array by t has its error."""
+        return np.zeros_like(self.t)
+
+    def row(self) -> dict[str, float]:
+        """One flat row for a tracker: the means over all t by name, and each part as "loss/t=0.05"."""
+        names = ("loss", "excess", "oracle_loss", "alignment_mixture", "alignment_nearest", "nearest_weight", "gap")
+        arrays = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        parts = {f"{name}/t={t:.3g}": v for name, a in arrays.items() for t, v in zip(self.t, a.tolist(), strict=True)}
+        return {"step": self.step, **self.total, **parts}
+
+
+class Monitor:
+    """Measures models against the oracle on fixed probes. Called as monitor(model, step) -> Measurement.
+
+    A model is a VelocityField (as_field makes one of any network), or a torch module called as module(x, t, y) with
+    x (B, *shape), t (B,) and y (B,) or None, that returns the velocity (B, *shape), t = 1 being data.
+
+    Args:
+        oracle: of the training set and the path that the model is trained on.
+        held_out: points of the same kind that it is not trained on: a TrainingSet, an array or a tensor; or None.
+        bins: into how many equal parts [0, 1) is cut.
+        probes: how many there are in all, on the training law and again on held-out points; at least two a part.
+            A call evaluates the model once at each.
+        conditional: whether the model is given labels, and the oracle answers by class; None for models that say how
+            many `classes` they have.
+        dropout: the chance with which training drops a label: the loss and its floor are then mixtures.
+        seed: of the probes. batch: how many states the model is given at a time.
+
+    Raises:
+        InputError: an argument is not usable.
+    """
+
+    interval = INTERVAL
+
+    def __init__(
+        self,
+        oracle: Oracle,
+        held_out: Any = None,
+        bins: int = 10,
+        probes: int = 256,
+        *,
+        conditional: bool | None = None,
+        dropout: float = 0.0,
+        seed: int = 0,
+        batch: int = 256,
+    ) -> None:
+        if not isinstance(oracle, Oracle):
+            raise InputError(f"oracle is a {type(oracle).__name__}; expected an Oracle of the model's training set")
+        self.oracle, self.bins, self.probes = oracle, check_count(bins, "bins"), check_count(probes, "probes")
+        if self.probes < 2 * self.bins:
+            raise InputError(
+                f"probes is {probes} in {bins} bins; expected at least {2 * bins}: two in each have an error"
+            )
+        self.held_out = None if held_out is None else as_training_set(held_out)
+        if self.held_out is not None and self.held_out.shape != oracle.training_set.shape:
+            raise InputError(
+                f"held-out points have shape {self.held_out.shape}; expected {oracle.training_set.shape}, that of "
+                f"{oracle.training_set.name}"
+            )
+        if conditional not in (None, True, False):
+            raise InputError(f"conditional is {conditional!r}; expected True, False or None")
+        if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout <= 1:
+            raise InputError(f"dropout is {dropout!r}; expected a chance in [0, 1]: that of a label to be dropped")
+        self.conditional, self.dropout = conditional, float(dropout)
+        self.seed, self.batch = check_seed(seed), check_count(batch, "batch")
+        self._known: dict[bool, tuple[Probes, Probes | None, Floor]] = {}
+        if conditional is not None:
+            self._truth(conditional)
+
+    def __call__(self, model: Any, step: int) -> Measurement:
+        """Measure a model.
+
+        Raises:
+            InputError: it is not a model of this oracle's path and shape, or step is no whole number of at least 0.
+            NumericalError: it returns NaN or infinity.
+        """
+        check_model(model, self.oracle)
+        number = check_count(step, "step", least=0)
+        conditional = label_count(model) > 0 if self.conditional is None else self.conditional
+        training, held, floor = self._truth(conditional)
+        # every array has a value for each part of time, and at its end that of all of [0, 1)
+        values = compare(model, training, self.batch)
+        values["excess"] = values.pop("loss") - values.pop("reference")
+        found = self._means(training, values) | {"floor": floor.mean, "floor_error": floor.error}
+        found["loss"] = floor.mean + found["excess"]
+        found["loss_error"] = np.hypot(floor.error, found["excess_error"])
+        other = None if held is None else self._means(held, compare(model, held, self.batch))
+        totals = dict(found)
+        if other is not None:
+            found["gap"] = other["loss"] - found["loss"]
+            found["gap_error"] = np.hypot(other["loss_error"], found["loss_error"])
+            totals = found | {f"held_out_{name}": other[name] for name in ("loss", "loss_error")}
+        total = {name: float(totals[name][-1]) for base in TOTALS if base in totals for name in (base, f"{base}_error")}
+        parts: dict[str, Any] = {name: array[: self.bins] for name, array in found.items()}
+        record = None if other is None else HeldOut(**{name: array[: self.bins] for name, array in other.items()})
+        t = (np.arange(self.bins) + 0.5) / self.bins
+        return Measurement(step=number, t=t, held_out=record, total=total, **{"gap": None, "gap_error": None} | parts)
+
+    def _truth(self, conditional: bool) -> tuple[Probes, Probes | None, Floor]:
+        """The probes on the training law and on held-out points, and the floor; made once."""
+        if conditional not in self._known:
+            how = self.probes, self.bins, self.seed, conditional, self.dropout
+            training = draw_probes(self.oracle, self.oracle.training_set, *how)
+            held = None if self.held_out is None else draw_probes(self.oracle, self.held_out, *how)
+            labels = None if training.y is None else training.y.cpu().numpy()
+            floor = loss_floor(self.oracle, self.probes, self.bins, self.seed, labels, self.dropout)
+            self._known[conditional] = training, held, floor
+        return self._known[conditional]
+
+    def _means(self, probes: Probes, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """(bins + 1,) means of (n,) values over the probes of each part and of all, with errors; NaN is left out."""
+        found: dict[str, np.ndarray] = {}
+        for name, value in values.items():
+            parts = [value[(probes.bin == b) & ~np.isnan(value)] for b in range(self.bins)]
+            mean = np.array([part.mean() if len(part) else np.nan for part in parts])
+            error = np.array([part.std(ddof=1) / len(part) ** 0.5 if len(part) > 1 else np.nan for part in parts])
+            # parts are equally long, and their probes independent
+            found[name] = np.append(mean, mean.mean())
+            found[f"{name}_error"] = np.append(error, (error**2).sum() ** 0.5 / self.bins)
+        for name, value in (("probes", values["oracle_loss"]), ("mixture_probes", values["alignment_mixture"])):
+            found[name] = np.bincount(probes.bin[~np.isnan(value)], minlength=self.bins)
+        return found
+
+
+def compare(model: Any, probes: Probes, batch: int) -> dict[str, np.ndarray]:
+    """(n,) by name: losses of the model and of the oracle, the model's alignments and effective weight."""
+    m, target, oracle, base = (
+        v.flatten(1).double() for v in (velocities(model, probes, batch), probes.target, probes.oracle, probes.base)
+    )
+    values = {
+        "loss": (m - target).square().mean(1),
+        "reference": (oracle - target).square().mean(1),
+        "oracle_loss": (m - oracle).square().mean(1),
+    }
+    near, mix = (v.flatten(1).double() for v in (probes.nearest, probes.mixture))
+    values["alignment_mixture"], values["alignment_nearest"] = _cosine(m - base, mix), _cosine(m - base, near)
+    values["nearest_weight"] = ((m - base - mix) * (near - mix)).sum(1) / (near - mix).square().sum(1)
+    return {name: value.cpu().numpy() for name, value in values.items()}
+
+
+def _cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Of rows; NaN where a row is 0 or undefined."""
+    return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
+
+
+def _plain(value: Any) -> Any:
+    """Arrays as lists, records as dictionaries; NaN as None."""
+    if isinstance(value, np.ndarray):
+        return [_plain(v) for v in value.tolist()]
+    if isinstance(value, dict):
+        return {name: _plain(v) for name, v in value.items()}
+    if isinstance(value, Record):
+        return value.to_dict()
+    return None if value != value else value

@@ -1,0 +1,226 @@
+"""Run: all that training holds between two steps, and one step of it."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flowscope.core.settings import versions
+from flowscope.data.training_set import TrainingSet, as_training_set
+from flowscope.errors import InputError, NumericalError
+from flowscope.networks.architectures import build_network
+from flowscope.networks.call_styles import call_state_first, first_output
+from flowscope.networks.field import NetworkField
+from flowscope.networks.labels import read_labels
+from flowscope.oracle import Oracle
+from flowscope.oracle.oracle import resolve_device
+from flowscope.paths import get_path
+from flowscope.training.accelerator import check_own, fast_products, make_accelerator, start_tracker
+from flowscope.training.draws import Draw, Draws, send
+from flowscope.training.ema import average_in, make_average
+from flowscope.training.losses import Losses
+from flowscope.training.model_store import SCHEMA, trained_field
+from flowscope.training.settings import TrainSettings
+from flowscope.training.targets import make_target
+
+MOST_LABELS = 1_000_000  # each has an embedding
+
+
+class Run:
+    """A training run between two steps.
+
+    Attributes:
+        settings, training_set, device, shape, path: of the run.
+        classes: one more than the largest label; 0 without labels.
+        labels: those that occur, where some below the largest do not; else None.
+        network, ema: the weights and their average.
+        optimizer: torch's AdamW.
+        losses: the record so far.
+        step: updates made.
+        seconds: spent in this run, and in those that it goes on from.
+    """
+
+    def __init__(
+        self,
+        training_set: Any,
+        settings: TrainSettings,
+        *,
+        network: nn.Module | None = None,
+        device: str | torch.device | None = None,
+        held_out: dict[str, Any] | None = None,
+    ) -> None:
+        self.settings, self.training_set = settings, as_training_set(training_set)
+        self.shape, self.path = self.training_set.shape, get_path(settings.path)
+        self.held_out = held_out or {"count": 0}
+        self.device = resolve_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.classes = count_classes(self.training_set)
+        self.labels = None if len(self.training_set.classes) == self.classes else list(self.training_set.classes)
+        self.own = None if network is None else type(network).__name__
+        if network is None:
+            network = build_network(settings.model, self.shape, self.classes, width=settings.width, seed=settings.seed)
+        self.accelerator = make_accelerator(self.device, settings.precision)
+        self.network = network.to(self.device).train()
+        if self.device.type == "cuda" and len(self.shape) == 3:
+            self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.null = self._check_labels()
+        self.ema = make_average(self.network)
+        self.forward: Any = torch.compile(self.network) if settings.compile else self.network
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), settings.peak_rate, weight_decay=settings.decay, fused=self.device.type == "cuda"
+        )
+        self.draws = Draws(self.training_set, settings, self.device)
+        oracle = None if settings.target == "cfm" else Oracle(self.training_set, self.path, device=self.device)
+        self.target = make_target(settings, oracle)
+        self.losses = Losses(settings.steps, self.device)
+        self.step, self.seconds = 0, 0.0
+        self._began = time.monotonic()
+
+    def _check_labels(self) -> int | None:
+        """The network's label for none; refused where the data have labels beyond the network's."""
+        known = read_labels(self.network, True)
+        if known.classes is not None and known.null is not None and known.classes < self.classes:
+            raise InputError(
+                f"labels go up to {self.classes - 1}, the network has {known.classes} classes; expected at least "
+                f"{self.classes}"
+            )
+        return known.null
+
+    def advance(self) -> tuple[Tensor, float]:
+        """One update of the weights. Returns the loss of its batch, on the device, and the rate."""
+        check_own(self.accelerator, self.device, self.settings.precision)
+        draw, rate = self.draws(self.step), rate_at(self.settings, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with fast_products(self.device):
+            each = self._errors(draw)
+            loss = each.mean()
+            self.accelerator.backward(loss)
+            self.accelerator.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        average_in(self.ema, self.network, self.settings.ema, self.step)
+        self.losses.add(each.detach(), draw.t)
+        if self.losses.due(self.step):
+            self._record(rate)
+        return loss.detach(), rate
+
+    def _errors(self, draw: Draw) -> Tensor:
+        """(B,) squared errors of the network's prediction, means over coordinates."""
+        c = self.path(draw.t)
+        parts = torch.stack([c.alpha, c.sigma, c.d_alpha, c.d_sigma, 1000 * draw.t]).to(torch.float32)
+        *weights, timestep = send(parts, self.device)
+        alpha, sigma, d_alpha, d_sigma = (w.reshape(-1, *[1] * len(self.shape)) for w in weights)
+        x = alpha * draw.x1 + sigma * draw.x0
+        target = self.target(self.step, draw, x, d_alpha * draw.x1 + d_sigma * draw.x0)
+        with self.accelerator.autocast():
+            found = first_output(call_state_first(self.forward, x, timestep, self._labels(draw), {}))
+        if not isinstance(found, Tensor) or found.shape != x.shape:
+            got = tuple(found.shape) if isinstance(found, Tensor) else f"a {type(found).__name__}"
+            raise InputError(
+                f"the network returned {got} for states of shape {tuple(x.shape)}; expected a velocity each"
+            )
+        return (found.to(torch.float32) - target).square().flatten(1).mean(1)
+
+    def _labels(self, draw: Draw) -> Tensor | None:
+        if self.null is None:
+            return None
+        if draw.y is None:
+            return torch.full((len(draw.t),), self.null, dtype=torch.int64, device=self.device)
+        return send(torch.where(draw.y < 0, self.null, draw.y), self.device)
+
+    def _record(self, rate: float) -> None:
+        """Close a row of the record, which waits for the device."""
+        loss = self.losses.close(self.step, rate, self.elapsed())
+        if not math.isfinite(loss):
+            raise NumericalError(
+                f"the loss is {loss} at step {self.step}; expected a finite one: check the data, or train anew with a "
+                f"lower rate (it is {self.settings.peak_rate:g}) or a longer warm-up"
+            )
+        self.accelerator.log({"loss": loss, "rate": rate}, step=self.step)
+
+    def track(self, tracker: str | None, out: str | Path | None) -> None:
+        """Begin to log to a tracker of accelerate's."""
+        if tracker is not None:
+            start_tracker(self.accelerator, tracker, out, self.settings.to_dict())
+
+    def end(self) -> None:
+        """Close what the run has opened."""
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
+
+    def resume(self, step: int, seconds: float) -> None:
+        """Go on after `step` updates that took `seconds`."""
+        self.step, self.seconds, self._began = step, seconds, time.monotonic()
+
+    def elapsed(self) -> float:
+        """Seconds of training, those before a resumption included."""
+        return self.seconds + time.monotonic() - self._began
+
+    def field(self, network: nn.Module) -> NetworkField:
+        """One of the two networks as a velocity field."""
+        return trained_field(network, self.about(), self.settings.model)
+
+    def about(self) -> dict[str, Any]:
+        """What model.json says, but for the digests of the weights."""
+        return identity(self.training_set, self.settings, self.held_out, self.own) | {
+            "shape": list(self.shape),
+            "classes": self.classes,
+            "labels": self.labels,
+            "step": self.step,
+            "parameters": sum(p.numel() for p in self.network.parameters()),
+            "seconds": self.elapsed(),
+            "device": self.device.type,
+            "versions": versions(),
+        }
+
+
+def identity(
+    training_set: TrainingSet, settings: TrainSettings, held_out: dict[str, Any], network: str | None
+) -> dict[str, Any]:
+    """What a run is of: two runs that agree in it end with the same weights."""
+    s = training_set
+    return {
+        "schema": SCHEMA,
+        "settings": settings.to_dict(),
+        "network": network,
+        "held_out": held_out,
+        "training_set": {
+            "name": s.name,
+            "points": len(s),
+            "digest": s.digest,
+            "normalisation": s.normalisation,
+            "labels": s.labels is not None,
+            "weights": s.weights is not None,
+        },
+    }
+
+
+def rate_at(settings: TrainSettings, step: int) -> float:
+    """The learning rate of update `step`, counted from 0: a linear rise, then constant or half a cosine down to 0."""
+    if step < settings.warmup:
+        return settings.peak_rate * (step + 1) / settings.warmup
+    if settings.schedule == "constant":
+        return settings.peak_rate
+    share = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
+    return settings.peak_rate * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def count_classes(training_set: TrainingSet) -> int:
+    """One more than the largest label, so that labels are the network's as they are the oracle's; 0 without labels.
+
+    Raises:
+        InputError: a label is negative, or too large to have an embedding.
+    """
+    if training_set.labels is None:
+        return 0
+    low, high = int(training_set.labels.min()), int(training_set.labels.max())
+    if low < 0 or high >= MOST_LABELS:
+        raise InputError(
+            f"labels go from {low} to {high}; a network has an embedding for each from 0 to the largest: expected "
+            f"labels from 0 to {MOST_LABELS - 1}, as few as there are classes"
+        )
+    return high + 1

@@ -1,0 +1,111 @@
+"""What `inspect` says of sets whose numbers are known."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+import flowscope
+from flowscope.curve.info import inspect
+
+
+def about(
+    points: np.ndarray, labels: np.ndarray | None = None, weights: np.ndarray | None = None, path: str = "linear"
+):
+    found = inspect(flowscope.Oracle(flowscope.TrainingSet(points, labels, weights, "a set"), path))
+    json.dumps(found, allow_nan=False)  # plain values, none of them NaN
+    return found
+
+
+def isotropic(count: int, dimension: int, rank: int) -> np.ndarray:
+    """Points of a standard normal law on a subspace."""
+    rng = np.random.default_rng(0)
+    basis = np.linalg.qr(rng.standard_normal((dimension, rank)))[0]
+    return rng.standard_normal((count, rank)) @ basis.T
+
+
+@pytest.mark.parametrize(("dimension", "rank"), [(8, 8), (40, 40), (40, 5)])
+def test_isotropic_gaussians(dimension: int, rank: int) -> None:
+    """The total variance of N(0, I) on a subspace is its dimension, and so is nearly the effective rank."""
+    found = about(isotropic(6000, dimension, rank))
+    assert found["total_variance"] == pytest.approx(rank, rel=0.03)
+    assert 0.98 * rank < found["effective_rank"] <= rank
+    assert found["spectrum"].startswith("sample covariance of all 6,000 points") or "of 6,000" in found["spectrum"]
+
+
+def test_the_plain_prediction_solves_its_equation() -> None:
+    """For N(0, I) the information D/2 log(1 + snr) is log N at snr = N^(2/D) - 1."""
+    count, dimension = 4000, 20
+    found = about(isotropic(count, dimension, dimension))
+    snr = count ** (2 / dimension) - 1
+    assert found["predicted_plain"] == pytest.approx(math.sqrt(snr) / (1 + math.sqrt(snr)), rel=0.01)
+
+
+def test_the_prediction_is_the_same_noise_level_on_every_path() -> None:
+    points = isotropic(500, 6, 6)
+    levels = []
+    for path in ("linear", "cosine", "vp", "ve"):
+        found = about(points, path=path)
+        assert found["path"] == path
+        levels.append(found["predicted_log_snr"])
+        snr = float(flowscope.Oracle(points, path).path(found["predicted"]).snr)
+        assert math.log(snr) == pytest.approx(found["predicted_log_snr"], abs=1e-6)
+    assert levels == pytest.approx([levels[0]] * 4)
+
+
+def test_duplicates_are_counted_and_merged() -> None:
+    points = np.repeat(isotropic(10, 3, 3), [1, 2, 3, 1, 1, 1, 1, 1, 1, 1], axis=0)
+    found = about(points)
+    assert (found["N"], found["distinct"], found["duplicates"]) == (13, 10, 3)
+    weights = np.array([1, 2, 3, 1, 1, 1, 1, 1, 1, 1]) / 13
+    assert found["entropy"] == pytest.approx(-(weights * np.log(weights)).sum())
+    once = about(points[[0, 1, 3, *range(6, 13)]], weights=weights)
+    for name in ("entropy", "total_variance", "effective_rank", "predicted_plain"):
+        assert found[name] == pytest.approx(once[name])
+    assert once["weighted"] is True
+
+
+def test_points_of_no_weight_do_not_count() -> None:
+    points = isotropic(30, 3, 3)
+    weights = np.r_[np.ones(20), np.zeros(10)]
+    found, kept = about(points, weights=weights), about(points[:20])
+    assert found["N"] == 30
+    for name in ("distinct", "entropy", "total_variance", "predicted"):
+        assert found[name] == pytest.approx(kept[name])
+
+
+def test_classes_and_their_sizes() -> None:
+    points, labels = isotropic(9, 2, 2), np.array([3, 3, 3, 0, 0, -1, -1, -1, -1])
+    assert about(points)["classes"] == {}
+    assert about(points, labels)["classes"] == {"-1": 4, "0": 2, "3": 3}
+    named = flowscope.TrainingSet(points, abs(labels), class_names=["crane", "bird", "cat", "crane"])
+    assert inspect(flowscope.Oracle(named))["classes"] == {"crane (0)": 2, "bird": 4, "crane (3)": 3}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_is_undefined_is_none(count: int) -> None:
+    found = about(isotropic(count, 3, 3))
+    assert [found[name] for name in ("predicted", "predicted_plain", "predicted_log_snr")] == [None] * 3
+    assert found["total_variance"] >= 0
+
+
+def test_points_that_coincide_have_no_boundary() -> None:
+    found = about(np.ones((5, 3)))
+    assert (found["distinct"], found["duplicates"], found["total_variance"]) == (1, 4, 0)
+    assert found["predicted"] is None
+
+
+def test_far_apart_points_beyond_a_path_are_none() -> None:
+    """On ve no t has an snr below (1/80)^2: points a million apart are told apart before."""
+    points = 1e6 * isotropic(50, 4, 4)
+    assert about(points, path="ve")["predicted"] is None
+    assert about(points, path="linear")["predicted"] == pytest.approx(0, abs=1e-4)
+
+
+def test_it_names_the_set_as_results_do() -> None:
+    data = flowscope.load("gaussian:N=60,D=4")
+    curve, found = flowscope.stages(data, 2, 4), inspect(flowscope.Oracle(data))
+    assert all(found[key] == value for key, value in curve.training_set.items() if key != "classes")
+    assert found["predicted"] == pytest.approx(curve.predicted)
+    assert found["predicted_plain"] == pytest.approx(curve.predicted_plain)

@@ -1,0 +1,447 @@
+"""What training leaves on disk: resumed it ends the same, killed at any moment it is whole, and damage is said."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from flowscope.core import files
+from flowscope.data import load
+from flowscope.errors import InputError, MissingExtraError, NumericalError, OutputError, ResumeError
+from flowscope.networks.architectures import build_network
+from flowscope.sampling import sample
+from flowscope.training import TrainSettings, load_model, snapshot_steps, train, train_to
+from flowscope.training.checkpoint import read_state, write_state
+from flowscope.training.trainer import Run
+from tests.training.test_trainer import Own, cloud, tiny
+
+WEIGHTS = ("model.safetensors", "ema.safetensors")
+
+
+def to(out: Path, settings: TrainSettings, **options: Any) -> Path:
+    """Train the cloud into a folder, without a tracker."""
+    return train_to(cloud(), settings, out, tracker=None, **options)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, which nobody changes."""
+    return to(tmp_path_factory.mktemp("finished") / "m", tiny(checkpoint_every=4, snapshots=3), held_out=5)
+
+
+@pytest.fixture
+def model(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it to damage."""
+    return Path(shutil.copytree(finished, tmp_path / "model"))
+
+
+# resuming
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"target": "stf", "reference": 10, "schedule": "cosine", "dropout": 0.5},
+        {"density": "logit-normal", "ema": 0.5},
+    ],
+    ids=["cfm", "stf", "logit-normal"],
+)
+def test_resumed_it_ends_with_the_same_weights_average_and_moments(changes: dict[str, Any], tmp_path: Path) -> None:
+    settings = tiny(**changes)
+    *_, whole = train(cloud(), settings)
+    for step in train(cloud(), settings, out=tmp_path):
+        if step.step == 5:
+            break
+    *_, last = train(cloud(), settings, out=tmp_path, resume=True)
+    for ours, theirs in ((last.network, whole.network), (last.ema, whole.ema)):
+        for name, value in ours.state_dict().items():
+            assert torch.equal(value, theirs.state_dict()[name]), name
+    pairs = zip(last.run.optimizer.state.values(), whole.run.optimizer.state.values(), strict=True)
+    assert all(torch.equal(a[kind], b[kind]) for a, b in pairs for kind in ("step", "exp_avg", "exp_avg_sq"))
+    without_seconds = [[(*row[:3], *row[4:]) for row in run.losses.rows] for run in (last.run, whole.run)]
+    np.testing.assert_array_equal(*without_seconds)
+
+
+def test_resumed_it_draws_what_it_would_have_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, bytes]] = []
+    draw = Run._errors
+    monkeypatch.setattr(
+        Run, "_errors", lambda run, d: (seen.append((run.step, d.positions.tobytes())), draw(run, d))[1]
+    )
+    list(train(cloud(), tiny()))
+    whole, seen[:] = list(seen), []
+    next(train(cloud(), tiny(), out=tmp_path))
+    list(train(cloud(), tiny(), out=tmp_path, resume=True))
+    assert seen == whole
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the library catches it."""
+
+
+def test_killed_at_any_of_20_moments_it_loses_at_most_one_interval_and_ends_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, every = tiny(checkpoint_every=3, snapshots=2), 3
+    whole = to(tmp_path / "whole", settings)
+    countdown, made = [-1], [0]
+
+    def hit() -> None:
+        countdown[0] -= 1
+        if countdown[0] == 0:
+            raise Killed
+
+    def between(function: Any) -> Any:
+        def wrapped(*arguments: Any) -> Any:
+            hit()
+            found = function(*arguments)
+            hit()
+            return found
+
+        return wrapped
+
+    advance = Run.advance
+    monkeypatch.setattr(Run, "advance", lambda run: (hit(), advance(run), made.__setitem__(0, run.step), hit())[1])
+    monkeypatch.setattr(files, "_write_new", between(files._write_new))
+    monkeypatch.setattr(os, "replace", between(os.replace))
+    monkeypatch.setattr(files, "_remove", lambda *_: None)  # who is killed does not tidy up
+    countdown[0] = 10**6
+    to(tmp_path / "counted", settings)
+    moments = random.Random(0).sample(range(1, 10**6 - countdown[0] + 1), 20)
+    assert len(moments) == 20
+    for moment in moments:
+        out, countdown[0], made[0] = tmp_path / f"at_{moment}", moment, 0
+        with pytest.raises(Killed):
+            to(out, settings)
+        if made[0] > every:
+            assert made[0] - load_model(out).about["step"] <= every
+        countdown[0] = -1
+        to(out, settings, resume=True)
+        for name in WEIGHTS:
+            assert (out / name).read_bytes() == (whole / name).read_bytes(), moment
+        assert json.loads((out / "model.json").read_text())["step"] == 12
+
+
+CHILD = """
+import sys
+from flowscope.training import train_to
+from tests.training.test_trainer import cloud, tiny
+settings = tiny(steps=4000, checkpoint_every=20)
+train_to(cloud(), settings, sys.argv[1], resume=True, tracker=None, progress=lambda done, *_: print(done, flush=True))
+"""
+
+
+def test_really_killed_twice_it_goes_on_each_time(tmp_path: Path) -> None:
+    out, steps = tmp_path / "m", 0
+    for after in (0.05, 0.12):
+        child = subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(out)], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+        )
+        assert child.stdout is not None
+        first = int(child.stdout.readline())
+        assert first > steps - 20  # it went on
+        while steps < first + 25:  # at least one checkpoint further
+            steps = int(child.stdout.readline())
+        time.sleep(after)
+        child.send_signal(signal.SIGKILL)
+        rest = child.stdout.read().splitlines(keepends=True)
+        child.stdout.close()
+        assert child.wait() == -signal.SIGKILL
+        steps = int(rest[-1]) if rest and rest[-1].endswith("\n") else steps
+        assert steps - load_model(out).about["step"] <= 20 + 1  # one step may be made and not said
+    at = load_model(out, ema=False)
+    kept = {name: value.clone() for name, value in at.module.state_dict().items()}
+    for step in train(cloud(), tiny(steps=4000, checkpoint_every=20)):  # the same steps without a kill
+        if step.step == at.about["step"]:
+            break
+    for name, value in step.network.state_dict().items():
+        assert torch.equal(value, kept[name]), name
+
+
+def test_ctrl_c_keeps_the_step_and_leaves_the_signal_as_it_was(finished: Path, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    settings = tiny(checkpoint_every=4, snapshots=3)
+
+    def interrupt(done: int, total: int, what: str) -> None:
+        if done == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        to(tmp_path, settings, progress=interrupt, held_out=5)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert load_model(tmp_path).about["step"] == 6
+    to(tmp_path, settings, resume=True, held_out=5)
+    for name in WEIGHTS:
+        assert (tmp_path / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_resume_starts_anew_where_there_is_nothing_and_returns_where_all_is_done(model: Path, tmp_path: Path) -> None:
+    settings = tiny(checkpoint_every=4, snapshots=3)
+    to(tmp_path / "new", settings, held_out=5, resume=True)
+    assert (tmp_path / "new" / WEIGHTS[0]).read_bytes() == (model / WEIGHTS[0]).read_bytes()
+    before = {path: path.stat().st_mtime_ns for path in model.rglob("*")}
+    to(model, settings, held_out=5, resume=True)
+    assert {path: path.stat().st_mtime_ns for path in model.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "held_out", "said"),
+    [
+        ({"rate": 0.02}, 5, r"differs in rate \(0.01 there, 0.02 here\)"),
+        ({"steps": 13, "target": "oracle"}, 5, r"steps \(12 there, 13 here\), target"),
+        ({}, 4, "held_out .* data"),
+    ],
+)
+def test_resume_refuses_another_run_and_names_what_differs(
+    changes: dict[str, Any], held_out: int, said: str, model: Path, tmp_path: Path
+) -> None:
+    settings = tiny(**{"checkpoint_every": 4, "snapshots": 3, **changes})
+    with pytest.raises(ResumeError, match=said):
+        to(model, settings, held_out=held_out, resume=True)
+    next(train(cloud(), tiny(), out=tmp_path / "begun"))
+    with pytest.raises(ResumeError, match="expected the same data and settings"):
+        next(train(cloud(41), tiny(**changes), out=tmp_path / "begun", resume=True))
+
+
+def test_a_damaged_state_is_refused_and_begun_anew_without_resume(tmp_path: Path) -> None:
+    next(train(cloud(), tiny(), out=tmp_path))
+    state = tmp_path / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:-100])
+    with pytest.raises(ResumeError, match=r"remove .* to start anew"):
+        train(cloud(), tiny(), out=tmp_path, resume=True)
+    next(train(cloud(), tiny(), out=tmp_path))
+    assert load_model(tmp_path).about["step"] == 1
+
+
+# a finished model
+
+
+def test_a_model_says_what_it_is_and_samples(finished: Path) -> None:
+    field = load_model(finished, shape=(3,))
+    about = field.about
+    assert about["training_set"]["points"] == 35 and about["held_out"]["count"] == 5
+    assert about["held_out"]["whole"] == cloud().digest != about["training_set"]["digest"]
+    assert (field.classes, field.null, field.path.name, about["step"]) == (2, 2, "linear", 12)
+    assert about["parameters"] == sum(p.numel() for p in field.module.parameters())
+    assert not field.module.training
+    assert sample(field, n=3, shape=(3,), steps=4, y=1).shape == (3, 3)
+    assert sorted(p.name for p in finished.iterdir()) == [
+        "ema.safetensors", "loss.csv", "model.json", "model.safetensors", "snapshots",
+    ]  # fmt: skip
+
+
+def test_the_average_and_the_weights_are_what_the_loop_had(finished: Path) -> None:
+    from flowscope.data.split import split
+
+    *_, last = train(split(cloud(), 5)[0], tiny())
+    for ema, module in ((True, last.ema), (False, last.network)):
+        loaded = load_model(finished, ema=ema).module.state_dict()
+        assert all(torch.equal(value, loaded[name]) for name, value in module.state_dict().items())
+
+
+def test_snapshots_are_the_averages_of_their_steps(finished: Path) -> None:
+    from flowscope.data.split import split
+
+    assert snapshot_steps(finished) == [3, 6, 12]
+    for step in train(split(cloud(), 5)[0], tiny()):
+        if step.step in (3, 6, 12):
+            kept = load_model(finished, step=step.step).module.state_dict()
+            assert all(torch.equal(value, kept[name]) for name, value in step.ema.state_dict().items())
+    with pytest.raises(InputError, match="of the steps: 3, 6, 12"):
+        load_model(finished, step=4)
+
+
+def test_the_record_of_losses_has_the_mean_of_every_tenth_of_t(finished: Path) -> None:
+    from flowscope.data.split import split
+
+    table = np.genfromtxt(finished / "loss.csv", delimiter=",", names=True)
+    losses = [float(step.loss) for step in train(split(cloud(), 5)[0], tiny())]
+    np.testing.assert_array_equal(table["step"], np.arange(1, 13))
+    np.testing.assert_allclose(table["loss"], losses, rtol=1e-6)
+    run = Run(split(cloud(), 5)[0], tiny())
+    draw = run.draws(0)
+    each = run._errors(draw).detach().double().numpy()
+    for k in range(10):
+        inside = (draw.t.numpy() >= k / 10) & (draw.t.numpy() < (k + 1) / 10)
+        found = table[table.dtype.names[4 + k]][0]
+        assert np.isnan(found) if not inside.any() else found == pytest.approx(each[inside].mean(), rel=1e-6)
+
+
+def test_a_network_of_ones_own_is_loaded_into_a_network_like_it(tmp_path: Path) -> None:
+    train_to(cloud(labels=False), tiny(), tmp_path, network=Own(), tracker=None)
+    with pytest.raises(InputError, match=r"a network of the user's own \(Own\)"):
+        load_model(tmp_path)
+    field = load_model(tmp_path, network=Own())
+    assert torch.isfinite(field(torch.zeros(2, 3), 0.5)).all()
+
+
+def test_images_are_shown_as_they_are_learned_and_tensorboard_is_told(tmp_path: Path) -> None:
+    from PIL import Image
+
+    points = np.random.default_rng(0).uniform(-1, 1, (6, 3, 8, 8)).astype(np.float32)
+    train_to(points, tiny(steps=2, width=8), tmp_path)
+    with Image.open(tmp_path / "samples.png") as picture:
+        assert picture.mode == "RGB" and picture.size == (53 * 6, 53 * 6)
+    assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+# what is refused
+
+
+def test_another_architecture_is_refused_with_the_names_of_what_is_missing_and_unexpected(model: Path) -> None:
+    own = Own()
+    with pytest.raises(InputError, match=r"missing: layer.bias, layer.weight; unexpected: blocks.0.0.bias") as caught:
+        load_model(model, network=own)
+    assert "same architecture" in str(caught.value)
+    with pytest.raises(InputError, match=r"of another shape: .*blocks.0.2.weight \(8, 8\) instead of \(16, 16\)"):
+        load_model(model, network=build_network("mlp", (3,), 2, width=16))
+
+
+def test_points_of_another_shape_are_refused(model: Path) -> None:
+    with pytest.raises(InputError, match=r"points of shape \(3,\), the data have \(1, 8, 8\)"):
+        load_model(model, shape=(1, 8, 8))
+    with pytest.raises(InputError, match="x has shape"):
+        load_model(model)(torch.zeros(2, 4), 0.5)
+
+
+def test_without_an_average_the_weights_are_pointed_to(model: Path) -> None:
+    (model / "ema.safetensors").unlink()
+    with pytest.raises(InputError, match="ema=False"):
+        load_model(model)
+    load_model(model, ema=False)
+
+
+@pytest.mark.parametrize("name", ["model.pt", "pytorch_model.bin", "last.ckpt"])
+def test_a_pickle_is_refused_and_never_opened(name: str, tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> Any:
+            return os.mkdir, (str(tmp_path / "sprung"),)
+
+    torch.save(Trap(), tmp_path / name)
+    for place in (tmp_path, tmp_path / name):
+        with pytest.raises(InputError, match=r"is a pickle.*weights_only=True"):
+            load_model(place)
+    assert not (tmp_path / "sprung").exists()
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def change(path: Path) -> None:
+    tensors = load_file(path)
+    tensors["last.bias"] += 1
+    save_file(tensors, path)
+
+
+def put(key: str, value: Any) -> Any:
+    """Writes another value of a key into a JSON file; into a dictionary there, when it is one."""
+
+    def damage(path: Path) -> None:
+        about = json.loads(path.read_text())
+        own = about[key]
+        about[key] = {**own, **value} if key == "settings" and isinstance(value, dict) else value
+        path.write_text(json.dumps(about))
+
+    return damage
+
+
+def lose_width(path: Path) -> None:
+    about = json.loads(path.read_text())
+    del about["settings"]["width"]
+    path.write_text(json.dumps(about))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "said"),
+    [
+        ("ema.safetensors", cut, "cannot be read"),
+        ("ema.safetensors", change, "by its digest"),
+        ("model.json", cut, "cannot be read"),
+        ("model.json", lambda path: path.write_text('{"schema": 99}'), "schema 99"),
+        ("model.json", lambda path: path.write_text('{"schema": 1}'), "lacks settings, shape"),
+        ("model.json", lambda path: path.write_text("[]"), "cannot be read|schema None"),
+        ("model.json", put("shape", "x"), "is damaged"),
+        ("model.json", put("classes", -1), "is damaged"),
+        ("model.json", put("step", 0), "is damaged"),
+        ("model.json", put("settings", [1]), "is damaged"),
+        ("model.json", put("settings", {"model": "gan"}), "is damaged .*model is 'gan'"),
+        ("model.json", put("settings", {"colour": 1}), "is damaged .*colour"),
+        ("model.json", lose_width, "is damaged .*KeyError: 'width'"),
+        ("model.json", put("held_out", None), "is damaged"),
+        ("model.json", put("training_set", {"points": 3}), "is damaged .*digest"),
+        ("model.json", Path.unlink, "holds no model"),
+    ],
+)
+def test_a_damaged_model_is_refused(name: str, damage: Any, said: str, model: Path) -> None:
+    damage(model / name)
+    with pytest.raises(InputError, match=said):
+        load_model(model)
+
+
+def test_a_folder_that_is_not_there_or_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not a folder"):
+        load_model(tmp_path / "nothing")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot write"):
+        to(tmp_path / "file", tiny())
+
+
+def test_what_is_refused_leaves_a_finished_model_alone(model: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in model.rglob("*")}
+    with pytest.raises(InputError, match="tracker is 'pencil'"):
+        train_to(cloud(), tiny(), model, tracker="pencil")
+    assert {path: path.stat().st_mtime_ns for path in model.rglob("*")} == before
+
+
+def test_a_tracker_whose_package_is_absent_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", lambda: ["tensorboard"])
+    with pytest.raises(MissingExtraError, match="'wandb', whose package is not installed"):
+        train_to(cloud(), tiny(), tmp_path / "m", tracker="wandb")
+    assert not (tmp_path / "m").exists()
+
+
+def test_too_many_points_held_out_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="held_out is 40 of 40"):
+        to(tmp_path, tiny(), held_out=40)
+
+
+def test_moments_lie_in_memory_as_their_parameters_do(tmp_path: Path) -> None:
+    """As fused optimizers on a GPU, where networks are channels-last, demand."""
+    points, settings = load("digits", subset=20), TrainSettings(steps=4, batch=4, width=8)
+    first = Run(points, settings, device="cpu")
+    first.network.to(memory_format=torch.channels_last)
+    first.advance()
+    write_state(first, tmp_path)
+    again = Run(points, settings, device="cpu")
+    again.network.to(memory_format=torch.channels_last)
+    assert read_state(again, tmp_path, True)
+    for run in (first, again):
+        run.advance()
+    for p, q in zip(first.network.parameters(), again.network.parameters(), strict=True):
+        kept = again.optimizer.state[q]["exp_avg"]
+        assert kept.stride() == q.stride()
+        assert torch.equal(first.optimizer.state[p]["exp_avg"], kept)
+        assert torch.equal(p, q)
+
+
+def test_a_run_that_fails_early_leaves_the_model_that_was_there(model: Path) -> None:
+    before = {path.name: path.read_bytes() for path in model.iterdir() if path.is_file()}
+    with pytest.raises(NumericalError):
+        to(model, tiny(rate=1e30, steps=50, checkpoint_every=50), held_out=5)
+    assert {path.name: path.read_bytes() for path in model.iterdir() if path.is_file()} == before
+    load_model(model)
+    to(model, tiny(steps=3, snapshots=1), held_out=5)  # one that ends takes its place, snapshots included
+    assert snapshot_steps(model) == [3]
