@@ -201,9 +201,10 @@ def import_notes(modules: list[Module]) -> str:
     at_import = circles({m.name: m.imports for m in modules})
     called = circles({m.name: m.imports | m.later for m in modules})
     checked = circles({m.name: m.imports | m.types for m in modules})
+    boxes = [circle for room in ROOMS_INSIDE for circle in circles(grouped(modules, inside(room, 2)))]
     later, types = sum(len(m.later) for m in modules), sum(len(m.types) for m in modules)
     return "\n\n".join([
-        f"Circles of imports at module level: {told(at_import)}.",
+        f"Circles of imports at module level: {told(at_import)}. Among boxes: {told(boxes)}.",
         f"Imports inside functions alone: {later}. Circles with those: {told(called)}.",
         f"Imports for type checkers alone: {types}. Circles with those: {told(checked)}.",
     ])  # fmt: skip

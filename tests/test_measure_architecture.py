@@ -85,7 +85,7 @@ def test_files_lines_and_functions(script, modules):
 
 def test_tables_and_notes_name_what_was_found(script, modules):
     notes = script.import_notes(list(modules.values()))
-    assert "at module level: 1 (`low.a`, `low.b`, `low.c`)." in notes
+    assert "at module level: 1 (`low.a`, `low.b`, `low.c`). Among boxes: 0." in notes
     assert "Imports inside functions alone: 1. Circles with those: 2" in notes
     assert "Imports for type checkers alone: 2. Circles with those: 2" in notes
     assert "| among rooms | 4 | 0 | 4 |" in script.import_table(list(modules.values()))

@@ -66,7 +66,7 @@ class Products(NamedTuple):
     def of(cls, law: Law, state: Queries, principal: PCABound) -> "Products":
         """One float32 product of all points."""
         logits = torch.empty(len(law), len(state.z))
-        by = products(None, len(state.z), state.z.shape[1], state.z.device)
+        by = products(None, state.z.device)
         q, slope = _scaled(state).to(torch.float32), torch.zeros(len(state.z))
         for piece in law.pieces(max(64, PIECE // len(q))):
             logits[piece.start : piece.start + len(piece.raw)] = by.dots(make_rows(law, piece.raw, by), q)

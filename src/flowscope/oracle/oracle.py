@@ -93,7 +93,7 @@ class Oracle:
         device: where to compute, such as "cpu" or "cuda"; None for where the points are. "mps", which has no float64,
             takes float32 products alone: all else is done on the CPU.
         library: of the products for means, "torch" or, on the CPU, "numpy", or, for float32, "mps" there and "triton"
-            on CUDA; None for the fastest.
+            on CUDA; None for the one that suits the machine.
 
     Raises:
         InputError: an argument is not usable; the message says why.

@@ -12,7 +12,7 @@ from torch import Tensor
 from flowscope.core.device import retry_with_smaller_blocks
 from flowscope.oracle.carried import Carried
 from flowscope.oracle.engines.float32 import float32_moments, in_range
-from flowscope.oracle.engines.matmul import MatmulBackend, double_products, products, undisturbed
+from flowscope.oracle.engines.matmul import MatmulBackend, double_products, one_torch_thread, products
 from flowscope.oracle.engines.plan import Plan, plan
 from flowscope.oracle.engines.pruning.bounds import Sketches
 from flowscope.oracle.engines.pruning.engine import (
@@ -39,7 +39,7 @@ class Engines:
     """The engines for one support.
 
     Attributes:
-        memory: the budget, in bytes. library: of the float32 products, or None for the fastest.
+        memory: the budget, in bytes. library: of the float32 products, or None for the one that suits the machine.
         tolerance: on the relative velocity error by points left out; None to leave out none.
         sketches: of the support, or of the one that it is a part of.
         carried: what is known from the calls before, of states that are followed in time; None for single calls.
@@ -60,8 +60,8 @@ class Engines:
     def means(self, law: Law, state: Queries, scale: Scale, single: bool) -> Moments:
         """Moments of which only the mean, its mass and the peak count; `single` if float32 is good enough for it."""
         large = len(self.support.first) * self.support.dimension >= SMALLEST
-        by = products(self.library, len(state.x), self.support.dimension, state.x.device) if large else None
-        with undisturbed(by):
+        by = products(self.library, state.x.device) if large else None
+        with one_torch_thread(by):
             return self._found(law, state, scale, single)
 
     def _found(self, law: Law, state: Queries, scale: Scale, single: bool) -> Moments:
@@ -104,7 +104,7 @@ class Engines:
             logits = None if self.carried is None else self.carried.wanted(law, state)
             return mean_moments(law, state, scale, self._plan(law, state), self.library, self.memory // 2, logits)
         large = len(self.support.first) * self.support.dimension >= SMALLEST
-        by = double_products(self.library if large else "torch", len(state.x), self.support.dimension, state.x.device)
+        by = double_products(self.library if large else "torch", state.x.device)
         return law_means(law, state, self._plan(law, state), by)
 
     def _prunes(self, law: Law) -> bool:
@@ -141,7 +141,7 @@ def mean_moments(
     Args:
         room: bytes of a block on a device other than the CPU. logits: as in :func:`float32_moments`.
     """
-    by = products(library, len(state.x), state.x.shape[1], state.x.device)
+    by = products(library, state.x.device)
     moments, hard = float32_moments(law, state, scale, sizes, by, room, logits)
     if bool(hard.any()):
         for found, exact in zip(moments, law_moments(law, state.rows(hard), 1, sizes), strict=True):
