@@ -123,7 +123,7 @@ def passes(oracle: Oracle, x: Tensor) -> dict[str, Callable[[], tuple[Tensor, fl
     sizes = plan(oracle.memory, len(x), len(law), x.shape[1])
 
     def single(name: str) -> tuple[Tensor, float]:
-        by = products(name, len(x), x.shape[1], oracle.device)
+        by = products(name, oracle.device)
         moments, hard = float32_moments(law, state, scale, sizes, by, oracle.memory // 2)
         return moments.mean, float(hard.double().mean())
 

@@ -112,7 +112,7 @@ def precision(request: pytest.FixtureRequest) -> Iterator[str]:
 def test_products_are_no_plain_tf32(library: str, dtype: torch.dtype, precision: str) -> None:
     """TF32 keeps 11 bits of a factor, and errs by 1e-4 here; float32 by 1e-7."""
     device = torch.device("cuda")
-    by = products.products(library, 64, 4096, device)
+    by = products.products(library, device)
     points, x = cloud(3000, (4096,), dtype=dtype).cuda(), cloud(64, (4096,), seed=1).cuda()
     weights = cloud(3000, (64,), seed=2).cuda().sigmoid()
     taken = points if dtype in by.takes else points.float()

@@ -11,7 +11,7 @@ from flowscope import Oracle, TrainingSet
 from flowscope.oracle.engines import accumulator as sums
 from flowscope.oracle.engines import float32 as single
 from flowscope.oracle.engines import select as face
-from flowscope.oracle.engines.matmul import LIBRARIES, MatmulBackend
+from flowscope.oracle.engines.matmul import LIBRARIES, ON_CPU, MatmulBackend
 from tests.oracle.test_float64 import GRID, SETS, TOLERANCE, near_duplicates, queries, resolution, swarm
 from tests.support.cases import cloud, expected, flat, states, velocity_error
 
@@ -31,7 +31,7 @@ def hard(monkeypatch):
         seen.append(float(rows.double().mean()))
         return moments, rows
 
-    monkeypatch.setattr(face, "single_moments", watched)
+    monkeypatch.setattr(face, "float32_moments", watched)
     return seen
 
 
@@ -181,7 +181,7 @@ def test_a_library_that_errs_is_found_out(fault, monkeypatch, hard):
             return found + 0.3 * (found == found.amax(0))
         return found * (1 + 1e-4) if fault == "one part in 1e4" else found
 
-    monkeypatch.setitem(LIBRARIES, "torch", MatmulBackend(wrong, LIBRARIES["torch"].sums))
+    monkeypatch.setitem(ON_CPU, "torch", MatmulBackend(wrong, LIBRARIES["torch"].sums))
     for points in (cloud(3000, (64,)), near_duplicates(), swarm()):
         for t in (0.6, 0.9) if fault == "one leader" else (0.1, 0.3, 0.6, 0.9):
             check(points, states(points, t, rows=4, dtype=torch.float32), t, library="torch")

@@ -1,7 +1,10 @@
-"""The libraries of float32 products: each is right, the choice is made by trial, logged, and can be set."""
+"""The libraries of matrix products: each is right, every process chooses the same one, and it can be set."""
 
 import contextlib
 import logging
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -15,25 +18,59 @@ from tests.support.cases import cloud, expected, states, velocity_error
 @pytest.mark.parametrize("library", products.LIBRARIES)
 def test_products_against_float64(library):
     points, queries, weights = cloud(300, (70,)), cloud(9, (70,), seed=1), cloud(300, (9,), seed=2).abs()
-    by = products.products(library, 9, 70)
+    by = products.products(library)
     dots, sums = by.dots(points, queries), by.sums(weights, points)
     assert dots.dtype == sums.dtype == torch.float32
     torch.testing.assert_close(dots.double(), points.double() @ queries.double().T, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(sums.double(), weights.double().T @ points.double(), rtol=1e-5, atol=1e-4)
 
 
-def test_the_fastest_is_chosen_by_trial_and_logged(monkeypatch, caplog):
-    seconds = {products.LIBRARIES["torch"]: 2.4, products.LIBRARIES["numpy"]: 2.0}
-    monkeypatch.setattr(products, "seconds_of", lambda call: seconds[call.args[0]])
-    products._fastest.cache_clear()
-    assert products.products(None, 5, 64) is products.LIBRARIES["torch"]  # not clearly slower
-    seconds[products.LIBRARIES["torch"]] = 3.0
-    products._fastest.cache_clear()
+CHOICES = [
+    ("AuthenticAMD", True, True, "numpy"),
+    ("HygonGenuine", True, True, "numpy"),
+    ("GenuineIntel", True, True, "torch"),
+    ("", True, True, "torch"),  # the system does not say
+    ("AuthenticAMD", False, True, "torch"),  # torch was built with another library than MKL
+    ("AuthenticAMD", True, False, "torch"),  # numpy has no OpenBLAS of its own
+]
+
+
+@pytest.mark.parametrize(("vendor", "torch_has_mkl", "numpy_has_openblas", "library"), CHOICES)
+def test_numpy_where_mkl_is_slow_and_torch_elsewhere(vendor, torch_has_mkl, numpy_has_openblas, library):
+    assert products.faster_library(vendor, torch_has_mkl, numpy_has_openblas) == library
+
+
+def test_the_processor_vendor_is_read_from_the_system(tmp_path):
+    file = tmp_path / "cpuinfo"
+    file.write_text("processor\t: 0\nvendor_id\t: AuthenticAMD\nmodel name\t: vendor_id of nobody\n")
+    assert products.processor_vendor(file) == "AuthenticAMD"
+    file.write_text("processor\t: 0\nCPU implementer\t: 0x41\n")
+    assert products.processor_vendor(file) == products.processor_vendor(tmp_path / "absent") == ""
+
+
+def test_every_process_chooses_the_same_library():
+    """Whatever was loaded and multiplied before, with any number of threads; and this one agrees."""
+    busy = "import numpy, scipy.linalg, sklearn; a = numpy.ones((600, 600)); a @ a"
+    found = {}
+    for threads, before in (("1", "import torch"), ("2", busy)):
+        code = f"{before}\nfrom flowscope.oracle.engines import matmul\n"
+        code += "print(matmul.default_library(), matmul.numpy_openblas(), matmul.processor_vendor())"
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+        command = [sys.executable, "-c", code]
+        found[threads] = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert found["1"] == found["2"]
+    chosen = products.default_library()
+    assert found["1"].split()[0] == chosen
+    assert products.products(None) is products.double_products(None) is products.LIBRARIES[chosen]
+
+
+def test_the_choice_is_logged(caplog):
+    products.default_library.cache_clear()
     with caplog.at_level(logging.INFO, logger="flowscope.oracle.engines.matmul"):
-        assert products.products(None, 5, 64) is products.LIBRARIES["numpy"]
-    assert "products of 8 queries" in caplog.text
-    assert "numpy (torch 3000.00 ms, numpy 2000.00 ms)" in caplog.text
-    products._fastest.cache_clear()
+        chosen = products.default_library()
+        assert products.default_library() == chosen
+    assert [record.message for record in caplog.records] == [caplog.records[0].message]
+    assert caplog.records[0].message.startswith(f"products by {chosen} (processor ")
 
 
 def test_torch_is_left_out_where_the_user_allows_it_less_precise_products():
@@ -41,17 +78,17 @@ def test_torch_is_left_out_where_the_user_allows_it_less_precise_products():
     torch.set_float32_matmul_precision("medium")
     try:
         assert not products.torch_is_exact()
-        assert products.products(None, 5, 64).dots is products.LIBRARIES["numpy"].dots
+        assert products.products(None).dots is products.LIBRARIES["numpy"].dots
     finally:
         torch.set_float32_matmul_precision(before)
     assert products.torch_is_exact()
 
 
 def test_torch_keeps_to_one_thread_beside_another_librarys_products(monkeypatch):
-    """And has its own back afterwards, whatever happened; which library is fastest is asked with all of them."""
+    """And has its own back afterwards, whatever happened."""
     seen, before = [], torch.get_num_threads()
-    dots = products._numpy_dots
-    by = products.LIBRARIES["numpy"]._replace(dots=lambda *given: seen.append(torch.get_num_threads()) or dots(*given))
+    numpy = products.LIBRARIES["numpy"]
+    by = numpy._replace(dots=lambda *given: seen.append(torch.get_num_threads()) or numpy.dots(*given))
     monkeypatch.setitem(products.ON_CPU, "numpy", by)
     monkeypatch.setattr(engines, "SMALLEST", 0)
     points = cloud(300, (70,))
@@ -63,36 +100,16 @@ def test_torch_keeps_to_one_thread_beside_another_librarys_products(monkeypatch)
             assert (velocity_error(u, expected(points, x, 0.3)) < 1e-6).all()
             assert torch.get_num_threads() == 3
         assert set(seen) == {1}
-        with contextlib.suppress(ZeroDivisionError), products.undisturbed(by):
+        with contextlib.suppress(ZeroDivisionError), products.one_torch_thread(by):
+            with products.one_torch_thread(by):
+                assert torch.get_num_threads() == 1
             assert torch.get_num_threads() == 1
-            with products.undisturbed(by):
-                assert torch.get_num_threads() == 1 and products._threads.get() == 3
             raise ZeroDivisionError
-        assert torch.get_num_threads() == 3 and products._threads.get() is None
-        with products.undisturbed(products.LIBRARIES["torch"]), products.undisturbed(None):
+        assert torch.get_num_threads() == 3
+        with products.one_torch_thread(products.LIBRARIES["torch"]), products.one_torch_thread(None):
             assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
-
-
-def test_torch_is_not_timed_while_threads_of_another_library_wait(monkeypatch):
-    """OpenBLAS's look for work for a while after a product: torch's seemed four times as slow, and numpy was chosen."""
-    now, asked = [100.0], []
-    monkeypatch.setattr(products.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(products.time, "sleep", lambda seconds: now.append(now.pop() + seconds))
-    monkeypatch.setattr(
-        products, "seconds_of", lambda call: asked.append((call.args[0].apart, now[0])) or call() or 1.0
-    )
-    with products.undisturbed(products.LIBRARIES["numpy"]):
-        now[0] += 1.0
-    now[0] += 0.05
-    for queries in (3, 5):
-        products._fastest.__wrapped__(queries, 64, 2, True)
-    ends = [101.0, 101.2]  # of the product above, and of the first trial of numpy's
-    for (apart, at), end in zip([entry for entry in asked if not entry[0]], ends, strict=True):
-        assert not apart and at == pytest.approx(end + products.WAITING)
-    products.rest()
-    assert now[0] == pytest.approx(101.4 + products.WAITING)
 
 
 @pytest.mark.parametrize("keep", [torch.float32, torch.bfloat16], ids=str)
@@ -126,5 +143,7 @@ def test_apples_gpu_is_refused_where_there_is_none():
 
 
 def test_an_unknown_library_is_refused():
-    with pytest.raises(InputError, match="library is 'mkl'; expected None for the fastest, or one of torch, numpy"):
+    with pytest.raises(
+        InputError, match="library is 'mkl'; expected None for the one that suits the machine, or one of torch"
+    ):
         Oracle(cloud(3, (2,)), library="mkl")

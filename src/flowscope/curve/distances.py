@@ -73,12 +73,12 @@ def make_distances(
     Args:
         radii: r of the nodes, ascending, in units of the spread.
         spread: s.
-        library: of float32 products, by name; None for the fastest.
+        library: of float32 products, by name; None for the one that suits the machine.
     """
     double = Float64Distances(law, probes, spread, sizes)
     if law.support.dimension < WIDE or not 1 / SPAN < spread**2 < SPAN:
         return double
-    single = Float32Distances(law, probes, radii, spread, double, product_library(law, len(probes.source), library))
+    single = Float32Distances(law, probes, radii, spread, double, product_library(law, library))
     return double if single.share(law.raw_block(0, sizes.points)) > SHARE else single
 
 
@@ -213,11 +213,11 @@ def _finish(
     return half, cross
 
 
-def product_library(law: Law, probes: int, name: str | None = None) -> str:
-    """The library of the float32 products of so many probes: the one named, or the fastest at hand."""
+def product_library(law: Law, name: str | None = None) -> str:
+    """The library of the float32 products: the one named, or the one that suits the machine."""
     if law.support.device.type != "cpu":
         return "torch"
-    chosen = products(name, 2 * probes, law.support.dimension)
+    chosen = products(name)
     return next(name for name, library in ON_CPU.items() if library is chosen)
 
 

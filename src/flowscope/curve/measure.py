@@ -106,7 +106,7 @@ def measure(
         report: called after every block with the number of (batch of probes, points) done so far; of the points, it
             counts those of this rank.
         state: holds, and is given, what is done so far under "current".
-        library: of float32 products, by name; None for the fastest.
+        library: of float32 products, by name; None for the one that suits the machine.
         ranks: each passes over points of its own, and all return the same.
     """
     sizes = plan(memory, probes, len(law), law.support.dimension)

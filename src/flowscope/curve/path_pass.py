@@ -20,7 +20,7 @@ from torch import Tensor
 from flowscope.curve.accumulate import PathAccumulator
 from flowscope.curve.accumulate_device import DevicePathAccumulator
 from flowscope.curve.distances import Entries, Probes, make_distances
-from flowscope.oracle.engines.matmul import undisturbed
+from flowscope.oracle.engines.matmul import one_torch_thread
 from flowscope.oracle.law import Law
 from flowscope.oracle.plan import Plan
 
@@ -78,7 +78,7 @@ def add_blocks(
         sizes: how much to work on at a time.
         start: 0, or what an earlier call yielded that was cut off; with the same `sizes`, `library` and number of
             threads the sums end the same, bit for bit.
-        library: of float32 products, by name; None for the fastest.
+        library: of float32 products, by name; None for the one that suits the machine.
         stop: how many points of the law there are to this call; None for all. Any range may be added by itself.
         full: (R,) of each node, whether all sums are taken there, or mass, spread and the first weight alone (on a
             device all are); None for all everywhere.
@@ -97,7 +97,7 @@ def add_blocks(
         if not uniform:
             shift = (block.log_weights[None] - law.log_weights[probes.source][:, None]).to(torch.float32)
         if len(law) > 1:  # the source is counted by of_source
-            with undisturbed(terms.by):
+            with one_torch_thread(terms.by):
                 half, cross = terms(block, shift, sums.mass, sources)
                 _add(sums, follower.sums(half, cross, shift), 2 * spread**2)
         yield low + len(block.norms)

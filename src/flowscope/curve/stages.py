@@ -87,7 +87,7 @@ def stages(
     if state is not None:
         state.open({"training_set": oracle.training_set.digest, **settings, **_engine(oracle, laws, probes)})
         catch_up(state, ranks)
-    library = _library(oracle, laws[0].law, probes, state)
+    library = _library(oracle, laws[0].law, state)
     nodes = make_nodes(oracle.path, t, oracle.support.law().mean_square, min(c.law.entropy for c in laws))
     room = 8 * len(nodes.r) * (len(QUANTITIES) * (probes + 2 * len(laws)) + 3 * RESAMPLES)
     check_memory(room, f"a curve of {len(nodes.r)} nodes and {probes} probes", "ask for fewer timesteps or probes")
@@ -105,12 +105,12 @@ def _engine(oracle: Oracle, laws: list[ClassLaw], probes: int) -> dict[str, Any]
     return {"form": FORM, "threads": torch.get_num_threads(), "block": [list(s) for s in sizes], "ranks": ranks}
 
 
-def _library(oracle: Oracle, law: Law, probes: int, state: ResumeState | None) -> str:
-    """Of float32 products: that of the run which is resumed, or the fastest at hand."""
+def _library(oracle: Oracle, law: Law, state: ResumeState | None) -> str:
+    """Of float32 products: that of the run which is resumed, or the one that suits the machine."""
     kept = None if state is None else state.get("library")
     if kept is not None:
         return str(kept["name"])
-    chosen = product_library(law, probes, oracle.library)
+    chosen = product_library(law, oracle.library)
     if state is not None:
         state.keep("library", {"name": np.array(chosen)})
     return chosen

@@ -94,7 +94,7 @@ class Oracle:
         device: where to compute, such as "cpu" or "cuda"; None for where the points are. "mps", which has no float64,
             takes float32 products alone: all else is done on the CPU.
         library: of the products for means, "torch" or, on the CPU, "numpy", or, for float32, "mps" there and "triton"
-            on CUDA; None for the one that suits the processor or device.
+            on CUDA; None for the one that suits the machine.
         ranks: of a job that share the points (:class:`flowscope.oracle.Ranks`, entered): every call is made on all
             ranks and answers on all. None for this process alone.
 

@@ -44,7 +44,7 @@ from flowscope.oracle.engines.accumulator import (
 )
 from flowscope.oracle.engines.base import Engine, Want
 from flowscope.oracle.engines.float64 import moments_of
-from flowscope.oracle.engines.matmul import MatmulBackend
+from flowscope.oracle.engines.matmul import MatmulBackend, one_torch_thread
 from flowscope.oracle.equation.moments import Moments, combine, join
 from flowscope.oracle.equation.posterior import expand_logits, float32_logits
 from flowscope.oracle.law import Law
@@ -61,14 +61,14 @@ class Float32Engine:
     Attributes:
         memory: the budget in bytes.
         exact: the engine for states that float32 does not suit.
-        backend: of the products, for so many states.
+        backend: gives the products; what they are may hang on torch's settings at the call.
         policy: what it decides by.
         accumulator: what adds up: torch's or another library's products, or the fused kernels.
     """
 
     memory: int
     exact: Engine
-    backend: Callable[[int, Law], MatmulBackend]
+    backend: Callable[[], MatmulBackend]
     policy: Float32Policy = Float32Policy()
     accumulator: Accumulate = Float32Accumulator
 
@@ -83,12 +83,12 @@ class Float32Engine:
         Raises:
             InputError: a device has no memory for even the smallest block.
         """
-        by, policy = self.backend(len(queries), law), self.policy
+        by, policy = self.backend(), self.policy
         sizes = plan(self.memory, max(1, len(queries)), len(law), law.support.dimension)
         least = LEAST_POINTS * (12 * law.support.dimension + 16 * len(queries))
         attempt = SmallerBlocks(max(self.memory // 2, least), least, law.support.device)
         while True:
-            with attempt as room:
+            with one_torch_thread(by), attempt as room:
                 frame = make_frame(law, queries, by, policy)
                 sums = self.accumulator(law, frame, sizes.points, by, policy)
                 for block in sums.blocks(room):

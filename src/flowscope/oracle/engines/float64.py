@@ -8,7 +8,7 @@ from torch import Tensor
 
 from flowscope.core.device import SmallerBlocks
 from flowscope.oracle.engines.base import Want
-from flowscope.oracle.engines.matmul import MatmulBackend, double_products
+from flowscope.oracle.engines.matmul import MatmulBackend, double_products, one_torch_thread
 from flowscope.oracle.equation.moments import (
     NEGLIGIBLE_NATS,
     Moments,
@@ -58,11 +58,11 @@ class Float64Engine:
     def moments(self, law: Law, queries: Queries, want: Want, k: int = 1) -> Moments:
         """One pass over the points, with smaller blocks where a device has not the memory for those planned."""
         sizes = plan(self.memory, max(1, len(queries)), len(law), law.support.dimension)
-        by = None if want.kind == "all" else self._products(law, len(queries))
+        by = None if want.kind == "all" else self._products(law)
         least = 8 * law.support.dimension
         attempt = SmallerBlocks(sizes.points * least, least, law.support.device)
         while True:
-            with attempt as room:
+            with one_torch_thread(by), attempt as room:
                 total: Moments | None = None
                 for block in law.blocks(room // least):
                     best = None if total is None else total.peak
@@ -74,10 +74,10 @@ class Float64Engine:
                 if total is not None:
                     return total
 
-    def _products(self, law: Law, states: int) -> MatmulBackend:
+    def _products(self, law: Law) -> MatmulBackend:
         support = law.support
         large = len(support.first) * support.dimension >= self.policy.smallest
-        return double_products(self.library if large else "torch", states, support.dimension, support.device)
+        return double_products(self.library if large else "torch", support.device)
 
 
 def block_moments(block: Block, states: States, best: Tensor | None, k: int, pairs: int) -> Moments:

@@ -1,8 +1,8 @@
-"""Products: the float32 matrix products of the dense pass, by the fastest library at hand.
+"""MatmulBackend: the two matrix products of the dense pass, by one of the libraries at hand.
 
-Which library is fastest depends on the processor: torch's own (MKL in most builds) reaches half of what numpy's
-(OpenBLAS) does on one maker's processors, and the other way round on another's. So both are tried on a few rows, and
-the choice is logged.
+On the CPU these are torch's (MKL in most builds) and numpy's (OpenBLAS in its wheels). MKL is slow on processors that
+are not Intel's. Which of the two is taken follows from the processor and from the linked libraries alone, so that every
+process on a machine takes the same one and finds the same bits; the choice is logged.
 
 On Apple's GPU ("mps"), which has no float64, products alone are computed, on copies of each block; all else, and so
 every refinement, stays on the CPU.
@@ -14,24 +14,22 @@ bits first, whose products TF32 holds exactly.
 
 import logging
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
-from functools import cache, partial
+from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_info
 from torch import Tensor
 
 from flowscope.errors import InputError
 
 log = logging.getLogger(__name__)
 CPU = torch.device("cpu")
-ROWS, TRIES = 1024, 3  # of the probe: rows of random points, and how often each product is timed
-CLEARLY = 1.25  # times as fast, that another library than torch's must be
-WAITING = 0.2  # seconds for which OpenBLAS's threads look for work: what torch does then takes up to four times as long
+CPUINFO = Path("/proc/cpuinfo")
 # Points at a time, so that they are in the caches when they are used: up to twice as fast as all at once.
 DOTS = 512
 SUMS = ((7, 8192), (32, 32), (math.inf, 4096))  # (most queries, points)
@@ -46,7 +44,7 @@ class MatmulBackend(NamedTuple):
     dots: Callable[[Tensor, Tensor], Tensor]
     sums: Callable[[Tensor, Tensor], Tensor]
     takes: tuple[torch.dtype, ...] = (torch.float32,)  # of points
-    apart: bool = False  # has threads of its own on the CPU, beside torch's
+    own_threads: bool = False  # has threads of its own on the CPU, beside torch's
 
 
 def _even(rows: int) -> int:
@@ -84,8 +82,6 @@ def _numpy_sums(weights: Tensor, points: Tensor) -> Tensor:
 
 
 APPLE = "mps"
-_threads: ContextVar[int | None] = ContextVar("threads of torch outside of `undisturbed`", default=None)
-_apart = {"open": 0, "until": 0.0}  # contexts in which another library than torch's computes; when its threads rest
 
 
 def _apple_dots(points: Tensor, queries: Tensor) -> Tensor:
@@ -98,7 +94,7 @@ def _apple_sums(weights: Tensor, points: Tensor) -> Tensor:
 
 LIBRARIES = {
     "torch": MatmulBackend(_torch_dots, _torch_sums),
-    "numpy": MatmulBackend(_numpy_dots, _numpy_sums, apart=True),
+    "numpy": MatmulBackend(_numpy_dots, _numpy_sums, own_threads=True),
 }
 ON_CPU = LIBRARIES | {
     APPLE: MatmulBackend(_apple_dots, _apple_sums)
@@ -107,13 +103,15 @@ NAMES = (*ON_CPU, "triton")
 
 
 def check_library(name: Any) -> str | None:
-    """The name of a library, or None for the fastest.
+    """The name of a library, or None for the one that suits the machine.
 
     Raises:
         InputError: there is none of this name, or it needs a device that is not there.
     """
     if name is not None and name not in NAMES:
-        raise InputError(f"library is {name!r}; expected None for the fastest, or one of {', '.join(NAMES)}")
+        raise InputError(
+            f"library is {name!r}; expected None for the one that suits the machine, or one of {', '.join(NAMES)}"
+        )
     if name == APPLE and not torch.backends.mps.is_available():
         raise InputError(
             "mps is Apple's GPU, and torch finds none here; expected the device cpu, or cuda if there is one"
@@ -121,65 +119,86 @@ def check_library(name: Any) -> str | None:
     return None if name is None else str(name)
 
 
-def products(name: str | None, queries: int, dimension: int, device: torch.device = CPU) -> MatmulBackend:
-    """The products of a library by name, or of the fastest at hand.
+def products(name: str | None, device: torch.device = CPU) -> MatmulBackend:
+    """The products of a library by name, or of the one that suits the machine.
 
     Raises:
-        InputError: the library does not compute on this device. MissingExtraError: Triton is named and not installed.
+        InputError: the library does not compute on this device.
     """
     if device.type == "cuda":
         if name in ("numpy", APPLE):
             raise InputError(f"library is {name!r}, which does not compute on {device}; expected None, torch or triton")
         return MatmulBackend(*((torch_dots, torch_sums) if torch_is_exact() else (split_dots, split_sums)))
-    if name is not None:
-        return ON_CPU[name]
-    size = 1 << (queries - 1).bit_length()  # one probe serves calls of about as many queries
-    return _fastest(min(size, 256), dimension, _threads.get() or torch.get_num_threads(), torch_is_exact())
+    return ON_CPU[name or (default_library() if torch_is_exact() else "numpy")]
+
+
+def double_products(name: str | None, device: torch.device = CPU) -> MatmulBackend:
+    """Products of float64 points and states, by the same library where that takes them; by torch's on a device."""
+    if device.type != "cpu" or name == "triton":
+        return MatmulBackend(torch_dots, torch_sums)
+    return products(None if name == APPLE else name, device)
+
+
+@cache
+def default_library() -> str:
+    """The library that suits this machine's CPU, by :func:`faster_library`: the same in every process."""
+    vendor, openblas = processor_vendor(), numpy_openblas()
+    chosen = faster_library(vendor, torch.backends.mkl.is_available(), openblas is not None)
+    log.info("products by %s (processor %s, numpy's OpenBLAS for %s)", chosen, vendor or "unknown", openblas or "none")
+    return chosen
+
+
+def faster_library(vendor: str, torch_has_mkl: bool, numpy_has_openblas: bool) -> str:
+    """Numpy where torch would multiply by MKL on a processor that is not Intel's, and torch everywhere else.
+
+    On two cores of an AMD EPYC (Zen 5) MKL reaches 182 GFLOP/s in float32, and OpenBLAS 400.
+
+    Args:
+        vendor: as :func:`processor_vendor` says.
+    """
+    return "numpy" if torch_has_mkl and numpy_has_openblas and vendor not in ("", "GenuineIntel") else "torch"
+
+
+def processor_vendor(cpuinfo: Path = CPUINFO) -> str:
+    """The maker of an x86 processor, such as "GenuineIntel" or "AuthenticAMD"; "" where the system does not say."""
+    try:
+        with cpuinfo.open(encoding="utf-8", errors="replace") as lines:
+            found = (line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id"))
+            return next(found, "")
+    except OSError:
+        return ""
+
+
+def numpy_openblas() -> str | None:
+    """The architecture for which numpy's own OpenBLAS computes; None where numpy's wheel brings none.
+
+    SciPy may bring another one, which is loaded in some processes and not in others: it says nothing here.
+    """
+    home = Path(np.__file__).resolve().parent
+    for library in threadpool_info():
+        own = {home, home.with_name("numpy.libs")} & set(Path(library["filepath"]).resolve().parents)
+        if own and library["internal_api"] == "openblas":
+            return str(library["architecture"])
+    return None
 
 
 @contextmanager
-def undisturbed(by: MatmulBackend | None) -> Iterator[None]:
-    """Torch on one thread while products are another library's.
+def one_torch_thread(by: MatmulBackend | None) -> Iterator[None]:
+    """Torch on one thread while a library with threads of its own multiplies; nothing for any other, or for None.
 
-    Torch's threads wait for work actively for some milliseconds, on the cores that the other's need: mixed on all
-    cores, a pass takes up to twice as long. What is beside the products is little.
+    Torch's threads wait for work actively for some milliseconds, on the cores that the other library's threads need. On
+    two cores of an AMD EPYC, where numpy multiplies, a pass is 1.4 to 1.8 times as fast without them. What torch does
+    beside the products is little.
     """
-    if by is None or not by.apart:
+    if by is None or not by.own_threads:
         yield
         return
-    outside = _threads.set(_threads.get() or torch.get_num_threads())
-    _apart["open"] += 1
-    try:
-        with torch_threads(1):
-            yield
-    finally:
-        _threads.reset(outside)
-        _apart["open"] -= 1
-        _apart["until"] = time.monotonic() + WAITING
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """So many threads of torch, for this thread and for those that first use torch meanwhile."""
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def rest() -> None:
-    """Wait until no threads of another library than torch's look for work, so that torch's products can be timed."""
-    left = WAITING if _apart["open"] else _apart["until"] - time.monotonic()
-    time.sleep(max(0.0, left))
-
-
-def double_products(name: str | None, queries: int, dimension: int, device: torch.device = CPU) -> MatmulBackend:
-    """The same of float64 points and states, by the same library where that takes them; by torch's on a device."""
-    if device.type != "cpu" or name == "triton":
-        return MatmulBackend(torch_dots, torch_sums)
-    return products(None if name == APPLE else name, queries, dimension, device)
 
 
 def torch_is_exact() -> bool:
@@ -229,45 +248,3 @@ def halves(values: Tensor) -> tuple[Tensor, Tensor]:
     kept = -(1 << 13)  # all bits but the last 13: what is left are 11, the leading one included
     high = (values.contiguous().view(torch.int32) & kept).view(torch.float32)
     return high, values - high
-
-
-@cache
-def _fastest(queries: int, dimension: int, threads: int, with_torch: bool) -> MatmulBackend:
-    """The products of the library with the fastest pair of them, and of what stands between; torch's where no other is
-    clearly faster.
-    """
-    rows = max(64, min(ROWS, (4 << 20) // (4 * dimension)))
-    generator = torch.Generator().manual_seed(0)
-    points = torch.randn(rows, dimension, generator=generator)
-    states = torch.randn(queries, dimension, generator=generator)
-    weights = torch.rand(rows, queries, generator=generator)
-    allowed = {name: library for name, library in LIBRARIES.items() if with_torch or name != "torch"}
-    seconds = {}
-    with torch_threads(threads):  # it may be asked while another library computes
-        for name, library in allowed.items():
-            if not library.apart:
-                rest()
-            seconds[name] = seconds_of(partial(_both, library, points, states, weights))
-    worth = {name: s * (CLEARLY if name != "torch" else 1) for name, s in seconds.items()}
-    best = min(worth, key=lambda name: worth[name])
-    shown = ", ".join(f"{name} {1e3 * s:.2f} ms" for name, s in seconds.items())
-    log.info("products of %d queries with %d threads: %s (%s)", queries, threads, best, shown)
-    return LIBRARIES[best]
-
-
-def _both(library: MatmulBackend, points: Tensor, states: Tensor, weights: Tensor) -> None:
-    with undisturbed(library):
-        logits = library.dots(points, states)
-        logits.sub_(logits.amax(0)).exp_().sum(0)
-        library.sums(weights, points)
-
-
-def seconds_of(call: Callable[[], object]) -> float:
-    """Of the fastest of a few calls after a first one."""
-    call()
-    spent = []
-    for _ in range(TRIES):
-        began = time.perf_counter()
-        call()
-        spent.append(time.perf_counter() - began)
-    return min(spent)

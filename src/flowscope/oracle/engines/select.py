@@ -19,7 +19,7 @@ from flowscope.oracle.engines.float64 import Float64Engine, Float64Policy
 from flowscope.oracle.engines.matmul import MatmulBackend, products
 from flowscope.oracle.engines.pruning.bounds import PruningPolicy, Sketches
 from flowscope.oracle.engines.pruning.engine import PruningEngine
-from flowscope.oracle.law import Law, Support
+from flowscope.oracle.law import Support
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,13 @@ def make_engines(
 
 def _float32_parts(
     library: str | None, device: torch.device, fused: FusedPolicy
-) -> tuple[Callable[[int, Law], MatmulBackend], Accumulate]:
+) -> tuple[Callable[[], MatmulBackend], Accumulate]:
     """The products of the float32 pass, and what adds up."""
     if library == "triton" or (library is None and device.type == "cuda" and find_spec("triton") is not None):
         need("triton", "gpu")
         from flowscope.oracle.engines.cuda.engine import FusedAccumulator, fused_backend
 
         by = fused_backend(device)
-        return lambda states, law: by, partial(FusedAccumulator, fused=fused)
-    products(library, 1, 1, device)  # an unusable library is said now, not at the first call
-    return lambda states, law: products(library, states, law.support.dimension, device), Float32Accumulator
+        return lambda: by, partial(FusedAccumulator, fused=fused)
+    products(library, device)  # a library that cannot be used is said now, not at the first call
+    return lambda: products(library, device), Float32Accumulator

@@ -17,6 +17,7 @@ What rounding adds is bounded too: products accumulated in float32, in whatever 
 
 import logging
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -25,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowscope.oracle.engines.matmul import products, rest, seconds_of, torch_threads
+from flowscope.oracle.engines.matmul import products, seconds_of
 from flowscope.oracle.law import Support
 from flowscope.oracle.queries import Queries
 
@@ -209,7 +210,7 @@ class PCABound:
         constant = own + offset
         coefficients = torch.cat([-rho[:, None], -constant[:, None], inside], 1).to(torch.float32)
         away = _above(beside)
-        by = products(None, len(coefficients), coefficients.shape[1], coefficients.device)
+        by = products(None, coefficients.device)
 
         def product(points: slice | Tensor) -> Tensor:
             return by.dots(self.rows[points], coefficients)
@@ -420,10 +421,24 @@ def half_is_worth(dimension: int) -> bool:
     allowed = HALF * exact.abs() + 8 * SINGLE * points.double().abs() @ states.T.double().abs()
     right = bool(((points @ states.T).to(torch.float64) - exact).abs().le(allowed).all())
     singles = points.to(torch.float32), states.T.to(torch.float32)
-    rest()
-    with torch_threads(1):  # those that wait for one another on a busy machine would hide the difference
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # those that wait for one another on a busy machine would hide the difference
+    try:
         seconds = seconds_of(lambda: torch.mm(points, states.T)), seconds_of(lambda: torch.mm(*singles))
+    finally:
+        torch.set_num_threads(threads)
     worth = right and seconds[0] * FASTER < seconds[1]
     shown = f"bfloat16 {1e3 * seconds[0]:.2f} ms, float32 {1e3 * seconds[1]:.2f} ms"
     log.info("sketches by bfloat16 products: %s (%s)", "yes" if worth else "no", shown if right else "they are inexact")
     return worth
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    """Of the fastest of a few calls after a first one."""
+    call()
+    spent = []
+    for _ in range(TRIES):
+        began = time.perf_counter()
+        call()
+        spent.append(time.perf_counter() - began)
+    return min(spent)
