@@ -26,11 +26,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowscope.oracle.engines.matmul import products, seconds_of
+from flowscope.oracle.engines.matmul import products
 from flowscope.oracle.law import Support
 from flowscope.oracle.queries import Queries
 
 log = logging.getLogger(__name__)
+TRIES = 3  # of each product that is timed
 FASTER = 1.5  # times, that a bfloat16 product must be than a float32 one
 SINGLE = 2.0**-23  # of a float32 sum, rounded in whatever direction
 HALF = 2.0**-8  # of a bfloat16 number, rounded to the nearest
