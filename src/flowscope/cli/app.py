@@ -21,6 +21,7 @@ from flowscope.cli.train import train
 from flowscope.errors import FlowscopeError, did_you_mean
 
 INTERRUPTED = 130
+RENAMED = {"--rate": "--lr", "--dropout": "--label-dropout"}  # options of earlier versions
 REFUSED: Any = typer.BadParameter.__base__  # UsageError, wherever this version of typer keeps it
 app = typer.Typer(
     name="flowscope",
@@ -93,7 +94,7 @@ def _refusal(error: Any) -> str:
     said = re.sub(r"[.;]? \(?(Did you mean|Possible option).*", "", error.format_message()).rstrip(".")
     word = re.match(r"No such (?:command|option):? '?([^' ]+)", said)
     names = [*getattr(command, "commands", ()), *(name for p in getattr(command, "params", ()) for name in p.opts)]
-    hint = did_you_mean(word[1], names) if word else ""
+    hint = did_you_mean(RENAMED.get(word[1], word[1]), names) if word else ""
     return f"{said}; expected what {path} --help says{hint or ': look there'}"
 
 

@@ -130,7 +130,8 @@ def _guided(network: NetworkField, scale: float | None, interval: Any, y: Any) -
     if scale is None:
         return network
     if y is None or network.null is None:
-        what = "no --class is given" if y is None else f"{network.name} has no label for none (train it with --dropout)"
+        no_label = f"{network.name} has no label for none (train it with --label-dropout)"
+        what = "no --class is given" if y is None else no_label
         raise InputError(f"--guidance is given and {what}; expected a class to guide to: --class 3, or --class all")
     return guide(network, scale, (0.0, 1.0) if interval is None else interval)
 

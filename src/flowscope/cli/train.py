@@ -26,7 +26,9 @@ Model = Annotated[
 ]
 Steps = Annotated[str, typer.Option(metavar="N", help="Updates of the weights.")]
 Batch = Annotated[str, typer.Option(metavar="N", help="Points an update.")]
-Rate = Annotated[float | None, typer.Option(metavar="X", help="Largest learning rate. [default: by model]")]
+LearningRate = Annotated[
+    float | None, typer.Option("--lr", metavar="X", help="Largest learning rate. [default: by model]")
+]
 Schedule = Annotated[str, typer.Option(metavar="NAME", help="The rate after its warm-up: constant or cosine.")]
 Width = Annotated[
     str | None, typer.Option(metavar="N", help="Channels of the network. [default: what suits the points]")
@@ -44,7 +46,9 @@ Boundary = Annotated[float, typer.Option(metavar="T", help="With staged: where n
 Interval = Annotated[
     tuple[float, float], typer.Option(metavar="LO HI", help="Train an expert for this part of time alone.")
 ]
-Dropout = Annotated[float, typer.Option(metavar="P", help="Share of labels that are dropped, which guidance needs.")]
+LabelDropout = Annotated[
+    float, typer.Option(metavar="P", help="Share of labels that are dropped, which guidance needs.")
+]
 HeldOut = Annotated[str, typer.Option(metavar="N", help="Points to set aside: always the same ones.")]
 Seed = Annotated[str, typer.Option(metavar="N", help="Seed of the weights and of everything drawn.")]
 Device = Annotated[
@@ -67,7 +71,7 @@ def train(
     model: Model = None,
     steps: Steps = str(D.steps),
     batch: Batch = str(D.batch),
-    rate: Rate = None,
+    learning_rate: LearningRate = None,
     schedule: Schedule = D.schedule,
     width: Width = None,
     target: Target = D.target,
@@ -77,7 +81,7 @@ def train(
     boundary: Boundary = D.boundary,
     interval: Interval = D.interval,
     path: o.PathName = D.path,
-    dropout: Dropout = D.dropout,
+    label_dropout: LabelDropout = D.label_dropout,
     held_out: HeldOut = "0",
     seed: Seed = str(D.seed),
     device: Device = None,
@@ -107,7 +111,8 @@ def train(
         **_whole({"steps": steps, "batch": batch, "checkpoint-every": checkpoint_every}, 1),
         **_whole({"seed": seed, "snapshots": snapshots}, 0),
         **({} if width is None else _whole({"width": width}, 1)),
-        **dict(rate=rate, schedule=schedule, target=target, density=density, shift=shift, path=path, dropout=dropout),
+        **dict(learning_rate=learning_rate, schedule=schedule, label_dropout=label_dropout, target=target),
+        **dict(density=density, shift=shift, path=path),
         **dict(navigation=navigation, boundary=boundary, interval=interval, precision=precision or _precision(where)),
     }
     TrainSettings(**choices)  # wrong ones are refused before the data are read
