@@ -10,10 +10,10 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
+from flowscope.cli.console import ReaderGoneError, printable, say
 from flowscope.cli.info import info
 from flowscope.cli.reproduce import reproduce
 from flowscope.cli.sample import sample
-from flowscope.cli.show import ReaderGoneError, printable, say
 from flowscope.cli.stages import stages
 from flowscope.cli.study import study
 from flowscope.cli.sweep import sweep

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from flowscope.cli import options as o
-from flowscope.cli.show import say
+from flowscope.cli.console import say
 from flowscope.oracle import Oracle
 from flowscope.studies.inspect import inspect
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from flowscope.cli import options as o
-from flowscope.cli.show import progress, say, say_settings
+from flowscope.cli.console import progress, say, say_settings
 from flowscope.cli.study import Foreign, load_beside, write_all
 from flowscope.errors import InputError
 from flowscope.files import check_writable, write_files

@@ -12,7 +12,7 @@ import numpy as np
 import typer
 
 from flowscope.cli import options as o
-from flowscope.cli.show import progress, say, say_settings
+from flowscope.cli.console import progress, say, say_settings
 from flowscope.data.pixels import is_image
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField, guide

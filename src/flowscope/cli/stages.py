@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flowscope.cli import options as o
-from flowscope.cli.job import deafen, job, own_device, ranks_started
-from flowscope.cli.show import between, progress, say, say_settings, with_error
+from flowscope.cli.console import between, progress, say, say_settings, with_error
+from flowscope.cli.torchrun import ignore_sigterm, job, own_device, ranks_started
 from flowscope.data import TrainingSet
 from flowscope.errors import InputError, RankError
 from flowscope.files import check_writable, remove_file, write_files
@@ -122,7 +122,7 @@ def _kept(state: State | None) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, RankError) as error:
         if isinstance(error, RankError):
-            deafen()
+            ignore_sigterm()
         if state is not None:
             state.write()
         raise

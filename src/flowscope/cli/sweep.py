@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from flowscope.cli import options as o
-from flowscope.cli.show import between, progress, say, say_settings
+from flowscope.cli.console import between, progress, say, say_settings
 from flowscope.errors import InputError
 from flowscope.files import check_writable, write_files
 from flowscope.oracle import Oracle

@@ -8,7 +8,7 @@ import torch
 import typer
 
 from flowscope.cli import options as o
-from flowscope.cli.show import progress, say, say_settings
+from flowscope.cli.console import progress, say, say_settings
 from flowscope.data.pixels import is_image
 from flowscope.data.split import check_held_out
 from flowscope.files import check_writable
