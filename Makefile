@@ -38,7 +38,7 @@ $(READY): pyproject.toml constraints.txt
 	@rm $(UNFINISHED) && touch $(READY)
 
 demo: setup ## the main job on an embedded real data set, with a small model of it: the page goes to runs/digits
-	$(BIN)/flowscope train digits --width 16 --steps 800 --rate 0.002 --schedule cosine --resume --out runs/digits/model
+	$(BIN)/flowscope train digits --width 16 --steps 800 --lr 0.002 --schedule cosine --resume --out runs/digits/model
 	$(BIN)/flowscope stages digits --model runs/digits/model --out runs/digits
 	@echo "Open $(CURDIR)/runs/digits/index.html in a browser."
 

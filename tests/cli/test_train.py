@@ -62,7 +62,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
         (["--density", "staged", "--boundary", "1"], "boundary is 1.0"),
         (["--boundary", "0.4"], "boundary is 0.4 and density is 'uniform'"),
         (["--navigation", "0.9", "--density", "logit-normal"], "navigation is 0.9 and density is 'logit-normal'"),
-        (["--rate", "nan"], "rate is nan"),
+        (["--lr", "nan"], "learning_rate is nan"),
         (["--model", "dit-s", "--width", "100"], "width is 100"),
     ],
 )

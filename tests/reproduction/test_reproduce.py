@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from flowscope.cli import main
-from flowscope.cli.reproduce import parse_minutes
 from flowscope.data.split import split
 from flowscope.errors import InputError, OutputError
 from flowscope.report import write_reproduction
@@ -250,10 +249,9 @@ def test_the_command_trains_runs_and_writes_one_report(
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "soon"])
-def test_a_budget_is_a_number_of_minutes(text: str) -> None:
-    assert parse_minutes("1.5") == 1.5
-    with pytest.raises(InputError, match="expected a number of minutes above 0"):
-        parse_minutes(text)
+def test_a_budget_is_a_number_of_minutes(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", "digits", "--dry-run", "--budget", text]) == 2
+    assert f"--budget is {text!r}; expected a number of minutes above 0" in capsys.readouterr().err
 
 
 def test_other_data_than_the_models_are_named_with_twelve_digits_of_their_digests(tmp_path: Path) -> None:

@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from flowscope.core import files
 from flowscope.data import load
+from flowscope.data.split import split
 from flowscope.errors import InputError, MissingExtraError, NumericalError, OutputError, ResumeError
 from flowscope.networks.architectures import build_network
+from flowscope.reproduction.runner import is_trained
 from flowscope.sampling import sample
 from flowscope.training import TrainSettings, load_model, snapshot_steps, train, train_to
 from flowscope.training.checkpoint import read_state, write_state
@@ -53,7 +56,7 @@ def model(finished: Path, tmp_path: Path) -> Path:
     "changes",
     [
         {},
-        {"target": "stf", "reference": 10, "schedule": "cosine", "dropout": 0.5},
+        {"target": "stf", "stf_reference": 10, "schedule": "cosine", "label_dropout": 0.5},
         {"density": "logit-normal", "ema": 0.5},
     ],
     ids=["cfm", "stf", "logit-normal"],
@@ -199,7 +202,7 @@ def test_resume_starts_anew_where_there_is_nothing_and_returns_where_all_is_done
 @pytest.mark.parametrize(
     ("changes", "held_out", "said"),
     [
-        ({"rate": 0.02}, 5, r"differs in rate \(0.01 there, 0.02 here\)"),
+        ({"learning_rate": 0.02}, 5, r"differs in learning_rate \(0.01 there, 0.02 here\)"),
         ({"steps": 13, "target": "oracle"}, 5, r"steps \(12 there, 13 here\), target"),
         ({}, 4, "held_out .* data"),
     ],
@@ -213,6 +216,48 @@ def test_resume_refuses_another_run_and_names_what_differs(
     next(train(cloud(), tiny(), out=tmp_path / "begun"))
     with pytest.raises(ResumeError, match="expected the same data and settings"):
         next(train(cloud(41), tiny(**changes), out=tmp_path / "begun", resume=True))
+
+
+OLD_NAMES = {  # of settings, in schema 1
+    "learning_rate": "rate",
+    "stf_reference": "reference",
+    "label_dropout": "dropout",
+    "grad_clip": "clip",
+    "weight_decay": "decay",
+}
+
+
+def as_schema_1(about: dict[str, Any]) -> dict[str, Any]:
+    """A record as it was written before five settings were renamed."""
+    return {**about, "schema": 1, "settings": {OLD_NAMES.get(k, k): v for k, v in about["settings"].items()}}
+
+
+def test_a_model_of_schema_1_is_read_and_resumed(model: Path) -> None:
+    new = json.loads((model / "model.json").read_text())
+    assert new["schema"] == 2 and OLD_NAMES.keys() <= new["settings"].keys()
+    (model / "model.json").write_text(json.dumps(as_schema_1(new)))
+    assert load_model(model).about == new
+    to(model, tiny(checkpoint_every=4, snapshots=3), held_out=5, resume=True)
+    assert is_trained(model, tiny(checkpoint_every=4, snapshots=3), split(cloud(), 5)[0])
+    with pytest.raises(ResumeError, match=r"differs in grad_clip \(1.0 there, 2.0 here\)"):
+        to(model, tiny(checkpoint_every=4, snapshots=3, grad_clip=2.0), held_out=5, resume=True)
+
+
+def test_an_interrupted_run_of_schema_1_goes_on(finished: Path, tmp_path: Path) -> None:
+    settings = tiny(checkpoint_every=4, snapshots=3)
+    kept, _ = split(cloud(), 5)
+    about = {"count": 5, "seed": 0, "whole": cloud().digest}
+    for step in train(kept, settings, out=tmp_path, held_out=about):
+        if step.step == 5:
+            break
+    with safe_open(tmp_path / "state.safetensors", framework="pt") as file:
+        old = as_schema_1(json.loads(file.metadata()["about"]))
+    state = tmp_path / "state.safetensors"
+    save_file(load_file(state), state, {"about": json.dumps(old)})
+    assert load_model(tmp_path).about["settings"]["learning_rate"] == 0.01
+    to(tmp_path, settings, held_out=5, resume=True)
+    for name in WEIGHTS:
+        assert (tmp_path / name).read_bytes() == (finished / name).read_bytes()
 
 
 def test_a_damaged_state_is_refused_and_begun_anew_without_resume(tmp_path: Path) -> None:
@@ -243,8 +288,6 @@ def test_a_model_says_what_it_is_and_samples(finished: Path) -> None:
 
 
 def test_the_average_and_the_weights_are_what_the_loop_had(finished: Path) -> None:
-    from flowscope.data.split import split
-
     *_, last = train(split(cloud(), 5)[0], tiny())
     for ema, module in ((True, last.ema), (False, last.network)):
         loaded = load_model(finished, ema=ema).module.state_dict()
@@ -252,8 +295,6 @@ def test_the_average_and_the_weights_are_what_the_loop_had(finished: Path) -> No
 
 
 def test_snapshots_are_the_averages_of_their_steps(finished: Path) -> None:
-    from flowscope.data.split import split
-
     assert snapshot_steps(finished) == [3, 6, 12]
     for step in train(split(cloud(), 5)[0], tiny()):
         if step.step in (3, 6, 12):
@@ -264,8 +305,6 @@ def test_snapshots_are_the_averages_of_their_steps(finished: Path) -> None:
 
 
 def test_the_record_of_losses_has_the_mean_of_every_tenth_of_t(finished: Path) -> None:
-    from flowscope.data.split import split
-
     table = np.genfromtxt(finished / "loss.csv", delimiter=",", names=True)
     losses = [float(step.loss) for step in train(split(cloud(), 5)[0], tiny())]
     np.testing.assert_array_equal(table["step"], np.arange(1, 13))
@@ -440,7 +479,7 @@ def test_moments_lie_in_memory_as_their_parameters_do(tmp_path: Path) -> None:
 def test_a_run_that_fails_early_leaves_the_model_that_was_there(model: Path) -> None:
     before = {path.name: path.read_bytes() for path in model.iterdir() if path.is_file()}
     with pytest.raises(NumericalError):
-        to(model, tiny(rate=1e30, steps=50, checkpoint_every=50), held_out=5)
+        to(model, tiny(learning_rate=1e30, steps=50, checkpoint_every=50), held_out=5)
     assert {path.name: path.read_bytes() for path in model.iterdir() if path.is_file()} == before
     load_model(model)
     to(model, tiny(steps=3, snapshots=1), held_out=5)  # one that ends takes its place, snapshots included

@@ -22,7 +22,9 @@ from flowscope.training.trainer import Run, rate_at
 
 def tiny(**changes: Any) -> TrainSettings:
     """Settings of a training that takes milliseconds."""
-    return TrainSettings(**({"model": "mlp", "width": 8, "steps": 12, "batch": 8, "warmup": 3, "rate": 0.01} | changes))
+    return TrainSettings(
+        **({"model": "mlp", "width": 8, "steps": 12, "batch": 8, "warmup": 3, "learning_rate": 0.01} | changes)
+    )
 
 
 def cloud(count: int = 40, labels: bool = True, weights: Any = None) -> TrainingSet:
@@ -87,7 +89,7 @@ def test_points_without_weights_are_drawn_alike_and_differ_from_step_to_step() -
 
 def test_labels_are_dropped_at_their_rate_and_others_are_the_points_own() -> None:
     data = cloud()
-    draw = Draws(data, tiny(batch=4000, dropout=0.2), torch.device("cpu"))(5)
+    draw = Draws(data, tiny(batch=4000, label_dropout=0.2), torch.device("cpu"))(5)
     dropped = draw.y < 0
     assert stats.binomtest(int(dropped.sum()), 4000, 0.2).pvalue > 0.01
     np.testing.assert_array_equal(draw.y[~dropped], data.labels[draw.positions][~dropped])
@@ -121,7 +123,7 @@ def drawn(data: TrainingSet, settings: TrainSettings) -> tuple[Any, Tensor, Tens
 
 
 def test_the_oracle_target_is_the_oracle_and_unconditional_where_the_label_was_dropped() -> None:
-    data, settings = cloud(), tiny(target="oracle", batch=64, dropout=0.5)
+    data, settings = cloud(), tiny(target="oracle", batch=64, label_dropout=0.5)
     oracle = Oracle(data)
     draw, x, conditional = drawn(data, settings)
     u = make_target(settings, oracle)(0, draw, x, conditional)
@@ -132,7 +134,7 @@ def test_the_oracle_target_is_the_oracle_and_unconditional_where_the_label_was_d
 
 @pytest.mark.parametrize("weights", [None, np.arange(40) + 0.5], ids=["equal", "weighted"])
 def test_the_stable_target_over_the_whole_set_is_the_oracle(weights: Any) -> None:
-    data, settings = cloud(weights=weights), tiny(target="stf", reference=40, batch=32, dropout=0.3)
+    data, settings = cloud(weights=weights), tiny(target="stf", stf_reference=40, batch=32, label_dropout=0.3)
     draw, x, conditional = drawn(data, settings)
     found = make_target(settings, Oracle(data))(0, draw, x, conditional)
     torch.testing.assert_close(found, velocity(Oracle(data), draw, x), rtol=1e-6, atol=1e-6)
@@ -141,12 +143,12 @@ def test_the_stable_target_over_the_whole_set_is_the_oracle(weights: Any) -> Non
 def test_the_stable_target_holds_the_point_itself_and_nears_the_oracle_as_its_reference_grows() -> None:
     data = cloud(400, labels=False)
     oracle = Oracle(data)
-    late = tiny(target="stf", reference=1, batch=32, interval=(0.998, 0.999))
+    late = tiny(target="stf", stf_reference=1, batch=32, interval=(0.998, 0.999))
     draw, x, conditional = drawn(data, late)  # so late that the posterior is the point itself, if it is there
     torch.testing.assert_close(make_target(late, oracle)(0, draw, x, conditional), conditional, atol=0.05, rtol=0)
     errors = []
     for reference in (8, 64, 256):
-        settings = tiny(target="stf", reference=reference, batch=1, interval=(0.2, 0.3))
+        settings = tiny(target="stf", stf_reference=reference, batch=1, interval=(0.2, 0.3))
         off = []
         for step in range(40):
             one = Draws(data, settings, torch.device("cpu"))(step)
@@ -164,7 +166,14 @@ def test_the_losses_on_the_two_targets_differ_by_the_gap(path: str) -> None:
     loss = {}
     for target in ("cfm", "oracle"):
         settings = tiny(
-            target=target, steps=12, batch=256, rate=1e-12, interval=(t, t + 1e-9), dropout=p, path=path, ema=0.0
+            target=target,
+            steps=12,
+            batch=256,
+            learning_rate=1e-12,
+            interval=(t, t + 1e-9),
+            label_dropout=p,
+            path=path,
+            ema=0.0,
         )
         loss[target] = np.array([float(step.loss) for step in train(data, settings)])
     difference = loss["cfm"] - loss["oracle"]
@@ -182,7 +191,7 @@ def test_the_losses_on_the_two_targets_differ_by_the_gap(path: str) -> None:
 
 def test_the_loss_falls_below_that_of_the_zero_field_and_the_field_learns_the_oracle() -> None:
     data = TrainingSet(np.array([[1.0, -1.0], [1.0, -1.0]], dtype=np.float32))  # one point: u* = (x1 - x)/(1 - t)
-    settings = tiny(steps=200, width=32, batch=64, rate=0.01, interval=(0.0, 0.5), schedule="cosine", ema=0.95)
+    settings = tiny(steps=200, width=32, batch=64, learning_rate=0.01, interval=(0.0, 0.5), schedule="cosine", ema=0.95)
     *_, last = train(data, settings)
     x, t = torch.randn(200, 2, generator=torch.Generator().manual_seed(0)), torch.linspace(0, 0.49, 200)
     x = t[:, None] * torch.tensor([1.0, -1.0]) + (1 - t)[:, None] * x
@@ -206,16 +215,19 @@ def test_the_average_is_that_of_the_weights_of_every_step() -> None:
 
 
 def test_the_rate_rises_and_then_stays_or_falls_to_nothing() -> None:
-    constant, cosine = tiny(steps=100, warmup=10, rate=0.5), tiny(steps=100, warmup=10, rate=0.5, schedule="cosine")
+    constant, cosine = (
+        tiny(steps=100, warmup=10, learning_rate=0.5),
+        tiny(steps=100, warmup=10, learning_rate=0.5, schedule="cosine"),
+    )
     assert [rate_at(constant, k) for k in (0, 4, 9, 10, 99)] == [0.05, 0.25, 0.5, 0.5, 0.5]
     assert rate_at(cosine, 55) == pytest.approx(0.25)  # half way
     assert rate_at(cosine, 10) == 0.5 and rate_at(cosine, 99) < 0.001
-    assert [step.rate for step in train(cloud(), tiny(steps=3))] == [0.01 / 3, 0.02 / 3, 0.01]
+    assert [step.learning_rate for step in train(cloud(), tiny(steps=3))] == [0.01 / 3, 0.02 / 3, 0.01]
 
 
 def test_gradients_are_clipped() -> None:
     """Adam's first update hardly depends on the gradient's size; its first moment is a tenth of the gradient."""
-    step = next(iter(train(cloud(), tiny(clip=1e-3))))
+    step = next(iter(train(cloud(), tiny(grad_clip=1e-3))))
     moments = [state["exp_avg"] for state in step.run.optimizer.state.values()]
     assert float(torch.cat([m.flatten() for m in moments]).norm()) == pytest.approx(1e-4, rel=1e-3)
 
@@ -286,9 +298,9 @@ def test_labels_beyond_the_networks_classes_are_refused() -> None:
         ({"batch": 1.5}, "batch is 1.5"),
         ({"warmup": -1}, "warmup is -1"),
         ({"seed": -1}, "seed is -1"),
-        ({"rate": 0.0}, "rate is 0.0"),
-        ({"rate": math.nan}, "rate is nan"),
-        ({"dropout": 1.1}, "dropout is 1.1"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+        ({"learning_rate": math.nan}, "learning_rate is nan"),
+        ({"label_dropout": 1.1}, "label_dropout is 1.1"),
         ({"ema": 1.0}, "ema is 1"),
         ({"shift": 0.0}, "shift is 0.0"),
         ({"density": "shifted"}, "with shift 1, which is uniform"),

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         code = run(arguments)
         if arguments is None:
-            from flowscope.cli.job import leave
+            from flowscope.cli.torchrun import leave
 
             leave(code)
         return code

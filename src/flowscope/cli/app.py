@@ -10,17 +10,20 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
+from flowscope.cli.console import ReaderGoneError, printable, say
+from flowscope.cli.grouped import Sections
 from flowscope.cli.info import info
+from flowscope.cli.options import SOURCES
 from flowscope.cli.reproduce import reproduce
 from flowscope.cli.sample import sample
-from flowscope.cli.show import ReaderGoneError, printable, say
 from flowscope.cli.stages import stages
-from flowscope.cli.study import study
+from flowscope.cli.study import NAMES, study
 from flowscope.cli.sweep import sweep
 from flowscope.cli.train import train
 from flowscope.errors import FlowscopeError, did_you_mean
 
 INTERRUPTED = 130
+RENAMED = {"--rate": "--lr", "--dropout": "--label-dropout"}  # options of earlier versions
 REFUSED: Any = typer.BadParameter.__base__  # UsageError, wherever this version of typer keeps it
 app = typer.Typer(
     name="flowscope",
@@ -29,9 +32,19 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"max_content_width": 120},
 )
-for command in (stages, info, sweep, train, sample, study, reproduce):
-    app.command()(command)
+COMMANDS = {  # each with what stands below its help
+    stages: SOURCES,
+    info: SOURCES,
+    sweep: SOURCES,
+    train: SOURCES,
+    sample: None,
+    study: f"{NAMES}\n\n{SOURCES}",
+    reproduce: SOURCES,
+}
+for command, below in COMMANDS.items():
+    app.command(cls=Sections, epilog=below)(command)
 
 
 def _print_version(asked: bool) -> None:
@@ -93,7 +106,7 @@ def _refusal(error: Any) -> str:
     said = re.sub(r"[.;]? \(?(Did you mean|Possible option).*", "", error.format_message()).rstrip(".")
     word = re.match(r"No such (?:command|option):? '?([^' ]+)", said)
     names = [*getattr(command, "commands", ()), *(name for p in getattr(command, "params", ()) for name in p.opts)]
-    hint = did_you_mean(word[1], names) if word else ""
+    hint = did_you_mean(RENAMED.get(word[1], word[1]), names) if word else ""
     return f"{said}; expected what {path} --help says{hint or ': look there'}"
 
 

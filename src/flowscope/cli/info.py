@@ -4,31 +4,27 @@ import json
 from typing import Any
 
 from flowscope.cli import options as o
-from flowscope.cli.show import say
+from flowscope.cli.console import say
+from flowscope.cli.grouped import grouped
 from flowscope.curve.info import inspect
 from flowscope.oracle import Oracle
 
 
+@grouped
 def info(
     source: o.Source,
+    *,
     path: o.PathName = "linear",
     memory: o.Memory = "512MB",
     as_json: o.Json = False,
-    resize: o.Resize = None,
-    grey: o.Grey = False,
-    flips: o.Flips = False,
-    subset: o.Subset = None,
-    classes: o.Classes = None,
-    skip_broken: o.SkipBroken = False,
-    layout: o.Layout = None,
+    data: o.DataOptions,
 ) -> None:
-    """Say what a data set is, and what it predicts.
+    """Describe a data set and predict where navigation ends.
 
-    Prints points, classes, duplicates, digest, total variance, effective rank of the spectrum, and t where navigation
-    is predicted to end. Evaluates no oracle.
+    Prints points, classes, duplicates, digest, total variance and the effective rank of the spectrum. Predicts the time
+    t at which navigation ends. Evaluates no oracle.
     """
-    data = o.load_source(source, resize, grey, flips, subset, classes, skip_broken, layout)
-    found = inspect(Oracle(data, path, memory=memory))
+    found = inspect(Oracle(data.load(source), path, memory=memory))
     if as_json:
         say(json.dumps(found, allow_nan=False))
         return

@@ -1,109 +1,109 @@
 """flowscope reproduce: everything that the paper shows, on one's own data."""
 
 import json
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from flowscope.cli import options as o
-from flowscope.cli.show import progress, say, say_settings
-from flowscope.cli.study import Foreign, load_beside, write_all
+from flowscope.cli import parse
+from flowscope.cli.console import progress, say, say_settings
+from flowscope.cli.grouped import Text, grouped
+from flowscope.cli.study import load_beside, write_all
 from flowscope.core.files import check_writable, write_files
-from flowscope.errors import InputError
+from flowscope.reproduction import reproduce as room
+from flowscope.reproduction.plan import chosen_studies
 
-Seeds = Annotated[
-    str | None, typer.Option(metavar="N", help="Models of each kind that is compared. [default: 3, with --quick 1]")
-]
-Steps = Annotated[
-    str | None, typer.Option(metavar="N", help="Updates of a model's weights. [default: 4000, with --quick 250]")
-]
-Only = Annotated[str | None, typer.Option(metavar="NAME,...", help="Run these studies. [default: all]")]
-Budget = Annotated[
-    str | None,
-    typer.Option(metavar="MINUTES", help="Begin nothing new after so long; the report says what is left out."),
-]
+
+@dataclass(frozen=True)
+class EffortOptions:
+    """How much is trained, and which studies are run."""
+
+    SECTION = "Models and studies"
+    quick: Annotated[bool, typer.Option("--quick", help="Train small models on one seed, draw few samples.")] = False
+    seeds: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Train N models of each kind.  [default: 3, or 1 with --quick]"),
+        Text(parse.whole(1)),
+    ] = None
+    steps: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Update the weights this many times.  [default: 4000, or 250 with --quick]"),
+        Text(parse.whole(1)),
+    ] = None
+    held_out: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Set aside N points, the same in every run.  [default: a tenth]"),
+        Text(parse.whole(0)),
+    ] = None
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME,...", help="Run these studies.  [default: all]"),
+        Text(parse.names),
+    ] = None
+    foreign: o.Foreign = None
+    budget: Annotated[
+        float | None,
+        typer.Option(metavar="MINUTES", help="Start nothing new after this long.  [default: no limit]"),
+        Text(parse.positive("a number of minutes above 0, such as 30")),
+    ] = None
+
+
+@dataclass(frozen=True)
+class ReproductionComputeOptions:
+    """Where models are trained and the oracle computes, and how much memory it takes."""
+
+    SECTION = "Compute"
+    device: o.TrainDevice = None
+    memory: o.Memory = "512MB"
+
 
 PLACE = 14  # letters of the column of figures and tables
 
 
+@grouped
 def reproduce(
     source: o.Source,
-    out: o.Out = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Small models, one seed, few samples: minutes.")] = False,
-    seeds: Seeds = None,
-    steps: Steps = None,
-    held_out: Annotated[
-        str | None, typer.Option(metavar="N", help="Points to set aside. [default: a tenth of them]")
-    ] = None,
-    foreign: Foreign = None,
-    only: Only = None,
-    budget: Budget = None,
-    device: Annotated[
-        str | None, typer.Option(metavar="NAME", help="cpu or cuda. [default: cuda where there is one, else cpu]")
-    ] = None,
-    memory: o.Memory = "512MB",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with models that an interrupted run left half-trained in --out.")
-    ] = False,
-    as_json: o.Json = False,
-    dry_run: o.DryRun = False,
-    resize: o.Resize = None,
-    grey: o.Grey = False,
-    flips: o.Flips = False,
-    subset: o.Subset = None,
-    classes: o.Classes = None,
-    skip_broken: o.SkipBroken = False,
-    layout: o.Layout = None,
+    output: o.ResumableOptions,
+    effort: EffortOptions,
+    data: o.DataOptions,
+    compute: ReproductionComputeOptions,
 ) -> None:
     """Reproduce every figure and table of the paper on a data set.
 
-    Trains what is missing, runs every study, and writes one report with a row for each figure and table. Models and
-    studies that are in --out already, with the same data and settings, are taken as they are.
+    Trains the models that are missing, runs every study and writes one report with a row for each figure and table.
+    Keeps the models and studies in --out that have the same data and settings.
     """
-    from flowscope.reproduction import reproduce as room
-    from flowscope.reproduction.plan import chosen_studies
-
-    folder = o.check_out(out, source, False, dry_run, resume)
-    o.check_out_beside(out, (foreign,), ())
-    settings: dict[str, Any] = {
-        "quick": quick,
-        "seeds": _whole("--seeds", seeds, 1),
-        "steps": _whole("--steps", steps, 1),
-        "held_out": _whole("--held-out", held_out, 0),
-        "only": None if only is None else [name.strip() for name in only.split(",")],
-        "device": o.parse_device(device),
-    }
-    chosen_studies(settings["only"])  # wrong names are refused before the data are read
-    minutes = parse_minutes(budget)
-    data = o.load_source(source, resize, grey, flips, subset, classes, skip_broken, layout)
-    beside = load_beside(foreign, data)
-    shown = settings | {"only": only, "budget": budget and f"{budget} minutes", "memory": memory, "foreign": foreign}
-    about = {"points": len(data), "digest": data.digest} | shown | {"resume": resume, "out": folder and str(folder)}
-    if dry_run:
-        planned = room.estimate(data, **settings)
-        about |= planned if as_json else {k: ", ".join(v) if isinstance(v, list) else v for k, v in planned.items()}
-    say_settings(f"flowscope reproduce {data.name}", about, as_json, dry_run)
-    if dry_run or folder is None:
+    folder = output.folder(source, further=(effort.foreign,), printed=False)
+    chosen_studies(effort.only)  # wrong names are refused before the data are read
+    points = data.load(source)
+    beside = load_beside(effort.foreign, points)
+    settings: dict[str, Any] = {name: getattr(effort, name) for name in ("quick", "seeds", "steps", "held_out", "only")}
+    settings |= {"device": compute.device}
+    about = {"points": len(points), "digest": points.digest} | settings
+    about |= {"only": effort.only and ",".join(effort.only), "budget": effort.budget and f"{effort.budget:g} minutes"}
+    about |= {"memory": compute.memory, "foreign": effort.foreign}
+    about |= {"resume": output.resume, "out": folder and str(folder)}
+    if output.dry_run:
+        planned = room.estimate(points, **settings)
+        listed = {k: ", ".join(v) if isinstance(v, list) else v for k, v in planned.items()}
+        about |= planned if output.as_json else listed
+    say_settings(f"flowscope reproduce {points.name}", about, output.as_json, output.dry_run)
+    if output.dry_run or folder is None:
         return
     check_writable(folder)
+    settings |= {"foreign": beside, "memory": compute.memory, "resume": output.resume, "each": write_page}
+    settings |= {"budget": math.inf if effort.budget is None else effort.budget}
     with progress("reproduce") as report:
-        result = room.reproduce(
-            data,
-            folder,
-            foreign=beside,
-            budget=minutes,
-            memory=memory,
-            resume=resume,
-            progress=report,
-            tell=(lambda line: None) if as_json else say,
-            each=write_page,
-            **settings,
-        )
+        tell = (lambda line: None) if output.as_json else say
+        result = room.reproduce(points, folder, progress=report, tell=tell, **settings)
     from flowscope.report import reproduction_files
 
     write_files(folder, reproduction_files(result))
-    say(json.dumps(result.to_dict(), allow_nan=False) if as_json else _summary(result, folder))
+    say(json.dumps(result.to_dict(), allow_nan=False) if output.as_json else _summary(result, folder))
 
 
 def write_page(result: Any, folder: Path) -> None:
@@ -115,23 +115,6 @@ def write_page(result: Any, folder: Path) -> None:
         write_all(result, folder)
     else:
         write_files(folder, stages_files(result))
-
-
-def parse_minutes(text: str | None) -> float:
-    """A number of minutes above 0; infinity for none."""
-    if text is None:
-        return float("inf")
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise InputError(f"--budget is {text!r}; expected a number of minutes above 0, such as 30")
-    return value
-
-
-def _whole(option: str, text: str | None, least: int) -> int | None:
-    return None if text is None else o.parse_whole(option, text, least)
 
 
 def _summary(result: Any, out: Path) -> str:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,9 @@ import numpy as np
 import typer
 
 from flowscope.cli import options as o
-from flowscope.cli.show import progress, say, say_settings
+from flowscope.cli import parse
+from flowscope.cli.console import progress, say, say_settings
+from flowscope.cli.grouped import Text, grouped
 from flowscope.core.files import check_writable, write_files
 from flowscope.core.serialize import SCHEMA, json_text
 from flowscope.core.settings import versions
@@ -28,80 +31,95 @@ from flowscope.training.model_store import load_model
 from flowscope.training.preview import grid_png
 
 SHOWN = 100  # samples in the picture
-Model = Annotated[str, typer.Argument(metavar="MODEL_DIR", help="Folder of `flowscope train`.")]
-Number = Annotated[str, typer.Option("--n", metavar="N", help="How many samples.")]
-Out = Annotated[str | None, typer.Option(metavar="DIR", help="Folder for samples.npy, samples.png and samples.json.")]
-Steps = Annotated[str, typer.Option(metavar="N", help="Steps of the solver from t = 0 to 1.")]
-Solver = Annotated[str, typer.Option(metavar="NAME", help=f"One of {', '.join(SOLVERS)}.")]
-Shift = Annotated[float, typer.Option(metavar="S", help="Steps lie at s t/(1 + (s-1) t): below 1, more near noise.")]
-Labels = Annotated[
-    list[str] | None,
-    typer.Option("--class", metavar="LABEL|all", help="Of this class; repeated, or with all, the classes in turn."),
-]
-Guidance = Annotated[
-    float | None, typer.Option(metavar="SCALE", help="Classifier-free guidance; 1 is none, 2.5 is usual.")
-]
-Interval = Annotated[
-    tuple[float, float] | None, typer.Option(metavar="LO HI", help="Guide in this part of time alone, LO <= t < HI.")
-]
-Seed = Annotated[str, typer.Option(metavar="N", help="Seed of the noise; sample i is the same in any number of them.")]
-Batch = Annotated[str | None, typer.Option(metavar="N", help="Samples at a time. [default: all at once]")]
-Last = Annotated[bool, typer.Option("--no-ema", help="The last weights, not their average.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL_DIR", help="Folder that flowscope train wrote.")]
 
 
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How many samples are drawn, and how."""
+
+    SECTION = "Sampling"
+    n: Annotated[int, typer.Option(metavar="N", help="Draw this many samples."), Text(parse.whole(1))] = 64
+    steps: Annotated[int, typer.Option(metavar="N", help="Take this many solver steps."), Text(parse.whole(1))] = 50
+    solver: Annotated[str, typer.Option(metavar="NAME", help=f"Solve the ODE by {', '.join(SOLVERS)}.")] = "euler"
+    shift: o.Shift = 1.0
+    seed: o.Seed = 0
+    batch: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Draw this many samples at a time.  [default: all]"),
+        Text(parse.whole(1)),
+    ] = None
+    no_ema: Annotated[bool, typer.Option("--no-ema", help="Use the last weights instead of their average.")] = False
+
+
+@dataclass(frozen=True)
+class GuidanceOptions:
+    """Of which classes, and how strongly."""
+
+    SECTION = "Classes and guidance"
+    labels: Annotated[
+        list[str] | None,
+        typer.Option("--class", metavar="LABEL|all", help="Draw this class; repeated ones, or all, take turns."),
+    ] = None
+    guidance: Annotated[
+        float | None, typer.Option(metavar="SCALE", help="Guide by this scale: 1 is none, 2.5 usual.")
+    ] = None
+    interval: Annotated[
+        tuple[float, float] | None, typer.Option(metavar="LO HI", help="Guide only where LO <= t < HI.")
+    ] = None
+
+
+@grouped
 def sample(
     model: Model,
-    n: Number = "64",
-    out: Out = None,
-    steps: Steps = "50",
-    solver: Solver = "euler",
-    shift: Shift = 1.0,
-    labels: Labels = None,
-    guidance: Guidance = None,
-    interval: Interval = None,
-    seed: Seed = "0",
-    batch: Batch = None,
-    no_ema: Last = False,
-    device: o.Device = None,
-    as_json: o.Json = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Load the model, say what would be done, and stop.")
-    ] = False,
+    output: o.OutputOptions,
+    sampling: SamplingOptions,
+    guided: GuidanceOptions,
+    compute: o.DeviceOptions,
 ) -> None:
-    """Sample a trained model.
+    """Draw samples from a trained model.
 
-    Writes the samples, in the range of the data it was trained on, a picture of them, and how they were made.
+    Writes samples.npy, in the range of the training data, a picture of them, and samples.json with how they were made.
     """
-    began, folder = time.monotonic(), _check_out(out, model, dry_run)
-    count, number, where = o.parse_whole("--n", n, 1), o.parse_whole("--seed", seed, 0), o.parse_device(device)
-    size = None if batch is None else o.parse_whole("--batch", batch, 1)
-    nodes = make_nodes(o.parse_whole("--steps", steps, 1), shift)
-    get_solver(solver)
-    if folder is not None and not dry_run:
+    began, folder = time.monotonic(), output.folder(models=(model,), printed=False)
+    nodes = make_nodes(sampling.steps, sampling.shift)
+    get_solver(sampling.solver)
+    if folder is not None and not output.dry_run:
         check_writable(folder)
-    network = load_model(os.path.expanduser(model), ema=not no_ema, device=where)
-    y = _labels(labels, network, count)
-    counted = Counted(_guided(network, guidance, interval, y))
-    about: dict[str, Any] = {"n": count, "shape": list(network.shape or ()), "steps": len(nodes) - 1, "solver": solver}
-    about |= {"shift": shift, "class": labels, "guidance": guidance, "interval": interval and list(interval)}
-    about |= {"seed": number, "batch": size, "ema": not no_ema, "device": str(network.device)}
-    about |= {"trained_in": network.about["settings"]["interval"]}  # an expert is asked outside it, too
-    say_settings(f"flowscope sample {network.name}", about | {"out": folder and str(folder)}, as_json, dry_run)
-    if dry_run or folder is None:
+    network = load_model(os.path.expanduser(model), ema=not sampling.no_ema, device=compute.device)
+    y = _labels(guided.labels, network, sampling.n)
+    counted = Counted(_guided(network, guided.guidance, guided.interval, y))
+    about = _about(network, sampling, guided, len(nodes) - 1)
+    shown = about | {"out": folder and str(folder)}
+    say_settings(f"flowscope sample {network.name}", shown, output.as_json, output.dry_run)
+    if output.dry_run or folder is None:
         return
+    how: dict[str, Any] = {"solver": sampling.solver, "seed": sampling.seed, "batch": sampling.batch}
     with progress("sampling") as report:
-        found = draw(counted, n=count, timesteps=nodes, solver=solver, y=y, seed=number, batch=size, progress=report)
-    about |= {"nfe": counted.states / count, "labels": y, "nodes": nodes.tolist(), "path": network.path.name}
+        found = draw(counted, n=sampling.n, timesteps=nodes, y=y, progress=report, **how)
+    about |= {"nfe": counted.states / sampling.n, "labels": y, "nodes": nodes.tolist(), "path": network.path.name}
     about |= {"model": _identity(network), "versions": versions(), "seconds": round(time.monotonic() - began, 3)}
     write_files(folder, _files(found.cpu().numpy(), about))
-    say(json.dumps(about, allow_nan=False) if as_json else _summary(about, folder))
+    say(json.dumps(about, allow_nan=False) if output.as_json else _summary(about, folder))
 
 
-def _check_out(out: str | None, model: str, dry_run: bool) -> Path | None:
-    """The folder for samples, which is not the model's own: training keeps its samples.png there."""
-    folder = o.check_out(out, "", False, dry_run, False)
-    o.check_out_beside(out, (), (model,))
-    return folder
+def _about(network: NetworkField, sampling: SamplingOptions, guided: GuidanceOptions, steps: int) -> dict[str, Any]:
+    """The settings, as they are printed and kept."""
+    return {
+        "n": sampling.n,
+        "shape": list(network.shape or ()),
+        "steps": steps,
+        "solver": sampling.solver,
+        "shift": sampling.shift,
+        "class": guided.labels,
+        "guidance": guided.guidance,
+        "interval": guided.interval and list(guided.interval),
+        "seed": sampling.seed,
+        "batch": sampling.batch,
+        "ema": not sampling.no_ema,
+        "device": str(network.device),
+        "trained_in": network.about["settings"]["interval"],  # an expert is asked outside it, too
+    }
 
 
 def _labels(given: list[str] | None, network: NetworkField, count: int) -> list[int] | None:
@@ -130,7 +148,8 @@ def _guided(network: NetworkField, scale: float | None, interval: Any, y: Any) -
     if scale is None:
         return network
     if y is None or network.null is None:
-        what = "no --class is given" if y is None else f"{network.name} has no label for none (train it with --dropout)"
+        no_label = f"{network.name} has no label for none (train it with --label-dropout)"
+        what = "no --class is given" if y is None else no_label
         raise InputError(f"--guidance is given and {what}; expected a class to guide to: --class 3, or --class all")
     return guide(network, scale, (0.0, 1.0) if interval is None else interval)
 

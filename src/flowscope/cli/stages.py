@@ -4,14 +4,17 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flowscope.cli import options as o
-from flowscope.cli.job import deafen, job, own_device, ranks_started
-from flowscope.cli.show import between, progress, say, say_settings, with_error
+from flowscope.cli import parse
+from flowscope.cli.console import between, progress, say, say_settings, with_error
+from flowscope.cli.grouped import Text, grouped
+from flowscope.cli.torchrun import ignore_sigterm, job, own_device, ranks_started
 from flowscope.core.files import check_writable, remove_file, write_files
 from flowscope.curve import StageCurve
 from flowscope.curve import stages as measure
@@ -29,81 +32,91 @@ STATE, STATES = ".stages-state.npz", ".stages-state*.npz"
 SWITCH = "switch"
 
 
+@dataclass(frozen=True)
+class StagesOptions(o.CurveOptions):
+    """How the stage curve of one data set is measured."""
+
+    conditional: Annotated[bool, typer.Option("--conditional", help="Follow the posterior within each class.")] = False
+
+    def settings(self) -> dict[str, str | int]:
+        """As they are printed."""
+        return super().settings() | {"conditional": self.conditional}
+
+
+@dataclass(frozen=True)
+class PageOptions:
+    """What the page shows beside the curve."""
+
+    SECTION = "Page"
+    model: Annotated[
+        str | None, typer.Option(metavar="MODEL_DIR", help="Show this trained model beside the oracle.")
+    ] = None
+    no_images: Annotated[bool, typer.Option("--no-images", help="Leave training images out of the page.")] = False
+
+
+@dataclass(frozen=True)
+class RankOptions(o.ComputeOptions):
+    """Where it computes, on one process or several."""
+
+    rank_timeout: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="Abort when a rank makes no progress for this long."),
+        Text(parse.positive("seconds above 0, such as 60", 1e6)),
+    ] = 60
+
+
+@grouped
 def stages(
     source: o.Source,
-    out: o.Out = None,
-    timesteps: o.Timesteps = "64",
-    probes: o.Probes = "512",
-    path: o.PathName = "linear",
-    seed: o.Seed = "0",
-    conditional: Annotated[
-        bool, typer.Option("--conditional", help="Follow the posterior within each class, with --probes in each.")
-    ] = False,
-    device: o.Device = None,
-    memory: o.Memory = "512MB",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from what an interrupted run with the same settings kept in --out.")
-    ] = False,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL_DIR",
-            help="Show a model of `flowscope train` beside the oracle, and run the study `switch` on it.",
-        ),
-    ] = None,
-    no_images: Annotated[bool, typer.Option("--no-images", help="Leave training images out of the page.")] = False,
-    rank_timeout: o.RankTimeout = "60",
-    as_json: o.Json = False,
-    dry_run: o.DryRun = False,
-    resize: o.Resize = None,
-    grey: o.Grey = False,
-    flips: o.Flips = False,
-    subset: o.Subset = None,
-    classes: o.Classes = None,
-    skip_broken: o.SkipBroken = False,
-    layout: o.Layout = None,
+    output: o.ResumableOptions,
+    curve: StagesOptions,
+    page: PageOptions,
+    data: o.DataOptions,
+    compute: RankOptions,
 ) -> None:
     """Find where navigation ends and refinement begins.
 
-    Measures the two-stage curve of a data set and writes figures, numbers and a page that explains them to --out.
+    Measures the two-stage curve of a data set. Writes a page that explains it, its figures and its numbers to --out.
+    Runs on several processes under torchrun.
     """
-    folder = o.check_out(out, source, as_json, dry_run, resume)
-    o.check_out_beside(out, (), () if model is None else (model,))
-    if model is not None and (no_images or out is None):
-        raise InputError("--model shows images beside training images on a page; expected --out, and no --no-images")
-    if model is not None and ranks_started() > 1:
-        raise InputError("--model is given, and studies of models run in one process; expected no torchrun with it")
-    times, where = o.parse_timesteps(timesteps, path), own_device(o.parse_device(device))
-    count, number = o.parse_whole("--probes", probes, 1), o.parse_whole("--seed", seed, 0)
-    with job(o.parse_seconds("--rank-timeout", rank_timeout), where) as ranks:
+    folder = output.folder(source, models=() if page.model is None else (page.model,))
+    _check_page(page, folder)
+    times, where = curve.times(), own_device(compute.device)
+    with job(compute.rank_timeout, where) as ranks:
         leads = ranks is None or ranks.rank == 0  # the one that writes and speaks
-        if folder is not None and not dry_run and leads:
+        if folder is not None and not output.dry_run and leads:
             check_writable(folder)
-        data = o.load_source(source, resize, grey, flips, subset, classes, skip_broken, layout)
-        if conditional and data.labels is None:
-            raise InputError(f"--conditional is given, but {data.name} has no labels; expected labels: leave it out")
-        given = None if model is None else _given(data, model, path, where, memory)
-        oracle = Oracle(data, path, memory=memory, device=where, ranks=ranks) if given is None else given.oracle
-        settings = {"path": path, "timesteps": timesteps, "probes": count, "seed": number, "conditional": conditional}
-        about = _about(oracle) | settings | {"ranks": None if ranks is None else ranks.size}
-        about |= {"model": model, "memory": memory, "resume": resume, "out": folder and str(folder)}
+        oracle, given = _oracle(data.load(source), curve, page.model, where, compute.memory, ranks)
         if leads:
-            say_settings(f"flowscope stages {data.name}", about, as_json, dry_run)
-        if dry_run:
+            about = _about(oracle) | curve.settings() | {"ranks": None if ranks is None else ranks.size}
+            about |= {"model": page.model, "memory": compute.memory, "resume": output.resume}
+            about |= {"out": folder and str(folder)}
+            say_settings(f"flowscope stages {oracle.training_set.name}", about, output.as_json, output.dry_run)
+        if output.dry_run:
             return
-        state = None if folder is None else _state(folder, resume, ranks)
-        with _kept(state):
+        with _kept(None if folder is None else _state(folder, output.resume, ranks)) as state:
             with progress("posterior") if leads else nullcontext() as report:
-                curve = measure(oracle, times, count, number, conditional, progress=report, state=state)
+                how = curve.probes, curve.seed, curve.conditional
+                found = measure(oracle, times, *how, progress=report, state=state)
             if folder is not None:
-                shown = None if no_images else _pictures(curve, oracle, number, conditional)
+                shown = None if page.no_images else _pictures(found, oracle, curve)
                 if leads:
-                    _write(curve, folder, shown, None if given is None else _model_part(given, folder, number))
+                    _write(found, folder, shown, None if given is None else _model_part(given, folder, curve.seed))
     if folder is not None:
         for path_of_state in folder.glob(STATES):
             remove_file(path_of_state)
     if leads:
-        say(json.dumps(curve.to_dict(), allow_nan=False) if as_json else _summary(curve, folder))
+        say(json.dumps(found.to_dict(), allow_nan=False) if output.as_json else _summary(found, folder))
+
+
+def _check_page(page: PageOptions, folder: Path | None) -> None:
+    """Refuse a model where it cannot be shown."""
+    if page.model is None:
+        return
+    if page.no_images or folder is None:
+        raise InputError("--model shows images beside training images on a page; expected --out, and no --no-images")
+    if ranks_started() > 1:
+        raise InputError("--model is given, and studies of models run in one process; expected no torchrun with it")
 
 
 def _state(folder: Path, resume: bool, ranks: Ranks | None) -> ResumeState:
@@ -115,13 +128,13 @@ def _state(folder: Path, resume: bool, ranks: Ranks | None) -> ResumeState:
 
 
 @contextmanager
-def _kept(state: ResumeState | None) -> Iterator[None]:
+def _kept(state: ResumeState | None) -> Iterator[ResumeState | None]:
     """What was done until Ctrl-C, or until another rank failed, is written."""
     try:
-        yield
+        yield state
     except (KeyboardInterrupt, RankError) as error:
         if isinstance(error, RankError):
-            deafen()
+            ignore_sigterm()
         if state is not None:
             state.write()
         raise
@@ -133,17 +146,23 @@ def _about(oracle: Oracle) -> dict[str, Any]:
     return {"points": points, "classes": len(data.classes), "digest": data.digest, "device": str(oracle.device)}
 
 
-def _given(data: TrainingSet, model: str, path: str, device: str | None, memory: str) -> "Given":
-    """The model and the oracle of the points it was trained on; refused where those are other points than the data."""
+def _oracle(
+    data: TrainingSet, curve: StagesOptions, model: str | None, device: str | None, memory: str, ranks: Ranks | None
+) -> "tuple[Oracle, Given | None]":
+    """The oracle of the data; with a model, that of the points it was trained on, and both together."""
+    if curve.conditional and data.labels is None:
+        raise InputError(f"--conditional is given, but {data.name} has no labels; expected labels: leave it out")
+    if model is None:
+        return Oracle(data, curve.path, memory=memory, device=device, ranks=ranks), None
     from flowscope.studies.inputs import bring_together
 
     given = bring_together(data, [os.path.expanduser(model)], device=device, memory=memory)
-    if given.oracle.path.name != path:
+    if given.oracle.path.name != curve.path:
         raise InputError(
-            f"the model {model} is on the {given.oracle.path.name} path and --path is {path}; expected one: "
+            f"the model {model} is on the {given.oracle.path.name} path and --path is {curve.path}; expected one: "
             f"--path {given.oracle.path.name}"
         )
-    return given
+    return given.oracle, given
 
 
 def _model_part(given: "Given", out: Path, seed: int) -> "ModelPart":
@@ -165,13 +184,14 @@ def _model_part(given: "Given", out: Path, seed: int) -> "ModelPart":
     return ModelPart(name, shown, finding, f"{SWITCH}/index.html", bool(model.classes))
 
 
-def _pictures(curve: StageCurve, oracle: Oracle, seed: int, conditional: bool) -> "Pictures | None":
+def _pictures(found: StageCurve, oracle: Oracle, curve: StagesOptions) -> "Pictures | None":
     from flowscope.curve.pictures import pictures, times_around
     from flowscope.data.pixels import is_image
 
     if not is_image(oracle.training_set.shape):
         return None
-    return pictures(oracle, times=list(times_around(curve.half.t)), seed=seed, conditional=conditional)
+    times = list(times_around(found.half.t))
+    return pictures(oracle, times=times, seed=curve.seed, conditional=curve.conditional)
 
 
 def _write(curve: StageCurve, out: Path, shown: "Pictures | None", model: "ModelPart | None") -> None:

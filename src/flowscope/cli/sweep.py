@@ -1,16 +1,20 @@
 """flowscope sweep: how the two stages move with the number of points, dimension, class or resolution."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from flowscope.cli import options as o
-from flowscope.cli.show import between, progress, say, say_settings
+from flowscope.cli import parse
+from flowscope.cli.console import between, progress, say, say_settings
+from flowscope.cli.grouped import Text, grouped
 from flowscope.core.files import check_writable, write_files
 from flowscope.curve.sweep import Sweep, variants
 from flowscope.curve.sweep import sweep as measure
+from flowscope.data import TrainingSet
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle
 
@@ -19,91 +23,86 @@ OWN_POINTS = (
     "a sweep over D makes its own points; expected none of --resize, --grey, --flips, --subset, --class, "
     "--skip-broken, --layout with it: leave them out"
 )
-Over = Annotated[
-    str,
-    typer.Option(
-        metavar="N|D|classes|resolution",
-        help="What changes: the number of points, the dimension (synthetic sources), the class, or the side of images.",
-    ),
-]
-Values = Annotated[
-    str | None,
-    typer.Option(
-        metavar="V,V,...",
-        help="Numbers of points, dimensions, labels or sides in pixels. [default: some that fit the data]",
-    ),
-]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Take the curves with the same settings that an earlier run left in --out.")
-]
 
 
+@dataclass(frozen=True)
+class SweepOptions:
+    """What changes from curve to curve."""
+
+    SECTION = "Sweep"
+    over: Annotated[
+        str, typer.Option(metavar="N|D|classes|resolution", help="Vary points, dimension, class or image side.")
+    ]
+    values: Annotated[
+        list[int] | None,
+        typer.Option(metavar="V,V,...", help="Take these values of what varies.  [default: some that fit the data]"),
+        Text(parse.whole_numbers),
+    ] = None
+
+
+@grouped
 def sweep(
     source: o.Source,
-    over: Over,
-    out: o.Out = None,
-    values: Values = None,
-    timesteps: o.Timesteps = "64",
-    probes: o.Probes = "512",
-    path: o.PathName = "linear",
-    seed: o.Seed = "0",
-    device: o.Device = None,
-    memory: o.Memory = "512MB",
-    resume: Resume = False,
-    as_json: o.Json = False,
-    dry_run: o.DryRun = False,
-    resize: o.Resize = None,
-    grey: o.Grey = False,
-    flips: o.Flips = False,
-    subset: o.Subset = None,
-    classes: o.Classes = None,
-    skip_broken: o.SkipBroken = False,
-    layout: o.Layout = None,
+    output: o.ResumableOptions,
+    varied: SweepOptions,
+    curve: o.CurveOptions,
+    data: o.DataOptions,
+    compute: o.ComputeOptions,
 ) -> None:
-    """Measure the boundaries again as the data changes.
+    """Measure the two stages again as the data change.
 
-    Over N, D, classes or resolution; writes a figure of measured and predicted boundaries, the numbers and a page to
-    --out, and every curve below it.
+    Varies the number of points, the dimension, the class or the resolution. Writes measured and predicted boundaries to
+    --out, as figure, numbers and page, and every curve below it.
     """
-    folder = o.check_out(out, source, as_json, dry_run, resume)
-    times, where = o.parse_timesteps(timesteps, path), o.parse_device(device)
-    count, number = o.parse_whole("--probes", probes, 1), o.parse_whole("--seed", seed, 0)
-    wanted = o.parse_values(values)
-    changes = (resize, grey, flips, subset, classes, skip_broken, layout)
-    if over == "D" and any(change not in (None, False, [], ()) for change in changes):
+    folder, times = output.folder(source), curve.times()
+    if varied.over == "D" and data.given:
         raise InputError(OWN_POINTS)
-    if folder is not None and not dry_run:
+    if folder is not None and not output.dry_run:
         check_writable(folder)
-    data = source if over == "D" else o.load_source(source, *changes)
-    found = variants(data, over, wanted, number)
-    if dry_run:  # what is wrong with the largest is said now
-        Oracle(found[-1].make(), path, memory=memory, device=where)
-    names = ", ".join(v.name for v in found)
-    about = {"over": over, "values": names, "path": path, "timesteps": timesteps, "probes": count, "seed": number}
-    about |= {"memory": memory, "device": device, "resume": resume, "out": folder and str(folder)}
-    say_settings(f"flowscope sweep {source if isinstance(data, str) else data.name}", about, as_json, dry_run)
-    if dry_run:
+    points = source if varied.over == "D" else data.load(source)
+    found = variants(points, varied.over, varied.values, curve.seed)
+    if output.dry_run:  # what is wrong with the largest is said now
+        Oracle(found[-1].make(), curve.path, memory=compute.memory, device=compute.device)
+    about: dict[str, Any] = {"over": varied.over, "values": ", ".join(v.name for v in found)} | curve.settings()
+    about |= {"memory": compute.memory, "device": compute.device}
+    about |= {"resume": output.resume, "out": folder and str(folder)}
+    title = f"flowscope sweep {source if isinstance(points, str) else points.name}"
+    say_settings(title, about, output.as_json, output.dry_run)
+    if output.dry_run:
         return
-    with progress("curve") as report:
-        result = measure(
-            data,
-            over,
-            wanted,
-            times,
-            count,
-            number,
-            path=path,
-            memory=memory,
-            device=where,
-            keep=None if folder is None else folder / CURVES,
-            resume=resume,
-            progress=report,
-        )
+    result = _measured(points, varied, times, curve, compute, folder, output.resume)
     if folder is not None:
         from flowscope.report import sweep_files
 
         write_files(folder, {**result.to_files(), **sweep_files(result)})
-    say(json.dumps(result.to_dict(), allow_nan=False) if as_json else _summary(result, folder))
+    say(json.dumps(result.to_dict(), allow_nan=False) if output.as_json else _summary(result, folder))
+
+
+def _measured(
+    data: TrainingSet | str,
+    varied: SweepOptions,
+    times: int | list[float],
+    curve: o.CurveOptions,
+    compute: o.ComputeOptions,
+    folder: Path | None,
+    resume: bool,
+) -> Sweep:
+    """The curves of all variants; each is kept below `folder`, if there is one."""
+    with progress("curve") as report:
+        return measure(
+            data,
+            varied.over,
+            varied.values,
+            times,
+            curve.probes,
+            curve.seed,
+            path=curve.path,
+            memory=compute.memory,
+            device=compute.device,
+            keep=None if folder is None else folder / CURVES,
+            resume=resume,
+            progress=report,
+        )
 
 
 def _summary(result: Sweep, out: Path | None) -> str:

@@ -1,6 +1,7 @@
 """flowscope train: a network on a data set."""
 
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +9,9 @@ import torch
 import typer
 
 from flowscope.cli import options as o
-from flowscope.cli.show import progress, say, say_settings
+from flowscope.cli import parse
+from flowscope.cli.console import progress, say, say_settings
+from flowscope.cli.grouped import Text, grouped
 from flowscope.core.device import resolve_device
 from flowscope.core.files import check_writable
 from flowscope.data.pixels import is_image
@@ -20,125 +23,138 @@ from flowscope.training.model_store import read_about
 
 D = TrainSettings()  # the defaults
 
-Model = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="unet, dit-s, dit-b, dit-xl or mlp. [default: unet for images, else mlp]"),
-]
-Steps = Annotated[str, typer.Option(metavar="N", help="Updates of the weights.")]
-Batch = Annotated[str, typer.Option(metavar="N", help="Points an update.")]
-Rate = Annotated[float | None, typer.Option(metavar="X", help="Largest learning rate. [default: by model]")]
-Schedule = Annotated[str, typer.Option(metavar="NAME", help="The rate after its warm-up: constant or cosine.")]
-Width = Annotated[
-    str | None, typer.Option(metavar="N", help="Channels of the network. [default: what suits the points]")
-]
-Target = Annotated[
-    str,
-    typer.Option(metavar="NAME", help="What is learned: cfm (the usual), oracle (the exact velocity) or stf."),
-]
-Density = Annotated[
-    str, typer.Option(metavar="NAME", help="Of the timesteps: uniform, logit-normal, shifted or staged.")
-]
-Shift = Annotated[float, typer.Option(metavar="S", help="Timesteps become s t/(1 + (s-1) t): more noise below 1.")]
-Navigation = Annotated[float, typer.Option(metavar="P", help="With staged: share of the timesteps before --boundary.")]
-Boundary = Annotated[float, typer.Option(metavar="T", help="With staged: where navigation ends.")]
-Interval = Annotated[
-    tuple[float, float], typer.Option(metavar="LO HI", help="Train an expert for this part of time alone.")
-]
-Dropout = Annotated[float, typer.Option(metavar="P", help="Share of labels that are dropped, which guidance needs.")]
-HeldOut = Annotated[str, typer.Option(metavar="N", help="Points to set aside: always the same ones.")]
-Seed = Annotated[str, typer.Option(metavar="N", help="Seed of the weights and of everything drawn.")]
-Device = Annotated[
-    str | None, typer.Option(metavar="NAME", help="cpu or cuda. [default: cuda where there is one, else cpu]")
-]
-Precision = Annotated[
-    str | None, typer.Option(metavar="NAME", help="no (float32) or bf16. [default: bf16 on cuda, else no]")
-]
-Every = Annotated[str, typer.Option(metavar="N", help="Steps between two checkpoints.")]
-Snapshots = Annotated[
-    str, typer.Option(metavar="N", help="Averaged weights to keep: after all steps, a half, a quarter ...")
-]
-Tracker = Annotated[str, typer.Option(metavar="NAME", help="A tracker of accelerate's that writes to --out, or none.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out, if there is one.")]
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """What is trained."""
+
+    SECTION = "Network"
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Train a unet, dit-s, dit-b, dit-xl or mlp.  [default: unet for images, else mlp]"
+        ),
+    ] = None
+    width: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Set the number of channels.  [default: what suits the points]"),
+        Text(parse.whole(1)),
+    ] = None
+    seed: o.Seed = D.seed
 
 
+@dataclass(frozen=True)
+class OptimiserOptions:
+    """How the weights are updated, and which are kept."""
+
+    SECTION = "Training"
+    steps: Annotated[
+        int, typer.Option(metavar="N", help="Update the weights this many times."), Text(parse.whole(1))
+    ] = D.steps
+    batch: Annotated[int, typer.Option(metavar="N", help="Draw this many points per update."), Text(parse.whole(1))] = (
+        D.batch
+    )
+    learning_rate: Annotated[
+        float | None, typer.Option("--lr", metavar="X", help="Set the peak learning rate.  [default: by model]")
+    ] = None
+    schedule: Annotated[
+        str, typer.Option(metavar="NAME", help="Set the learning rate schedule: constant or cosine.")
+    ] = D.schedule
+    label_dropout: Annotated[
+        float, typer.Option(metavar="P", help="Drop this share of labels, which guidance needs.")
+    ] = D.label_dropout
+    checkpoint_every: Annotated[
+        int, typer.Option(metavar="N", help="Save a checkpoint every N steps."), Text(parse.whole(1))
+    ] = D.checkpoint_every
+    snapshots: Annotated[
+        int,
+        typer.Option(metavar="N", help="Keep N weight averages: last step, half, quarter, ..."),
+        Text(parse.whole(0)),
+    ] = D.snapshots
+
+
+@dataclass(frozen=True)
+class TargetOptions:
+    """What is learned, and at which times."""
+
+    SECTION = "Target and timesteps"
+    target: Annotated[
+        str, typer.Option(metavar="NAME", help="Learn the cfm (usual), oracle (exact) or stf target.")
+    ] = D.target
+    path: o.PathName = D.path
+    density: Annotated[
+        str, typer.Option(metavar="NAME", help="Draw timesteps uniform, logit-normal, shifted or staged.")
+    ] = D.density
+    shift: o.Shift = D.shift
+    navigation: Annotated[float, typer.Option(metavar="P", help="With staged: draw this share before --boundary.")] = (
+        D.navigation
+    )
+    boundary: Annotated[float, typer.Option(metavar="T", help="With staged: end navigation at this time.")] = D.boundary
+    interval: Annotated[
+        tuple[float, float], typer.Option(metavar="LO HI", help="Train an expert for this part of time alone.")
+    ] = D.interval
+
+
+@dataclass(frozen=True)
+class TrainComputeOptions:
+    """Where the network is trained, and in which arithmetic."""
+
+    SECTION = "Compute"
+    device: o.TrainDevice = None
+    precision: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Compute in float32 (no) or bf16.  [default: bf16 on cuda, else no]"),
+    ] = None
+
+    def resolved(self) -> str:
+        """The precision, or what suits the device."""
+        on_gpu = torch.cuda.is_available() if self.device is None else self.device.startswith("cuda")
+        return self.precision or ("bf16" if on_gpu else "no")
+
+
+@grouped
 def train(
     source: o.Source,
-    out: o.Out = None,
-    model: Model = None,
-    steps: Steps = str(D.steps),
-    batch: Batch = str(D.batch),
-    rate: Rate = None,
-    schedule: Schedule = D.schedule,
-    width: Width = None,
-    target: Target = D.target,
-    density: Density = D.density,
-    shift: Shift = D.shift,
-    navigation: Navigation = D.navigation,
-    boundary: Boundary = D.boundary,
-    interval: Interval = D.interval,
-    path: o.PathName = D.path,
-    dropout: Dropout = D.dropout,
-    held_out: HeldOut = "0",
-    seed: Seed = str(D.seed),
-    device: Device = None,
-    precision: Precision = None,
-    checkpoint_every: Every = str(D.checkpoint_every),
-    snapshots: Snapshots = str(D.snapshots),
-    tracker: Tracker = "tensorboard",
-    resume: Resume = False,
-    as_json: o.Json = False,
-    dry_run: o.DryRun = False,
-    resize: o.Resize = None,
-    grey: o.Grey = False,
-    flips: o.Flips = False,
-    subset: o.Subset = None,
-    classes: o.Classes = None,
-    skip_broken: o.SkipBroken = False,
-    layout: o.Layout = None,
+    output: o.ResumableOptions,
+    network: NetworkOptions,
+    optimiser: OptimiserOptions,
+    target: TargetOptions,
+    data: o.DataOptions,
+    compute: TrainComputeOptions,
+    held_out: o.HeldOut = 0,
+    tracker: Annotated[
+        str, typer.Option(metavar="NAME", help="Log to this tracker of accelerate, or to none.")
+    ] = "tensorboard",
 ) -> None:
     """Train a network on a data set.
 
-    Leaves the network, what it was trained on, its losses and its samples in --out, for sample and study. Ctrl-C keeps
-    what was done; --resume goes on from there and ends with the same weights.
+    Leaves the network, its settings, its losses and its samples in --out, for sample and study. Ctrl-C keeps what was
+    done; --resume continues and ends with the same weights.
     """
-    folder = o.check_out(out, source, False, dry_run, resume)
-    aside, where = o.parse_whole("--held-out", held_out, 0), o.parse_device(device)
-    choices = {
-        **_whole({"steps": steps, "batch": batch, "checkpoint-every": checkpoint_every}, 1),
-        **_whole({"seed": seed, "snapshots": snapshots}, 0),
-        **({} if width is None else _whole({"width": width}, 1)),
-        **dict(rate=rate, schedule=schedule, target=target, density=density, shift=shift, path=path, dropout=dropout),
-        **dict(navigation=navigation, boundary=boundary, interval=interval, precision=precision or _precision(where)),
-    }
-    TrainSettings(**choices)  # wrong ones are refused before the data are read
-    if folder is not None and not dry_run:
+    folder = output.folder(source, printed=False)
+    choices = asdict(network) | asdict(optimiser) | asdict(target)
+    choices["precision"] = compute.resolved()
+    TrainSettings(**choices | {"model": network.model or D.model})  # wrong ones are refused before the data are read
+    if folder is not None and not output.dry_run:
         check_writable(folder)
-    data = o.load_source(source, resize, grey, flips, subset, classes, skip_broken, layout)
-    check_held_out(aside, len(data))
-    settings = TrainSettings(model=model or ("unet" if is_image(data.shape) else "mlp"), **choices)
-    logged = None if tracker == "none" else tracker
-    check_shape(settings.model, data.shape)
+    points = data.load(source)
+    check_held_out(held_out, len(points))
+    choices["model"] = network.model or ("unet" if is_image(points.shape) else "mlp")
+    settings, logged = TrainSettings(**choices), None if tracker == "none" else tracker
+    check_shape(settings.model, points.shape)
     check_tracker(logged, folder or ".")
-    resolve_device(where or "cpu")
-    about = {"points": f"{len(data)} of shape {data.shape}", "classes": len(data.classes), "digest": data.digest}
-    about |= settings.to_dict() | {"held_out": aside, "resume": resume, "out": folder and str(folder)}
-    say_settings(f"flowscope train {data.name}", about, as_json, dry_run)
-    if dry_run or folder is None:
+    resolve_device(compute.device or "cpu")
+    about = {"points": f"{len(points)} of shape {points.shape}", "classes": len(points.classes)}
+    about |= {"digest": points.digest} | settings.to_dict()
+    about |= {"held_out": held_out, "resume": output.resume, "out": folder and str(folder)}
+    say_settings(f"flowscope train {points.name}", about, output.as_json, output.dry_run)
+    if output.dry_run or folder is None:
         return
+    how: dict[str, Any] = {"held_out": held_out, "resume": output.resume, "device": compute.device, "tracker": logged}
     with progress("training") as report:
-        train_to(data, settings, folder, held_out=aside, resume=resume, device=where, tracker=logged, progress=report)
+        train_to(points, settings, folder, progress=report, **how)
     found = read_about(folder)
-    say(json.dumps(found, allow_nan=False) if as_json else _summary(found, folder))
-
-
-def _whole(texts: dict[str, str], least: int) -> dict[str, Any]:
-    """Settings that are whole numbers, from the texts of their options."""
-    return {name.replace("-", "_"): o.parse_whole(f"--{name}", text, least) for name, text in texts.items()}
-
-
-def _precision(device: str | None) -> str:
-    on_gpu = torch.cuda.is_available() if device is None else device.startswith("cuda")
-    return "bf16" if on_gpu else "no"
+    say(json.dumps(found, allow_nan=False) if output.as_json else _summary(found, folder))
 
 
 def _summary(about: dict[str, Any], out: Path) -> str:

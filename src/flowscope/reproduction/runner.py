@@ -18,6 +18,7 @@ from flowscope.studies.bench.finding import Finding
 from flowscope.studies.catalogue import options_of, run_study
 from flowscope.studies.inputs import Given, load_models
 from flowscope.training import TrainSettings, train_to
+from flowscope.training.model_store import upgrade_about
 
 INPUTS = "inputs.json"  # beside a result: what it was made from
 MODELS = "models"
@@ -90,7 +91,7 @@ class Runner:
                 tracker=None,
                 progress=lambda done, total, loss: self.progress(done, total, f"{name}, {loss}"),
             )
-        return read_json(folder / "model.json")
+        return upgrade_about(read_json(folder / "model.json"))
 
     def _rate(self, settings: TrainSettings) -> float:
         """Seconds a step of the models trained so far with the same network and target; 0 for none."""
@@ -171,6 +172,6 @@ def is_trained(folder: Path, settings: TrainSettings, training_set: TrainingSet)
     """Whether a folder holds a finished model of these settings and points."""
     if not (folder / "model.json").exists():
         return False
-    about = read_json(folder / "model.json")
+    about = upgrade_about(read_json(folder / "model.json"))
     same = about.get("settings") == settings.to_dict() and about.get("step") == settings.steps
     return bool(same and about.get("training_set", {}).get("digest") == training_set.digest)

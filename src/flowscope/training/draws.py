@@ -40,7 +40,7 @@ class Draws:
 
     Args:
         training_set: kept on the device as float32 where it fits, else read row by row.
-        settings: batch, density, dropout and seed.
+        settings: batch, density, label_dropout and seed.
         device: where batches are wanted.
     """
 
@@ -69,7 +69,7 @@ class Draws:
         labels = self.training_set.labels
         y = None
         if labels is not None:
-            dropped = stream(settings, DROPS, step).random(settings.batch) < settings.dropout
+            dropped = stream(settings, DROPS, step).random(settings.batch) < settings.label_dropout
             y = torch.from_numpy(np.where(dropped, -1, labels[positions]))
         x1 = self._rows(positions)
         return Draw(positions, x1, self._noise(step, x1.shape), torch.from_numpy(t), y)

@@ -24,7 +24,7 @@ class TrainStep:
         step: how many updates have been made, 1..steps.
         loss: of this update's batch, before it, a mean over coordinates and the batch: a tensor () on the device.
             `float(loss)` waits for a GPU, so ask for it now and then only.
-        rate: the learning rate of the update.
+        learning_rate: the learning rate of the update.
         network: the network itself, in train mode.
         ema: its averaged copy, in eval mode. Both go on changing with the next step.
         run: what the loop holds, for those who want more.
@@ -32,7 +32,7 @@ class TrainStep:
 
     step: int
     loss: Tensor
-    rate: float
+    learning_rate: float
     network: nn.Module
     ema: nn.Module
     run: Run

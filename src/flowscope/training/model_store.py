@@ -25,7 +25,14 @@ from flowscope.networks.field import NetworkField, as_field
 from flowscope.networks.labels import read_labels
 from flowscope.training.settings import TrainSettings
 
-SCHEMA = 1
+SCHEMA = 2
+RENAMED = {  # settings of schema 1, which is still read
+    "rate": "learning_rate",
+    "reference": "stf_reference",
+    "dropout": "label_dropout",
+    "clip": "grad_clip",
+    "decay": "weight_decay",
+}
 MODEL, EMA, ABOUT, STATE = "model.safetensors", "ema.safetensors", "model.json", "state.safetensors"
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 KEYS = ("settings", "shape", "classes", "network", "training_set", "held_out", "step")  # of model.json
@@ -104,7 +111,7 @@ def read_about(directory: Path) -> dict[str, Any]:
         )
     if (directory / ABOUT).exists():
         with reading(directory / ABOUT, "the model.json that flowscope train wrote"):
-            about = dict(json.loads((directory / ABOUT).read_text(encoding="utf-8")))
+            about = upgrade_about(dict(json.loads((directory / ABOUT).read_text(encoding="utf-8"))))
     elif (directory / STATE).exists():
         about = about_state(directory / STATE)
     else:
@@ -116,8 +123,8 @@ def read_about(directory: Path) -> dict[str, Any]:
         _check_about(about, directory)
     else:
         raise InputError(
-            f"{directory} is of schema {about.get('schema')!r}; this flowscope reads {SCHEMA}: train it again, or take "
-            "the version of flowscope that wrote it"
+            f"{directory} is of schema {about.get('schema')!r}; this flowscope reads 1 to {SCHEMA}: train it again, or "
+            "take the version of flowscope that wrote it"
         )
     return about
 
@@ -146,7 +153,17 @@ def _check_about(about: Mapping[str, Any], where: Path) -> None:
 def about_state(path: Path) -> dict[str, Any]:
     """What the state of an unfinished run says of itself."""
     with reading(path, "the state of an interrupted run"), safe_open(path, framework="pt") as file:
-        return dict(json.loads(file.metadata()["about"]))
+        return upgrade_about(dict(json.loads(file.metadata()["about"])))
+
+
+def upgrade_about(about: dict[str, Any]) -> dict[str, Any]:
+    """A record of schema 1 under the names of schema 2; any other as it is."""
+    if about.get("schema") != 1:
+        return about
+    settings = about.get("settings")
+    if isinstance(settings, dict):
+        about = about | {"settings": {RENAMED.get(name, name): value for name, value in settings.items()}}
+    return about | {"schema": SCHEMA}
 
 
 def _pickles(directory: Path) -> list[Path]:

@@ -15,8 +15,8 @@ from flowscope.training.densities import DENSITIES, check_density, check_number
 TARGETS = ("cfm", "oracle", "stf")
 SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("no", "bf16")
-RATES = {"unet": 2e-3, "mlp": 1e-3}  # where none is given; ...
-DIT_RATE = 1e-4  # ... arXiv 2212.09748
+LEARNING_RATES = {"unet": 2e-3, "mlp": 1e-3}  # where none is given; ...
+DIT_LEARNING_RATE = 1e-4  # ... arXiv 2212.09748
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class TrainSettings:
         model: "unet", "dit-s", "dit-b", "dit-xl" for images (C, H, W); "mlp" for any points.
         steps: updates of the weights.
         batch: points an update.
-        rate: the largest learning rate (AdamW); None for what suits the model, which takes its place.
+        learning_rate: AdamW's, at its largest; None for what suits the model, which takes its place.
         schedule: "constant" or "cosine" (to 0 at the last step), both after the warm-up.
-        warmup: steps over which the rate rises from 0.
+        warmup: steps over which the learning rate rises from 0.
         target: "cfm" u = alpha' x1 + sigma' x0; "oracle" u*(x_t, t, y) over the whole set; "stf" the stable target
             field (arXiv 2302.00670), u* over a random part of the set that holds the point itself.
-        reference: points of that part.
+        stf_reference: points of that part.
         density: of the timesteps: "uniform", "logit-normal" (0, 1), "shifted" (a uniform t through `shift`), "staged"
             (a share `navigation` of the draws below `boundary`, uniform on either side).
         shift: s of t' = s t / (1 + (s - 1) t), applied to what the density draws; 1 is none, below 1 means more noise.
@@ -40,10 +40,10 @@ class TrainSettings:
         boundary: a time in (0, 1), for "staged".
         interval: (lo, hi), the part of time that is trained: an expert for it.
         path: "linear", "cosine", "vp" or "ve".
-        dropout: share of labels replaced by the null label, in [0, 1]; without effect where there are no labels.
+        label_dropout: share of labels replaced by the null label, in [0, 1]; without effect where there are no labels.
         ema: decay of the averaged weights in [0, 1); lower in the first steps (see :mod:`flowscope.training.ema`).
-        clip: largest norm of the gradient.
-        decay: AdamW's weight decay.
+        grad_clip: largest norm of the gradient.
+        weight_decay: AdamW's.
         width: channels, see :func:`flowscope.networks.architectures.build_network`; None for what suits the shape.
         precision: "no" (float32) or "bf16", accelerate's mixed precision.
         compile: hand the network to torch.compile.
@@ -58,21 +58,21 @@ class TrainSettings:
     model: str = "unet"
     steps: int = 2000
     batch: int = 64
-    rate: float | None = None
+    learning_rate: float | None = None
     schedule: str = "constant"
     warmup: int = 100
     target: str = "cfm"
-    reference: int = 1024
+    stf_reference: int = 1024
     density: str = "uniform"
     shift: float = 1.0
     navigation: float = 0.5
     boundary: float = 0.2
     interval: tuple[float, float] = (0.0, 1.0)
     path: str = "linear"
-    dropout: float = 0.1
+    label_dropout: float = 0.1
     ema: float = 0.999
-    clip: float = 1.0
-    decay: float = 0.0
+    grad_clip: float = 1.0
+    weight_decay: float = 0.0
     width: int | None = None
     precision: str = "no"
     compile: bool = False
@@ -90,8 +90,8 @@ class TrainSettings:
         ):
             if getattr(self, name) not in choices:
                 raise unknown_name(name, getattr(self, name), choices)
-        object.__setattr__(self, "rate", self.peak_rate)
-        for name in ("steps", "batch", "reference", "checkpoint_every"):
+        object.__setattr__(self, "learning_rate", self.peak_learning_rate)
+        for name in ("steps", "batch", "stf_reference", "checkpoint_every"):
             check_count(getattr(self, name), name)
         for name in ("warmup", "snapshots"):
             if getattr(self, name) != 0:
@@ -104,10 +104,10 @@ class TrainSettings:
             raise InputError(f"interval is ({low}, {high}), which is empty; expected 0 <= lo < hi <= 1")
         object.__setattr__(self, "interval", (low, high))
         for name, least, most, closed in (
-            ("rate", 0.0, math.inf, False),
-            ("clip", 0.0, math.inf, False),
-            ("decay", 0.0, math.inf, True),
-            ("dropout", 0.0, 1.0, True),
+            ("learning_rate", 0.0, math.inf, False),
+            ("grad_clip", 0.0, math.inf, False),
+            ("weight_decay", 0.0, math.inf, True),
+            ("label_dropout", 0.0, 1.0, True),
             ("ema", 0.0, 1.0, True),
         ):
             check_number(getattr(self, name), name, least, most, closed)
@@ -123,9 +123,11 @@ class TrainSettings:
                     )
 
     @property
-    def peak_rate(self) -> float:
-        """`rate`, or what suits the model."""
-        return RATES.get(self.model, DIT_RATE) if self.rate is None else self.rate
+    def peak_learning_rate(self) -> float:
+        """`learning_rate`, or what suits the model."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return LEARNING_RATES.get(self.model, DIT_LEARNING_RATE)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON has them."""

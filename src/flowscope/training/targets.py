@@ -47,7 +47,7 @@ def velocity(oracle: Oracle, draw: Draw, x: Tensor) -> Tensor:
 
 
 def reference(oracle: Oracle, settings: TrainSettings, step: int, batch: np.ndarray) -> Oracle:
-    """The oracle of `settings.reference` points, drawn without replacement, and those of the batch."""
+    """The oracle of `settings.stf_reference` points, drawn without replacement, and those of the batch."""
     count = len(oracle.training_set)
-    some = stream(settings, REFERENCE, step).choice(count, min(settings.reference, count), replace=False)
+    some = stream(settings, REFERENCE, step).choice(count, min(settings.stf_reference, count), replace=False)
     return oracle.restrict(np.union1d(some, batch))

@@ -69,7 +69,10 @@ class Run:
         self.ema = make_average(self.network)
         self.forward: Any = torch.compile(self.network) if settings.compile else self.network
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), settings.peak_rate, weight_decay=settings.decay, fused=self.device.type == "cuda"
+            self.network.parameters(),
+            settings.peak_learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=self.device.type == "cuda",
         )
         self.draws = Draws(self.training_set, settings, self.device)
         oracle = None if settings.target == "cfm" else Oracle(self.training_set, self.path, device=self.device)
@@ -89,7 +92,7 @@ class Run:
         return known.null
 
     def advance(self) -> tuple[Tensor, float]:
-        """One update of the weights. Returns the loss of its batch, on the device, and the rate."""
+        """One update of the weights. Returns the loss of its batch, on the device, and the learning rate."""
         check_own(self.accelerator, self.device, self.settings.precision)
         draw, rate = self.draws(self.step), rate_at(self.settings, self.step)
         for group in self.optimizer.param_groups:
@@ -98,7 +101,7 @@ class Run:
             each = self._errors(draw)
             loss = each.mean()
             self.accelerator.backward(loss)
-            self.accelerator.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+            self.accelerator.clip_grad_norm_(self.network.parameters(), self.settings.grad_clip)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
@@ -138,7 +141,7 @@ class Run:
         if not math.isfinite(loss):
             raise NumericalError(
                 f"the loss is {loss} at step {self.step}; expected a finite one: check the data, or train anew with a "
-                f"lower rate (it is {self.settings.peak_rate:g}) or a longer warm-up"
+                f"lower learning rate (it is {self.settings.peak_learning_rate:g}) or a longer warm-up"
             )
         self.accelerator.log({"loss": loss, "rate": rate}, step=self.step)
 
@@ -202,11 +205,11 @@ def identity(
 def rate_at(settings: TrainSettings, step: int) -> float:
     """The learning rate of update `step`, counted from 0: a linear rise, then constant or half a cosine down to 0."""
     if step < settings.warmup:
-        return settings.peak_rate * (step + 1) / settings.warmup
+        return settings.peak_learning_rate * (step + 1) / settings.warmup
     if settings.schedule == "constant":
-        return settings.peak_rate
+        return settings.peak_learning_rate
     share = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
-    return settings.peak_rate * 0.5 * (1 + math.cos(math.pi * share))
+    return settings.peak_learning_rate * 0.5 * (1 + math.cos(math.pi * share))
 
 
 def count_classes(training_set: TrainingSet) -> int:

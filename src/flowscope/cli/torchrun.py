@@ -77,7 +77,7 @@ def leave(code: int) -> None:
     os._exit(code)
 
 
-def deafen() -> None:
+def ignore_sigterm() -> None:
     """Let the launcher's wish to end pass by: this process is ending, and keeps what it has done first."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -88,7 +88,7 @@ def _ended_by_error() -> Iterator[None]:
     """A launcher ends ranks by SIGTERM, when another has died or time is up: an error like any other."""
 
     def end(number: int, frame: Any) -> None:
-        deafen()
+        ignore_sigterm()
         raise RankError(
             "the launcher ended this rank (SIGTERM), as it does when another one has died or the time is up; what was "
             "done is kept in --out: look at the launcher's own lines, then start again with --resume"
@@ -101,7 +101,7 @@ def _ended_by_error() -> Iterator[None]:
     try:
         yield
     except BaseException:
-        deafen()
+        ignore_sigterm()
         raise
     signal.signal(signal.SIGTERM, before)
 
