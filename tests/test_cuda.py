@@ -11,8 +11,8 @@ import torch
 import flowscope as fs
 from flowscope.oracle.engines import matmul as products
 from flowscope.training import TrainSettings, train
-from tests.oracle.test_float64 import SETS, TOLERANCE, queries, resolution
 from tests.support.cases import PATHS, cloud, expected, states, velocity_error
+from tests.support.hard_sets import SETS, TOLERANCE, queries, resolution
 from tests.support.watched import watch
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

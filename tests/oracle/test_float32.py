@@ -12,8 +12,8 @@ from flowscope.oracle.engines import accumulator as sums
 from flowscope.oracle.engines import float32 as single
 from flowscope.oracle.engines import select as face
 from flowscope.oracle.engines.matmul import LIBRARIES, MatmulBackend
-from tests.oracle.test_float64 import GRID, SETS, TOLERANCE, near_duplicates, queries, resolution, swarm
 from tests.support.cases import cloud, expected, flat, states, velocity_error
+from tests.support.hard_sets import GRID, SETS, TOLERANCE, near_duplicates, queries, resolution, swarm
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,8 @@ import torch
 from flowscope import Oracle, TrainingSet
 from flowscope.oracle.engines import select as engines
 from flowscope.oracle.engines.matmul import LIBRARIES
-from tests.oracle.test_float64 import GRID, SETS, TOLERANCE, queries, resolution
 from tests.support.cases import cloud, expected, states, velocity_error
+from tests.support.hard_sets import GRID, SETS, TOLERANCE, queries, resolution
 
 
 def with_classes(points, monkeypatch, weights=None):

@@ -10,8 +10,8 @@ import pytest
 
 from flowscope.report import ModelPart, finding_files, write_finding, write_stages
 from flowscope.report.finding import BADGES
-from tests.report.test_report import Page, draw_nothing
 from tests.support.fakes import HOSTILE, digits_curve, fake_finding
+from tests.support.pages import Page, draw_nothing
 
 
 def page_of(folder: Path, **changes: object) -> Page:

@@ -19,8 +19,8 @@ from flowscope.reproduction.runner import Runner
 from flowscope.studies.catalogue import CATALOGUE
 from flowscope.studies.inputs import bring_together
 from flowscope.training import TrainSettings, load_model
-from tests.report.test_report import Page
 from tests.support.fakes import HOSTILE, fake_reproduction
+from tests.support.pages import Page
 from tests.support.toys import HELD_OUT, SHAPE, toy_file, toy_model, toy_set
 
 TOY = {"all": {"model": "mlp", "width": 8, "steps": 4, "batch": 8, "snapshots": 2, "warmup": 0}, "large": {"width": 16}}

@@ -15,8 +15,8 @@ from flowscope.oracle.engines import select as face
 from flowscope.oracle.engines.accumulator import Frame
 from flowscope.oracle.engines.cuda import engine as fused
 from flowscope.oracle.engines.cuda import launch
-from tests.oracle.test_float64 import SETS, TOLERANCE, queries, resolution, swarm
 from tests.support.cases import cloud, expected, states, velocity_error
+from tests.support.hard_sets import SETS, TOLERANCE, queries, resolution, swarm
 from tests.support.watched import watch
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)

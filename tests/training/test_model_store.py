@@ -24,7 +24,7 @@ from flowscope.sampling import sample
 from flowscope.training import TrainSettings, load_model, snapshot_steps, train, train_to
 from flowscope.training.checkpoint import read_state, write_state
 from flowscope.training.trainer import Run
-from tests.training.test_trainer import Own, cloud, tiny
+from tests.support.trainings import Own, cloud, tiny
 
 WEIGHTS = ("model.safetensors", "ema.safetensors")
 
@@ -137,7 +137,7 @@ def test_killed_at_any_of_20_moments_it_loses_at_most_one_interval_and_ends_the_
 CHILD = """
 import sys
 from flowscope.training import train_to
-from tests.training.test_trainer import cloud, tiny
+from tests.support.trainings import cloud, tiny
 settings = tiny(steps=4000, checkpoint_every=20)
 train_to(cloud(), settings, sys.argv[1], resume=True, tracker=None, progress=lambda done, *_: print(done, flush=True))
 """
