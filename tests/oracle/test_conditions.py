@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from flowscope import InputError, Oracle, TrainingSet, convert
+from flowscope import InputError, Oracle, TrainingSet, convert, guide
 from flowscope.oracle.engines import select as face
 from tests.support.cases import cloud, expected, states, velocity_error
 
@@ -60,9 +60,12 @@ def test_against_the_slow_reference():
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 2.5])
 def test_guided(scale):
-    found = Oracle(labelled()).conditions(cloud(2, (4, 6), seed=4, dtype=torch.float64), 0.3)
-    expected_ = (1 - scale) * found.velocity[:, None] + scale * found.velocities
-    torch.testing.assert_close(found.guided(scale), expected_, rtol=1e-10, atol=1e-10)
+    """Each column is what `guide` makes of the oracle, asked for that label alone."""
+    oracle, x = Oracle(labelled()), cloud(2, (4, 6), seed=4, dtype=torch.float64)
+    found = oracle.conditions(x, 0.3)
+    for k, label in enumerate(found.labels.tolist()):
+        alone = guide(oracle, scale)(x, 0.3, torch.full((2,), label))
+        torch.testing.assert_close(found.guided(scale)[:, k], alone, rtol=1e-9, atol=1e-9)
 
 
 def test_float32_states_and_little_memory(monkeypatch):

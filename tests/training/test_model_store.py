@@ -439,7 +439,7 @@ def test_moments_lie_in_memory_as_their_parameters_do(tmp_path: Path) -> None:
 
 def test_a_run_that_fails_early_leaves_the_model_that_was_there(model: Path) -> None:
     before = {path.name: path.read_bytes() for path in model.iterdir() if path.is_file()}
-    with pytest.raises(NumericalError):
+    with pytest.raises(NumericalError, match="the loss is"):
         to(model, tiny(rate=1e30, steps=50, checkpoint_every=50), held_out=5)
     assert {path.name: path.read_bytes() for path in model.iterdir() if path.is_file()} == before
     load_model(model)
