@@ -27,10 +27,10 @@ from _harness import save, table
 from flowscope import FlowscopeError, Oracle, TrainingSet
 from flowscope.oracle.engines.float32 import float32_moments
 from flowscope.oracle.engines.matmul import products
-from flowscope.oracle.plan import plan
 from flowscope.oracle.engines.select import law_moments
 from flowscope.oracle.equation.posterior import Queries, logit_error
 from flowscope.oracle.law import Law
+from flowscope.oracle.plan import plan
 
 BATCHES, T, ENGINES = (1, 16, 64, 256, 1024), 0.1, ("float64", "torch", "fused")
 WHERE = ("in memory", "streamed")
