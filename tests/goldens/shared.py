@@ -1,0 +1,35 @@
+"""The same questions, asked of two ranks: run as a program on each, it prints what has changed."""
+
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+import flowscope as fs
+from flowscope.oracle import Ranks
+from tests.goldens.measure import measure
+from tests.goldens.store import FILE, changes, from_text
+
+NAMES = ("weights", "large")
+
+
+def make_shared(ranks: Ranks, data: fs.TrainingSet, path: str, tolerance: float | None = None) -> fs.Oracle:
+    """An oracle that shares the points out among the ranks."""
+    return fs.Oracle(data, path, tolerance=tolerance, ranks=ranks)
+
+
+def main(folder: Path) -> None:
+    dist.init_process_group("gloo")
+    recorded = from_text(FILE.read_text(encoding="utf-8"))
+    with Ranks(timeout=60) as ranks:
+        for name in NAMES:
+            for dtype in (torch.float64, torch.float32):
+                found = measure(name, folder, dtype, lambda *given, **more: make_shared(ranks, *given, **more))
+                for change in changes(recorded, found):
+                    if "pruned certify" not in change:  # each rank prunes its own points, so others are left out
+                        print(change)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
