@@ -69,7 +69,7 @@ def study(
     was found and whether it agrees.
     """
     from flowscope.studies import catalogue
-    from flowscope.studies.inputs import bring_together
+    from flowscope.studies.inputs import load_inputs
 
     options = study_options(n, steps, seed)
     source, folders = _required(name, models, data)
@@ -79,7 +79,7 @@ def study(
     if folder is not None and not dry_run:
         check_writable(folder)
     loaded = o.load_source(source, resize, grey, flips, subset, classes, skip_broken, layout)
-    given = bring_together(
+    given = load_inputs(
         loaded,
         folders,
         [os.path.expanduser(other) for other in others or ()],

@@ -5,14 +5,14 @@ from typing import Any, NamedTuple
 from flowscope.figures import DARK, LIGHT, finding_figure, to_svg
 from flowscope.report.finding import claim_section, figure_section, gallery_picture
 from flowscope.report.markup import paragraph, section, text
-from flowscope.studies.bench.boundaries import noun
+from flowscope.studies.bench.wording import noun
 
 
 class ModelPart(NamedTuple):
     """What a stage page shows of a model.
 
     Attributes:
-        name: of the model. gallery: as of :func:`flowscope.studies.bench.side_by_side.beside`.
+        name: of the model. gallery: as of :func:`flowscope.studies.bench.side_by_side.side_by_side`.
         finding: of the study `switch`. page: where that has its own page, relative to this one; None for none.
         conditional: whether the model is given labels.
     """
