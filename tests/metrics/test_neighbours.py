@@ -13,7 +13,7 @@ from torch import Tensor
 
 from flowscope import InputError, Oracle, TrainingSet
 from flowscope.metrics import FeatureSpace, MemorisationIndex, NearestNeighbours, memorised, neighbours
-from flowscope.metrics.memorised import share
+from flowscope.metrics.memorised import share_with_interval
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -188,7 +188,7 @@ def test_a_space_is_where_distances_are_taken() -> None:
 @pytest.mark.parametrize(("hits", "total"), [(0, 7), (7, 7), (3, 40), (39, 40)])
 def test_intervals_are_clopper_pearson(hits: int, total: int) -> None:
     """Its ends are the shares at which so many hits or more, or so many or fewer, have a probability of 2.5 %."""
-    value, low, high = share(torch.arange(total) < hits)
+    value, low, high = share_with_interval(torch.arange(total) < hits)
     assert value == hits / total
     assert low == 0 if hits == 0 else stats.binom.sf(hits - 1, total, low) == pytest.approx(0.025)
     assert high == 1 if hits == total else stats.binom.cdf(hits, total, high) == pytest.approx(0.025)

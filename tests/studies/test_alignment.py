@@ -22,7 +22,7 @@ def bench(oracle: fs.Oracle = ORACLE, n: int = 600) -> ProbeBench:
 def test_of_the_oracle_it_is_where_the_top_weight_crosses_one_half(path: str) -> None:
     oracle = fs.Oracle(SET, path)
     here = bench(oracle)
-    found = transition(here.turns(here.measure(oracle)))
+    found = transition(here.transition_times(here.measure(oracle)))
     half = fs.stages(oracle, 1, 600, seed=5).half
     assert found.low <= half.high
     assert half.low <= found.high
@@ -38,15 +38,15 @@ def test_it_is_found_where_it_was_put(where: float) -> None:
     values = here.measure(on_the_way(SET, weight))
     expected = [weight(t) for t in here.t]
     np.testing.assert_allclose(values["nearest_weight"], expected, atol=1e-3)
-    found = transition(here.turns(values))
+    found = transition(here.transition_times(values))
     assert abs(found.t - where) < 0.02
     assert found.low <= found.t <= found.high
 
 
 def test_a_field_without_a_turn_has_none() -> None:
     here = bench(n=100)
-    assert here.turns(here.measure(on_the_way(SET, lambda t: 0.2)))[0] == 1
-    assert here.turns(here.measure(on_the_way(SET, lambda t: 0.8)))[0] == 0
+    assert here.transition_times(here.measure(on_the_way(SET, lambda t: 0.2)))[0] == 1
+    assert here.transition_times(here.measure(on_the_way(SET, lambda t: 0.8)))[0] == 0
 
 
 def test_the_study_says_whether_the_model_turns_where_the_oracle_does() -> None:

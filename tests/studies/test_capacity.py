@@ -5,8 +5,8 @@ import pytest
 
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle
+from flowscope.studies.bench.boundaries import Boundaries
 from flowscope.studies.bench.finding import Finding
-from flowscope.studies.bench.sample_bench import Boundaries
 from flowscope.studies.capacity import all_splits, capacity_study, two_part_nodes
 from flowscope.studies.experts import experts_study
 from tests.support.fields_known import Known, cloud, early, late

@@ -12,9 +12,9 @@ from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 from flowscope.fields import guide
 from flowscope.oracle import Oracle
-from flowscope.studies.bench.label_information import LAST, label_curve
-from flowscope.studies.bench.sample_bench import Boundaries
-from flowscope.studies.guidance import NONE, PAPER, TENTHS, guidance_study, own_intervals, rank_correlation
+from flowscope.studies.bench.boundaries import Boundaries
+from flowscope.studies.bench.label_information import LAST_TIME, label_curve
+from flowscope.studies.guidance import NOWHERE, PAPER_INTERVALS, TENTHS, guidance_study, own_intervals, rank_correlation
 from tests.support.fields_known import Known, cloud
 
 POINTS = np.array([-2.0, -1.6, -1.1, 0.3, 0.9, 1.2, 1.9])
@@ -55,7 +55,7 @@ def test_the_label_curve_is_the_integral(line: Oracle) -> None:
 
 
 def test_noise_says_nothing_of_the_label_and_the_data_all_of_it(line: Oracle) -> None:
-    curve = label_curve(line, np.array([0.0, LAST]), probes=2000)
+    curve = label_curve(line, np.array([0.0, LAST_TIME]), probes=2000)
     p = np.array([4, 3]) / 7
     assert curve.entropy == pytest.approx(-(p * np.log(p)).sum())
     assert abs(curve.information[0]) < 1e-12
@@ -71,7 +71,7 @@ def test_noise_says_nothing_of_the_label_and_the_data_all_of_it(line: Oracle) ->
 
 def test_points_of_two_classes_leave_their_label_open() -> None:
     points = np.array([[-1.0], [1.0], [1.0]])  # the last two are one point under two labels
-    curve = label_curve(Oracle(TrainingSet(points, labels=[0, 0, 1])), np.array([LAST]), probes=3000)
+    curve = label_curve(Oracle(TrainingSet(points, labels=[0, 0, 1])), np.array([LAST_TIME]), probes=3000)
     left = 2 / 3 * math.log(2)  # H(y|x1): two of three points, half and half
     assert curve.entropy - curve.information[0] == pytest.approx(left, abs=4 * curve.information_error[0])
 
@@ -147,7 +147,7 @@ def test_scale_one_changes_nothing_and_nothing_can_be_tested(two: Oracle) -> Non
 def test_intervals_are_the_papers_the_tenths_and_the_sets_own(two: Oracle) -> None:
     found = guidance_study(Straight(), two, n=20, steps=50, probes=8)
     parts = {name: list(zip(t["lo"], t["hi"], strict=True)) for name, t in found.tables.items() if "hi" in t}
-    assert parts["guidance"] == [NONE, *PAPER]
+    assert parts["guidance"] == [NOWHERE, *PAPER_INTERVALS]
     assert parts["tenths"] == list(TENTHS)
     assert found.tables["own"]["stage"][0] == "navigation"
     assert parts["own"][0] == (0.0, found.settings["half"])

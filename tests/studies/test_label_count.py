@@ -14,7 +14,7 @@ from flowscope.networks import as_field
 from flowscope.networks.architectures import build_network
 from flowscope.oracle import Oracle
 from flowscope.sampling import Counted
-from flowscope.studies.bench.sample_bench import take_labels
+from flowscope.studies.bench.variants import take_labels
 from flowscope.training import Monitor
 from flowscope.training.monitor.evaluate import label_count
 from tests.support.toys import toy_points

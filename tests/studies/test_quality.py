@@ -14,15 +14,18 @@ from flowscope.fields import guide
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.sampling import draw_noise, make_nodes
-from flowscope.studies.bench.paired import Estimate, difference, errors_in_words, estimate, frechet_of, verdict
-from flowscope.studies.bench.sample_bench import (
+from flowscope.studies.bench.influence import fit_gaussian, influence_values
+from flowscope.studies.bench.paired import (
+    Estimate,
     Quality,
-    SampleBench,
-    as_models,
-    influence_values,
-    same_seeds,
-    spread_of,
+    errors_in_words,
+    estimate,
+    frechet_difference,
+    frechet_estimate,
+    verdict,
 )
+from flowscope.studies.bench.sample_bench import SampleBench
+from flowscope.studies.bench.variants import as_models, count_seeds
 from tests.support.fields_known import Known, cloud, late
 
 NODES = make_nodes(10).numpy()
@@ -45,12 +48,12 @@ REAL = np.random.default_rng(99).standard_normal((500, 3)) * [1.0, 0.7, 1.5]
 
 def run_of(x: np.ndarray) -> Quality:
     fd = gaussian_distance(REAL, x.mean(0), np.cov(x, rowvar=False))
-    return Quality(fd, influence_values(spread_of(REAL), x), 1.0, 1.0, 0.0, 10)
+    return Quality(fd, influence_values(fit_gaussian(REAL), x), 1.0, 1.0, 0.0, 10)
 
 
 def test_an_influence_value_is_what_the_distance_changes_by_when_its_sample_counts_more() -> None:
     x, step = draws(0), 1e-5
-    h = influence_values(spread_of(REAL), x)
+    h = influence_values(fit_gaussian(REAL), x)
     for i in (0, 17, 101):
         answers = []
         for way in (step, -step):
@@ -67,15 +70,15 @@ def test_influence_values_stand_constant_features_and_fewer_samples_than_feature
     x, real = draws(0), REAL.copy()
     flat, flat_real = (np.column_stack([v, np.ones(len(v))]) for v in (x, real))
     np.testing.assert_allclose(
-        influence_values(spread_of(flat_real), flat), influence_values(spread_of(real), x), atol=1e-9
+        influence_values(fit_gaussian(flat_real), flat), influence_values(fit_gaussian(real), x), atol=1e-9
     )
-    assert np.isfinite(influence_values(spread_of(np.tile(real, 30)), np.tile(x[:20], 30))).all()
+    assert np.isfinite(influence_values(fit_gaussian(np.tile(real, 30)), np.tile(x[:20], 30))).all()
 
 
 def test_the_error_of_a_distance_is_the_spread_over_repeated_draws() -> None:
     runs = [run_of(draws(seed)) for seed in range(150)]
     spread = np.std([run.fd for run in runs], ddof=1)
-    told = np.mean([frechet_of([run]).error for run in runs])
+    told = np.mean([frechet_estimate([run]).error for run in runs])
     assert told == pytest.approx(spread, rel=0.2)  # the spread of 150 is known to 6 %
 
 
@@ -83,10 +86,10 @@ def test_paired_differences_have_the_small_error_that_they_say() -> None:
     def changed(x: np.ndarray) -> np.ndarray:
         return x * [1.0, 1.1, 1.0] + 0.05
 
-    found = [difference([run_of(changed(draws(s)))], [run_of(draws(s))]) for s in range(150)]
+    found = [frechet_difference([run_of(changed(draws(s)))], [run_of(draws(s))]) for s in range(150)]
     spread = np.std([d.value for d in found], ddof=1)
     assert np.mean([d.error for d in found]) == pytest.approx(spread, rel=0.2)
-    assert found[0].error < 0.3 * frechet_of([run_of(draws(0))]).error  # without pairs it would be 1.4 of it
+    assert found[0].error < 0.3 * frechet_estimate([run_of(draws(0))]).error  # without pairs it would be 1.4 of it
 
 
 def test_errors_over_seeds_and_over_samples_are_told_apart() -> None:
@@ -196,7 +199,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_drawn(oracle: Ora
     with pytest.raises(InputError, match="velocity field"):
         as_models([oracle, 3], "small")
     with pytest.raises(InputError, match="2 of small, 1 of large"):
-        same_seeds({"small": (oracle, oracle), "large": (oracle,)})
+        count_seeds({"small": (oracle, oracle), "large": (oracle,)})
     labelled = Known(oracle)
     labelled.classes = 2
     with pytest.raises(InputError, match="cloud has none"):

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from flowscope import InputError, Oracle, TrainingSet, load
 from flowscope.metrics import split_frequencies
-from flowscope.studies.bench.boundaries import carried_over, check_times, times_around
+from flowscope.studies.bench.boundaries import Boundaries, check_times, expected_copies_from, times_around
 from flowscope.studies.bench.finding import Finding
-from flowscope.studies.bench.restoration import ratio_of
-from flowscope.studies.bench.sample_bench import Boundaries
+from flowscope.studies.bench.restoration import ratio_of_means
 from flowscope.studies.intermediate import intermediate_study
 from flowscope.studies.refine import refine_study
 from flowscope.studies.switch import switch_study
@@ -251,21 +250,22 @@ def test_labels_of_the_images_reach_the_fields() -> None:
 def test_ratios_cover_the_truth_and_have_their_edges() -> None:
     draw = np.random.default_rng(0)
     hits = [
-        r.low < 2 < r.high for r in (ratio_of(2 * draw.chisquare(3, 80), draw.chisquare(3, 80)) for _ in range(300))
+        r.low < 2 < r.high
+        for r in (ratio_of_means(2 * draw.chisquare(3, 80), draw.chisquare(3, 80)) for _ in range(300))
     ]
     assert 0.91 < np.mean(hits) < 0.985
-    assert ratio_of(np.ones(3), np.zeros(3)).low == math.inf
-    assert ratio_of(np.zeros(3), np.ones(3)).high == 0
-    assert math.isnan(ratio_of(np.zeros(3), np.zeros(3)).value)
+    assert ratio_of_means(np.ones(3), np.zeros(3)).low == math.inf
+    assert ratio_of_means(np.zeros(3), np.ones(3)).high == 0
+    assert math.isnan(ratio_of_means(np.zeros(3), np.zeros(3)).value)
 
 
 def test_times_lie_on_nodes_on_their_side_of_the_boundaries() -> None:
     assert times_around(Boundaries(0.537, 0.752), (0.752, 0.88), 50) == [0.26, 0.52, 0.76, 0.88]
     assert times_around(Boundaries(0.5, 0.8), (0.8, 1.0), 10) == [0.2, 0.5, 0.8]
     assert times_around(Boundaries(math.nan, math.nan), (math.nan,), 10) == [0.1, 0.2, 0.5]
-    assert carried_over(0.1) == pytest.approx(0.2)
-    assert carried_over(0.5) == pytest.approx(9 / 13)
-    assert math.isnan(carried_over(math.nan))
+    assert expected_copies_from(0.1) == pytest.approx(0.2)
+    assert expected_copies_from(0.5) == pytest.approx(9 / 13)
+    assert math.isnan(expected_copies_from(math.nan))
     assert check_times([0.5, 0.1], [], 1.0) == [0.1, 0.5]
 
 

@@ -6,7 +6,7 @@ import torch
 
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle
-from flowscope.studies.bench.sample_bench import Boundaries
+from flowscope.studies.bench.boundaries import Boundaries
 from flowscope.studies.target import EXACT, USUAL, losses_by_stage, target_study
 from tests.support.fields_known import Known, cloud
 

@@ -26,7 +26,7 @@ from flowscope.oracle import Oracle, Ranks
 if TYPE_CHECKING:
     from flowscope.curve.pictures import Pictures
     from flowscope.report import ModelPart
-    from flowscope.studies.inputs import Given
+    from flowscope.studies.inputs import StudyInputs
 
 STATE, STATES = ".stages-state.npz", ".stages-state*.npz"
 SWITCH = "switch"
@@ -148,15 +148,15 @@ def _about(oracle: Oracle) -> dict[str, Any]:
 
 def _oracle(
     data: TrainingSet, curve: StagesOptions, model: str | None, device: str | None, memory: str, ranks: Ranks | None
-) -> "tuple[Oracle, Given | None]":
+) -> "tuple[Oracle, StudyInputs | None]":
     """The oracle of the data; with a model, that of the points it was trained on, and both together."""
     if curve.conditional and data.labels is None:
         raise InputError(f"--conditional is given, but {data.name} has no labels; expected labels: leave it out")
     if model is None:
         return Oracle(data, curve.path, memory=memory, device=device, ranks=ranks), None
-    from flowscope.studies.inputs import bring_together
+    from flowscope.studies.inputs import load_inputs
 
-    given = bring_together(data, [os.path.expanduser(model)], device=device, memory=memory)
+    given = load_inputs(data, [os.path.expanduser(model)], device=device, memory=memory)
     if given.oracle.path.name != curve.path:
         raise InputError(
             f"the model {model} is on the {given.oracle.path.name} path and --path is {curve.path}; expected one: "
@@ -165,11 +165,11 @@ def _oracle(
     return given.oracle, given
 
 
-def _model_part(given: "Given", out: Path, seed: int) -> "ModelPart":
+def _model_part(given: "StudyInputs", out: Path, seed: int) -> "ModelPart":
     """The model's samples beside the oracle's, and the study of mixed sampling, whose own page is below `out`."""
     from flowscope.cli.study import write_all
     from flowscope.report import ModelPart
-    from flowscope.studies.bench.side_by_side import beside
+    from flowscope.studies.bench.side_by_side import side_by_side
     from flowscope.studies.catalogue import run_study
 
     with progress(SWITCH) as report:
@@ -180,7 +180,7 @@ def _model_part(given: "Given", out: Path, seed: int) -> "ModelPart":
     name = f"{model.name}, {about['parameters']:,} parameters, {about['step']:,} steps"
     digest = (about.get("digests") or {}).get("ema.safetensors")  # a run that is not finished has none
     name += "" if digest is None else f", weights {digest[:12]}"
-    shown = beside(model, given.oracle, seed=seed)
+    shown = side_by_side(model, given.oracle, seed=seed)
     return ModelPart(name, shown, finding, f"{SWITCH}/index.html", bool(model.classes))
 
 

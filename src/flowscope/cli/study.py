@@ -17,7 +17,7 @@ from flowscope.data import TrainingSet
 from flowscope.errors import InputError
 from flowscope.studies import catalogue
 from flowscope.studies.bench.finding import Finding
-from flowscope.studies.inputs import Given, bring_together
+from flowscope.studies.inputs import StudyInputs, load_inputs
 
 NAMES = "\b\nNAME is one of\n" + "\n".join(
     f"  {name:<12}  {entry.question}" for name, entry in catalogue.CATALOGUE.items()
@@ -110,8 +110,8 @@ def study(
     say(json.dumps(finding.to_dict(), allow_nan=False) if output.as_json else _summary(finding, folder))
 
 
-def _given(data: TrainingSet, folders: list[str], models: ModelsOptions, compute: o.ComputeOptions) -> Given:
-    return bring_together(
+def _given(data: TrainingSet, folders: list[str], models: ModelsOptions, compute: o.ComputeOptions) -> StudyInputs:
+    return load_inputs(
         data,
         folders,
         [os.path.expanduser(other) for other in models.others or ()],

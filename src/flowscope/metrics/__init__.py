@@ -1,4 +1,4 @@
-"""Metrics of samples: distances, precision and recall, memorisation with its null, layout against detail."""
+"""Metrics of samples: Frechet distance, precision and recall, memorised share, nearest neighbours, settle times."""
 
 from flowscope.metrics.features import FeatureSpace, features
 from flowscope.metrics.frechet import Frechet, frechet

@@ -1,6 +1,6 @@
-"""Feature spaces: where samples are compared. The points themselves ("pixels"), or what a network makes of them.
+"""Feature spaces: the points themselves ("pixels"), or the features that a network computes from them.
 
-A distance between samples is a distance in some space, so every metric names its own.
+A distance between samples is a distance in some space, so every metric names the space it was taken in.
 """
 
 from collections.abc import Iterator
@@ -19,14 +19,24 @@ from flowscope.networks.eval_mode import eval_mode
 
 @dataclass(frozen=True)
 class FeatureSpace:
-    """A space by name.
+    """A space in which samples are compared.
 
     Attributes:
-        name: what results call it.
-        module: maps float32 points (B, *shape), in the data's own range, to features (B, d), each row by itself; None
-            for the values themselves. It is run without gradients and in eval mode.
-        device: where the module runs, and where precision and recall are computed; None for where the module's
-            parameters are, and for the CPU.
+        name: of the space in results.
+        module: maps float32 points (B, *shape), in the data's own range, to features (B, d), each row by itself. It
+            runs without gradients and in eval mode. None for the values themselves.
+        device: where the module runs, and where precision and recall are computed. None for the device of the module's
+            parameters, and the CPU.
+
+    Raises:
+        InputError: the module is not a torch.nn.Module.
+
+    Example:
+        >>> import torch
+        >>> from flowscope.metrics import FeatureSpace, features
+        >>> mean = FeatureSpace("mean", torch.nn.AdaptiveAvgPool1d(1))
+        >>> features(torch.tensor([[1.0, 3.0]]), mean)
+        tensor([[2.]], dtype=torch.float64)
     """
 
     name: str = "pixels"
@@ -45,26 +55,38 @@ PIXELS = FeatureSpace()
 
 
 def check_space(space: Any) -> None:
-    """Refuse what is not a FeatureSpace."""
+    """Refuse what is not a FeatureSpace.
+
+    Raises:
+        InputError: it is not.
+    """
     if not isinstance(space, FeatureSpace):
         raise InputError(f"space is {repr(space)[:60]}; expected a FeatureSpace, such as FeatureSpace('name', module)")
 
 
 def features(points: Any, space: FeatureSpace = PIXELS, batch: int = 256) -> Tensor:
-    """Points in a feature space: (N, d) float64, on the CPU.
+    """Map points into a feature space.
 
     Args:
         points: a TrainingSet, or a floating-point tensor or array (N, *shape), in the data's own range.
         space: the feature space.
-        batch: how many points the module is given at a time.
+        batch: points in a call of the module.
+
+    Returns:
+        (N, d) float64, on the CPU.
 
     Raises:
-        InputError: points are not such, or the module does not return (B, d).
+        InputError: `points` are not such, or the module does not return (B, d).
         NumericalError: a point or a feature is NaN or infinite.
+
+    Example:
+        >>> import torch
+        >>> from flowscope.metrics import features
+        >>> features(torch.zeros(5, 1, 8, 8)).shape  # the 64 values of each image
+        torch.Size([5, 64])
     """
     check_space(space)
-    rows = [_apply(block, space) for block in _blocks(points, check_count(batch, "batch"))]
-    return torch.cat(rows)
+    return torch.cat([_apply(block, space) for block in _blocks(points, check_count(batch, "batch"))])
 
 
 def _blocks(points: Any, batch: int) -> Iterator[Tensor]:
@@ -91,7 +113,7 @@ def _apply(block: Tensor, space: FeatureSpace) -> Tensor:
         got = tuple(found.shape) if isinstance(found, Tensor) else f"a {type(found).__name__}"
         raise InputError(
             f"{space.name} returned {got} for {len(block)} points; expected features ({len(block)}, d): end the module "
-            "with flatten(1), or take the one of its outputs that is meant"
+            "with flatten(1), or select one of its outputs"
         )
     if not bool(torch.isfinite(found).all()):
         raise NumericalError(

@@ -1,8 +1,8 @@
-"""The memorised share: how many samples lie far nearer to one training point than to any other.
+"""The memorised share: the share of samples that lie far nearer to one training point than to any other.
 
-A sample counts as memorised where d1/d2 < 1/3, with d1 and d2 its distances to the nearest and second-nearest distinct
-training point (arXiv 2310.02664 and others). On simple manifolds fresh points trip this test too, so the same rate
-for real points that were held out stands beside it: only what exceeds that null speaks of memorisation.
+A sample counts as memorised if d1/d2 < 1/3, with d1 and d2 its distances to the nearest and second-nearest distinct
+training point (arXiv 2310.02664 and others). On simple manifolds new points pass this test too. So the share of real
+held-out points that pass it is the null: only a share above the null is a sign of memorisation.
 """
 
 from typing import Any, NamedTuple
@@ -15,31 +15,36 @@ from flowscope.errors import InputError
 from flowscope.metrics.features import PIXELS, FeatureSpace, check_space, features
 from flowscope.metrics.neighbours import NearestNeighbours
 
-RATIO = 1 / 3
-CONFIDENCE = 0.95
+MEMORISED_RATIO = 1 / 3  # of d1 to d2: a sample below it counts as memorised
+CONFIDENCE = 0.95  # of the intervals of shares
 
 
 class Memorised(NamedTuple):
-    """A share of memorised samples with its 95 % Clopper-Pearson interval, and its null: the share among held-out
-    points (NaN where there are none)."""
+    """A memorised share and its null, each with its 95 % Clopper-Pearson interval.
+
+    Example:
+        >>> import flowscope as fs
+        >>> from flowscope.metrics import Memorised, memorised
+        >>> points = fs.load("gaussian:N=60,D=8")
+        >>> found = memorised(points, points)  # copies of training points, and no held-out points
+        >>> isinstance(found, Memorised), found.n, found.null_n
+        (True, 60, 0)
+    """
 
     share: float
     low: float
     high: float
-    null_share: float
+    null_share: float  # the share among held-out points; NaN if there are none
     null_low: float
     null_high: float
     n: int  # samples
     null_n: int  # held-out points
-    ratio: float  # what d1/d2 must be below
+    ratio: float  # the bound on d1/d2
     space: str  # the feature space's name
 
 
 class Ratios(NamedTuple):
-    """For each of B samples: the distances to its nearest and second-nearest distinct point, and the nearest's place.
-
-    Distances are float64, in the units of the space.
-    """
+    """The distances of B samples to their nearest and second-nearest distinct points: float64, in the space's units."""
 
     nearest: Tensor  # (B,) d1
     second: Tensor  # (B,) d2
@@ -52,14 +57,21 @@ class Ratios(NamedTuple):
 
 
 class MemorisationIndex:
-    """Distances of samples to a training set in a feature space, for many calls: features are computed once.
+    """A training set in a feature space, whose features are computed once for many queries.
 
     Args:
         training_set: a TrainingSet or points (N, *shape), with at least two distinct points.
         space: where distances are taken.
-        mirrored: a point and its mirror image (the last axis reversed) count as one. For sets that hold flips: the
-            flip of a nearly symmetric image is so near that d1/d2 would miss copies.
-        device: where distances are computed; None for where the points are.
+        mirrored: whether a point and its mirror image (the last axis reversed) count as one. For sets that hold flips:
+            the flip of a nearly symmetric image is so near that d1/d2 would miss copies.
+        device: where distances are computed; None for the device of the points.
+
+    Example:
+        >>> import torch
+        >>> from flowscope.metrics import MemorisationIndex
+        >>> index = MemorisationIndex(torch.tensor([[0.0], [4.0], [10.0]]))
+        >>> index(torch.tensor([[1.0]])).ratio  # 1 from the nearest point, 3 from the next
+        tensor([0.3333], dtype=torch.float64)
     """
 
     def __init__(
@@ -74,11 +86,19 @@ class MemorisationIndex:
         self.training_set = as_training_set(training_set)
         self.space, self.mirrored = space, mirrored
         s = self.training_set
-        seen = s if space.module is None else TrainingSet(features(s, space), s.labels, s.weights, s.name)
-        self._finder = NearestNeighbours(seen, device=device)
+        points = s if space.module is None else TrainingSet(features(s, space), s.labels, s.weights, s.name)
+        self._nearest = NearestNeighbours(points, device=device)
 
     def __call__(self, samples: Any, y: Any = None) -> Ratios:
-        """Distances of samples (B, *shape) to the points; given labels y (B,), to those of their label alone."""
+        """The distances of samples to their two nearest points.
+
+        Args:
+            samples: (B, *shape), or a TrainingSet of them.
+            y: None, or (B,) labels: samples are compared with the points of their label alone.
+
+        Raises:
+            InputError: samples have another shape, or there are too few distinct points.
+        """
         if isinstance(samples, TrainingSet):
             samples = samples.rows(slice(None))
         if tuple(getattr(samples, "shape", (0,))[1:]) != self.training_set.shape:
@@ -88,16 +108,15 @@ class MemorisationIndex:
                 f"samples are {got}; expected (B, {sizes}), as the training set has: bring both to one size and number "
                 "of channels, and give one sample as x[None]"
             )
-        found = features(samples, self.space)
-        queries = found.reshape(-1, *self._finder.points.shape)
-        near = self._finder(queries, 3 if self.mirrored else 2, y)
-        second = near.distances[:, 1]
+        queries = features(samples, self.space).reshape(-1, *self._nearest.points.shape)
+        found = self._nearest(queries, 3 if self.mirrored else 2, y)
+        second = found.distances[:, 1]
         if self.mirrored:
-            pairs = near.indices[:, :2].flatten().cpu().numpy()
+            pairs = found.indices[:, :2].flatten().cpu().numpy()
             first, other = self.training_set.rows(pairs).reshape(-1, 2, *self.training_set.shape).unbind(1)
             twins = (first == other.flip(-1)).flatten(1).all(1).to(second.device)
-            second = torch.where(twins, near.distances[:, 2], second)
-        return Ratios(near.distances[:, 0], second, near.indices[:, 0])
+            second = torch.where(twins, found.distances[:, 2], second)
+        return Ratios(found.distances[:, 0], second, found.indices[:, 0])
 
 
 def memorised(
@@ -105,17 +124,17 @@ def memorised(
     training_set: Any,
     held_out: Any = None,
     space: FeatureSpace = PIXELS,
-    ratio: float = RATIO,
+    ratio: float = MEMORISED_RATIO,
     *,
     y: Any = None,
     mirrored: bool = False,
 ) -> Memorised:
-    """The share of samples with d1/d2 < ratio, and the same for held-out real points.
+    """Measure the share of samples with d1/d2 < ratio, and that of held-out real points.
 
     Args:
         generated: (B, *shape) samples in the data's own range, or a TrainingSet of them.
-        training_set: a TrainingSet or points, or a :class:`MemorisationIndex` of them, whose space and mirroring hold.
-        held_out: real points that are not in the training set, of the same law: the null. None for no null.
+        training_set: a TrainingSet or points; or a :class:`MemorisationIndex`, whose space and mirroring then hold.
+        held_out: real points of the same law that are not in the training set, for the null; None for no null.
         space: where distances are taken.
         ratio: in (0, 1].
         y: None, or (B,) labels: samples are compared with the training points of their label alone, and the held-out
@@ -123,24 +142,29 @@ def memorised(
         mirrored: as for :class:`MemorisationIndex`.
 
     Raises:
-        InputError: an argument is not usable, or there are fewer than two distinct points (three if mirrored).
+        InputError: an argument cannot be used, or there are fewer than two distinct points (three if mirrored).
+
+    Example:
+        >>> import flowscope as fs
+        >>> from flowscope.metrics import memorised
+        >>> points = fs.load("gaussian:N=60,D=8")
+        >>> memorised(points, points).share  # every copy of a training point is memorised
+        1.0
     """
     if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0 < ratio <= 1:
         raise InputError(f"ratio is {ratio!r}; expected a number in (0, 1]: leave it out for 1/3, the usual one")
-    memory = (
-        training_set
-        if isinstance(training_set, MemorisationIndex)
-        else MemorisationIndex(training_set, space, mirrored)
-    )
-    hits = memory(generated, y).ratio < ratio
-    null = torch.zeros(0, dtype=torch.bool)
+    index = training_set
+    if not isinstance(index, MemorisationIndex):
+        index = MemorisationIndex(training_set, space, mirrored)
+    hits, null = index(generated, y).ratio < ratio, torch.zeros(0, dtype=torch.bool)
     if held_out is not None:
-        null = memory(*_null(held_out, y is not None)).ratio < ratio
-    return Memorised(*share(hits), *share(null), len(hits), len(null), float(ratio), memory.space.name)
+        null = index(*_held_out_queries(held_out, y is not None)).ratio < ratio
+    shares = *share_with_interval(hits), *share_with_interval(null)
+    return Memorised(*shares, len(hits), len(null), float(ratio), index.space.name)
 
 
-def _null(held_out: Any, labelled: bool) -> tuple[Tensor, Any]:
-    """Held-out points, and their labels where samples have theirs."""
+def _held_out_queries(held_out: Any, labelled: bool) -> tuple[Tensor, Any]:
+    """Held-out points, and their labels if the samples have labels."""
     s = as_training_set(held_out)
     if labelled and s.labels is None:
         raise InputError(
@@ -149,8 +173,8 @@ def _null(held_out: Any, labelled: bool) -> tuple[Tensor, Any]:
     return s.rows(slice(None)), s.labels if labelled else None
 
 
-def share(hits: Tensor) -> tuple[float, float, float]:
-    """The share of true ones with its 95 % Clopper-Pearson interval; NaN of none."""
+def share_with_interval(hits: Tensor) -> tuple[float, float, float]:
+    """The share of true values (n,) with its 95 % Clopper-Pearson interval; NaN for n = 0."""
     from scipy.stats import beta
 
     count, total = int(hits.sum()), len(hits)

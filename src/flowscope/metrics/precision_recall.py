@@ -1,8 +1,8 @@
 """Precision and recall of samples by k-nearest-neighbour balls (Kynkaanniemi et al. 2019, arXiv 1904.06991).
 
-A ball about each point reaches to its k-th nearest neighbour within its own set, copies of a point counting as often
-as they are there. Precision is the share of generated samples in a ball of a real one, recall the share of real
-samples in a ball of a generated one. Balls are closed. Both depend on the number of samples: the result says it.
+A closed ball about each point reaches to its k-th nearest neighbour within its own set, in which every copy of a point
+counts. Precision is the share of generated samples in a ball of a real one, recall the share of real samples in a ball
+of a generated one. Both depend on the numbers of samples, which the result holds.
 """
 
 import math
@@ -18,7 +18,14 @@ from flowscope.metrics.neighbours import PAIR_BYTES, NearestNeighbours
 
 
 class PrecisionRecall(NamedTuple):
-    """Precision and recall with binomial standard errors, at the balls as they are."""
+    """Precision and recall with their binomial standard errors for given balls.
+
+    Example:
+        >>> import torch
+        >>> from flowscope.metrics import PrecisionRecall, precision_recall
+        >>> isinstance(precision_recall(torch.rand(8, 2), torch.rand(8, 2)), PrecisionRecall)
+        True
+    """
 
     precision: float
     precision_error: float
@@ -31,15 +38,24 @@ class PrecisionRecall(NamedTuple):
 
 
 def precision_recall(real: Any, generated: Any, space: FeatureSpace = PIXELS, k: int = 3) -> PrecisionRecall:
-    """Precision and recall of generated samples against real ones.
+    """Measure precision and recall of generated samples against real ones.
 
     Args:
-        real, generated: each a TrainingSet or points (N, *shape) in the data's own range, at least k + 1 of them.
-        space: where distances are taken, and on its device if it names one.
-        k: which neighbour a ball reaches to.
+        real: a TrainingSet or points (N, *shape) in the data's own range, at least k + 1 of them.
+        generated: likewise.
+        space: where distances are taken, on its device if it names one.
+        k: the neighbour that a ball reaches to.
 
     Raises:
-        InputError: fewer than k + 1 samples, or an argument is not usable.
+        InputError: there are fewer than k + 1 samples, or an argument cannot be used.
+
+    Example:
+        >>> import torch
+        >>> from flowscope.metrics import precision_recall
+        >>> real = torch.arange(8.0)[:, None]
+        >>> found = precision_recall(real, real[:4])  # half of the real points, and nothing else
+        >>> found.precision, found.recall
+        (1.0, 0.875)
     """
     k = check_count(k, "k")
     pair = [features(points, space).to(space.device or "cpu") for points in (real, generated)]
@@ -52,23 +68,22 @@ def precision_recall(real: Any, generated: Any, space: FeatureSpace = PIXELS, k:
 
 
 def radii(points: Tensor, k: int) -> Tensor:
-    """(N,) float64: the distance of each point (N, d) to its k-th nearest other one, copies counted."""
-    finder = NearestNeighbours(points)
-    near = finder(points, min(k + 1, len(finder)))
-    counted = finder.copies.to(near.indices.device)[near.indices].cumsum(
-        1
-    )  # the point itself is among them, at distance 0
+    """(N,) float64 distances of points (N, d) to their k-th nearest other point; every copy counts."""
+    nearest = NearestNeighbours(points)
+    found = nearest(points, min(k + 1, len(nearest)))
+    # the point itself is the first of them, at distance 0
+    counted = nearest.copies.to(found.indices.device)[found.indices].cumsum(1)
     which = (counted >= k + 1).to(torch.int64).argmax(1)
-    return near.distances.gather(1, which[:, None])[:, 0]
+    return found.distances.gather(1, which[:, None])[:, 0]
 
 
 def _share_inside(queries: Tensor, points: Tensor, k: int) -> float:
-    """The share of queries within a ball of some point."""
-    reach = radii(points, k)
+    """The share of queries within the ball of some point."""
+    radius = radii(points, k)
     inside = torch.zeros(len(queries), dtype=torch.bool, device=queries.device)
     step = max(1, PAIR_BYTES // (8 * len(points)))
     for start in range(0, len(queries), step):
         # by differences, not by the expanded square: a point on its own ball's edge must count
         distances = torch.cdist(queries[start : start + step], points, compute_mode="donot_use_mm_for_euclid_dist")
-        inside[start : start + step] = (distances <= reach).any(1)
+        inside[start : start + step] = (distances <= radius).any(1)
     return float(inside.to(torch.float64).mean())

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from flowscope.figures import finding_figure
 from flowscope.report.elements import ThemedImage, themed_svg
 from flowscope.report.finding import GalleryPart, draws_errors, figure_alt, gallery_part
-from flowscope.studies.bench.boundaries import noun
+from flowscope.studies.bench.wording import noun
 
 
 class ModelPart(NamedTuple):
@@ -13,7 +13,7 @@ class ModelPart(NamedTuple):
 
     Attributes:
         name: of the model.
-        gallery: as of :func:`flowscope.studies.bench.side_by_side.beside`.
+        gallery: as of :func:`flowscope.studies.bench.side_by_side.side_by_side`.
         finding: of the study `switch`.
         page: where that has its own page, relative to this one; None for none.
         conditional: whether the model is given labels.

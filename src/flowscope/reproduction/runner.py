@@ -16,7 +16,7 @@ from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.studies.bench.finding import Finding
 from flowscope.studies.catalogue import options_of, run_study
-from flowscope.studies.inputs import Given, load_models
+from flowscope.studies.inputs import StudyInputs, load_models
 from flowscope.training import TrainSettings, train_to
 from flowscope.training.model_store import upgrade_about
 
@@ -123,7 +123,7 @@ class Runner:
         folders, second = ([self.out / MODELS / model for model in part] for part in (models, others))
         fields, beside = load_models(folders, self.device), load_models(second, self.device)
         where = tuple(folders), tuple(second)
-        given = Given(fields, beside, *where, self.oracle, self.held_out, self.foreign, self.space)
+        given = StudyInputs(fields, beside, *where, self.oracle, self.held_out, self.foreign, self.space)
         told: dict[str, Any] = {}
         if "progress" in options_of(name):
             told["progress"] = lambda done, total: self.progress(done, total, name)

@@ -1,33 +1,45 @@
-"""Alignment: which part of the oracle a model follows, against t. A question of the reviewers of arXiv 2512.02826.
+"""Alignment: which part of the oracle velocity a model follows, against t.
 
-The oracle's velocity is a sum of two parts, towards the heaviest training point and towards the posterior mean of all
-others. The cosines of a model's velocity with both (less what all velocities share; training/monitor/probes.py), and
-how far it has gone from the second to the first, show the transition in the model, and not only in its target.
+A question of the reviewers of arXiv 2512.02826. The oracle velocity is a sum of two parts: towards the heaviest
+training point, and towards the posterior mean of all others. The cosines of a model's velocity with both show the
+transition in the model, and not only in its target. They leave out the part that all velocities share
+(training/monitor/probes.py).
 """
 
 from typing import Any
 
 import numpy as np
 
+from flowscope.curve.crossing import Crossing
 from flowscope.data.training_set import TrainingSet
 from flowscope.fields import VelocityField
 from flowscope.oracle import Oracle
-from flowscope.studies.bench.finding import Finding, Panel, Series
-from flowscope.studies.bench.probe_bench import NEAR, ProbeBench, Progress, near, stage_times, time_in_words, transition
+from flowscope.studies.bench.boundaries import stage_times
+from flowscope.studies.bench.finding import REVIEWERS, Finding, Panel, Progress, Series
+from flowscope.studies.bench.probe_bench import (
+    SAME_TRANSITION,
+    ProbeBench,
+    same_transition,
+    transition,
+    transition_in_words,
+)
 from flowscope.studies.bench.variants import variants
+from flowscope.training.monitor.probes import Probes
 
-N, BINS, BATCH = 1024, 20, 256
-PARTS = ("nearest", "mixture")
+FIELDS = ("model", "oracle")
+PARTS = {"nearest": "nearest point", "mixture": "all others"}  # of the oracle velocity, and their names in a legend
 CLAIM = (
-    "The paper shows the two stages in the oracle velocity, and argues that trained models inherit them: towards the "
-    "mean of many points first, towards one afterwards. Its reviewers asked to see that in the models."
+    "The paper shows the two stages in the oracle velocity, towards the mean of many points first and towards one "
+    "afterwards, and argues that trained models inherit them. Its reviewers asked to see that in the models."
 )
 WHY = (
-    "The transition is where the velocity has gone half the way from the mean of all other points to the nearest one. "
-    f"Agrees if the model's lies within {NEAR:g} of the oracle's own with its whole 95 % interval (of the "
-    "difference, paired over probes), differs if the interval lies outside or there is no transition, and cannot be "
-    "tested otherwise."
+    "The transition is the time at which the velocity has gone half the way from the mean of all other points to the "
+    f"nearest one. Agrees if the model's lies within {SAME_TRANSITION:g} of the oracle's own with its whole 95 % "
+    "interval (of the difference, paired over probes). Differs if the whole interval lies outside, or there is no "
+    "transition. Otherwise it cannot be tested."
 )
+
+Values = dict[str, dict[str, np.ndarray]]  # field -> what `ProbeBench.measure` found of it
 
 
 def alignment_study(
@@ -35,48 +47,50 @@ def alignment_study(
     oracle: Oracle,
     held_out: TrainingSet | None = None,
     *,
-    n: int = N,
-    bins: int = BINS,
+    n: int = 1024,
+    bins: int = 20,
     seed: int = 0,
-    batch: int = BATCH,
+    batch: int = 256,
     progress: Progress | None = None,
 ) -> Finding:
-    """Cosines of a model's velocity with the directions to the nearest training point and to all others.
+    """Measure the cosines of a model's velocity with the directions to the nearest training point and to all others.
 
     Args:
-        model: the model. oracle: of its training set and path. held_out: points it was not trained on, or None.
-        n: probes of the training law, and again of held-out points. bins: equal parts of time. seed: of the probes.
-        batch: states a call. progress: called as progress(done, total).
+        model: the model.
+        oracle: of its training set and path.
+        held_out: points it was not trained on, or None.
+        n: probes of the training law, and again of held-out points.
+        bins: equal parts of time.
+        seed: of the probes.
+        batch: states in a call.
+        progress: called as progress(done, total).
 
     Raises:
-        InputError: an argument is not usable, or the model does not fit the oracle.
+        InputError: an argument cannot be used, or the model does not fit the oracle.
+
+    Example:
+        >>> import flowscope as fs
+        >>> from flowscope.studies import alignment_study
+        >>> oracle = fs.Oracle(fs.load("gaussian:N=60,D=4"))
+        >>> alignment_study(oracle, oracle, n=80, bins=8).verdict  # the oracle follows itself
+        'agrees'
     """
-    found = variants(model, oracle)
-    bench = ProbeBench(oracle, n, bins, found.conditional, seed, batch, progress, 2 if held_out is None else 4)
-    values = {"model": bench.measure(model), "oracle": bench.measure(oracle)}
+    conditional = variants(model, oracle).conditional
+    bench = ProbeBench(oracle, n, bins, conditional, seed, batch, progress, 2 if held_out is None else 4)
+    values = _measure(bench, model)
     tables = {"alignment": _table(bench, values)}
     if held_out is not None:
-        states = bench.draw(held_out)
-        tables["held_out"] = _table(
-            bench, {"model": bench.measure(model, states), "oracle": bench.measure(oracle, states)}
-        )
-    turns = {name: bench.turns(values[name]) for name in values}
-    own, exact = (transition(turns[name]) for name in values)
-    apart = transition(turns["model"] - turns["oracle"])
-    times = stage_times(oracle, found.conditional, seed)
-    tables["transition"] = {
-        "field": ["model", "oracle", "oracle's half"],
-        **{name: [getattr(c, name) for c in (own, exact, times.half)] for name in ("t", "low", "high")},
-    }
+        tables["held_out"] = _table(bench, _measure(bench, model, bench.draw(held_out)))
+    times = {name: bench.transition_times(values[name]) for name in FIELDS}
+    own, exact, difference = map(transition, (times["model"], times["oracle"], times["model"] - times["oracle"]))
+    tables["transition"] = _transition_table(own, exact, stage_times(oracle, conditional, seed).half)
     return Finding(
         study="alignment",
         title="Which part of the oracle does the model follow?",
-        where="a question of the paper's reviewers",
+        where=REVIEWERS,
         claim=CLAIM,
-        found=f"The model turns from the mean of all other points to the nearest one at {time_in_words(own)}, the "
-        f"oracle at {time_in_words(exact)} (apart by {apart.t:+.3f}, {apart.low:+.3f} to {apart.high:+.3f}). "
-        f"{_ends(tables['alignment'])} Intervals are 95 %, errors standard errors, over probes of one model.",
-        verdict=near(apart),
+        found=_in_words(own, exact, difference, tables["alignment"]),
+        verdict=same_transition(difference),
         why=WHY,
         tables=tables,
         panels=tuple(panel for name in tables if name != "transition" for panel in _panels(name)),
@@ -85,8 +99,12 @@ def alignment_study(
     )
 
 
-def _table(bench: ProbeBench, values: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
-    table: dict[str, Any] = {"t": bench.middle}
+def _measure(bench: ProbeBench, model: VelocityField, probes: Probes | None = None) -> Values:
+    return {name: bench.measure(field, probes) for name, field in zip(FIELDS, (model, bench.oracle), strict=True)}
+
+
+def _table(bench: ProbeBench, values: Values) -> dict[str, Any]:
+    table: dict[str, Any] = {"t": bench.bin_centres}
     for field, found in values.items():
         for part in PARTS:
             table |= bench.columns(f"{field}_{part}", found[f"alignment_{part}"])
@@ -94,25 +112,31 @@ def _table(bench: ProbeBench, values: dict[str, dict[str, np.ndarray]]) -> dict[
     return table
 
 
-def _ends(table: dict[str, Any]) -> str:
-    said = (
+def _transition_table(*crossings: Crossing) -> dict[str, Any]:
+    ends = {name: [getattr(c, name) for c in crossings] for name in ("t", "low", "high")}
+    return {"field": [*FIELDS, "oracle's half"]} | ends
+
+
+def _in_words(own: Crossing, exact: Crossing, difference: Crossing, table: dict[str, Any]) -> str:
+    first, mixture, last, late = (
         f"{table[f'model_{part}'][k]:.3f} ± {table[f'model_{part}_error'][k]:.3f}" for k in (0, -1) for part in PARTS
     )
-    first, mixture, last, late = said
     return (
-        f"Its cosine with the nearest point's direction goes from {first} in the first part of time to {last} in the "
-        f"last, that with the others' from {mixture} to {late}."
+        f"The model turns from the mean of all other points to the nearest one at {transition_in_words(own)}, the "
+        f"oracle at {transition_in_words(exact)} (a difference of {difference.t:+.3f}, {difference.low:+.3f} to "
+        f"{difference.high:+.3f}). Its cosine with the nearest point's direction goes from {first} in the first part "
+        f"of time to {last} in the last, that with the others' from {mixture} to {late}. Intervals are 95 %, errors "
+        "standard errors, over probes of one model."
     )
 
 
 def _panels(table: str) -> tuple[Panel, ...]:
-    names = {"nearest": "nearest point", "mixture": "all others"}
     cosines = (
-        Series(f"{field}, {names[part]}", table, "t", f"{field}_{part}", f"{field}_{part}_error")
-        for field in ("model", "oracle")
-        for part in PARTS
+        Series.with_error(f"{field}, {name}", table, "t", f"{field}_{part}")
+        for field in FIELDS
+        for part, name in PARTS.items()
     )
-    weights = (Series(f, table, "t", f"{f}_weight", f"{f}_weight_error") for f in ("model", "oracle"))
+    weights = (Series.with_error(field, table, "t", f"{field}_weight") for field in FIELDS)
     where = "training points" if table == "alignment" else "held-out points"
     return (
         Panel(f"Alignment at states of {where}", "t", "cosine with the direction to", tuple(cosines)),

@@ -1,4 +1,4 @@
-"""Catalogue: the studies of a model by name, and how each is called with what is given."""
+"""The catalogue: every study by name, and how each is called with the inputs of a command."""
 
 from collections.abc import Callable, Mapping
 from inspect import signature
@@ -6,16 +6,15 @@ from typing import Any, NamedTuple
 
 from flowscope.errors import InputError, unknown_name
 from flowscope.metrics.features import PIXELS
-from flowscope.networks import NetworkField
 from flowscope.studies.ablation import ablation_study
 from flowscope.studies.alignment import alignment_study
-from flowscope.studies.bench.finding import Finding
-from flowscope.studies.bench.variants import snapshots_of
+from flowscope.studies.bench.finding import REVIEWERS, Finding
+from flowscope.studies.bench.variants import load_snapshots
 from flowscope.studies.capacity import capacity_study
 from flowscope.studies.convergence import convergence_study
-from flowscope.studies.experts import experts_study
+from flowscope.studies.experts import experts_study, trained_interval
 from flowscope.studies.guidance import guidance_study
-from flowscope.studies.inputs import Given, check_kinds, check_seeds
+from flowscope.studies.inputs import StudyInputs, check_kinds, check_seeds
 from flowscope.studies.intermediate import intermediate_study
 from flowscope.studies.loss import loss_study
 from flowscope.studies.norm import norm_study
@@ -24,76 +23,79 @@ from flowscope.studies.shift import shift_study
 from flowscope.studies.switch import switch_study
 from flowscope.studies.target import target_study
 
-QUICK = {"n": 128, "samples": 128, "steps": 20}  # what gives a first impression
-COUNTS = ("n", "samples")
-SCHEDULE = ("density", "shift", "navigation", "boundary", "path")  # what `ablation` is about
+QUICK_OPTIONS = {"n": 128, "samples": 128, "steps": 20}  # enough for a first impression
+SAMPLE_COUNTS = ("n", "samples")  # the options that count samples
+SCHEDULE_SETTINGS = ("density", "shift", "navigation", "boundary", "path")  # those that `ablation` is about
 
 
 class Entry(NamedTuple):
-    """A study.
+    """A study in the catalogue.
 
     Attributes:
-        where: its row among the paper's figures and tables. question: what it asks, in a line.
-        study: the function. arguments: those of its arguments that come from what is given.
+        where: the paper's figures and tables that it tests.
+        question: what it asks, in a line.
+        study: the function.
+        arguments: makes the function's positional arguments from the inputs.
         seeds: whether it takes a model for each of several seeds.
-        other: which models of a second kind it takes; "" for none. optional: whether it can do without.
+        other: the models of a second kind that it takes, in words; "" for none.
+        optional: whether it can do without them.
     """
 
     where: str
     question: str
     study: Callable[..., Finding]
-    arguments: Callable[[Given], tuple[Any, ...]]
+    arguments: Callable[[StudyInputs], tuple[Any, ...]]
     seeds: bool = False
     other: str = ""
     optional: bool = False
 
 
-def _one(g: Given) -> tuple[Any, ...]:
+def _one_model(g: StudyInputs) -> tuple[Any, ...]:
     return g.models[0], g.oracle
 
 
-def _one_and_held_out(g: Given) -> tuple[Any, ...]:
+def _model_and_held_out(g: StudyInputs) -> tuple[Any, ...]:
     return g.models[0], g.oracle, g.held_out
 
 
-def _one_and_foreign(g: Given) -> tuple[Any, ...]:
+def _model_and_foreign(g: StudyInputs) -> tuple[Any, ...]:
     return g.models[0], g.oracle, g.held_out, g.foreign
 
 
-def _seeds(g: Given) -> tuple[Any, ...]:
+def _all_seeds(g: StudyInputs) -> tuple[Any, ...]:
     return list(g.models), g.oracle, g.held_out
 
 
-def _two_kinds(g: Given) -> tuple[Any, ...]:
+def _two_kinds(g: StudyInputs) -> tuple[Any, ...]:
     check_seeds(g.others, "--other")
     return list(g.models), list(g.others), g.oracle, g.held_out
 
 
-def _larger(g: Given) -> tuple[Any, ...]:
-    found = _two_kinds(g)
-    sizes = [[model.about["parameters"] for model in group] for group in (g.models, g.others)]
-    if min(sizes[1]) <= max(sizes[0]):
+def _larger(g: StudyInputs) -> tuple[Any, ...]:
+    arguments = _two_kinds(g)
+    small, large = ([model.about["parameters"] for model in group] for group in (g.models, g.others))
+    if min(large) <= max(small):
         raise InputError(
-            f"--model has {max(sizes[0]):,} parameters and --other {min(sizes[1]):,}; expected {LARGE}: the small one "
-            "as --model, the large one as --other"
+            f"--model has {max(small):,} parameters and --other {min(large):,}; expected {LARGE}: the small one as "
+            "--model, the large one as --other"
         )
-    return found
+    return arguments
 
 
-def _targets(g: Given) -> tuple[Any, ...]:
-    found = [sorted({str(model.about["settings"]["target"]) for model in group}) for group in (g.models, g.others)]
-    if found[1] != ["oracle"] or "oracle" in found[0]:
+def _targets(g: StudyInputs) -> tuple[Any, ...]:
+    first, second = (sorted({str(m.about["settings"]["target"]) for m in group}) for group in (g.models, g.others))
+    if second != ["oracle"] or "oracle" in first:
         raise InputError(
-            f"the targets are {', '.join(found[0])} of --model and {', '.join(found[1])} of --other; expected "
-            f"{ORACLE}, and --model with the usual target"
+            f"the targets are {', '.join(first)} of --model and {', '.join(second)} of --other; expected "
+            f"{ORACLE_TARGET}, and --model with the usual target"
         )
-    check_kinds(g.models, g.others, ORACLE, ("target",))
+    check_kinds(g.models, g.others, ORACLE_TARGET, ("target",))
     return _two_kinds(g)
 
 
-def _experts(g: Given) -> tuple[Any, ...]:
-    first = [m for m in g.others if _interval(m)[0] == 0]
-    second = [m for m in g.others if _interval(m)[0] > 0]
+def _experts(g: StudyInputs) -> tuple[Any, ...]:
+    first = [m for m in g.others if trained_interval(m)[0] == 0]
+    second = [m for m in g.others if trained_interval(m)[0] > 0]
     for experts in (first, second):
         if len(experts) != len(g.models):
             raise InputError(
@@ -104,52 +106,52 @@ def _experts(g: Given) -> tuple[Any, ...]:
     return list(g.models), first, second, g.oracle, g.held_out
 
 
-def _interval(model: NetworkField) -> tuple[float, float]:
-    low, high = model.about["settings"]["interval"]
-    return float(low), float(high)
-
-
-def _all_kinds(g: Given) -> tuple[Any, ...]:
-    check_kinds(g.models, g.others, SCHEDULES, SCHEDULE)
+def _all_kinds(g: StudyInputs) -> tuple[Any, ...]:
+    check_kinds(g.models, g.others, SCHEDULES, SCHEDULE_SETTINGS)
     return [*g.models, *g.others], g.oracle
 
 
-def _losses(g: Given) -> tuple[Any, ...]:
-    early = [model for folder in g.folders for _, model in snapshots_of(folder, g.oracle.device)[:-1]]
+def _losses(g: StudyInputs) -> tuple[Any, ...]:
+    early = [model for folder in g.folders for _, model in load_snapshots(folder, g.oracle.device)[:-1]]
     return [*early, *g.models, *g.others], g.oracle, g.held_out
 
 
-def _runs(g: Given) -> tuple[Any, ...]:
+def _runs(g: StudyInputs) -> tuple[Any, ...]:
     return [*g.folders, *g.other_folders], g.oracle
 
 
-ASKED = "a question of the paper's reviewers"
 LARGE = "models of a larger size, one for each --model"
-ORACLE = "models trained with --target oracle, one for each --model"
+ORACLE_TARGET = "models trained with --target oracle, one for each --model"
 EXPERTS = "the two experts, trained with --interval 0 T and --interval T 1"
 SCHEDULES = "models trained with other timestep densities, shifts or paths"
 SIZES = "models of other sizes"
 TRAININGS = "models trained otherwise"
 
 CATALOGUE: Mapping[str, Entry] = {
-    "intermediate": Entry("Fig. 4, 15", "What do model and oracle predict on the way?", intermediate_study, _one),
-    "switch": Entry("Fig. 5, 13, 14", "When does the oracle's way turn into copies?", switch_study, _one_and_held_out),
-    "refine": Entry("Fig. 6", "Does refinement work on what it never saw?", refine_study, _one_and_foreign),
+    "intermediate": Entry("Fig. 4, 15", "What do model and oracle predict on the way?", intermediate_study, _one_model),
+    "switch": Entry(
+        "Fig. 5, 13, 14", "From which t on does the oracle lead to copies?", switch_study, _model_and_held_out
+    ),
+    "refine": Entry("Fig. 6", "Does refinement work on unseen images?", refine_study, _model_and_foreign),
     "loss": Entry("Fig. 7", "Where in time is the loss?", loss_study, _losses, True, SIZES, True),
-    "norm": Entry("Fig. 8", "How long is the velocity, and how does it diverge?", norm_study, _one),
+    "norm": Entry("Fig. 8", "How long is the velocity, and how does it diverge?", norm_study, _one_model),
     "convergence": Entry("Fig. 10, 12", "How fast is training?", convergence_study, _runs, True, TRAININGS, True),
     "capacity": Entry("Tab. 1", "Which stage needs the large model?", capacity_study, _larger, True, LARGE),
-    "shift": Entry("Tab. 2", "How many steps belong before the boundary?", shift_study, _seeds, True),
-    "guidance": Entry("Tab. 3", "Where in time does guidance help?", guidance_study, _seeds, True),
-    "experts": Entry(ASKED, "Are two experts better than one model?", experts_study, _experts, True, EXPERTS),
-    "target": Entry(ASKED, "What if a model learns the oracle itself?", target_study, _targets, True, ORACLE),
-    "alignment": Entry(ASKED, "Which part of the oracle does the model follow?", alignment_study, _one_and_held_out),
-    "ablation": Entry(ASKED, "Does the schedule move the transition?", ablation_study, _all_kinds, True, SCHEDULES),
+    "shift": Entry("Tab. 2", "How many steps belong before the boundary?", shift_study, _all_seeds, True),
+    "guidance": Entry("Tab. 3", "Where in time does guidance help?", guidance_study, _all_seeds, True),
+    "experts": Entry(REVIEWERS, "Are two experts better than one model?", experts_study, _experts, True, EXPERTS),
+    "target": Entry(
+        REVIEWERS, "What if a model learns the oracle itself?", target_study, _targets, True, ORACLE_TARGET
+    ),
+    "alignment": Entry(
+        REVIEWERS, "Which part of the oracle does the model follow?", alignment_study, _model_and_held_out
+    ),
+    "ablation": Entry(REVIEWERS, "Does the schedule move the transition?", ablation_study, _all_kinds, True, SCHEDULES),
 }
 
 
 def find(name: str) -> Entry:
-    """A study by name.
+    """The entry of a study by name.
 
     Raises:
         InputError: there is none of that name; the message lists them.
@@ -160,57 +162,65 @@ def find(name: str) -> Entry:
 
 
 def options_of(name: str) -> tuple[str, ...]:
-    """The options of a study by name: all its arguments that are not models or points."""
+    """The names of a study's options: its keyword arguments but for the feature space."""
     known = signature(find(name).study).parameters.values()
     return tuple(p.name for p in known if p.kind == p.KEYWORD_ONLY and p.name != "space")
 
 
 def check_study(name: str, models: int, others: int, **options: Any) -> None:
-    """Refuse a study without the models it needs, or with options it does not have, before anything is loaded.
+    """Refuse a study, before anything is loaded, that lacks models it needs or gets options it does not have.
+
+    Args:
+        name: of the study.
+        models: how many there are.
+        others: how many there are of a second kind.
+        options: of the study.
 
     Raises:
-        InputError: that is so.
+        InputError: it does; the message says what to give or leave out.
     """
     entry = find(name)
     if entry.other and not others and not entry.optional:
         raise InputError(f"study {name} compares two kinds of models; expected {entry.other}: --other MODEL_DIR")
     if others and not entry.other:
-        raise InputError(f"study {name} is of one kind of model; expected no --other: leave it out")
+        raise InputError(f"study {name} takes one kind of model; expected no --other: leave it out")
     if models > 1 and not entry.seeds:
-        raise InputError(f"study {name} is of a single model, and there are {models}; expected one --model")
+        raise InputError(f"study {name} takes a single model, and there are {models}; expected one --model")
     unknown = [option for option in options if option not in options_of(name)]
     if unknown:
         has = [option for option in options_of(name) if option != "progress"]
         raise unknown_name(f"an option of study {name}", unknown[0], has)
 
 
-def quick_options(name: str, given: Given) -> dict[str, Any]:
-    """Options of a study that make it quick. A Frechet distance needs more samples than there are features."""
-    found = {key: value for key, value in QUICK.items() if key in options_of(name)}
+def quick_options(name: str, inputs: StudyInputs) -> dict[str, Any]:
+    """The options that make a study quick; a Frechet distance needs more samples than there are features."""
+    found = {key: value for key, value in QUICK_OPTIONS.items() if key in options_of(name)}
     if "space" not in signature(find(name).study).parameters:
         return found
-    if given.space is not None and given.space.module is not None:  # who knows how many features
-        return {key: value for key, value in found.items() if key not in COUNTS}
-    least = 2 * given.oracle.training_set.dimension
-    return {key: max(value, least) if key in COUNTS else value for key, value in found.items()}
+    if inputs.space is not None and inputs.space.module is not None:  # the number of features is not known yet
+        return {key: value for key, value in found.items() if key not in SAMPLE_COUNTS}
+    least = 2 * inputs.oracle.training_set.dimension
+    return {key: max(value, least) if key in SAMPLE_COUNTS else value for key, value in found.items()}
 
 
-def run_study(name: str, given: Given, *, quick: bool = False, **options: Any) -> Finding:
-    """A study of what is given.
+def run_study(name: str, inputs: StudyInputs, *, quick: bool = False, **options: Any) -> Finding:
+    """Run a study by name.
 
     Args:
-        name: of the catalogue. given: models, oracle and points. quick: fewer samples and steps, where not said.
-        options: further arguments of the study, as far as it has them.
+        name: of the study.
+        inputs: models, oracle and points.
+        quick: fewer samples and steps, if `options` do not give them.
+        options: keyword arguments of the study.
 
     Raises:
-        InputError: something of it cannot be used.
+        InputError: the study is unknown, or an input or option cannot be used.
     """
     entry = find(name)
-    check_study(name, len(given.models), len(given.others), **options)
-    defaults = quick_options(name, given) if quick else {}
+    check_study(name, len(inputs.models), len(inputs.others), **options)
+    defaults = quick_options(name, inputs) if quick else {}
     if "space" in signature(entry.study).parameters:
-        defaults["space"] = given.space or PIXELS
-        few = len(given.oracle.training_set) <= given.oracle.training_set.dimension
-        if name == "convergence" and given.space is None and few:  # it can do without, and has no distance in pixels
+        defaults["space"] = inputs.space or PIXELS
+        few = len(inputs.oracle.training_set) <= inputs.oracle.training_set.dimension
+        if name == "convergence" and inputs.space is None and few:  # no Frechet distance in pixels, and none is needed
             defaults["space"] = None
-    return entry.study(*entry.arguments(given), **defaults | options)
+    return entry.study(*entry.arguments(inputs), **defaults | options)

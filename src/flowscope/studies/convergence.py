@@ -1,7 +1,7 @@
 """Convergence: oracle loss by stage, and Frechet distance, against training steps (arXiv 2512.02826, Fig. 9, 10, 12).
 
-Smooth or wavy is measured: between two snapshots a loss rises clearly where its paired difference over the same probes
-is above 0 by more than CLEAR standard errors. A curve without a clear rise is called smooth, any other wavy.
+Smooth and wavy are measured. Between two snapshots a loss rises clearly if its paired difference over the same probes
+is above 0 by more than two standard errors. A curve without a clear rise is called smooth, any other wavy.
 """
 
 import csv
@@ -18,31 +18,38 @@ from flowscope.fields import VelocityField, check_field
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes
-from flowscope.studies.bench.finding import Finding, Panel, Series
-from flowscope.studies.bench.paired import CLEAR, estimate, frechet_of
-from flowscope.studies.bench.probe_bench import STAGES, ProbeBench, Progress, stage_times
-from flowscope.studies.bench.sample_bench import SAMPLES, SampleBench
-from flowscope.studies.bench.variants import snapshots_of, variants
+from flowscope.studies.bench.boundaries import Boundaries, stage_times
+from flowscope.studies.bench.finding import Finding, Panel, Progress, Series
+from flowscope.studies.bench.paired import (
+    CLEAR_DIFFERENCE,
+    Estimate,
+    estimate,
+    estimate_columns,
+    estimate_mean,
+    frechet_estimate,
+)
+from flowscope.studies.bench.probe_bench import ProbeBench
+from flowscope.studies.bench.sample_bench import SAMPLES_PER_VARIANT, SampleBench
+from flowscope.studies.bench.variants import load_snapshots, variants
 from flowscope.training.fit import LOSSES
 
-N, BINS, BATCH = 1024, 20, 256
-ROWS = 50  # of the record of a training loss, at most about
-ALL = "all"
+MAX_LOSS_ROWS = 50  # rows of the table of batch losses, for each run
+ALL = "all"  # the stage that is all of [0, 1)
 CLAIM = (
     "FD falls faster with the better latent space and the better schedule (Fig. 10, 12); the oracle loss falls "
     "smoothly in semantic latents and in waves in latents made for reconstruction alone (Fig. 9)."
 )
 WHY = (
-    "The claim compares two latent spaces of the same images, and here is one representation of the data: only how "
-    "training converges in it is measured."
+    "The claim compares two latent spaces of the same images. Here is one representation of the data, so only its own "
+    "convergence is measured."
 )
 
 
 class Run(NamedTuple):
-    """A training by its snapshots: (step, model), ascending; and where its folder is, if it has one."""
+    """The snapshots of one training."""
 
     name: str
-    points: list[tuple[int, VelocityField]]
+    snapshots: list[tuple[int, VelocityField]]  # (step, model), ascending
     folder: Path | None
 
 
@@ -51,42 +58,61 @@ def convergence_study(
     oracle: Oracle,
     *,
     space: FeatureSpace | None = None,
-    samples: int = SAMPLES,
+    samples: int = SAMPLES_PER_VARIANT,
     steps: int = 50,
-    n: int = N,
-    bins: int = BINS,
+    n: int = 1024,
+    bins: int = 20,
     seed: int = 0,
-    batch: int = BATCH,
+    batch: int = 256,
     progress: Progress | None = None,
 ) -> Finding:
-    """Oracle loss by stage, and FD where a space is given, against the steps of training.
+    """Measure the oracle loss by stage, and FD if a space is given, against the steps of training.
 
     Args:
         runs: folders of `flowscope train`, best with --snapshots; or a mapping from names to lists of (step, field).
         oracle: of the training set and path of all runs.
-        space: of the Frechet distance; None for no samples at all. samples: how many. steps: uniform Euler steps.
-        n: probes of the training law. bins: equal parts of time in which they lie. seed: of probes and samples.
-        batch: states a call. progress: called as progress(done, total).
+        space: of the Frechet distance; None to draw no samples.
+        samples: to draw for each snapshot.
+        steps: uniform Euler steps.
+        n: probes of the training law.
+        bins: equal parts of time in which they lie.
+        seed: of probes and samples.
+        batch: states in a call.
+        progress: called as progress(done, total).
 
     Raises:
-        InputError: an argument is not usable, or a model does not fit the oracle.
+        InputError: an argument cannot be used, or a model does not fit the oracle.
+
+    Example:
+        >>> import flowscope as fs
+        >>> from flowscope.studies import convergence_study
+        >>> oracle = fs.Oracle(fs.load("gaussian:N=60,D=4"))
+        >>> halfway = lambda x, t, y=None: 0.5 * oracle(x, t)
+        >>> finding = convergence_study({"run": [(100, halfway), (200, oracle)]}, oracle, n=80, bins=8)
+        >>> finding.tables["shape"]["shape"][0]
+        'smooth'
     """
-    found = _runs(runs, oracle)
-    models = [model for run in found for _, model in run.points]
+    found = _read_runs(runs, oracle)
+    models = [model for run in found for _, model in run.snapshots]
     conditional = variants(models, oracle).conditional
     steps = check_count(steps, "steps")
     bench = ProbeBench(oracle, n, bins, conditional, seed, batch, progress, len(models))
     times = stage_times(oracle, conditional, seed)
     inside = {ALL: np.ones(n, dtype=bool)} | {k: v for k, v in times.of(bench.t).items() if v.sum() > 1}
-    losses = {run.name: np.stack([bench.measure(m)["oracle_loss"] for _, m in run.points]) for run in found}
-    fd = {} if space is None else _frechet(found, oracle, models, space, samples, steps, seed, batch)
-    tables = {"convergence": _table(found, losses, inside, fd), "shape": _shapes(found, losses, inside)}
-    record = _records(found)
-    if record["run"]:
-        tables["training_loss"] = record
-    tables |= _lines(tables["convergence"], record)
+    losses = {run.name: np.stack([bench.measure(m)["oracle_loss"] for _, m in run.snapshots]) for run in found}
+    fd = {} if space is None else _frechet(found, bench, space, samples, steps)
     about = bench.about(models, space=None if space is None else space.name, samples=samples if fd else 0, steps=steps)
     about["provenance"]["nfe"] += samples * steps * len(models) if fd else 0
+    return _finding(found, _tables(found, losses, inside, fd), fd, times.boundaries, about)
+
+
+def _finding(
+    runs: Sequence[Run],
+    tables: dict[str, Any],
+    fd: Mapping[str, list[Estimate]],
+    own: Boundaries,
+    about: dict[str, Any],
+) -> Finding:
     return Finding(
         study="convergence",
         title="How fast does training get there?",
@@ -96,33 +122,34 @@ def convergence_study(
         verdict="cannot be tested",
         why=WHY,
         tables=tables,
-        panels=_panels(found, list(inside), bool(fd), tables),
-        notes=_notes(found, times.half.t, times.saturation.t),
+        panels=_panels(runs, bool(fd), tables),
+        notes=_notes(runs, own),
         **about,
     )
 
 
-def _runs(runs: Any, oracle: Oracle) -> list[Run]:
-    """Runs by name, from folders or as given."""
+def _read_runs(runs: Any, oracle: Oracle) -> list[Run]:
+    """Runs from folders or from a mapping."""
     if isinstance(runs, (str, Path)):
         runs = [runs]
     if not isinstance(runs, (Mapping, list, tuple)) or not runs:
         raise InputError(f"runs are {str(runs)[:60]!r}; expected folders of flowscope train, or a mapping of runs")
     if isinstance(runs, Mapping):
-        return [_given(str(name), points) for name, points in runs.items()]
+        return [_listed_run(str(name), snapshots) for name, snapshots in runs.items()]
     if not all(isinstance(run, (str, Path)) for run in runs):
         raise InputError("a run of the list is no folder; expected folders, or {name: [(step, field), ...]}")
     folders = [Path(run) for run in runs]
     names = [f.resolve().name for f in folders]
     return [
-        Run(name if names.count(name) == 1 else str(folder), list(snapshots_of(folder, oracle.device)), folder)
+        Run(name if names.count(name) == 1 else str(folder), list(load_snapshots(folder, oracle.device)), folder)
         for name, folder in zip(names, folders, strict=True)
     ]
 
 
-def _given(name: str, points: Any) -> Run:
+def _listed_run(name: str, snapshots: Any) -> Run:
+    """A run from a list of (step, field)."""
     try:
-        found = sorted(((int(step), field) for step, field in points), key=lambda point: point[0])
+        found = sorted(((int(step), field) for step, field in snapshots), key=lambda snapshot: snapshot[0])
     except (TypeError, ValueError):
         found = []
     if not found:
@@ -133,63 +160,67 @@ def _given(name: str, points: Any) -> Run:
 
 
 def _frechet(
+    runs: Sequence[Run], probes: ProbeBench, space: FeatureSpace, samples: int, steps: int
+) -> dict[str, list[Estimate]]:
+    """The Frechet distance of each snapshot by run, all from the same noise."""
+    models = tuple(model for run in runs for _, model in run.snapshots)
+    bench = SampleBench(probes.oracle, None, models, len(models), samples, space, probes.seed, probes.batch)
+    nodes = make_nodes(steps).numpy()
+    return {run.name: [frechet_estimate([bench.measure(m, nodes)]) for _, m in run.snapshots] for run in runs}
+
+
+def _tables(
     runs: Sequence[Run],
-    oracle: Oracle,
-    models: Sequence[VelocityField],
-    space: FeatureSpace,
-    samples: int,
-    steps: int,
-    seed: int,
-    batch: int,
-) -> dict[str, list[tuple[float, float]]]:
-    """(FD, error) by run, for each of its snapshots; all from the same noise."""
-    bench = SampleBench(oracle, None, tuple(models), len(models), samples, space, seed, batch)
-    nodes, found = make_nodes(steps).numpy(), {}
-    for run in runs:
-        values = [frechet_of([bench.measure(model, nodes)]) for _, model in run.points]
-        found[run.name] = [(v.value, v.error) for v in values]
-    return found
+    losses: Mapping[str, np.ndarray],
+    inside: Mapping[str, np.ndarray],
+    fd: Mapping[str, list[Estimate]],
+) -> dict[str, Any]:
+    """All snapshots, the shapes of the curves, the losses of the batches, and a table for each line of a panel."""
+    tables = {"convergence": _table(runs, losses, inside, fd), "shape": _shapes(runs, losses, inside)}
+    batches = _batch_losses(runs)
+    if batches["run"]:
+        tables["training_loss"] = batches
+    return tables | _by_run("run", tables["convergence"]) | _by_run("training", batches)
 
 
 def _table(
-    runs: Sequence[Run], losses: Mapping[str, np.ndarray], inside: Mapping[str, np.ndarray], fd: Mapping[str, Any]
+    runs: Sequence[Run],
+    losses: Mapping[str, np.ndarray],
+    inside: Mapping[str, np.ndarray],
+    fd: Mapping[str, list[Estimate]],
 ) -> dict[str, Any]:
     """A row for each run and snapshot: the oracle loss of each stage, and FD."""
     table: dict[str, Any] = {
-        "run": [run.name for run in runs for _ in run.points],
-        "step": [step for run in runs for step, _ in run.points],
+        "run": [run.name for run in runs for _ in run.snapshots],
+        "step": [step for run in runs for step, _ in run.snapshots],
     }
     for stage, where in inside.items():
-        found = [estimate(v[None, where].mean(1), v[None, where]) for run in runs for v in losses[run.name]]
-        table |= {stage: [e.value for e in found], f"{stage}_error": [e.error for e in found]}
-    if fd:
-        table |= {"fd": [v for run in runs for v, _ in fd[run.name]]}
-        table |= {"fd_error": [e for run in runs for _, e in fd[run.name]]}
-    return table
+        table |= estimate_columns(stage, (estimate_mean(v[None, where]) for run in runs for v in losses[run.name]))
+    return table | (estimate_columns("fd", (e for run in runs for e in fd[run.name])) if fd else {})
 
 
 def _shapes(runs: Sequence[Run], losses: Mapping[str, np.ndarray], inside: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """A row for each run and stage: how much of the first loss is left, and in how many intervals it clearly rose."""
+    """A row for each run and stage: the share of the first loss that is left, and in how many intervals it rose."""
     rows = []
     for run in runs:
         for stage, where in inside.items():
             values = losses[run.name][:, where]
-            rises = [estimate(step[None].mean(1), step[None]).clear > 0 for step in np.diff(values, axis=0)]
-            left = estimate(*_ratio(values[-1:], values[:1]))
+            rises = [estimate_mean(step[None]).clear > 0 for step in np.diff(values, axis=0)]
+            left = estimate(*_loss_ratio(values[-1:], values[:1]))
             shape = "one snapshot" if not rises else "wavy" if any(rises) else "smooth"
             rows.append((run.name, stage, left.value, left.error, len(rises), sum(rises), shape))
     names = ("run", "stage", "left", "left_error", "intervals", "rises", "shape")
     return {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
 
 
-def _ratio(after: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _loss_ratio(after: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(1,) the ratio of two mean losses on the same probes, and (1, n) its influence values."""
     a, b = after.mean(), max(before.mean(), np.finfo(float).tiny)
     return np.array([a / b]), (after - a / b * before) / b
 
 
-def _records(runs: Sequence[Run]) -> dict[str, list[Any]]:
-    """The losses of the batches as loss.csv has them, means of neighbouring rows: run, step, loss."""
+def _batch_losses(runs: Sequence[Run]) -> dict[str, list[Any]]:
+    """The losses of the batches from loss.csv, as means over neighbouring rows."""
     table: dict[str, list[Any]] = {"run": [], "step": [], "loss": []}
     for run in runs:
         path = None if run.folder is None else run.folder / LOSSES
@@ -198,7 +229,7 @@ def _records(runs: Sequence[Run]) -> dict[str, list[Any]]:
         with reading(path, "the losses that flowscope train wrote"):
             rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
             values = np.array([(float(row["step"]), float(row["loss"])) for row in rows]).reshape(-1, 2)
-        for part in np.array_split(values, min(ROWS, max(1, len(values)))):
+        for part in np.array_split(values, min(MAX_LOSS_ROWS, max(1, len(values)))):
             if len(part):
                 table["run"].append(run.name)
                 table["step"].append(int(part[-1, 0]))
@@ -206,49 +237,45 @@ def _records(runs: Sequence[Run]) -> dict[str, list[Any]]:
     return table
 
 
-def _lines(table: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
-    """A table for each run, which panels can draw: run_0 of the snapshots, training_0 of the batches."""
+def _by_run(stem: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    """The rows of each run as a table of its own, <stem>_0 and so on, which a panel can draw."""
     tables: dict[str, Any] = {}
-    for stem, whole in (("run", table), ("training", record)):
-        for k, name in enumerate(dict.fromkeys(whole["run"])):
-            rows = [i for i, run in enumerate(whole["run"]) if run == name]
-            tables[f"{stem}_{k}"] = {key: [v[i] for i in rows] for key, v in whole.items() if key != "run"}
+    for k, name in enumerate(dict.fromkeys(table["run"])):
+        rows = [i for i, run in enumerate(table["run"]) if run == name]
+        tables[f"{stem}_{k}"] = {key: [v[i] for i in rows] for key, v in table.items() if key != "run"}
     return tables
 
 
-def _in_words(shapes: Mapping[str, Any], fd: Mapping[str, Any]) -> str:
-    said, rows = [], list(zip(*shapes.values(), strict=True))
+def _in_words(shapes: Mapping[str, Any], fd: Mapping[str, list[Estimate]]) -> str:
+    sentences, rows = [], list(zip(*shapes.values(), strict=True))
     for run in dict.fromkeys(shapes["run"]):
         parts = {row[1]: row[2:] for row in rows if row[0] == run}
         left, error, intervals, rises, shape = parts.pop(ALL)
         if not intervals:
-            said.append(f"{run} has one snapshot, so nothing is known of how its oracle loss fell.")
+            sentences.append(f"{run} has one snapshot, which does not show how its oracle loss fell.")
             continue
         stages = ", ".join(f"{stage} {a:.3f} ± {e:.3f}" for stage, (a, e, *_) in parts.items())
-        said.append(
+        sentences.append(
             f"{run}: {left:.3f} ± {error:.3f} of the oracle loss of the first snapshot is left at the last ({stages}); "
             f"it rose clearly in {rises} of {intervals} intervals ({shape})."
         )
-    for run, values in fd.items():
-        (first, first_error), (last, last_error) = values[0], values[-1]
-        said.append(f"{run}: FD went from {first:.4g} ± {first_error:.2g} to {last:.4g} ± {last_error:.2g}.")
-    return " ".join(said)
+    return " ".join(sentences + [f"{run}: FD went from {values[0]} to {values[-1]}." for run, values in fd.items()])
 
 
-def _panels(runs: Sequence[Run], stages: Sequence[str], has_fd: bool, tables: Mapping[str, Any]) -> tuple[Panel, ...]:
+def _panels(runs: Sequence[Run], has_fd: bool, tables: Mapping[str, Any]) -> tuple[Panel, ...]:
     panels = [
         Panel(
             "Oracle loss, all t" if stage == ALL else f"Oracle loss, {stage}",
             "training step",
             "mean over coordinates",
-            tuple(Series(run.name, f"run_{k}", "step", stage, f"{stage}_error") for k, run in enumerate(runs)),
+            tuple(Series.with_error(run.name, f"run_{k}", "step", stage) for k, run in enumerate(runs)),
             x_scale="log",
             y_scale="log",
         )
-        for stage in stages
+        for stage in dict.fromkeys(tables["shape"]["stage"])
     ]
     if has_fd:
-        fd = tuple(Series(run.name, f"run_{k}", "step", "fd", "fd_error") for k, run in enumerate(runs))
+        fd = tuple(Series.with_error(run.name, f"run_{k}", "step", "fd") for k, run in enumerate(runs))
         panels.append(Panel("Quality", "training step", "FD", fd, x_scale="log"))
     names = list(dict.fromkeys(tables["training_loss"]["run"])) if "training_loss" in tables else []
     if names:
@@ -257,12 +284,12 @@ def _panels(runs: Sequence[Run], stages: Sequence[str], has_fd: bool, tables: Ma
     return tuple(panels)
 
 
-def _notes(runs: Sequence[Run], half: float, saturation: float) -> tuple[str, ...]:
+def _notes(runs: Sequence[Run], own: Boundaries) -> tuple[str, ...]:
     notes = [
-        f"Navigation ends at t = {half:.3f}, refinement begins at t = {saturation:.3f}. Stages: {', '.join(STAGES)}.",
-        f"A rise is clear beyond {CLEAR:g} standard errors of the paired difference over the same probes.",
-        "Errors are standard errors over probes and, of FD, over samples; runs are not averaged.",
+        f"Navigation ends at t = {own.half:.3f}, refinement begins at t = {own.saturation:.3f}.",
+        f"A rise is clear {CLEAR_DIFFERENCE} over the same probes.",
+        "Errors are standard errors over probes and, of FD, over samples. Runs are not averaged.",
     ]
-    if any(len(run.points) < 3 for run in runs):
+    if any(len(run.snapshots) < 3 for run in runs):
         notes.append("A run with fewer than three snapshots says little of its shape: train with --snapshots.")
     return tuple(notes)

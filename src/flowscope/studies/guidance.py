@@ -1,7 +1,8 @@
-"""Guidance: in which part of time classifier-free guidance helps (arXiv 2512.02826, Tab. 3), and what the oracle says.
+"""Guidance: the part of time in which classifier-free guidance helps (arXiv 2512.02826, Tab. 3), and the oracle's view.
 
-Beside the FD of every interval stands what a label says at t (labels.py). Ten disjoint intervals tell whether guidance
-helps where the information I(y; x_t) grows, or where the direction of guidance u*_y - u* is large: a rank correlation.
+Beside the FD of every interval stands what a label says at t (label_information.py). Rank correlations over ten
+disjoint intervals tell whether guidance helps where the information I(y; x_t) grows, or where the direction of guidance
+u*_y - u* is large.
 """
 
 import math
@@ -17,68 +18,84 @@ from flowscope.fields import VelocityField, check_interval, guide
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes
-from flowscope.studies.bench.finding import Finding, Panel, Series
-from flowscope.studies.bench.label_information import LAST, LabelCurve, label_curve
+from flowscope.studies.bench.boundaries import Boundaries
+from flowscope.studies.bench.finding import Finding, Panel, Progress, Series
+from flowscope.studies.bench.label_information import LAST_TIME, LabelCurve, label_curve
 from flowscope.studies.bench.paired import (
-    CRITERION,
+    CLEAR_DIFFERENCE,
     Estimate,
-    difference,
+    Quality,
     errors_in_words,
-    frechet_of,
+    estimate_columns,
+    frechet_difference,
+    frechet_estimate,
     list_differences,
-    quality_columns,
     verdict,
 )
-from flowscope.studies.bench.sample_bench import BATCH, SAMPLES, Boundaries, Progress, Quality, SampleBench, as_models
+from flowscope.studies.bench.sample_bench import SAMPLES_PER_VARIANT, SampleBench
+from flowscope.studies.bench.variants import Models, as_models, has_null_label
 from flowscope.training.monitor.evaluate import label_count
 
 Interval = tuple[float, float]
 Runs = dict[Interval, list[Quality]]
-PAPER: tuple[Interval, ...] = (
+Tables = dict[str, dict[str, Any]]
+PAPER_INTERVALS: tuple[Interval, ...] = (
     (0.0, 1.0), (0.0, 0.1), (0.1, 0.2), (0.1, 0.3), (0.1, 0.5), (0.1, 0.6), (0.1, 0.7), (0.4, 0.5), (0.9, 1.0),
 )  # fmt: skip
 TENTHS: tuple[Interval, ...] = tuple((k / 10, (k + 1) / 10) for k in range(10))
-BEST, WHOLE, NONE = (0.1, 0.6), (0.0, 1.0), (0.0, 0.0)  # the paper's best interval; everywhere; nowhere
+PAPER_BEST: Interval = (0.1, 0.6)
+EVERYWHERE: Interval = (0.0, 1.0)
+NOWHERE: Interval = (0.0, 0.0)
 CLAIM = (
     "gFID@50K at scale 2.5 (LightningDiT-B/1): none 12.99; [0, 1] 10.79; [0, 0.1] 6.33; [0.1, 0.2] 5.21; "
     "[0.1, 0.3] 3.54; [0.1, 0.5] 2.82; [0.1, 0.6] 2.80; [0.1, 0.7] 2.86; [0.4, 0.5] 10.39; [0.9, 1] 12.20: "
     "guidance belongs in the early part after the very beginning."
 )
 WHY = (
-    "Agrees where FD with guidance in [0.1, 0.6), the paper's best interval, is below FD without guidance and below FD "
-    "with guidance everywhere, both "
-    + CRITERION
-    + "; differs where it is above one of them by as much; else it cannot "
-    "be tested. Rank correlations and intervals at the set's own boundaries are reported beside and do not decide."
+    "Agrees if FD with guidance in [0.1, 0.6), the paper's best interval, is below FD without guidance and below FD "
+    f"with guidance everywhere, both {CLEAR_DIFFERENCE}. Differs if it is above one of them by as much. Otherwise it "
+    "cannot be tested. Rank correlations and the intervals at the set's own boundaries do not decide."
 )
 
 
 def guidance_study(
-    models: VelocityField | Sequence[VelocityField],
+    models: Models,
     oracle: Oracle,
     held_out: TrainingSet | None = None,
     *,
     scale: float = 2.5,
-    intervals: Sequence[Interval] = PAPER,
+    intervals: Sequence[Interval] = PAPER_INTERVALS,
     steps: int = 50,
     probes: int = 256,
-    n: int = SAMPLES,
+    n: int = SAMPLES_PER_VARIANT,
     space: FeatureSpace | None = None,
     seed: int = 0,
-    batch: int = BATCH,
+    batch: int = 256,
     progress: Progress | None = None,
 ) -> Finding:
-    """FD for guidance in each interval, in tenths of [0, 1] and between the set's own boundaries, and the label curve.
+    """Measure FD with guidance in each interval, in tenths of [0, 1] and between the set's own boundaries.
 
     Args:
-        models: a class-conditional model with an unconditional form, or a list of seeds.
-        oracle: of the labelled training set. scale: of guidance; 1 is off.
-        intervals: (lo, hi) in t, closed at lo and open at hi; no guidance, guidance everywhere, tenths, and the
-            set's own intervals are added. steps: uniform Euler steps. probes: of the label curve.
-        The rest as in :func:`flowscope.studies.capacity.capacity_study`.
+        models: a class-conditional model with an unconditional form, or a list with one for each seed.
+        oracle: of the labelled training set.
+        held_out: points for the null of the memorised share, or None.
+        scale: of guidance; 1 is off.
+        intervals: (lo, hi) in t, closed at lo and open at hi. Added to them are no guidance, guidance everywhere, the
+            tenths and the set's own intervals.
+        steps: uniform Euler steps.
+        probes: of the label curve.
+        n, space, seed, batch, progress: as for :func:`flowscope.studies.capacity_study`.
 
     Raises:
-        InputError: a model takes no labels or has no unconditional form, or an argument is not usable.
+        InputError: a model takes no labels or has no unconditional form, or an argument cannot be used.
+
+    Example:
+        >>> import flowscope as fs
+        >>> from flowscope.studies import guidance_study
+        >>> oracle = fs.Oracle(fs.load("mixture:N=40,D=2,modes=2"))
+        >>> finding = guidance_study(oracle, oracle, n=16, steps=5, probes=16)
+        >>> finding.tables["guidance"]["interval"][:3]
+        ['none', '[0, 1)', '[0, 0.1)']
     """
     models, steps = as_models(models), check_count(steps, "steps")
     for model in models:
@@ -86,31 +103,35 @@ def guidance_study(
     bench = SampleBench(oracle, held_out, models, 0, n, space, seed, batch, progress)
     own = own_intervals(bench.boundaries)
     asked = tuple(check_interval(i) for i in intervals)
-    parts = {"guidance": tuple(dict.fromkeys((NONE, WHOLE, *asked))), "tenths": TENTHS, "own": tuple(own.values())}
+    parts = {"guidance": tuple(dict.fromkeys((NOWHERE, EVERYWHERE, *asked))), "tenths": TENTHS}
+    parts["own"] = tuple(own.values())
     chosen = tuple(dict.fromkeys(i for part in parts.values() for i in part))
     bench.variants = len(chosen) * len(models)
-    times = np.append(np.arange(20) / 20, LAST)
-    curve = label_curve(oracle, times, probes, seed)
+    curve = label_curve(oracle, np.append(np.arange(20) / 20, LAST_TIME), probes, seed)
     nodes = make_nodes(steps).numpy()
     runs: Runs = {i: [bench.measure(guide(m, scale, i), nodes) for m in models] for i in chosen}
-    settings = {"scale": scale, "steps": steps, "probes": probes, "seeds": len(models), **bench.boundaries._asdict()}
     tables = {name: _columns(bench, runs, part, nodes) for name, part in parts.items() if part}
     tables["tenths"] |= label_columns(curve)
+    settings = {"scale": scale, "steps": steps, "probes": probes, "seeds": len(models), **bench.boundaries._asdict()}
     return _finding(bench, runs, own, curve, tables, settings)
 
 
 def check_guidable(model: VelocityField) -> None:
-    """Refuse a field without labels or without an unconditional form."""
+    """Refuse a field that cannot be guided.
+
+    Raises:
+        InputError: it takes no labels, or cannot be called without one.
+    """
     if label_count(model) == 0:
         raise InputError("the model takes no labels, so there is nothing to guide by; expected one trained with labels")
-    if not isinstance(model, Oracle) and getattr(model, "null", None) is None:
+    if not has_null_label(model):
         raise InputError(
             "the model has no null label, so it has no unconditional form; expected one trained with label dropout"
         )
 
 
 def own_intervals(own: Boundaries) -> dict[str, Interval]:
-    """Intervals between the oracle's own boundaries, as far as it has them."""
+    """The intervals between the oracle's own boundaries, as far as it has them."""
     half, saturation = own
     found: dict[str, Interval] = {}
     if 0 < half < 1:
@@ -121,7 +142,7 @@ def own_intervals(own: Boundaries) -> dict[str, Interval]:
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Spearman's rho and its two-sided p value; NaN where one of them is constant."""
+    """Spearman's rho and its two-sided p value; NaN if x or y is constant."""
     from scipy.stats import spearmanr
 
     if np.ptp(x) == 0 or np.ptp(y) == 0:
@@ -131,10 +152,26 @@ def rank_correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def label_columns(curve: LabelCurve) -> dict[str, list[float]]:
-    """For each tenth of [0, 1], of a curve at its ends and middles: how much information grows, and the direction."""
+    """For each tenth of [0, 1], the growth of information over it and the direction of guidance at its middle.
+
+    Args:
+        curve: at the ends and middles of the tenths.
+    """
     return {
         "information_growth": np.diff(curve.information[::2]).tolist(),
-        "difference": curve.difference[1::2].tolist(),  # at the middles
+        "difference": curve.difference[1::2].tolist(),
+    }
+
+
+def _columns(bench: SampleBench, runs: Runs, part: Sequence[Interval], nodes: np.ndarray) -> dict[str, Any]:
+    """A row for each interval; a gain is FD without guidance less FD with it."""
+    return {
+        "interval": ["none" if i == NOWHERE else f"[{i[0]:.3g}, {i[1]:.3g})" for i in part],
+        "lo": [i[0] for i in part],
+        "hi": [i[1] for i in part],
+        "guided_steps": [int(((nodes[:-1] >= lo) & (nodes[:-1] < hi)).sum()) for lo, hi in part],
+        **bench.quality_columns([runs[i] for i in part]),
+        **estimate_columns("gain", (frechet_difference(runs[NOWHERE], runs[i]) for i in part)),
     }
 
 
@@ -143,96 +180,87 @@ def _finding(
     runs: Runs,
     own: dict[str, Interval],
     curve: LabelCurve,
-    tables: dict[str, dict[str, Any]],
+    tables: Tables,
     settings: dict[str, Any],
 ) -> Finding:
-    tested = BEST in runs
-    claim = {
-        "FD(none) - FD([0.1, 0.6))": difference(runs[NONE], runs[BEST]),
-        "FD([0, 1]) - FD([0.1, 0.6))": difference(runs[WHOLE], runs[BEST]),
-    } if tested else {}  # fmt: skip
-    tenths = tables["tenths"]
-    ranks = {
-        name: rank_correlation(np.array(tenths["gain"]), np.array(tenths[name]))
-        for name in ("information_growth", "difference")
-    }
-    tables["labels"] = {name: getattr(curve, name) for name in LabelCurve._fields if name != "entropy"}
-    rho, p = zip(*ranks.values(), strict=True)
-    tables["ranks"] = {"against": list(ranks), "rho": list(rho), "p": list(p)}
+    claim = _claimed_differences(runs)
+    tables |= _label_tables(curve, tables["tenths"])
     if own:
         tables["own"] = {"stage": list(own)} | tables["own"]
+    words = [_best_in_words(runs, curve, settings["scale"])]
+    words += [list_differences(claim) + "."] if claim else []
+    words += [_own_in_words(runs, own)] if own else []
     return Finding(
         study="guidance",
         title="Where guidance helps, and what the oracle says of the label",
         where="Tab. 3",
         claim=CLAIM,
-        found=_words(runs, own, claim, curve, tenths, ranks, settings["scale"])
-        + errors_in_words(len(next(iter(runs.values())))),
+        found=" ".join([*words, _tenths_in_words(tables), errors_in_words(settings["seeds"])]),
         verdict=verdict(claim),
-        why=WHY if tested else WHY + " The interval [0.1, 0.6) was not measured.",
+        why=WHY if claim else WHY + " The interval [0.1, 0.6) was not measured.",
         tables=tables,
         panels=_panels(bench.feature_space.name, bool(own)),
         notes=(
             *bench.notes(),
-            "Guidance takes two evaluations a step inside its interval.",
+            "Guidance takes two evaluations for each step inside its interval.",
             f"H(y) is {curve.entropy:.4g} nats. The direction of guidance is an rms over coordinates.",
-            "Ranks are over ten neighbouring intervals, which are not independent: their p values are a guide only.",
+            "Ranks are over ten neighbouring intervals, which are not independent: their p values are only a guide.",
         ),
         **bench.about(**settings, entropy=curve.entropy),
     )
 
 
-def _columns(bench: SampleBench, runs: Runs, part: Sequence[Interval], nodes: np.ndarray) -> dict[str, Any]:
-    """A row for each of some intervals; a gain is FD without guidance less FD with it."""
-    gains = [difference(runs[NONE], runs[i]) for i in part]
+def _claimed_differences(runs: Runs) -> dict[str, Estimate]:
+    """The differences that the claim expects above 0; none if the paper's best interval was not measured."""
+    if PAPER_BEST not in runs:
+        return {}
     return {
-        "interval": ["none" if i == NONE else f"[{i[0]:.3g}, {i[1]:.3g})" for i in part],
-        "lo": [i[0] for i in part],
-        "hi": [i[1] for i in part],
-        "guided_steps": [int(((nodes[:-1] >= lo) & (nodes[:-1] < hi)).sum()) for lo, hi in part],
-        **quality_columns(bench, [runs[i] for i in part]),
-        "gain": [g.value for g in gains],
-        "gain_error": [g.error for g in gains],
+        "FD(none) - FD([0.1, 0.6))": frechet_difference(runs[NOWHERE], runs[PAPER_BEST]),
+        "FD([0, 1]) - FD([0.1, 0.6))": frechet_difference(runs[EVERYWHERE], runs[PAPER_BEST]),
     }
 
 
-def _words(
-    runs: Runs,
-    own: dict[str, Interval],
-    claim: dict[str, Estimate],
-    curve: LabelCurve,
-    tenths: dict[str, Any],
-    ranks: dict[str, tuple[float, float]],
-    scale: float,
-) -> str:
-    best = min(runs, key=lambda i: frechet_of(runs[i]).value)
-    place = "no guidance at all" if best == NONE else f"guidance in [{best[0]:.3g}, {best[1]:.3g})"
-    parts = [f"At scale {scale:g} the lowest FD is with {place}: {frechet_of(runs[best])}."]
-    if best != NONE and curve.entropy > 0:
-        inside = np.diff(np.interp(best, curve.t, curve.information))[0] / curve.entropy
-        parts.append(
-            f"In that part of time x_t gathers {100 * inside:.0f} % of the {curve.entropy:.3g} nats of the label."
-        )
-    if claim:
-        parts.append(list_differences(claim) + ".")
-    if own:
-        mine = "; ".join(f"{name} {frechet_of(runs[i])}" for name, i in own.items())
-        parts.append(f"Between the set's own boundaries: {mine}.")
+def _label_tables(curve: LabelCurve, tenths: dict[str, Any]) -> Tables:
+    """The label curve, and how its growth and its direction are ranked against the gain over tenths."""
+    names = ("information_growth", "difference")
+    rho, p = zip(*(rank_correlation(np.array(tenths["gain"]), np.array(tenths[name])) for name in names), strict=True)
+    return {
+        "labels": {name: getattr(curve, name) for name in LabelCurve._fields if name != "entropy"},
+        "ranks": {"against": list(names), "rho": list(rho), "p": list(p)},
+    }
+
+
+def _best_in_words(runs: Runs, curve: LabelCurve, scale: float) -> str:
+    best = min(runs, key=lambda i: frechet_estimate(runs[i]).value)
+    where = "no guidance at all" if best == NOWHERE else f"guidance in [{best[0]:.3g}, {best[1]:.3g})"
+    sentence = f"At scale {scale:g} the lowest FD is with {where}: {frechet_estimate(runs[best])}."
+    if best == NOWHERE or curve.entropy <= 0:
+        return sentence
+    share = np.diff(np.interp(best, curve.t, curve.information))[0] / curve.entropy
+    return f"{sentence} There x_t gathers {100 * share:.0f} % of the {curve.entropy:.3g} nats of the label."
+
+
+def _own_in_words(runs: Runs, own: dict[str, Interval]) -> str:
+    fds = "; ".join(f"{name} {frechet_estimate(runs[i])}" for name, i in own.items())
+    return f"Between the set's own boundaries: {fds}."
+
+
+def _tenths_in_words(tables: Tables) -> str:
+    tenths, ranks = tables["tenths"], tables["ranks"]
     top = TENTHS[int(np.argmax(tenths["gain"]))]
-    grow = TENTHS[int(np.argmax(tenths["information_growth"]))]
-    best_way = "gains most" if max(tenths["gain"]) > 0 else "loses least"
-    (rho, p), (rho_size, p_size) = ranks["information_growth"], ranks["difference"]
-    parts.append(
-        f"Of the tenths of [0, 1], guidance {best_way} in [{top[0]:g}, {top[1]:g}), and I(y; x_t) grows most in "
-        f"[{grow[0]:g}, {grow[1]:g}). The rank correlation of the gain with the growth of I(y; x_t) is {rho:.2f} (p = "
-        f"{p:.2g}), with the size of u*_y - u* {rho_size:.2f} (p = {p_size:.2g}). "
+    growth = TENTHS[int(np.argmax(tenths["information_growth"]))]
+    gains = "gains most" if max(tenths["gain"]) > 0 else "loses least"
+    (rho, rho_size), (p, p_size) = ranks["rho"], ranks["p"]
+    return (
+        f"Of the tenths of [0, 1], guidance {gains} in [{top[0]:g}, {top[1]:g}), and I(y; x_t) grows most in "
+        f"[{growth[0]:g}, {growth[1]:g}). The rank correlation of the gain with the growth of I(y; x_t) is {rho:.2f} "
+        f"(p = {p:.2g}), with the size of u*_y - u* {rho_size:.2f} (p = {p_size:.2g})."
     )
-    return " ".join(parts)
 
 
 def _panels(space: str, own: bool) -> tuple[Panel, ...]:
     def line(label: str, table: str, x: str, y: str) -> tuple[Series, ...]:
-        return (Series(label, table, x, y, f"{y}_error"),)
+        return (Series.with_error(label, table, x, y),)
 
     at_own = Panel("Between the set's own boundaries", "", f"FD ({space})", line("FD", "own", "stage", "fd"), "bar")
     return (

@@ -1,9 +1,9 @@
-"""Given: the trained models and the data that a study works on, brought together from folders and checked.
+"""The inputs of a study: trained models from their folders and the oracle of their training set, checked.
 
-A model was trained on one set. Its oracle is the oracle of that set, so a study takes both or refuses.
+A model was trained on one set. Its oracle is the oracle of that set, so a study takes both together or refuses.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,26 @@ from flowscope.errors import InputError
 from flowscope.metrics import FeatureSpace
 from flowscope.networks import NetworkField
 from flowscope.oracle import Oracle
+from flowscope.studies.bench.variants import settings_of
 from flowscope.training import load_model
 
-FREE = ("seed", "checkpoint_every", "snapshots")  # settings in which seeds of one kind may differ
+SEED_SETTINGS = ("seed", "checkpoint_every", "snapshots")  # settings in which models of one kind may differ
+DIGEST_DIGITS = 12  # digits of a digest in a message
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
-    """What a study is called with.
+class StudyInputs:
+    """The models and points that a study is called with.
 
     Attributes:
-        models: the models under study, one for each seed. others: those of a second kind, where a study compares two.
-        folders, other_folders: where they lie. oracle: of the points they were trained on.
-        held_out: points they were not trained on. foreign: images of another kind. space: of the Frechet distance.
+        models: the models under study, one for each seed.
+        others: the models of a second kind, if a study compares two kinds.
+        folders: of the models.
+        other_folders: of the others.
+        oracle: of the points they were trained on.
+        held_out: points they were not trained on.
+        foreign: images of another kind.
+        space: of the Frechet distance.
     """
 
     models: tuple[NetworkField, ...]
@@ -42,7 +49,7 @@ class Given:
 
 
 def load_models(folders: Sequence[str | Path], device: str | torch.device | None = None) -> tuple[NetworkField, ...]:
-    """The models of some folders, each named by its folder.
+    """Load the models of some folders, each named by its folder.
 
     Raises:
         InputError: a folder holds no model, or one is given twice.
@@ -52,10 +59,10 @@ def load_models(folders: Sequence[str | Path], device: str | torch.device | None
 
 
 def check_distinct(folders: Sequence[str | Path]) -> None:
-    """Refuse folders of which two are one.
+    """Refuse a folder that is given twice.
 
     Raises:
-        InputError: two are.
+        InputError: one is.
     """
     paths = [Path(folder) for folder in folders]
     for k, path in enumerate(paths):
@@ -69,77 +76,74 @@ def check_seeds(models: Sequence[NetworkField], what: str = "--model") -> None:
     Raises:
         InputError: they do; the message says in what.
     """
-    first = _settings(models[0])
     for model in models[1:]:
-        own = _settings(model)
-        differing = sorted(k for k in first.keys() | own.keys() if k not in FREE and first.get(k) != own.get(k))
-        if differing:
-            told = ", ".join(f"{k} ({first.get(k)} and {own.get(k)})" for k in differing)
+        if differing := _differing_settings(models[0], model, SEED_SETTINGS):
             raise InputError(
-                f"the models of {what} differ in {told}; expected the same settings but the seed: give one of them, "
-                "or those of the other kind as --other"
+                f"the models of {what} differ in {differing}; expected the same settings but the seed: give one of "
+                "them, or those of the other kind as --other"
             )
 
 
-def check_kinds(models: Sequence[NetworkField], others: Sequence[NetworkField], what: str, may: Sequence[str]) -> None:
-    """Refuse models of a second kind that differ from the first in more than they are about.
+def check_kinds(
+    models: Sequence[NetworkField], others: Sequence[NetworkField], what: str, allowed: Sequence[str]
+) -> None:
+    """Refuse models of a second kind that differ from the first kind in other settings than expected.
 
     Args:
-        what: the kind of model that is expected, in words. may: the settings in which they may differ.
+        models: of the first kind.
+        others: of the second kind.
+        what: the second kind, in words.
+        allowed: the settings in which the kinds may differ.
 
     Raises:
         InputError: they do; the message says in what.
     """
-    first = _settings(models[0])
     for other in others:
-        own = _settings(other)
-        differing = sorted(k for k in first.keys() | own.keys() if first.get(k) != own.get(k))
-        if wrong := [k for k in differing if k not in (*may, *FREE)]:
-            told = ", ".join(f"{k} ({first.get(k)} and {own.get(k)})" for k in wrong)
+        if differing := _differing_settings(models[0], other, (*allowed, *SEED_SETTINGS)):
             raise InputError(
-                f"{other.name} differs from {models[0].name} in {told}; expected {what}: train it with the same "
+                f"{other.name} differs from {models[0].name} in {differing}; expected {what}: train it with the same "
                 "settings otherwise"
             )
 
 
-def _settings(model: NetworkField) -> Mapping[str, Any]:
-    return dict(model.about.get("settings", {}))
+def _differing_settings(model: NetworkField, other: NetworkField, allowed: Sequence[str]) -> str:
+    """The settings, but the allowed ones, in which two models differ, with both values; "" for none."""
+    a, b = settings_of(model), settings_of(other)
+    differing = sorted(k for k in a.keys() | b.keys() if k not in allowed and a.get(k) != b.get(k))
+    return ", ".join(f"{k} ({a.get(k)} and {b.get(k)})" for k in differing)
 
 
 def trained_points(data: TrainingSet, models: Sequence[NetworkField]) -> tuple[TrainingSet, TrainingSet | None]:
-    """The points of a source that models were trained on, and those that were held out then.
+    """Split the points of a source into those that models were trained on and those that were held out then.
 
     Raises:
         InputError: the models were trained on another set, or on other parts of it.
     """
-    parts = {(int(h["count"]), int(h.get("seed", 0))) for h in (m.about.get("held_out") or NONE_OUT for m in models)}
+    held_out_of = [model.about.get("held_out") or {"count": 0} for model in models]
+    parts = {(int(h["count"]), int(h.get("seed", 0))) for h in held_out_of}
     if len(parts) > 1:
-        told = " and ".join(f"{count} with seed {seed}" for count, seed in sorted(parts))
-        raise InputError(f"the models held out {told} of their data; expected the same: train them alike")
+        got = " and ".join(f"{count} with seed {seed}" for count, seed in sorted(parts))
+        raise InputError(f"the models held out {got} of their data; expected the same: train them alike")
     count, seed = parts.pop()
     train, held_out = split(data, count, seed) if count < len(data) else (data, None)
     for model in models:
         own = model.about["training_set"]
         if own["digest"] != train.digest:
-            theirs = _identity(own.get("name"), own.get("points"), own["digest"])
+            theirs = _describe_set(own.get("name"), own.get("points"), own["digest"])
             raise InputError(
                 f"the model {model.name} was trained on {theirs}, and the data are "
-                f"{_identity(train.name, len(train), train.digest)}; expected the same points: give the source and "
+                f"{_describe_set(train.name, len(train), train.digest)}; expected the same points: give the source and "
                 "options (--resize, --grey, --subset, ...) that it was trained with"
             )
     return train, held_out
 
 
-def _identity(name: Any, count: Any, digest: str) -> str:
-    """A set of points in a message: what people call it, and as much of its digest as tells sets apart."""
-    return f"{name or 'points'} ({count} points, digest {digest[:SHOWN]}...)"
+def _describe_set(name: Any, count: Any, digest: str) -> str:
+    """A set of points in a message."""
+    return f"{name or 'points'} ({count} points, digest {digest[:DIGEST_DIGITS]}...)"
 
 
-SHOWN = 12  # digits of a digest
-NONE_OUT = {"count": 0, "seed": 0}
-
-
-def bring_together(
+def load_inputs(
     data: TrainingSet,
     models: Sequence[str | Path],
     others: Sequence[str | Path] = (),
@@ -149,29 +153,36 @@ def bring_together(
     space: FeatureSpace | None = None,
     device: str | torch.device | None = None,
     memory: str | int = "512MB",
-) -> Given:
-    """Models from their folders, with the oracle of the points they were trained on.
+) -> StudyInputs:
+    """Load models from their folders, and make the oracle of the points they were trained on.
 
     Args:
-        data: the whole source, as it was loaded for training; what was held out then is held out again.
+        data: the whole source, as it was loaded for training. Points that were held out then are held out again.
         models: folders of `flowscope train`, one for each seed.
         others: folders of models of a second kind.
         held_out: points in place of those held out in training.
         foreign: images of another kind, of the same shape.
         space: where Frechet distances are taken; None for pixels.
-        device: where models and oracle compute. memory: as in Oracle.
+        device: where models and oracle compute.
+        memory: as in Oracle.
 
     Raises:
-        InputError: something of it does not fit together; the message says what and what to do.
+        InputError: the inputs do not fit together; the message says in what, and what to do.
     """
     check_distinct([*models, *others])
-    fields, second = load_models(models, device), load_models(others, device)
-    check_seeds(fields)
-    train, aside = trained_points(data, (*fields, *second))
+    first, second = load_models(models, device), load_models(others, device)
+    check_seeds(first)
+    train, rest = trained_points(data, (*first, *second))
     for name, other in (("held-out", held_out), ("foreign", foreign)):
         if other is not None and other.shape != train.shape:
             raise InputError(f"the {name} points have shape {other.shape}; expected {train.shape}, as {train.name} has")
-    oracle = Oracle(train, fields[0].path, memory=memory, device=device)
-    folders, beside = tuple(map(Path, models)), tuple(map(Path, others))
-    rest = aside if held_out is None else held_out
-    return Given(fields, second, folders, beside, oracle, rest, foreign, space)
+    return StudyInputs(
+        first,
+        second,
+        tuple(map(Path, models)),
+        tuple(map(Path, others)),
+        Oracle(train, first[0].path, memory=memory, device=device),
+        rest if held_out is None else held_out,
+        foreign,
+        space,
+    )

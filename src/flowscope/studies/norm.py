@@ -1,11 +1,11 @@
-r"""Norm: how long the velocity is, and how it diverges, against t (arXiv 2512.02826, Fig. 8).
+r"""Norm: the norm and the divergence of the velocity against t (arXiv 2512.02826, Fig. 8).
 
-Norms are root mean squares over coordinates and probes of the training law, on which
+Norms are root mean squares over coordinates and probes of the training law. On that law
 
     E|u_cond|^2 = E|u*|^2 + E|u* - u_cond|^2,
 
-so that the oracle's velocity is the shorter one wherever the loss has a floor. The divergence of a network is estimated
-by v^T J v with v of random signs (Hutchinson 1990), that of the oracle is exact: A alpha/sigma^2 tr Cov + D B.
+so the oracle's velocity is the shorter one wherever the loss has a floor. The divergence of a network is estimated by
+v^T J v with random signs v (Hutchinson 1990). That of the oracle is exact: A alpha/sigma^2 tr Cov + D B.
 """
 
 import numpy as np
@@ -17,59 +17,60 @@ from flowscope.errors import InputError
 from flowscope.fields import VelocityField
 from flowscope.networks.eval_mode import eval_mode
 from flowscope.oracle import Oracle
-from flowscope.studies.bench.finding import Finding, Panel, Series
-from flowscope.studies.bench.probe_bench import ProbeBench, Progress, stage_times
+from flowscope.studies.bench.boundaries import StageTimes, stage_times
+from flowscope.studies.bench.finding import Finding, Panel, Progress, Series
+from flowscope.studies.bench.probe_bench import ProbeBench
 from flowscope.studies.bench.variants import variants
 from flowscope.training.monitor.evaluate import velocities
 from flowscope.training.monitor.probes import Probes
 
-N, BINS, BATCH = 512, 20, 128
 CLAIM = (
     "The paper shows the norm of the predicted velocity and related trends against t; no numbers of it are known here."
 )
-WHY = "There is no claim to compare with: model and oracle are set side by side."
+WHY = "There is no claim to compare with. Model and oracle are shown side by side."
 NORMS = ("model", "oracle", "conditional")
+Columns = dict[str, np.ndarray]
 
 
 def norm_study(
     model: VelocityField,
     oracle: Oracle,
     *,
-    n: int = N,
-    bins: int = BINS,
+    n: int = 512,
+    bins: int = 20,
     signs: int = 1,
     seed: int = 0,
-    batch: int = BATCH,
+    batch: int = 128,
     progress: Progress | None = None,
 ) -> Finding:
-    """Norm and divergence of a model's velocity against t, beside the oracle's.
+    """Measure norm and divergence of a model's velocity against t, and those of the oracle.
 
     Args:
-        model: the model; it must be differentiable by x. oracle: of its training set and path.
-        n: probes of the training law. bins: equal parts of time. signs: random sign vectors a probe.
-        seed: of probes and signs. batch: states a call. progress: called as progress(done, total).
+        model: the model; it must be differentiable by x.
+        oracle: of its training set and path.
+        n: probes of the training law.
+        bins: equal parts of time.
+        signs: random sign vectors for each probe.
+        seed: of probes and signs.
+        batch: states in a call.
+        progress: called as progress(done, total).
 
     Raises:
-        InputError: an argument is not usable, the model does not fit the oracle or cannot be differentiated.
+        InputError: an argument cannot be used, or the model does not fit the oracle or cannot be differentiated.
+
+    Example:
+        >>> import flowscope as fs
+        >>> from flowscope.studies import norm_study
+        >>> oracle = fs.Oracle(fs.load("gaussian:N=60,D=4"))
+        >>> finding = norm_study(lambda x, t, y=None: -3 * x, oracle, n=80, bins=8)
+        >>> finding.tables["divergence"]["model"].tolist()  # for each coordinate
+        [-3.0, -3.0, -3.0, -3.0, -3.0, -3.0, -3.0, -3.0]
     """
     found, signs = variants(model, oracle), check_count(signs, "signs")
     bench = ProbeBench(oracle, n, bins, found.conditional, seed, batch)
-    states = bench.probes
-    squares = {
-        "model": velocities(model, states, batch).double().square().flatten(1).mean(1),
-        "oracle": states.oracle.double().square().flatten(1).mean(1),
-        "conditional": states.target.double().square().flatten(1).mean(1),
-    }
-    bench.done = 1 + 2 * signs  # a gradient counts as one more evaluation
-    norms: dict[str, np.ndarray] = {"t": bench.middle}
-    for name, square in squares.items():
-        mean, error = bench.by_bin(square.cpu().numpy())
-        norms |= {name: np.sqrt(mean), f"{name}_error": error / (2 * np.sqrt(mean))}
-    D = oracle.training_set.dimension
-    own, exact = hutchinson(model, states, signs, seed, batch, progress) / D, _exact(oracle, states) / D
-    divergences = {"t": bench.middle, **bench.columns("model", own), **bench.columns("oracle", exact)}
-    divergences |= bench.columns("difference", own - exact)
-    times = stage_times(oracle, found.conditional, seed)
+    norms = _norms(bench, model)
+    divergences = _divergences(bench, model, signs, progress)
+    bench.measurements = 1 + 2 * signs  # a gradient counts as one more evaluation
     return Finding(
         study="norm",
         title="How long is the velocity, and how does it diverge?",
@@ -80,25 +81,50 @@ def norm_study(
         why=WHY,
         tables={"norm": norms, "divergence": divergences},
         panels=_panels(),
-        notes=(
-            "Divergences are for each coordinate: of the model by Hutchinson's estimate, of the oracle exact.",
-            f"The oracle's half lies at t = {times.half.t:.3f}, its saturation at t = {times.saturation.t:.3f}.",
-            "Errors are standard errors over probes of one model.",
-        ),
+        notes=_notes(stage_times(oracle, found.conditional, seed)),
         **bench.about([model], signs=signs),
     )
+
+
+def _norms(bench: ProbeBench, model: VelocityField) -> Columns:
+    states = bench.probes
+    fields = dict(zip(NORMS, (velocities(model, states, bench.batch), states.oracle, states.target), strict=True))
+    columns = {"t": bench.bin_centres}
+    for name, u in fields.items():
+        mean, error = bench.by_bin(u.double().square().flatten(1).mean(1).cpu().numpy())
+        columns |= {name: np.sqrt(mean), f"{name}_error": error / (2 * np.sqrt(mean))}
+    return columns
+
+
+def _divergences(bench: ProbeBench, model: VelocityField, signs: int, progress: Progress | None) -> Columns:
+    """Divergences for each coordinate."""
+    D = bench.oracle.training_set.dimension
+    own = hutchinson(model, bench.probes, signs, bench.seed, bench.batch, progress) / D
+    exact = _oracle_divergence(bench.oracle, bench.probes) / D
+    columns = {"t": bench.bin_centres}
+    for name, values in (("model", own), ("oracle", exact), ("difference", own - exact)):
+        columns |= bench.columns(name, values)
+    return columns
 
 
 def hutchinson(
     model: VelocityField, states: Probes, signs: int, seed: int, batch: int, progress: Progress | None = None
 ) -> np.ndarray:
-    """(n,) estimates of the divergence of a field, a sum over coordinates, at all probes.
+    """Estimate the divergence of a field at all probes, as a sum over coordinates.
 
     Args:
-        signs: random sign vectors a probe, over which the estimate is a mean.
+        model: the field.
+        states: n probes.
+        signs: random sign vectors for each probe, over which the estimate is a mean.
+        seed: of the signs.
+        batch: states in a call.
+        progress: called as progress(done, signs).
+
+    Returns:
+        (n,) float64.
 
     Raises:
-        InputError: the field's answer does not depend on x by a graph that can be differentiated.
+        InputError: the field runs without gradients.
     """
     n, D = len(states.t), states.x[0].numel()
     total = torch.zeros(n, dtype=torch.float64, device=states.x.device)
@@ -106,14 +132,14 @@ def hutchinson(
         v = np.stack([np.random.default_rng((seed, k, i)).integers(0, 2, D) * 2.0 - 1 for i in range(n)])
         drawn = torch.as_tensor(v, dtype=states.x.dtype, device=states.x.device).reshape(states.x.shape)
         for rows, y in states.calls(batch):
-            total[rows] += _quadratic(model, states.x[rows], states.t[rows], y, drawn[rows])
+            total[rows] += _quadratic_form(model, states.x[rows], states.t[rows], y, drawn[rows])
         if progress is not None:
             progress(k + 1, signs)
     return (total / signs).cpu().numpy()
 
 
-def _quadratic(model: VelocityField, x: Tensor, t: Tensor, y: Tensor | None, v: Tensor) -> Tensor:
-    """(b,) v^T J v, of the Jacobian of the field by x."""
+def _quadratic_form(model: VelocityField, x: Tensor, t: Tensor, y: Tensor | None, v: Tensor) -> Tensor:
+    """(b,) v^T J v, with J the Jacobian of the field by x."""
     with eval_mode(model), torch.enable_grad():
         x = x.detach().requires_grad_()
         u = model(x, t, y)
@@ -126,39 +152,43 @@ def _quadratic(model: VelocityField, x: Tensor, t: Tensor, y: Tensor | None, v: 
     return (slope * v).flatten(1).double().sum(1)
 
 
-def _exact(oracle: Oracle, states: Probes) -> np.ndarray:
-    """(n,) div u*, a sum over coordinates."""
+def _oracle_divergence(oracle: Oracle, states: Probes) -> np.ndarray:
+    """(n,) div u*, as a sum over coordinates."""
     found = torch.empty(len(states.t), dtype=torch.float64, device=states.x.device)
     for rows, y in states.calls(len(states.t)):
         found[rows] = oracle.divergence(states.x[rows].double(), states.t[rows], y)
     return found.cpu().numpy()
 
 
-def _in_words(norms: dict[str, np.ndarray], divergences: dict[str, np.ndarray]) -> str:
-    def at(table: dict[str, np.ndarray], name: str, k: int) -> str:
+def _in_words(norms: Columns, divergences: Columns) -> str:
+    def at(table: Columns, name: str, k: int) -> str:
         return f"{table[name][k]:.3f} ± {table[f'{name}_error'][k]:.3f}"
 
-    ends = [
-        f"at t = {norms['t'][k]:.3f} the model's velocity is {at(norms, 'model', k)} long and the oracle's "
-        f"{at(norms, 'oracle', k)}, their divergences a coordinate are {at(divergences, 'model', k)} and "
-        f"{at(divergences, 'oracle', k)}"
+    sentences = [
+        f"At t = {norms['t'][k]:.3f} the norm is {at(norms, 'model', k)} for the model and {at(norms, 'oracle', k)} "
+        f"for the oracle, the divergence for each coordinate {at(divergences, 'model', k)} and "
+        f"{at(divergences, 'oracle', k)}."
         for k in (0, len(norms["t"]) // 2, -1)
     ]
     ratio = norms["model"] / norms["oracle"]
     widest = int(np.abs(ratio - 1).argmax())
-    text = "; ".join(ends)
     most = f"The norms differ most at t = {norms['t'][widest]:.3f}, by a factor of {ratio[widest]:.3f}."
-    return f"{text[0].upper()}{text[1:]}. {most}"
+    return " ".join([*sentences, most])
+
+
+def _notes(times: StageTimes) -> tuple[str, ...]:
+    return (
+        "Divergences are for each coordinate: of the model by Hutchinson's estimate, of the oracle exact.",
+        f"The oracle's half lies at t = {times.half.t:.3f}, its saturation at t = {times.saturation.t:.3f}.",
+        "Errors are standard errors over probes of one model.",
+    )
 
 
 def _panels() -> tuple[Panel, ...]:
+    norms = tuple(Series.with_error(s, "norm", "t", s) for s in NORMS)
+    divergences = tuple(Series.with_error(s, "divergence", "t", s) for s in NORMS[:2])
     return (
-        Panel("Norm", "t", "rms over coordinates", tuple(Series(s, "norm", "t", s, f"{s}_error") for s in NORMS)),
-        Panel(
-            "Divergence",
-            "t",
-            "divergence a coordinate",
-            tuple(Series(s, "divergence", "t", s, f"{s}_error") for s in NORMS[:2]),
-            y_scale="symlog",  # the oracle's falls without end towards t = 1
-        ),
+        Panel("Norm", "t", "rms over coordinates", norms),
+        # the oracle's divergence is unbounded below as t -> 1
+        Panel("Divergence", "t", "divergence for each coordinate", divergences, y_scale="symlog"),
     )

@@ -1,12 +1,12 @@
-"""Refinement generalization: the model continues, from each t, from noised images (arXiv 2512.02826, Fig. 6).
+"""Refinement on unseen images: a model continues from noised images at each time t (arXiv 2512.02826, Fig. 6).
 
-States x_t = alpha x1 + sigma x0 are made of training images, of images that were held out, and of images of another
-kind. What the model makes of them is compared with the image they were made of, beside what the oracle makes of them:
-past its saturation it goes to a training image, whatever it was given.
+The states x_t = alpha x1 + sigma x0 are made of training images, of held-out images and of images of another kind. What
+the model and the oracle make of them is compared with the originals. Past its saturation the oracle goes to a training
+image, whatever it was given.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -16,10 +16,11 @@ from flowscope.data.pixels import is_image
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import listed
 from flowscope.fields import VelocityField
-from flowscope.metrics.memorised import RATIO, share
+from flowscope.metrics.memorised import MEMORISED_RATIO, share_with_interval
 from flowscope.oracle import Oracle
-from flowscope.studies.bench.boundaries import boundaries_in_words, check_times, halfway, mean_error, noun, times_around
-from flowscope.studies.bench.finding import Finding, Gallery, Panel, Series, Verdict
+from flowscope.studies.bench.boundaries import Boundaries, check_times, halfway, times_around
+from flowscope.studies.bench.finding import Finding, Gallery, Panel, Progress, Series, Verdict
+from flowscope.studies.bench.paired import mean_and_error
 from flowscope.studies.bench.restoration import (
     Ratio,
     Restored,
@@ -27,26 +28,30 @@ from flowscope.studies.bench.restoration import (
     find_sources,
     nodes_from,
     noise_energy,
-    ratio_of,
+    noised,
+    ratio_of_means,
     restore,
-    states,
 )
-from flowscope.studies.bench.sample_bench import Boundaries, Progress, SampleBench
+from flowscope.studies.bench.sample_bench import SampleBench
+from flowscope.studies.bench.wording import noun
 
 FIELDS = ("model", "oracle")
-FACTOR = 2.0  # within which held-out images are restored as well as training images
+MAX_RATIO = 2.0  # of the distances of held-out to training images, up to which both are restored alike
+MAX_ENERGY_LEFT = 0.5  # of the noise: a model that leaves more restores nothing
 CLAIM = (
     "Qualitative: the refinement stage of a trained model works on inputs that it never saw. (Which inputs, and how "
     "they were made, could not be found out.)"
 )
-CRITERION = (
-    "Agrees where, at every tested t from the oracle's saturation on, the model's mean squared distance to held-out "
-    f"images is within {FACTOR:g} times that to training images (upper end of the 95 % interval of the ratio), while "
-    f"the oracle's is not (lower end above {FACTOR:g}); differs where the model's ratio is above {FACTOR:g} at one of "
-    "them (lower end); else it cannot be tested. Nor can it where the model does not restore even training images: "
-    "where it leaves over half of the noise's energy."
+WHY = (
+    "Agrees if, at every tested t from the oracle's saturation on, the model's mean squared distance to held-out "
+    f"images is within {MAX_RATIO:g} times that to training images (upper end of the 95 % interval of the ratio), and "
+    f"the oracle's is not (lower end above {MAX_RATIO:g}). Differs if the model's ratio is above {MAX_RATIO:g} at one "
+    "of them (lower end). Otherwise it cannot be tested. Nor can it if the model does not restore even training "
+    "images: it leaves over half of the noise's energy."
 )
-LEAST = 0.5  # of the noise's energy
+
+Results = dict[tuple[str, str, float], Restored]  # by field, source and time
+Ratios = dict[str, list[Ratio]]  # by field: a ratio for each time
 
 
 def refine_study(
@@ -62,202 +67,211 @@ def refine_study(
     batch: int = 256,
     progress: Progress | None = None,
 ) -> Finding:
-    """How well model and oracle restore noised training, held-out and foreign images, against the time of the noise.
+    """Measure how well model and oracle restore training, held-out and foreign images that are noised to each time.
 
     Args:
-        model: a field with labels gets those of the images; for foreign images none where it has a label for none,
-            else labels drawn from the training set.
-        oracle: of the training set. held_out: images that it does not hold. foreign: images of another kind.
+        model: a field. With labels it gets those of the images. Foreign images get no label if the model can do
+            without, else labels drawn from the training set.
+        oracle: of the training set.
+        held_out: images that the training set does not hold, or None.
+        foreign: images of another kind, or None.
         times: in [0, 1), from which the fields continue; None for some around the oracle's half and saturation.
-        n: images of each kind, at most. steps: Euler steps from 0 to 1; the share of them after t is taken.
-        seed: of images and noise. batch: how many at a time.
+        n: images of each kind, at most.
+        steps: Euler steps from 0 to 1, of which those after t are taken.
+        seed: of images and noise.
+        batch: images in a call.
         progress: called as progress(done, total) in continuations.
 
     Raises:
-        InputError: an argument is not usable, model and oracle are on two paths, or images differ in shape.
+        InputError: an argument cannot be used, model and oracle are on two paths, or images differ in shape.
+
+    Example:
+        >>> import flowscope as fs
+        >>> from flowscope.studies import refine_study
+        >>> oracle, held_out = fs.Oracle(fs.load("gaussian:N=60,D=8")), fs.load("gaussian:N=20,D=8,seed=1")
+        >>> refine_study(oracle, oracle, held_out, n=20, steps=10).verdict  # the oracle goes to training points
+        'differs'
     """
     check_count(steps, "steps")
     bench = SampleBench(oracle, held_out, (model,), 1, n, None, seed, batch, progress, fd=False)
-    b = bench.boundaries
-    times = check_times(times, times_around(b, (b.saturation, halfway(b.saturation)), steps), math.nextafter(1.0, 0.0))
+    saturation = bench.boundaries.saturation
+    usual = times_around(bench.boundaries, (saturation, halfway(saturation)), steps)
+    times = check_times(times, usual, math.nextafter(1.0, 0.0))
     sources = find_sources(bench, foreign)
-    found: dict[tuple[str, str, float], Restored] = {}
+    results: Results = {}
     for source in sources:
         for t in times:
             for name, field in zip(FIELDS, (model, oracle), strict=True):
-                found[name, source.name, t] = restore(field, source, t, steps, bench)
+                results[name, source.name, t] = restore(field, source, t, steps, bench)
                 if progress is not None:
-                    progress(len(found), 2 * len(sources) * len(times))
-    ratios = _ratios(found, times) if held_out is not None else {}
-    what = noun(oracle.training_set.shape)
-    about = bench.about(
-        times=list(times), steps=steps, half=b.half, saturation=b.saturation, ratio=RATIO, factor=FACTOR
-    )
-    spent = sum(len(nodes_from(t, steps)) - 1 for t in times)
-    about["provenance"]["nfe"] = 2 * spent * sum(len(s.images) for s in sources)
-    about["settings"]["foreign"] = None if foreign is None else {"name": foreign.name, "digest": foreign.digest}
+                    progress(len(results), 2 * len(sources) * len(times))
+    return _finding(bench, foreign, sources, results, times, steps)
+
+
+def _finding(
+    bench: SampleBench,
+    foreign: TrainingSet | None,
+    sources: Sequence[Source],
+    results: Results,
+    times: Sequence[float],
+    steps: int,
+) -> Finding:
+    shape, b = bench.oracle.training_set.shape, bench.boundaries
+    what, ratios = noun(shape), _ratios(results, times) if bench.held_out is not None else {}
     return Finding(
         study="refine",
-        title=f"Refinement of {what}s never seen",
+        title=f"Refinement of unseen {what}s",
         where="Fig. 6",
         claim=CLAIM,
-        found=_words(found, ratios, sources, times, b, what),
-        verdict=_verdict(ratios, times, b) if _restores(found, times, bench) else "cannot be tested",
-        why=(CRITERION + ("" if ratios else " No images were held out.")).replace("image", what),
-        tables=_tables(found, sources, times, ratios),
+        found=_in_words(results, ratios, sources, times, b, what),
+        verdict=_verdict(ratios, times, b) if _restores(results, times, bench) else "cannot be tested",
+        why=(WHY + ("" if ratios else " No images were held out.")).replace("image", what),
+        tables={"refine": _table(results, sources, times, ratios)},
         panels=_panels(sources, bool(ratios)),
-        galleries=tuple(_gallery(s, found, times, bench) for s in sources)
-        if is_image(oracle.training_set.shape)
-        else (),
+        galleries=tuple(_gallery(s, results, times, bench) for s in sources) if is_image(shape) else (),
         notes=_notes(sources, foreign, bench.conditional, what),
-        **about,
+        **_about(bench, foreign, sources, times, steps),
     )
 
 
-def _ratios(found: dict[tuple[str, str, float], Restored], times: Sequence[float]) -> dict[str, list[Ratio]]:
-    """Of each field and time: the mean squared distance of held-out images over that of training images."""
+def _about(
+    bench: SampleBench, foreign: TrainingSet | None, sources: Sequence[Source], times: Sequence[float], steps: int
+) -> dict[str, dict[str, object]]:
+    """The training set, settings and provenance of the finding."""
+    settings = {"times": list(times), "steps": steps, **bench.boundaries._asdict()}
+    about = bench.about(**settings, ratio=MEMORISED_RATIO, factor=MAX_RATIO)
+    nfe = sum(len(nodes_from(t, steps)) - 1 for t in times)
+    about["provenance"]["nfe"] = 2 * nfe * sum(len(s.images) for s in sources)
+    about["settings"]["foreign"] = None if foreign is None else {"name": foreign.name, "digest": foreign.digest}
+    return about
+
+
+def _ratios(results: Results, times: Sequence[float]) -> Ratios:
+    """For each field and time, the mean squared distance of held-out images over that of training images."""
     return {
-        name: [ratio_of(found[name, "held-out", t].error, found[name, "training", t].error) for t in times]
+        name: [ratio_of_means(results[name, "held-out", t].error, results[name, "training", t].error) for t in times]
         for name in FIELDS
     }
 
 
-def _restores(found: dict[tuple[str, str, float], Restored], times: Sequence[float], bench: SampleBench) -> bool:
+def _late(times: Sequence[float], b: Boundaries) -> list[int]:
+    """Which of the times come from the saturation on."""
+    return [k for k, t in enumerate(times) if t >= b.saturation]
+
+
+def _restores(results: Results, times: Sequence[float], bench: SampleBench) -> bool:
     """Whether the model takes away at least half of the noise's energy from training images, at every late time.
 
-    Without it, a model that leaves everything as it is would treat training and held-out images alike.
+    A model that leaves everything as it is would treat training and held-out images alike.
     """
-    late = [t for t in times if t >= bench.boundaries.saturation]
-    return all(found["model", "training", t].error.mean() <= LEAST * noise_energy(t, bench) for t in late)
+    late = [times[k] for k in _late(times, bench.boundaries)]
+    return all(results["model", "training", t].error.mean() <= MAX_ENERGY_LEFT * noise_energy(t, bench) for t in late)
 
 
-def _verdict(ratios: dict[str, list[Ratio]], times: Sequence[float], b: Boundaries) -> Verdict:
-    late = [k for k, t in enumerate(times) if t >= b.saturation]
+def _verdict(ratios: Ratios, times: Sequence[float], b: Boundaries) -> Verdict:
+    late = _late(times, b)
     if not ratios or not late:
         return "cannot be tested"
-    if any(ratios["model"][k].low > FACTOR for k in late):
+    if any(ratios["model"][k].low > MAX_RATIO for k in late):
         return "differs"
-    restores = all(ratios["model"][k].high <= FACTOR for k in late)
-    return "agrees" if restores and all(ratios["oracle"][k].low > FACTOR for k in late) else "cannot be tested"
+    restores = all(ratios["model"][k].high <= MAX_RATIO for k in late)
+    return "agrees" if restores and all(ratios["oracle"][k].low > MAX_RATIO for k in late) else "cannot be tested"
 
 
-def _tables(
-    found: dict[tuple[str, str, float], Restored],
-    sources: Sequence[Source],
-    times: Sequence[float],
-    ratios: dict[str, list[Ratio]],
-) -> dict[str, dict[str, np.ndarray]]:
+def _table(
+    results: Results, sources: Sequence[Source], times: Sequence[float], ratios: Ratios
+) -> dict[str, np.ndarray]:
+    """A row for each time."""
     columns = {"t": np.array(times)}
     for name in FIELDS:
         for source in sources:
-            columns |= _columns(stem_of(name, source.name), [found[name, source.name, t] for t in times])
+            columns |= _columns(column_stem(name, source.name), [results[name, source.name, t] for t in times])
     for name, rows in ratios.items():
-        for part, values in zip(("", "_low", "_high"), zip(*rows, strict=True), strict=True):
-            columns[f"{name}_ratio{part}"] = np.array(values)
-    return {"refine": columns}
+        for end, values in zip(("", "_low", "_high"), zip(*rows, strict=True), strict=True):
+            columns[f"{name}_ratio{end}"] = np.array(values)
+    return columns
 
 
-def stem_of(field: str, source: str) -> str:
-    """How the columns of a field and a source begin."""
+def column_stem(field: str, source: str) -> str:
+    """The beginning of the names of the columns of a field and a source."""
     return f"{field}_{source.replace('-', '_')}"
 
 
 def _columns(stem: str, rows: Sequence[Restored]) -> dict[str, np.ndarray]:
-    """What was found of one field and source, a row a time."""
+    """The columns of one field and source."""
     values: dict[str, list[float]] = {}
     for row in rows:
         for what, column in (("error", row.error), ("own", row.own), ("nearest", row.nearest)):
-            mean, error = mean_error(column)
+            mean, error = mean_and_error(column)
             values.setdefault(f"{stem}_{what}", []).append(mean)
             values.setdefault(f"{stem}_{what}_error", []).append(error)
-        for part, value in zip(("", "_low", "_high"), share(row.copy), strict=True):
-            values.setdefault(f"{stem}_memorised{part}", []).append(value)
+        for end, value in zip(("", "_low", "_high"), share_with_interval(row.copy), strict=True):
+            values.setdefault(f"{stem}_memorised{end}", []).append(value)
     return {name: np.array(column) for name, column in values.items()}
 
 
-def _words(
-    found: dict[tuple[str, str, float], Restored],
-    ratios: dict[str, list[Ratio]],
-    sources: Sequence[Source],
-    times: Sequence[float],
-    b: Boundaries,
-    what: str,
+def _in_words(
+    results: Results, ratios: Ratios, sources: Sequence[Source], times: Sequence[float], b: Boundaries, what: str
 ) -> str:
     """The first time from the saturation on in full, of later ones the ratio alone."""
-    late = [t for t in times if t >= b.saturation] or [times[-1]]
+    late = _late(times, b) or [len(times) - 1]
+    t = times[late[0]]
     kinds = [source.name for source in sources]
-    model, oracle = (
-        listed(f"{_amount(found[name, kind, late[0]].error)} ({kind})" for kind in kinds) for name in FIELDS
+    distances = [listed(f"{_amount(results[name, kind, t].error)} ({kind})" for kind in kinds) for name in FIELDS]
+    shares = [listed(f"{results[name, kind, t].own.mean():.0%} ({kind})" for kind in kinds) for name in FIELDS]
+    text = (
+        f"{b.in_words()} From t = {t:.3g} the model restores {what}s to a mean squared distance of {distances[0]} from "
+        f"their originals in units of the data's variance, the oracle to {distances[1]}. Among all training {what}s "
+        f"their own original is the nearest for {shares[0]} with the model, for {shares[1]} with the oracle. "
     )
-    own, its = (listed(f"{found[name, kind, late[0]].own.mean():.0%} ({kind})" for kind in kinds) for name in FIELDS)
-    told = [
-        boundaries_in_words(b),
-        f"From t = {late[0]:.3g} the model restores {what}s to a mean squared distance of {model} from their originals",
-        f"in units of the data's variance, the oracle to {oracle}.",
-        f"Among all training {what}s their own original is the nearest for {own} with the model, for {its} with the",
-        "oracle.",
-    ]
-    for t in late if ratios else ():
-        for_model, for_oracle = (ratios[name][list(times).index(t)] for name in FIELDS)
-        start = "The ratio of these distances, held-out over training," if t == late[0] else f"From t = {t:.3g} it"
-        told.append(f"{start} is {for_model} for the model and {for_oracle} for the oracle.")
-    return " ".join([*told, "The table has all times."])
+    for k in late if ratios else ():
+        subject = (
+            f"From t = {times[k]:.3g} it" if k > late[0] else "The ratio of these distances, held-out over training,"
+        )
+        text += f"{subject} is {ratios['model'][k]} for the model and {ratios['oracle'][k]} for the oracle. "
+    return text + "The table has all times."
 
 
 def _amount(errors: np.ndarray) -> str:
-    mean, error = mean_error(errors)
+    mean, error = mean_and_error(errors)
     return f"{mean:.3g} ± {error:.1g}"
 
 
 def _panels(sources: Sequence[Source], ratios: bool) -> tuple[Panel, ...]:
-    def lines(what: str) -> tuple[Series, ...]:
-        return tuple(
-            Series(
-                f"{name}: {s.name}",
-                "refine",
-                "t",
-                f"{stem_of(name, s.name)}_{what}",
-                f"{stem_of(name, s.name)}_{what}_error",
-            )
-            for name in FIELDS
-            for s in sources
-        )
+    def lines(what: str) -> Iterator[Series]:
+        for name in FIELDS:
+            for s in sources:
+                yield Series.with_error(f"{name}: {s.name}", "refine", "t", f"{column_stem(name, s.name)}_{what}")
 
-    quotient = tuple(
-        Series(name, "refine", "t", f"{name}_ratio", None, f"{name}_ratio_low", f"{name}_ratio_high") for name in FIELDS
-    )
+    quotient = tuple(Series.with_interval(name, "refine", "t", f"{name}_ratio") for name in FIELDS)
+    distance = "mean squared distance over variance"
     return (
-        Panel("Distance to the original", "t", "mean squared distance over variance", lines("error"), y_scale="log"),
-        Panel("Restored to the original", "t", "share nearest to their original", lines("own")),
+        Panel("Distance to the original", "t", distance, tuple(lines("error")), y_scale="log"),
+        Panel("Restored to the original", "t", "share nearest to their original", tuple(lines("own"))),
         *((Panel("Held-out over training", "t", "ratio of distances", quotient, y_scale="log"),) if ratios else ()),
     )
 
 
-def _gallery(
-    source: Source, found: dict[tuple[str, str, float], Restored], times: Sequence[float], bench: SampleBench
-) -> Gallery:
-    """The first image of a source: a row a time, from its noisy state to what became of it."""
+def _gallery(source: Source, results: Results, times: Sequence[float], bench: SampleBench) -> Gallery:
+    """The first image of a source, a row for each time: its noisy state and what became of it."""
     original, rows = source.images[0].cpu(), []
     for t in times:
-        model, oracle = (found[name, source.name, t] for name in FIELDS)
-        near = bench.oracle.training_set.rows(model.indices[:1])[0].to("cpu", torch.float32)
-        state = states(source.images[:1], t, bench)[0].cpu()
-        rows.append(torch.stack([original, state, model.x[0], oracle.x[0], near]))
-    names = ("original", "noised", "model", "oracle", "nearest training image")
+        model, oracle = (results[name, source.name, t] for name in FIELDS)
+        nearest = bench.oracle.training_set.rows(model.indices[:1])[0].to("cpu", torch.float32)
+        state = noised(source.images[:1], t, bench)[0].cpu()
+        rows.append(torch.stack([original, state, model.x[0], oracle.x[0], nearest]))
+    columns = ("original", "noised", "model", "oracle", "nearest training image")
     title = f"Restored from t: {source.name} image"
-    return Gallery(title, torch.stack(rows).numpy(), tuple(f"t = {t:.2g}" for t in times), names)
+    return Gallery(title, torch.stack(rows).numpy(), tuple(f"t = {t:.2g}" for t in times), columns)
 
 
 def _notes(sources: Sequence[Source], foreign: TrainingSet | None, labelled: bool, what: str) -> tuple[str, ...]:
     counts = ", ".join(f"{len(s.images)} {s.name}" for s in sources)
-    runs = (
-        f"Of each kind so many {what}s: {counts}; one model. Every {what} keeps its noise over t and fields. Errors "
-        f"are over {what}s and say nothing of how another training run would come out."
-    )
-    notes = [runs]
+    notes = [f"Numbers of {what}s: {counts}; one model. Every {what} keeps its noise over times and fields."]
+    notes.append(f"Errors are over {what}s and do not cover other training runs.")
     if foreign is not None:
         notes.append(f"Foreign {what}s are of {foreign.name}.")
         if labelled:
             given = "no label" if sources[-1].y is None else "labels drawn from the training set"
-            notes.append(f"Foreign {what}s have no place among the labels: the fields are given {given}.")
+            notes.append(f"Foreign {what}s belong to none of the labels: the fields are given {given}.")
     return tuple(notes)

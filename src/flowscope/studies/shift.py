@@ -1,69 +1,82 @@
-"""Shift: how many of the steps belong before the boundary (arXiv 2512.02826, Tab. 2).
+"""Shift: the share of steps that belongs before the boundary (arXiv 2512.02826, Tab. 2).
 
 The timestep shift t' = s t / (1 + (s - 1) t) with s < 1 moves steps towards t = 0, s > 1 towards t = 1.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from flowscope.core.settings import check_count
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
-from flowscope.fields import VelocityField
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes
 from flowscope.sampling.schedules import EARLY, early_share
-from flowscope.studies.bench.finding import Finding, Panel, Series
+from flowscope.studies.bench.finding import Finding, Panel, Progress, Series
 from flowscope.studies.bench.paired import (
-    CRITERION,
-    difference,
+    CLEAR_DIFFERENCE,
+    Estimate,
+    Quality,
     errors_in_words,
-    frechet_of,
+    frechet_difference,
+    frechet_estimate,
     list_differences,
-    quality_columns,
     verdict,
 )
-from flowscope.studies.bench.sample_bench import BATCH, SAMPLES, Progress, SampleBench, as_models
+from flowscope.studies.bench.sample_bench import SAMPLES_PER_VARIANT, SampleBench
+from flowscope.studies.bench.variants import Models, as_models
 
 SHIFTS = (2.0, 1.0, 0.7, 0.5, 0.3, 0.1)
-GOOD, BAD = (0.7, 0.5), 0.1  # the shifts whose gFID the paper gives: 12.46 and 12.23, and 19.91
+PAPER_BEST_SHIFTS = (0.7, 0.5)  # gFID 12.46 and 12.23 in the paper
+PAPER_WORST_SHIFT = 0.1  # gFID 19.91
 CLAIM = (
     "gFID (LightningDiT-B/1) is 12.46 at s = 0.7, 12.23 at 0.5 and 19.91 at 0.1, with about 28, 34 and 72 % of "
     "the steps early: some more steps in navigation do no harm, too many take them from refinement."
 )
 WHY = (
-    "Agrees where FD at s = 0.1 is above that at 0.7 and above that at 0.5, both "
-    + CRITERION
-    + "; differs where it is "
-    "below one of them by as much; else it cannot be tested."
+    f"Agrees if FD at s = 0.1 is above that at 0.7 and above that at 0.5, both {CLEAR_DIFFERENCE}. Differs if it is "
+    "below one of them by as much. Otherwise it cannot be tested."
 )
+
+Nodes = dict[float, np.ndarray]  # times of the steps, by shift
+Runs = dict[float, list[Quality]]  # by shift
 
 
 def shift_study(
-    models: VelocityField | Sequence[VelocityField],
+    models: Models,
     oracle: Oracle,
     held_out: TrainingSet | None = None,
     *,
     shifts: Sequence[float] = SHIFTS,
     steps: int = 50,
-    n: int = SAMPLES,
+    n: int = SAMPLES_PER_VARIANT,
     space: FeatureSpace | None = None,
     seed: int = 0,
-    batch: int = BATCH,
+    batch: int = 256,
     progress: Progress | None = None,
 ) -> Finding:
-    """FD against the timestep shift at one number of steps, beside the share of steps in each stage.
+    """Measure FD against the timestep shift at a fixed number of steps, and the share of steps in each stage.
 
     Args:
-        models: a model, or a list of seeds. oracle: of the training set; its own half is compared with.
-        shifts: s above 0, each once; 1 is no shift. steps: Euler steps.
-        The rest as in :func:`flowscope.studies.capacity.capacity_study`.
+        models: a model, or a list with one for each seed.
+        oracle: of the training set; its own half is compared with.
+        held_out: points for the null of the memorised share, or None.
+        shifts: s above 0, each once; 1 is no shift.
+        steps: Euler steps.
+        n, space, seed, batch, progress: as for :func:`flowscope.studies.capacity_study`.
 
     Raises:
-        InputError: an argument is not usable, or there are too few samples for the space.
+        InputError: an argument cannot be used, or there are too few samples for the space.
+
+    Example:
+        >>> import flowscope as fs
+        >>> from flowscope.studies import shift_study
+        >>> oracle = fs.Oracle(fs.load("gaussian:N=60,D=2"))
+        >>> finding = shift_study(oracle, oracle, shifts=[1.0, 0.5], n=20, steps=10)
+        >>> finding.tables["shift"]["early_steps"]  # the share of steps up to t = 0.2
+        [0.3, 0.4]
     """
     models = as_models(models)
     steps, shifts = check_count(steps, "steps"), [float(s) for s in shifts]
@@ -72,48 +85,66 @@ def shift_study(
     nodes = {s: make_nodes(steps, s).numpy() for s in shifts}
     bench = SampleBench(oracle, held_out, models, len(shifts) * len(models), n, space, seed, batch, progress)
     runs = {s: [bench.measure(model, nodes[s]) for model in models] for s in shifts}
-    half = bench.boundaries.half
-    columns: dict[str, Any] = {
+    return _finding(bench, runs, nodes, steps)
+
+
+def _finding(bench: SampleBench, runs: Runs, nodes: Nodes, steps: int) -> Finding:
+    shifts, half, seeds = list(runs), bench.boundaries.half, len(bench.models)
+    columns = {
         "shift": shifts,
         "early_steps": [early_share(nodes[s]) for s in shifts],
         "steps_before_half": [share_before(nodes[s], half) for s in shifts],
-    } | quality_columns(bench, runs.values())
-    tested = BAD in runs and all(s in runs for s in GOOD)
-    harm = {f"FD(0.1) - FD({s:g})": difference(runs[BAD], runs[s]) for s in GOOD} if tested else {}
-    best = min(shifts, key=lambda s: frechet_of(runs[s]).value)
-    label = f"FD ({bench.feature_space.name})"
-    lines = (Series(label, "shift", "shift", "fd", "fd_error"),)
-    parts = (
-        Series(f"up to t = {EARLY:g}", "shift", "shift", "early_steps"),
-        Series("before the oracle's half", "shift", "shift", "steps_before_half"),
-    )
-    told = [s for s in shifts if s != best and difference(runs[s], runs[best]).clear > 0]
+    } | bench.quality_columns(runs.values())
+    claim = _claimed_differences(runs)
     return Finding(
         study="shift",
         title="Timestep shift at a fixed number of steps",
         where="Tab. 2",
         claim=CLAIM,
-        found=f"The lowest FD is at s = {best:g} ({frechet_of(runs[best])}), with "
-        f"{early_share(nodes[best]):.0%} of {steps} steps up to t = 0.2{_before_half(nodes[best], half)}. "
-        f"Clearly above it: {', '.join(f's = {s:g}' for s in told) or 'none'}. {list_differences(harm)}"
-        f"{'. ' * bool(harm)}{errors_in_words(len(models))}",
-        verdict=verdict(harm),
-        why=WHY if tested else WHY + " Not all three shifts were measured.",
+        found=f"{_best_in_words(runs, nodes, steps, half)} {list_differences(claim)}{'. ' * bool(claim)}"
+        f"{errors_in_words(seeds)}",
+        verdict=verdict(claim),
+        why=WHY if claim else WHY + " Not all three shifts were measured.",
         tables={"shift": columns},
-        panels=(
-            Panel("Quality against shift", "shift s", label, lines, x_scale="log"),
-            Panel("Where the steps are", "shift s", "share of steps", parts, x_scale="log"),
-        ),
+        panels=_panels(bench.feature_space.name),
         notes=(*bench.notes(), "s < 1 gives navigation more steps; diffusers calls 1/s the shift."),
-        **bench.about(shifts=shifts, steps=steps, half=half, seeds=len(models)),
+        **bench.about(shifts=shifts, steps=steps, half=half, seeds=seeds),
     )
 
 
 def share_before(nodes: np.ndarray, t: float) -> float:
-    """The share of steps that start up to a time; NaN where there is no such time."""
+    """The share of steps that start up to a time; NaN if the time is NaN."""
     return early_share(nodes, t) if np.isfinite(t) else float("nan")
 
 
-def _before_half(nodes: np.ndarray, half: float) -> str:
-    share = share_before(nodes, half)
-    return f" and {share:.0%} before the oracle's half ({half:.3g})" if np.isfinite(share) else ""
+def _claimed_differences(runs: Runs) -> dict[str, Estimate]:
+    """The differences that the claim expects above 0; none if one of the paper's shifts was not measured."""
+    if not {PAPER_WORST_SHIFT, *PAPER_BEST_SHIFTS} <= runs.keys():
+        return {}
+    worst = runs[PAPER_WORST_SHIFT]
+    return {f"FD(0.1) - FD({s:g})": frechet_difference(worst, runs[s]) for s in PAPER_BEST_SHIFTS}
+
+
+def _best_in_words(runs: Runs, nodes: Nodes, steps: int, half: float) -> str:
+    best = min(runs, key=lambda s: frechet_estimate(runs[s]).value)
+    above = [f"s = {s:g}" for s in runs if s != best and frechet_difference(runs[s], runs[best]).clear > 0]
+    before_half = ""
+    if np.isfinite(half):
+        before_half = f" and {share_before(nodes[best], half):.0%} before the oracle's half ({half:.3g})"
+    return (
+        f"The lowest FD is at s = {best:g} ({frechet_estimate(runs[best])}), with {early_share(nodes[best]):.0%} of "
+        f"{steps} steps up to t = {EARLY:g}{before_half}. Clearly above it: {', '.join(above) or 'none'}."
+    )
+
+
+def _panels(space: str) -> tuple[Panel, ...]:
+    label = f"FD ({space})"
+    shares = (
+        Series(f"up to t = {EARLY:g}", "shift", "shift", "early_steps"),
+        Series("before the oracle's half", "shift", "shift", "steps_before_half"),
+    )
+    fd = (Series.with_error(label, "shift", "shift", "fd"),)
+    return (
+        Panel("Quality against shift", "shift s", label, fd, x_scale="log"),
+        Panel("Where the steps are", "shift s", "share of steps", shares, x_scale="log"),
+    )

@@ -1,13 +1,13 @@
-"""Finding: what a study of a model found, in one form for all: numbers with errors, words, how to draw them.
+"""The finding: the result of a study, in one form for all studies.
 
-A study is a function from fields and a training set to a Finding. Tables hold every number; panels say which columns
-to draw and galleries hold images. Whoever reads or draws a finding needs to know nothing of the study it is of.
+A study is a function from fields and a training set to a Finding. Its tables hold every number, its panels name the
+columns to draw, and its galleries hold images. Code that draws or prints a finding needs to know nothing of the study.
 """
 
 import html
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -20,22 +20,34 @@ from flowscope.data.loaders.source import reading
 from flowscope.errors import InputError
 
 Verdict = Literal["agrees", "differs", "cannot be tested", "no claim"]
+Progress = Callable[[int, int], None]  # called as progress(done, total)
+REVIEWERS = "a question of the paper's reviewers"  # the `where` of a study that tests no figure or table
 
 
 class Series(NamedTuple):
-    """One line of a panel: columns of a table, by name."""
+    """One line of a panel: the names of its columns in a table."""
 
     label: str
     table: str
     x: str
     y: str
     error: str | None = None  # the column of standard errors; drawn as an interval of 1.96 of them
-    low: str | None = None  # or columns of the ends of the interval itself, where it is not symmetric
+    low: str | None = None  # or the columns of the ends of an interval that is not symmetric
     high: str | None = None
+
+    @classmethod
+    def with_error(cls, label: str, table: str, x: str, y: str) -> "Series":
+        """A series whose standard errors are in the column <y>_error."""
+        return cls(label, table, x, y, f"{y}_error")
+
+    @classmethod
+    def with_interval(cls, label: str, table: str, x: str, y: str) -> "Series":
+        """A series whose intervals are in the columns <y>_low and <y>_high."""
+        return cls(label, table, x, y, None, f"{y}_low", f"{y}_high")
 
 
 class Panel(NamedTuple):
-    """One pair of axes. kind "line" joins the points, "bar" draws a bar for each row (x may then be names)."""
+    """One pair of axes. Kind "line" joins the points; kind "bar" draws a bar for each row, and x may hold names."""
 
     title: str
     x_label: str
@@ -47,10 +59,10 @@ class Panel(NamedTuple):
 
 
 class Gallery(NamedTuple):
-    """Images in rows and columns: (R, C, *shape) floating point in the data's own range."""
+    """Images in rows and columns, with a name for each row and column."""
 
     title: str
-    images: np.ndarray
+    images: np.ndarray  # (R, C, *shape) floating point, in the data's own range
     rows: tuple[str, ...]
     columns: tuple[str, ...]
 
@@ -60,12 +72,32 @@ class Finding:
     """The result of a study.
 
     Attributes:
-        study: its name, such as "switch". title: what people read. where: the figure or table of arXiv 2512.02826.
-        claim: what the paper found there. found: what was found here, in plain words with numbers and errors.
-        verdict: whether the two agree. why: the reason, with the criterion that was applied.
-        tables: name -> column -> values; the first is the main one. Standard errors are columns named <x>_error.
-        panels: how to draw the tables. galleries: images. notes: plain sentences on what is undefined or limited.
-        training_set: as in StageCurve. settings, provenance: plain values; `nfe` counts network evaluations.
+        study: the study's name, such as "switch".
+        title: the title of its page.
+        where: the figure or table of arXiv 2512.02826 that it tests.
+        claim: what the paper found there.
+        found: what was found here, in plain words with numbers and errors.
+        verdict: whether the two agree.
+        why: the criterion of the verdict.
+        tables: name -> column -> values. The first table is the main one; column <x>_error holds standard errors of x.
+        panels: how to draw the tables.
+        galleries: images.
+        notes: sentences on what is undefined or limited.
+        training_set: as in StageCurve.
+        settings: the study's arguments, as plain values.
+        provenance: versions, models and seeds, as plain values; `nfe` counts network evaluations.
+
+    Raises:
+        InputError: the verdict is unknown, or the columns of a table differ in length.
+
+    Example:
+        >>> from flowscope.studies import Finding
+        >>> table = {"t": [0.0, 0.5], "loss": [2.0, 1.0]}
+        >>> finding = Finding("demo", "A demo", "Fig. 0", "Falls.", "It falls.", "agrees", "By eye.", {"demo": table})
+        >>> finding
+        Finding('demo', 'agrees': It falls.)
+        >>> sorted(finding.to_files())
+        ['demo.csv', 'demo.json']
     """
 
     study: str
@@ -94,7 +126,7 @@ class Finding:
         return f"Finding({self.study!r}, {self.verdict!r}: {self.found})"
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but images as plain numbers, lists and dictionaries; NaN as None."""
+        """Everything but the images, as plain numbers, lists and dictionaries; NaN becomes None."""
         names = ("study", "title", "where", "claim", "found", "verdict", "why")
         return {
             "schema": SCHEMA,
@@ -111,7 +143,10 @@ class Finding:
         }
 
     def to_files(self) -> dict[str, str | bytes]:
-        """<study>.json, one CSV a table (<study>.csv is the first), and <study>.npz with the images, if any."""
+        """The files of the finding by name: <study>.json, a CSV for each table, and <study>.npz if there are images.
+
+        The first table is <study>.csv, table x of the others <study>_x.csv.
+        """
         files: dict[str, str | bytes] = {f"{self.study}.json": json_text(self.to_dict())}
         for k, (name, columns) in enumerate(self.tables.items()):
             stem = self.study if k == 0 else f"{self.study}_{name}"
@@ -124,7 +159,7 @@ class Finding:
         return files
 
     def save(self, directory: str | Path) -> None:
-        """Write `to_files` into a folder, whole or not at all.
+        """Write the files of `to_files` into a folder: all of them or none.
 
         Raises:
             OutputError: the folder cannot be written.
@@ -133,10 +168,10 @@ class Finding:
 
     @classmethod
     def load(cls, directory: str | Path, study: str) -> "Finding":
-        """A finding as `save` wrote it; numbers that were NaN are NaN.
+        """Load a finding that `save` wrote.
 
         Raises:
-            InputError: it is not there, damaged, or of another version of the format.
+            InputError: the file is missing, damaged, or of another version of the format.
         """
         path = Path(directory) / f"{study}.json"
         with reading(path, "a finding saved by flowscope"):
@@ -144,39 +179,39 @@ class Finding:
             if not isinstance(found, dict) or found.pop("schema", None) != SCHEMA:
                 raise InputError(f"{path} is of another version of the format; expected schema {SCHEMA}: run it again")
             found["tables"] = {
-                name: {key: _column(values) for key, values in columns.items()}
+                name: {key: _load_column(values) for key, values in columns.items()}
                 for name, columns in found["tables"].items()
             }
             panels = (Panel(**p | {"series": tuple(Series(**s) for s in p["series"])}) for p in found["panels"])
             found["panels"] = tuple(panels)
-            found["galleries"] = _galleries(path.with_suffix(".npz"), found["galleries"])
+            found["galleries"] = _load_galleries(path.with_suffix(".npz"), found["galleries"])
             found["notes"] = tuple(found["notes"])
             return cls(**found)
 
     def plot(self) -> Any:
-        """The panels as a matplotlib Figure."""
+        """Draw the panels as a matplotlib Figure."""
         from flowscope.figures import finding_figure
 
         return finding_figure(self)
 
     def _repr_html_(self) -> str:
-        """What notebooks show: the figure, what was found and the verdict."""
+        """The finding in a notebook: its words, its verdict and its figure."""
         from flowscope.figures import html_image
 
-        words = (("strong", self.title), ("span", self.found), ("strong", self.verdict), ("span", self.why))
-        told = "".join(f"<p><{tag}>{html.escape(said)}</{tag}></p>" for tag, said in words)
-        shown = html_image(self.plot(), f"The figure of {self.study}: {self.title}") if self.panels else ""
-        return f"<div>{told}{shown}</div>"
+        lines = (("strong", self.title), ("span", self.found), ("strong", self.verdict), ("span", self.why))
+        text = "".join(f"<p><{tag}>{html.escape(line)}</{tag}></p>" for tag, line in lines)
+        figure = html_image(self.plot(), f"The figure of {self.study}: {self.title}") if self.panels else ""
+        return f"<div>{text}{figure}</div>"
 
 
-def _column(values: list[Any]) -> Any:
-    """Numbers as an array, names as they are."""
+def _load_column(values: list[Any]) -> Any:
+    """Numbers as an array, names as a list."""
     if any(isinstance(v, str) for v in values):
         return values
     return np.array([np.nan if v is None else v for v in values])
 
 
-def _galleries(path: Path, about: list[dict[str, Any]]) -> tuple[Gallery, ...]:
+def _load_galleries(path: Path, about: list[dict[str, Any]]) -> tuple[Gallery, ...]:
     if not about:
         return ()
     with np.load(path, allow_pickle=False) as file:

@@ -1,23 +1,22 @@
-"""Compare: numbers over seeds with their errors, paired differences, and the verdict that rests on them.
+"""Paired estimates: means over seeds with their standard errors, differences of variants, and the verdict on them.
 
-A number has two errors. Over seeds: the standard deviation between models trained from different seeds, over the root
-of their number. Over samples: what the n samples leave open, from influence values averaged over seeds (every seed
-starts from the same noise). Together they are the root of the sum of squares, a little too large, since models of
-different seeds answer the same noise differently and both errors hold that. With one seed only the second is there.
+A mean has two errors. The error over seeds is the standard deviation between models of different seeds over the root of
+their number. The error over samples comes from influence values, averaged over seeds, since every seed starts from the
+same noise. Their root sum of squares is a little too large: models of different seeds answer the same noise
+differently, and both errors hold that. A single seed has the error over samples alone.
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from flowscope.studies.bench.finding import Verdict
-from flowscope.studies.bench.sample_bench import Quality, SampleBench, column
 
-CLEAR = 2.0  # standard errors beyond which a difference counts
-FEW_SEEDS = 5
-CRITERION = f"beyond {CLEAR:g} standard errors of the paired difference"
+CLEAR_STANDARD_ERRORS = 2.0  # a difference beyond as many standard errors counts
+CLEAR_DIFFERENCE = f"beyond {CLEAR_STANDARD_ERRORS:g} standard errors of the paired difference"
+ROUGH_BELOW_SEEDS = 5  # fewer seeds give their spread only roughly
 
 
 class Estimate(NamedTuple):
@@ -33,23 +32,43 @@ class Estimate(NamedTuple):
 
     @property
     def clear(self) -> int:
-        """1 where it is above 0 beyond CLEAR standard errors, -1 where it is below, else 0."""
-        return int(self.value > CLEAR * self.error) - int(self.value < -CLEAR * self.error)
+        """The sign of the value if it lies beyond CLEAR_STANDARD_ERRORS from 0, else 0."""
+        reach = CLEAR_STANDARD_ERRORS * self.error
+        return int(self.value > reach) - int(self.value < -reach)
 
 
-def frechet_of(runs: Sequence[Quality]) -> Estimate:
-    """The Frechet distance of a variant, a run a seed."""
-    return estimate(column(runs, "fd"), np.stack([run.influence for run in runs]))
+class Quality(NamedTuple):
+    """The measures of n samples of one variant and one seed.
+
+    Attributes:
+        fd: Frechet distance to the training set.
+        influence: (n,) influence value of each sample on it.
+        precision: against at most n training points, in the same space.
+        recall: likewise.
+        memorised: share of samples with d1/d2 < 1/3.
+        nfe: network evaluations for each sample.
+    """
+
+    fd: float
+    influence: np.ndarray
+    precision: float
+    recall: float
+    memorised: float
+    nfe: int
 
 
-def difference(more: Sequence[Quality], less: Sequence[Quality]) -> Estimate:
-    """FD of one variant less that of another, paired by seed and by sample."""
-    influence = np.stack([a.influence - b.influence for a, b in zip(more, less, strict=True)])
-    return estimate(column(more, "fd") - column(less, "fd"), influence)
+def quality_values(runs: Sequence[Quality], name: str) -> np.ndarray:
+    """(S,) one measure of each seed's run."""
+    return np.array([getattr(run, name) for run in runs], dtype=np.float64)
 
 
 def estimate(values: np.ndarray, influence: np.ndarray) -> Estimate:
-    """The mean of values (S,) over seeds, with influence values (S, n) of the same n samples in every seed."""
+    """Estimate the mean over seeds.
+
+    Args:
+        values: (S,) one for each seed.
+        influence: (S, n) influence values of the same n samples in every seed.
+    """
     count, n = influence.shape
     samples = float(influence.mean(0).std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
     seeds = float(values.std(ddof=1) / math.sqrt(count)) if count > 1 else math.nan
@@ -57,36 +76,48 @@ def estimate(values: np.ndarray, influence: np.ndarray) -> Estimate:
     return Estimate(float(values.mean()), error, seeds, samples)
 
 
-def quality_columns(bench: SampleBench, variants: Collection[Sequence[Quality]]) -> dict[str, list[float]]:
-    """The columns of a table with a row a variant: fd, precision, recall and memorised with errors, the null, nfe."""
-    fds = [frechet_of(runs) for runs in variants]
-    columns = {
-        "fd": [fd.value for fd in fds],
-        "fd_error": [fd.error for fd in fds],
-        "fd_error_seeds": [fd.error_seeds for fd in fds],
-        "fd_error_samples": [fd.error_samples for fd in fds],
-    }
-    for name in ("precision", "recall", "memorised"):
-        shares = [_share(column(runs, name), bench.n) for runs in variants]
-        columns |= {name: [v for v, _ in shares], f"{name}_error": [e for _, e in shares]}
-    if bench.null is not None:
-        columns |= {
-            f"memorised_null{end}": [v] * len(variants)
-            for end, v in zip(("", "_low", "_high"), bench.null, strict=True)
-        }
-    return columns | {"nfe": [float(column(runs, "nfe").mean()) for runs in variants]}
+def estimate_mean(values: np.ndarray) -> Estimate:
+    """Estimate the mean of values (S, n) over seeds and samples."""
+    return estimate(values.mean(1), values)
 
 
-def _share(values: np.ndarray, n: int) -> tuple[float, float]:
-    """A mean share over seeds, and its error: binomial over n samples, and over seeds where there are several."""
-    mean = float(values.mean())
-    binomial = math.sqrt(max(0.0, mean * (1 - mean)) / n)
-    return mean, math.hypot(binomial, values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else 0.0)
+def frechet_estimate(runs: Sequence[Quality]) -> Estimate:
+    """The Frechet distance of a variant with one run for each seed."""
+    return estimate(quality_values(runs, "fd"), np.stack([run.influence for run in runs]))
 
 
-def verdict(expected_positive: Mapping[str, Estimate]) -> Verdict:
-    """agrees: all differences are clearly above 0; differs: one is clearly below; else it cannot be tested."""
-    signs = [d.clear for d in expected_positive.values()]
+def frechet_difference(more: Sequence[Quality], less: Sequence[Quality]) -> Estimate:
+    """The Frechet distance of one variant less that of another, paired by seed and by sample."""
+    influence = np.stack([a.influence - b.influence for a, b in zip(more, less, strict=True)])
+    return estimate(quality_values(more, "fd") - quality_values(less, "fd"), influence)
+
+
+def estimate_columns(name: str, estimates: Iterable[Estimate]) -> dict[str, list[float]]:
+    """The columns <name> and <name>_error of a table with a row for each estimate."""
+    rows = list(estimates)
+    return {name: [e.value for e in rows], f"{name}_error": [e.error for e in rows]}
+
+
+def mean_and_error(values: Any) -> tuple[float, float]:
+    """The mean of values (n,) and its standard error, which is NaN for one value."""
+    values = np.asarray(values, dtype=np.float64)
+    return float(values.mean()), float(standard_error(values[None])[0])
+
+
+def standard_error(values: np.ndarray) -> np.ndarray:
+    """(T,) standard errors of the means of values (T, n); NaN for n = 1."""
+    if values.shape[1] < 2:
+        return np.full(len(values), np.nan)
+    return values.std(1, ddof=1) / np.sqrt(values.shape[1])
+
+
+def verdict(differences: Mapping[str, Estimate]) -> Verdict:
+    """Judge differences that the claim expects above 0.
+
+    Returns:
+        "agrees" if all are clearly above 0, "differs" if one is clearly below, else "cannot be tested".
+    """
+    signs = [d.clear for d in differences.values()]
     if signs and min(signs) > 0:
         return "agrees"
     return "differs" if signs and min(signs) < 0 else "cannot be tested"
@@ -98,8 +129,8 @@ def list_differences(differences: Mapping[str, Estimate]) -> str:
 
 
 def errors_in_words(seeds: int) -> str:
-    """What the errors of a finding are over."""
+    """The sentence that says what the errors of a finding are over."""
     if seeds > 1:
-        rough = " So few seeds tell their spread only roughly." if seeds < FEW_SEEDS else ""
+        rough = " The spread of so few seeds is known only roughly." if seeds < ROUGH_BELOW_SEEDS else ""
         return f"Errors are standard errors over {seeds} seeds and over samples together.{rough}"
-    return "One seed: errors are over samples only and say nothing of how another training run would come out."
+    return "One seed: errors are over samples only and do not cover other training runs."

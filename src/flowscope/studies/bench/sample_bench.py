@@ -1,127 +1,55 @@
-"""Quality: what the studies of samples measure, in the same way for every variant of a field.
+"""The sample bench: draws and measures the samples of every variant of a field in the same way.
 
 Every variant starts from the same noise and the same labels, so that row i of one variant belongs to row i of another.
-The Frechet distance F(mu, C) of the n generated features x_i is then compared through its influence values: to first
-order F = E h + const with
-
-    h_i = 2 (mu - mu_r).z_i + z_i.(I - T) z_i - tr((I - T) C),    z_i = x_i - mu,
-    T = C_r^1/2 (C_r^1/2 C C_r^1/2)^-1/2 C_r^1/2
-
-(T is the transport from the one Gaussian to the other). The standard deviation of h over sqrt(n) is the sampling
-error of F, what the bootstrap tends to; that of h - h' is the error of a difference of two paired variants.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from flowscope.core.settings import check_count, check_seed, versions
-from flowscope.curve.stages import stages
 from flowscope.curve.summary import describe
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
-from flowscope.fields import VelocityField, check_field, evaluations
+from flowscope.fields import VelocityField, evaluations
 from flowscope.metrics import FeatureSpace, MemorisationIndex, features, memorised, precision_recall
 from flowscope.metrics.frechet import FrechetTo, check_enough
 from flowscope.oracle import Oracle
 from flowscope.sampling import draw_noise, sample
+from flowscope.studies.bench.boundaries import Boundaries, stage_times
+from flowscope.studies.bench.finding import Progress
+from flowscope.studies.bench.influence import RealGaussian, fit_gaussian, influence_values
+from flowscope.studies.bench.paired import Quality, estimate_columns, frechet_estimate, quality_values
+from flowscope.studies.bench.variants import identity, take_labels
 from flowscope.training.monitor.evaluate import check_model, label_count
 
-Progress = Callable[[int, int], None]
-SAMPLES = 2000  # a variant: enough for a covariance of 1,024 features
-BATCH = 256
-PROBES = 256  # of the stage curve that boundaries are read from
-CUTOFF = 1e-12  # eigenvalues below this share of the largest are rounding
-
-
-class Quality(NamedTuple):
-    """n samples of one variant of one seed.
-
-    Attributes:
-        fd: Frechet distance to the training set. influence: (n,) its influence values, by sample.
-        precision, recall: in the same space, against as many training points as there are samples, at most.
-        memorised: the share of samples with d1/d2 < 1/3. nfe: evaluations a sample.
-    """
-
-    fd: float
-    influence: np.ndarray
-    precision: float
-    recall: float
-    memorised: float
-    nfe: int
-
-
-class RealSpread(NamedTuple):
-    """Mean (d,) and square root of the covariance (d, d) of real features."""
-
-    mean: np.ndarray
-    root: np.ndarray
-
-
-class Boundaries(NamedTuple):
-    """Where the oracle's own stages end, as times; NaN where they do not."""
-
-    half: float
-    saturation: float
-
-
-def as_models(models: Any, what: str = "models") -> tuple[VelocityField, ...]:
-    """One field, or a list with one for each seed, as a tuple.
-
-    Raises:
-        InputError: it is empty, or holds what is not a velocity field.
-    """
-    found = tuple(models) if isinstance(models, (list, tuple)) else (models,)
-    if not found:
-        raise InputError(f"{what} is empty; expected a velocity field, or a list with one for each seed")
-    for model in found:
-        check_field(model, what)
-    return found
-
-
-def same_seeds(groups: Mapping[str, tuple[VelocityField, ...]]) -> int:
-    """How many seeds there are, where every group of models has one model for each.
-
-    Raises:
-        InputError: the groups differ in length, so that models cannot be paired.
-    """
-    sizes = {name: len(models) for name, models in groups.items()}
-    if len(set(sizes.values())) > 1:
-        got = ", ".join(f"{count} of {name}" for name, count in sizes.items())
-        raise InputError(f"got {got}; expected as many models of each: those of one seed are used together")
-    return next(iter(sizes.values()))
-
-
-def take_labels(models: Sequence[VelocityField]) -> bool:
-    """Whether models take labels: all of them, or none.
-
-    Raises:
-        InputError: some do and some do not.
-    """
-    found = {label_count(m) > 0 for m in models}
-    if len(found) > 1:
-        raise InputError("some of the models take labels and some do not; expected all or none, on one data set")
-    return True in found
+SAMPLES_PER_VARIANT = 2000  # enough for a covariance of 1,024 features
 
 
 @dataclass(eq=False)
 class SampleBench:
-    """What all variants of a study start from and are measured against.
+    """The start of all variants of a study, and what they are measured against.
 
     Args:
-        oracle: of the training set that samples are compared with. held_out: points it does not hold, or None.
-        models: all models of the study; either all or none of them take labels.
+        oracle: of the training set that samples are compared with.
+        held_out: points that the training set does not hold, or None.
+        models: all models of the study.
         variants: how many times `measure` will be called, for progress.
-        n: samples a variant. space: FeatureSpace of FD, precision and recall; None for the values themselves.
-        fd: whether Frechet distances will be taken, for which n may be too small.
+        n: samples for each variant.
+        space: of Frechet distance, precision and recall; None for the values themselves.
+        seed: of noise and labels.
+        batch: samples in a call.
+        progress: called as progress(done, total) after each `measure`.
+        fd: whether Frechet distances will be taken, which need more samples than there are features.
 
     Raises:
-        InputError: a count is below 1, some models take labels that others, or the training set, do not have, held-out
+        InputError: a count is below 1, some models take labels that others or the training set do not have, held-out
             points have another shape, or there are too few samples for the space.
     """
 
@@ -129,28 +57,27 @@ class SampleBench:
     held_out: TrainingSet | None
     models: tuple[VelocityField, ...]
     variants: int
-    n: int = SAMPLES
+    n: int = SAMPLES_PER_VARIANT
     space: FeatureSpace | None = None
     seed: int = 0
-    batch: int = BATCH
+    batch: int = 256
     progress: Progress | None = None
     fd: bool = True
-    _done: list[int] = field(default_factory=list)
+    _evaluations: list[int] = field(default_factory=list)  # for each sample, of every variant measured so far
 
     def __post_init__(self) -> None:
         check_count(self.n, "n")
         check_seed(self.seed)
         for model in self.models:
             check_model(model, self.oracle)
-        if take_labels(self.models) and self.oracle.training_set.labels is None:
-            name = self.oracle.training_set.name
-            raise InputError(f"the models take labels, but {name} has none; give it those they were trained with")
-        shape = self.oracle.training_set.shape
-        if self.held_out is not None and self.held_out.shape != shape:
+        s = self.oracle.training_set
+        if take_labels(self.models) and s.labels is None:
+            raise InputError(f"the models take labels, but {s.name} has none; give it those they were trained with")
+        if self.held_out is not None and self.held_out.shape != s.shape:
             raise InputError(
-                f"the held-out points have shape {self.held_out.shape}; expected {shape}, as the others have"
+                f"the held-out points have shape {self.held_out.shape}; expected {s.shape}, as the others have"
             )
-        if self.fd:  # said now, not after the first variant is drawn
+        if self.fd:  # refused now, not after the first variant is drawn
             d = self.real.shape[1]
             for what, count in (("generated", self.n), ("real", len(self.real))):
                 check_enough(count, d + 1, what, f"for a covariance of {d} features in {self.feature_space.name}")
@@ -181,7 +108,7 @@ class SampleBench:
 
     @cached_property
     def real_rows(self) -> np.ndarray:
-        """(N,) which points stand for the training set; of a weighted set as many, drawn by their weights."""
+        """(N,) the rows that stand for the training set: all of them, or N drawn by their weights."""
         s = self.oracle.training_set
         if s.weights is None:
             return np.arange(len(s))
@@ -195,69 +122,88 @@ class SampleBench:
         return found if s.weights is None else found[self.real_rows]
 
     @cached_property
-    def few_real(self) -> Tensor:
-        """At most n of the real features: precision and recall compare sets of one size."""
+    def real_subset(self) -> Tensor:
+        """(at most n, d) of the real features: precision and recall compare sets of one size."""
         chosen = np.random.default_rng((self.seed, 3)).permutation(len(self.real_rows))[: self.n]
         rows = self.real_rows[np.sort(chosen)]
         return features(self.oracle.training_set.rows(rows), self.feature_space)
 
     @cached_property
     def boundaries(self) -> Boundaries:
-        """The oracle's own half and saturation, within classes where the models are given labels."""
-        curve = stages(self.oracle, 1, PROBES, self.seed, conditional=self.conditional)
-        return Boundaries(curve.half.t, curve.saturation.t)
+        """The ends of the oracle's own stages, within classes if the models are given labels."""
+        return stage_times(self.oracle, self.conditional, self.seed).boundaries
 
     @cached_property
-    def memory(self) -> MemorisationIndex:
-        """The training set as memorised samples are looked for in it: by the values themselves."""
+    def memorisation(self) -> MemorisationIndex:
+        """Finds the nearest training points of samples, by the values themselves."""
         return MemorisationIndex(self.oracle.training_set, device=self.oracle.device)
 
     @cached_property
     def null(self) -> tuple[float, float, float] | None:
-        """The share of held-out points that count as memorised, with its 95 % interval; None without such points."""
+        """The memorised share of held-out points with its 95 % interval; None without such points."""
         if self.held_out is None:
             return None
-        found = memorised(self.held_out.rows(slice(None)), self.memory)
+        found = memorised(self.held_out.rows(slice(None)), self.memorisation)
         return found.share, found.low, found.high
 
     @cached_property
-    def distance(self) -> FrechetTo:
+    def frechet(self) -> FrechetTo:
         """The Frechet distance to the real features."""
         return FrechetTo(self.real)
 
     @cached_property
-    def real_spread(self) -> RealSpread:
-        """What influence values need of the real features."""
-        return spread_of(self.real.numpy())
+    def real_gaussian(self) -> RealGaussian:
+        """The Gaussian of the real features."""
+        return fit_gaussian(self.real.numpy())
 
     def draw(self, model: VelocityField, nodes: np.ndarray) -> Tensor:
-        """(n, *shape) Euler samples on these nodes, from the bench's noise and labels."""
+        """(n, *shape) Euler samples of a field on these nodes, from the bench's noise and labels."""
         return sample(model, self.noise, timesteps=nodes, y=self.labels, batch=self.batch)
 
     def measure(self, model: VelocityField, nodes: np.ndarray) -> Quality:
-        """n samples of a field on these nodes, measured."""
+        """Draw n samples of a field on these nodes, and measure them."""
         drawn = self.draw(model, nodes)
         own = features(drawn, self.feature_space)
-        seen = FeatureSpace(self.feature_space.name, device=self.oracle.device)
-        agreement = precision_recall(self.few_real, own, seen)
+        agreement = precision_recall(self.real_subset, own, self.space_of_features)
         found = Quality(
-            self.distance(own),
-            influence_values(self.real_spread, own.numpy()),
+            self.frechet(own),
+            influence_values(self.real_gaussian, own.numpy()),
             agreement.precision,
             agreement.recall,
-            memorised(drawn, self.memory).share,
+            memorised(drawn, self.memorisation).share,
             sum(evaluations(model, float(t)) for t in nodes[:-1]),
         )
-        self._done.append(found.nfe)
+        self._evaluations.append(found.nfe)
         if self.progress is not None:
-            self.progress(len(self._done), self.variants)
+            self.progress(len(self._evaluations), self.variants)
         return found
+
+    @property
+    def space_of_features(self) -> FeatureSpace:
+        """The space by name, for metrics of features that are computed already."""
+        return FeatureSpace(self.feature_space.name, device=self.oracle.device)
+
+    def quality_columns(self, variants: Collection[Sequence[Quality]]) -> dict[str, list[float]]:
+        """The columns of a table with a row for each variant.
+
+        They are fd, precision, recall and memorised with their errors, the null of the last, and nfe.
+        """
+        fds = [frechet_estimate(runs) for runs in variants]
+        columns = estimate_columns("fd", fds)
+        columns |= {f"fd_{name}": [getattr(fd, name) for fd in fds] for name in ("error_seeds", "error_samples")}
+        for name in ("precision", "recall", "memorised"):
+            shares = [_share_and_error(quality_values(runs, name), self.n) for runs in variants]
+            columns |= {name: [v for v, _ in shares], f"{name}_error": [e for _, e in shares]}
+        if self.null is not None:
+            ends = zip(("", "_low", "_high"), self.null, strict=True)
+            columns |= {f"memorised_null{end}": [v] * len(variants) for end, v in ends}
+        return columns | {"nfe": [float(quality_values(runs, "nfe").mean()) for runs in variants]}
 
     def about(self, **settings: Any) -> dict[str, Any]:
         """A finding's training_set, settings and provenance; `settings` are the study's own."""
         shared = {"n": self.n, "seed": self.seed, "batch": self.batch, "space": self.feature_space.name}
         held = None if self.held_out is None else {"N": len(self.held_out), "digest": self.held_out.digest}
-        spent = {"nfe": self.n * sum(self._done), "models": [identity(m) for m in self.models]}
+        spent = {"nfe": self.n * sum(self._evaluations), "models": [identity(m) for m in self.models]}
         return {
             "training_set": describe(self.oracle),
             "settings": shared | {"solver": "euler", "held_out": held} | settings,
@@ -267,34 +213,25 @@ class SampleBench:
     def notes(self) -> list[str]:
         """What a reader must know of any study of samples."""
         s = self.oracle.training_set
-        notes = [f"{self.n:,} samples a variant, all from the same noise{' and labels' if self.conditional else ''}."]
+        start = "noise and labels" if self.conditional else "noise"
+        notes = [f"{self.n:,} samples for each variant, all from the same {start}."]
         notes.append(
-            f"FD is in the space {self.feature_space.name}, against the training set, and falls with the number of "
-            "samples: compare it only at the same number and in the same space."
+            f"FD is taken in the space {self.feature_space.name}, against the training set. It falls with the number "
+            "of samples: compare it only at the same number and in the same space."
         )
         if self.null is None:
-            notes.append("There are no held-out points, so the memorised share has no null to be compared with.")
+            notes.append("No points were held out, so there is no null to compare the memorised share with.")
         else:
             share, low, high = (100 * v for v in self.null)
-            notes.append(f"Of held-out points {share:.2f} % ({low:.2f} to {high:.2f}) count as memorised: the null.")
+            notes.append(f"Of held-out points {share:.2f} % ({low:.2f} to {high:.2f} %) count as memorised: the null.")
         if s.weights is not None:
             notes.append("The training set is weighted: real features are of points drawn by their weights.")
-        for model in self.models:
-            digest = identity(model)["training_set"]
-            if digest not in (None, s.digest):
-                notes.append(
-                    f"{identity(model)['name']} was trained on another set than this one: digest {digest[:12]}."
-                )
-        return notes
-
-
-def identity(model: VelocityField) -> dict[str, Any]:
-    """What names a model in a result: its name, and its seed and the digests of weights and training set if known."""
-    about = getattr(model, "about", None) or {}
-    trained_on = (about.get("training_set") or {}).get("digest")
-    name = getattr(model, "name", None) or type(model).__name__
-    seed = (about.get("settings") or {}).get("seed")
-    return {"name": name, "seed": seed, "digests": about.get("digests"), "training_set": trained_on}
+        known = [(m["name"], m["training_set"]) for m in map(identity, self.models)]
+        return notes + [
+            f"{name} was trained on another set than this one: digest {digest[:12]}."
+            for name, digest in known
+            if digest not in (None, s.digest)
+        ]
 
 
 def draw_rows(training_set: TrainingSet, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -303,30 +240,8 @@ def draw_rows(training_set: TrainingSet, n: int, rng: np.random.Generator) -> np
     return rng.choice(len(training_set), n, p=None if training_set.weights is None else w / w.sum())
 
 
-def spread_of(real: np.ndarray) -> RealSpread:
-    """Of features (N, d)."""
-    return RealSpread(real.mean(0), _power(np.atleast_2d(np.cov(real, rowvar=False)), 0.5))
-
-
-def influence_values(real: RealSpread, generated: np.ndarray) -> np.ndarray:
-    """(n,) influence of each generated feature (n, d) on the Frechet distance; their mean is 0."""
-    z = generated - generated.mean(0)
-    covariance = z.T @ z / max(1, len(z) - 1)
-    transport = real.root @ _power(real.root @ covariance @ real.root, -0.5) @ real.root
-    turned = z - z @ transport
-    h = 2 * z @ (generated.mean(0) - real.mean) + (z * turned).sum(1)
-    return h - h.mean()
-
-
-def _power(matrix: np.ndarray, exponent: float) -> np.ndarray:
-    """A power of a positive semi-definite matrix, of its inverse on its range where the exponent is negative."""
-    values, vectors = np.linalg.eigh(matrix)
-    kept = values > CUTOFF * max(values[-1], np.finfo(float).tiny)
-    powers = np.zeros_like(values)
-    powers[kept] = values[kept] ** exponent
-    return (vectors * powers) @ vectors.T
-
-
-def column(runs: Sequence[Quality], name: str) -> np.ndarray:
-    """(S,) one number of each seed's run."""
-    return np.array([getattr(run, name) for run in runs], dtype=np.float64)
+def _share_and_error(values: np.ndarray, n: int) -> tuple[float, float]:
+    """The mean share (S,) over seeds, and its error: binomial over n samples, and over seeds if there are several."""
+    mean = float(values.mean())
+    binomial = math.sqrt(max(0.0, mean * (1 - mean)) / n)
+    return mean, math.hypot(binomial, values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else 0.0)

@@ -1,4 +1,4 @@
-"""Variants: models told apart by what their records say, those that differ in the seed alone together."""
+"""Variants: the models of a study, what their records say, and which of them differ in the seed alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,9 +10,10 @@ from flowscope.fields import VelocityField, check_field
 from flowscope.networks import NetworkField
 from flowscope.oracle import Oracle
 from flowscope.paths import Path
-from flowscope.studies.bench.sample_bench import identity, take_labels
 from flowscope.training import load_model, snapshot_steps
-from flowscope.training.monitor.evaluate import check_model, check_oracle
+from flowscope.training.monitor.evaluate import check_model, check_oracle, label_count
+
+Models = VelocityField | Sequence[VelocityField]  # one field, or one for each seed
 
 
 class Variants(NamedTuple):
@@ -22,65 +23,135 @@ class Variants(NamedTuple):
     conditional: bool
 
     @property
-    def every(self) -> list[VelocityField]:
+    def all_models(self) -> list[VelocityField]:
         return [model for seeds in self.models.values() for model in seeds]
+
+    @property
+    def seed_counts(self) -> dict[str, int]:
+        return {label: len(seeds) for label, seeds in self.models.items()}
 
 
 def variants(models: Any, oracle: Oracle) -> Variants:
-    """Models by what they differ in, checked against the oracle.
+    """Group models by what they differ in, and check them against the oracle.
 
     Args:
-        models: a field; a list of fields, told apart by their settings (those that differ in the seed alone are one
-            setting); or a mapping from labels to fields or lists of them.
+        models: a field; a list of fields, grouped by their settings but the seed; or a mapping from labels to fields
+            or lists of them.
+        oracle: of their training set.
 
     Raises:
-        InputError: there is none, one does not fit the oracle, or some take labels and some do not.
+        InputError: there is no model, one does not fit the oracle, or some take labels and some do not.
     """
     check_oracle(oracle)
     if not isinstance(models, Mapping):
         models = _by_setting(list(models) if isinstance(models, (list, tuple)) else [models])
-    found = {str(k): tuple(v) if isinstance(v, (list, tuple)) else (v,) for k, v in models.items()}
-    every = [model for seeds in found.values() for model in seeds]
-    if not every or not all(found.values()):
+    groups = {str(k): tuple(v) if isinstance(v, (list, tuple)) else (v,) for k, v in models.items()}
+    everyone = [model for seeds in groups.values() for model in seeds]
+    if not everyone or not all(groups.values()):
         raise InputError("there are no models; expected a velocity field, a list of them, or a mapping from labels")
-    for model in every:
+    for model in everyone:
         check_field(model, "model")
-    conditional = take_labels([m for m in every if not isinstance(m, Oracle)])
-    for model in every:
-        check_model(model, oracle_on(oracle, model))
-    return Variants(found, conditional)
+    conditional = take_labels([m for m in everyone if not isinstance(m, Oracle)])
+    for model in everyone:
+        check_model(model, oracle_on_path_of(model, oracle))
+    return Variants(groups, conditional)
 
 
-def oracle_on(oracle: Oracle, model: VelocityField) -> Oracle:
-    """The oracle of the same points on a model's own path."""
+def _by_setting(models: Sequence[Any]) -> dict[str, list[Any]]:
+    """Models grouped by their settings but the seed, labelled by what differs, or by name if nothing is known."""
+    settings = [variant_settings(model) for model in models]
+    differing = sorted({k for s in settings for k in s if len({str(other.get(k)) for other in settings}) > 1})
+    grouped: dict[str, list[Any]] = {}
+    for model, own in zip(models, settings, strict=True):
+        label = ", ".join(f"{k} {own.get(k)}" for k in differing) or "model" if own else identity(model)["name"]
+        grouped.setdefault(label, []).append(model)
+    return grouped
+
+
+def oracle_on_path_of(model: VelocityField, oracle: Oracle) -> Oracle:
+    """The oracle of the same points on the model's own path."""
     path = getattr(model, "path", None)
     if not isinstance(path, Path) or path.name == oracle.path.name:
         return oracle
     return Oracle(oracle.training_set, path, memory=oracle.memory, device=oracle.device)
 
 
-def _by_setting(models: Sequence[Any]) -> dict[str, list[Any]]:
-    """Models grouped by their settings but the seed, labelled by what differs, or by name where nothing is known."""
-    facts = [facts_of(model) for model in models]
-    differing = sorted({k for f in facts for k in f if len({str(g.get(k)) for g in facts}) > 1})
-    grouped: dict[str, list[Any]] = {}
-    for model, own in zip(models, facts, strict=True):
-        name = identity(model)["name"]
-        label = ", ".join(f"{k} {own.get(k)}" for k in differing) or "model" if own else name
-        grouped.setdefault(label, []).append(model)
-    return grouped
+def as_models(models: Any, what: str = "models") -> tuple[VelocityField, ...]:
+    """One field, or a list with one for each seed, as a tuple.
+
+    Raises:
+        InputError: the list is empty, or holds what is not a velocity field.
+    """
+    found = tuple(models) if isinstance(models, (list, tuple)) else (models,)
+    if not found:
+        raise InputError(f"{what} is empty; expected a velocity field, or a list with one for each seed")
+    for model in found:
+        check_field(model, what)
+    return found
 
 
-def facts_of(model: Any) -> dict[str, Any]:
-    """What a model's record says of how it was made, but the seed: its settings, and the step of a snapshot."""
-    about = getattr(model, "about", None) or {}
-    facts = {k: v for k, v in (about.get("settings") or {}).items() if k != "seed"}
-    facts.pop("steps", None)
-    return facts | ({"step": about["step"]} if "step" in about else {})
+def count_seeds(groups: Mapping[str, tuple[VelocityField, ...]]) -> int:
+    """The number of seeds that every group of models has.
+
+    Raises:
+        InputError: the groups differ in length, so that models cannot be paired.
+    """
+    sizes = {name: len(models) for name, models in groups.items()}
+    if len(set(sizes.values())) > 1:
+        got = ", ".join(f"{count} of {name}" for name, count in sizes.items())
+        raise InputError(f"got {got}; expected as many models of each: those of one seed are used together")
+    return next(iter(sizes.values()))
 
 
-def snapshots_of(folder: str | Folder, device: Any = None) -> list[tuple[int, NetworkField]]:
-    """(step, model) of every snapshot that a model's folder keeps, ascending, and of its last step."""
+def take_labels(models: Sequence[VelocityField]) -> bool:
+    """Whether the models take labels.
+
+    Raises:
+        InputError: some do and some do not.
+    """
+    found = {label_count(m) > 0 for m in models}
+    if len(found) > 1:
+        raise InputError("some of the models take labels and some do not; expected all or none, on one data set")
+    return True in found
+
+
+def has_null_label(model: VelocityField) -> bool:
+    """Whether a field with labels can be called without one."""
+    return isinstance(model, Oracle) or getattr(model, "null", None) is not None
+
+
+def record_of(model: Any) -> dict[str, Any]:
+    """The record of a model's training, its `about`; empty for a field without one."""
+    return getattr(model, "about", None) or {}
+
+
+def settings_of(model: Any) -> dict[str, Any]:
+    """The settings that a model was trained with; empty if it has no record of them."""
+    return dict(record_of(model).get("settings") or {})
+
+
+def variant_settings(model: Any) -> dict[str, Any]:
+    """The settings that make a model a variant: all but the seed and the length, and the step of a snapshot."""
+    record, settings = record_of(model), settings_of(model)
+    known = {k: v for k, v in settings.items() if k not in ("seed", "steps")}
+    return known | ({"step": record["step"]} if "step" in record else {})
+
+
+def identity(model: VelocityField) -> dict[str, Any]:
+    """The model in a result: its name, its seed, and the digests of its weights and training set, None if unknown."""
+    record = record_of(model)
+    name = getattr(model, "name", None) or type(model).__name__
+    digest = (record.get("training_set") or {}).get("digest")
+    return {
+        "name": name,
+        "seed": settings_of(model).get("seed"),
+        "digests": record.get("digests"),
+        "training_set": digest,
+    }
+
+
+def load_snapshots(folder: str | Folder, device: Any = None) -> list[tuple[int, NetworkField]]:
+    """(step, model) of every snapshot in a model's folder and of its last step, ascending."""
     last = load_model(folder, device=device)
     step = int(last.about["step"])
     found = [(k, load_model(folder, device=device, step=k)) for k in snapshot_steps(folder) if k < step]
