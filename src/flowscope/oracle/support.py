@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from flowscope.data.ahead import ahead
+from flowscope.data.ahead import prefetch
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 from flowscope.oracle.device import resident, upload
@@ -222,7 +222,7 @@ class Law:
         """The law from `start` to `stop` or its end, as stored, in pieces of at most this many points."""
         stop = len(self) if stop is None else stop
         pieces = (self.piece(low, min(low + rows, stop)) for low in range(start, stop, rows))
-        yield from ahead(pieces) if self.support.streamed else pieces
+        yield from prefetch(pieces) if self.support.streamed else pieces
 
     def block(self, start: int, stop: int) -> Block:
         """Points start..stop of the law."""
