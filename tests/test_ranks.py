@@ -282,6 +282,8 @@ def slow(*arguments):  # each rank's pass takes long, and says where it is
     for at in blocks(*arguments):
         open(f"at-{rank}-{at}", "w").close()
         open(f"passing-{rank}", "w").close()
+        if rank == 1 and os.path.exists("fail"):
+            raise ValueError("no such row")
         time.sleep(3600 if rank == 1 and os.path.exists("hang") else 0.1)
         yield at
 if sys.argv[1] == "passing":
@@ -324,6 +326,17 @@ def test_a_rank_that_is_gone_ends_the_others(where: str, end: str, tmp_path: Pat
         assert code == 7
         after = re.match(r"RankError rank 1 has made no progress for (\d+) s; expected some within 3 s.*--resume", said)
         assert after is not None and int(after[1]) >= 3, said
+
+
+def test_a_rank_that_fails_in_a_pass_tells_the_others_why(tmp_path: Path) -> None:
+    job = Job(BEGIN + PASSING, 3, tmp_path, "passing", "30")
+    for rank in range(3):
+        until(tmp_path / f"passing-{rank}")
+    (tmp_path / "fail").touch()
+    others = f"RankError rank 1 on {socket.gethostname()} failed: ValueError no such row\n"
+    (code, said, _), (failed, _, error), (last, heard, _) = job.wait()
+    assert failed == 1 and "ValueError: no such row" in error
+    assert (code, said) == (last, heard) == (7, others)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
