@@ -1,9 +1,9 @@
 """Several processes: the answers of one, whatever their number; and what they say when they do not agree."""
 
 import json
+import re
 import signal
 import socket
-import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -283,6 +283,8 @@ def slow(*arguments):  # each rank's pass takes long, and says where it is
     for at in blocks(*arguments):
         open(f"at-{rank}-{at}", "w").close()
         open(f"passing-{rank}", "w").close()
+        if rank == 1 and os.path.exists("fail"):
+            raise ValueError("no such row")
         time.sleep(3600 if rank == 1 and os.path.exists("hang") else 0.1)
         yield at
 if sys.argv[1] == "passing":
@@ -303,37 +305,62 @@ except fs.FlowscopeError as error:
 """
 
 
-@pytest.mark.parametrize("where", ["passing", "waiting"])
-@pytest.mark.parametrize("end", ["killed", "stopped", "hangs"])
+@pytest.mark.parametrize(
+    ("where", "end"),
+    [
+        ("passing", "killed"),
+        ("passing", "stopped"),
+        ("passing", "hangs"),
+        ("waiting", "killed"),
+        ("waiting", "stopped"),
+    ],
+)
 def test_a_rank_that_is_gone_ends_the_others(where: str, end: str, tmp_path: Path) -> None:
-    """Within the stated time and a little; whether they compute or wait for it."""
-    if (where, end) == ("waiting", "hangs"):
-        pytest.skip("a rank that computes something of its own is not known to hang")
-    timeout = 3.0
-    job = Job(BEGIN + PASSING, 3, tmp_path, where, str(timeout))
+    """After the stated time, whether they compute or wait for it."""
+    job = Job(BEGIN + PASSING, 3, tmp_path, where, "3")
     until(tmp_path / ("passing-1" if where == "passing" else "ready-1"))
     if end == "hangs":
         (tmp_path / "hang").touch()
     else:
         job.send(1, signal.SIGKILL if end == "killed" else signal.SIGSTOP)
-    began = time.monotonic()
     for code, said, _ in job.wait(0, 2):
         assert code == 7
-        assert said.startswith("RankError rank 1 has not got on for ")
-        assert "expected it to within 3 s" in said and "--resume" in said
-    assert time.monotonic() - began < timeout + 10  # of which most is for a machine that does other work
+        after = re.match(r"RankError rank 1 has made no progress for (\d+) s; expected some within 3 s.*--resume", said)
+        assert after is not None and int(after[1]) >= 3, said
 
 
-def test_the_store_gone_ends_the_others(tmp_path: Path) -> None:
-    """Rank 0 is the host of the place where the ranks meet."""
-    for number in (signal.SIGKILL, signal.SIGSTOP):
-        folder = tmp_path / number.name
-        folder.mkdir()
-        job = Job(BEGIN + PASSING, 2, folder, "passing", "3")
-        until(folder / "passing-1")
-        began = time.monotonic()
-        job.send(0, number)
-        ((code, said, _),) = job.wait(1)
-        assert code == 7
-        assert said.startswith("RankError the place where the ranks meet")
-        assert time.monotonic() - began < 13
+def test_a_rank_that_fails_in_a_pass_tells_the_others_why(tmp_path: Path) -> None:
+    job = Job(BEGIN + PASSING, 3, tmp_path, "passing", "30")
+    for rank in range(3):
+        until(tmp_path / f"passing-{rank}")
+    (tmp_path / "fail").touch()
+    others = f"RankError rank 1 on {socket.gethostname()} failed: ValueError no such row\n"
+    (code, said, _), (failed, _, error), (last, heard, _) = job.wait()
+    assert failed == 1 and "ValueError: no such row" in error
+    assert (code, said) == (last, heard) == (7, others)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_the_store_gone_ends_the_others(number: signal.Signals, tmp_path: Path) -> None:
+    """Rank 0 is the host of the rendezvous store (MASTER_ADDR)."""
+    job = Job(BEGIN + PASSING, 2, tmp_path, "passing", "3")
+    until(tmp_path / "passing-1")
+    job.send(0, number)
+    ((code, said, _),) = job.wait(1)
+    assert code == 7
+    assert said.startswith("RankError the rendezvous store (MASTER_ADDR)")
+
+
+WAITED_FOR = """
+timeout = 3.0
+with Ranks(timeout) as ranks:
+    if rank == 1:
+        time.sleep(2 * timeout)  # as a rank does that reads a slow disk: it lives, and is at no block
+    print(*ranks.gather(b"%d" % rank))
+"""
+
+
+def test_a_rank_that_is_slow_and_lives_is_waited_for(tmp_path: Path) -> None:
+    """Which a collective operation with a timeout would not do: it cannot tell it from one that has been stopped."""
+    for code, said, error in Job(BEGIN + WAITED_FOR, 2, tmp_path).wait():
+        assert (code, said) == (0, "b'0' b'1'\n"), error

@@ -25,14 +25,15 @@ from torch.distributed import distributed_c10d
 
 from flowscope.core.settings import versions
 from flowscope.errors import FlowscopeError, InputError, RankError
-from flowscope.oracle.distributed.watch import Watch
+from flowscope.oracle.distributed.watch import Heartbeat
 
 # (what lower ranks have found, what higher ones have) -> what both have
 Combine = Callable[[Sequence[Tensor], Sequence[Tensor]], Sequence[Tensor]]
 
-TIMEOUT = 60.0
-SAME = ("flowscope", "torch", "numpy")  # whose versions must be the same on all ranks
-SHORT = 70  # characters of a setting that an error shows
+TIMEOUT = 60.0  # seconds
+COMPARED_PACKAGES = ("flowscope", "torch", "numpy")  # their versions must be the same on all ranks
+SHOWN_CHARACTERS = 70  # of a setting in an error
+SHOWN_RANKS = 8  # in an error
 
 _numbers = itertools.count()  # of Ranks made in this process: the same on every rank
 
@@ -41,12 +42,12 @@ class Ranks:
     """The processes of a job, as a context; every rank enters it, and leaves it after the last thing done together.
 
     Args:
-        timeout: seconds, above 0, within which a rank must get on by a block of points, or answer. Where one does not,
-            or fails, the others raise a RankError at most that and a few seconds later.
+        timeout: seconds, above 0, in which a rank must show progress: in a pass, a block of points; else, that its
+            process lives. Where one does not, or fails, the others raise a RankError within that and a few seconds.
 
     Attributes:
         rank, size: this rank, from 0, and how many there are.
-        speaks: after an error, whether it is this rank that should tell people: the first of its host to have failed.
+        speaks: after an error, whether this rank should print it: it was the first of its host to fail.
 
     Raises:
         InputError: there is no process group, or the timeout is not usable.
@@ -68,38 +69,42 @@ class Ranks:
         on_gpu = dist.get_backend() == "nccl"
         self._device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
         store = distributed_c10d.PrefixStore(f"flowscope {next(_numbers)}", distributed_c10d._get_default_store())
-        self._watch = Watch(store, self.rank, self.size, self.timeout)
+        self._heartbeat = Heartbeat(store, self.rank, self.size, self.timeout)
 
     def __enter__(self) -> "Ranks":
         try:
             found = versions()
-            self.agree("versions", {name: found[name] for name in SAME})
+            self.agree("versions", {name: found[name] for name in COMPARED_PACKAGES})
         except BaseException as error:
             self.__exit__(type(error), error, None)
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if error is None:
-            self.meet()
-        else:
-            self.speaks = self._watch.tell(self._word(error), socket.gethostname())
-        self._watch.end()
+        word = None if error is None else self._word(error)
+        try:
+            if error is None:
+                self.meet()
+        except BaseException as late:
+            word = self._word(late)
+            raise
+        finally:
+            self.speaks = self._heartbeat.end(word)
 
     def _word(self, error: BaseException) -> str:
-        """What the others are told of an error; what all ranks say is said as it is."""
+        """What the others are told of an error: a RankError unchanged, else with rank and host."""
         if isinstance(error, RankError):
             return str(error)
         said = str(error) if isinstance(error, FlowscopeError) else f"{type(error).__name__} {error}".rstrip()
         return f"rank {self.rank} on {socket.gethostname()} failed: {said}"
 
     def beat(self) -> None:
-        """The pass has got on by a block. Raises RankError where another rank has failed."""
-        self._watch.beat()
+        """Tell the others that a block of points is done. Raises RankError where another rank has failed."""
+        self._heartbeat.beat()
 
     def meet(self) -> None:
         """Wait until all ranks are here. Raises RankError where one of them has failed."""
-        self._watch.meet()
+        self._heartbeat.meet()
 
     def own_range(self, count: int) -> range:
         """Which of `count` points are this rank's. Where they are fewer than the ranks, the last ranks have none."""
@@ -123,7 +128,7 @@ class Ranks:
             for rank, found in enumerate(everyone):
                 held.setdefault(json.dumps(found.get(name)), []).append(rank)
             if len(held) > 1:
-                lists = "; ".join(f"{value[:SHORT]} {_ranks(ranks)}" for value, ranks in held.items())
+                lists = "; ".join(f"{value[:SHOWN_CHARACTERS]} {_ranks(ranks)}" for value, ranks in held.items())
                 raise RankError(f"the ranks differ in {what}: {name} is {lists}; expected one {name} on all ranks")
 
     def gather(self, own: bytes) -> list[bytes]:
@@ -173,7 +178,7 @@ class Ranks:
         try:
             begin().wait(self._wait)
         except RuntimeError as error:  # of gloo and nccl
-            self._watch.check()  # somebody may know more
+            self._heartbeat.check()  # somebody may know more
             reason = next(iter(str(error).splitlines()), "no details").split("] ")[-1][:160]
             raise RankError(
                 f"rank {self.rank} was exchanging results with the others and it broke off ({reason}); expected all "
@@ -196,4 +201,5 @@ def _unpack(message: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _ranks(ranks: list[int]) -> str:
-    return f"on rank{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks[:8]))}{', ...' if len(ranks) > 8 else ''}"
+    shown = ", ".join(map(str, ranks[:SHOWN_RANKS])) + ", ..." * (len(ranks) > SHOWN_RANKS)
+    return f"on rank{'s' * (len(ranks) > 1)} {shown}"
