@@ -1,13 +1,10 @@
-"""Points in files: read with read-ahead, flat in memory, the same answers; killed at any moment, the same result."""
+"""Points in files: read ahead, flat in memory, the same answers; killed at any moment, the same result."""
 
 import importlib
 import json
 import os
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +18,6 @@ import flowscope as fs
 from flowscope.curve.checkpoint import ResumeState
 from flowscope.data.rows.file_rows import FileRows, explicit
 from flowscope.data.rows.mapped_rows import MappedRows
-from flowscope.data.rows.prefetch import prefetch
 from flowscope.errors import InputError, ResumeError
 
 RNG = np.random.default_rng(3)
@@ -33,54 +29,6 @@ def in_file(path: Path, values: np.ndarray) -> np.memmap:
     """The values as a read-only memory map of a file of their own."""
     np.save(path, values)
     return np.load(path, mmap_mode="r")
-
-
-# read-ahead
-
-
-def test_items_come_in_order_and_no_more_than_asked_for_are_made() -> None:
-    made: list[int] = []
-
-    def items() -> Iterator[int]:
-        for k in range(20):
-            made.append(k)
-            yield k
-
-    seen = []
-    for k in prefetch(items(), depth=2):
-        time.sleep(0.002)
-        assert len(made) <= k + 4, "one in use, two ready, one being made"
-        seen.append(k)
-    assert seen == list(range(20))
-
-
-def test_an_error_of_the_maker_is_raised_in_its_place() -> None:
-    def items() -> Iterator[int]:
-        yield 1
-        raise InputError("the disk is gone")
-
-    got = prefetch(items())
-    assert next(got) == 1
-    with pytest.raises(InputError, match="the disk is gone"):
-        next(got)
-
-
-@pytest.mark.parametrize("stop_after", [0, 1, 5])
-def test_the_thread_ends_when_the_caller_stops(stop_after: int) -> None:
-    closed = []
-
-    def items() -> Iterator[int]:
-        try:
-            yield from range(1000)
-        finally:
-            closed.append(True)
-
-    before, got = threading.active_count(), prefetch(items())
-    for _ in range(stop_after):
-        next(got)
-    got.close()
-    assert threading.active_count() == before
-    assert closed == [True] * bool(stop_after)
 
 
 # reading

@@ -1,9 +1,9 @@
 """Several processes: the answers of one, whatever their number; and what they say when they do not agree."""
 
 import json
+import re
 import signal
 import socket
-import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ import sys, json, time, os
 from datetime import timedelta
 import numpy as np, torch, torch.distributed as dist
 import flowscope as fs
-from flowscope.oracle import Oracle, Ranks, SharedOracle
+from flowscope.oracle import Oracle, Ranks
 dist.init_process_group("gloo", timeout=timedelta(seconds=60))
 rank = dist.get_rank()
 """
@@ -37,7 +37,7 @@ answers, curves = {}, {}
 with Ranks(timeout=30) as ranks:
     for name in ("plain", "heavy", "few", "wide"):
         data = make_set(name)
-        oracle = SharedOracle(Oracle(data), ranks)
+        oracle = Oracle(data, ranks=ranks)
         x, t, y = states(data)
         for key, label in (("all", None), ("label", y)):
             found = oracle.posterior(x, t, label, k=1 if name == "few" else 2)
@@ -45,7 +45,7 @@ with Ranks(timeout=30) as ranks:
             answers[f"{name}|{key}|velocity"] = oracle(x, t, label).numpy()
         answers[f"{name}|all|many"] = oracle.posterior(x, t, k=len(oracle.support.law())).weights.numpy()
         assert oracle(x[:0], 0.5).shape == x[:0].shape
-        shared = SharedOracle(Oracle(data), ranks, queries="sharded")
+        shared = Oracle(data, ranks=ranks.sharded)
         own = slice(rank, rank + 2 if rank else 0)  # no states on rank 0, others overlap
         for label in (None, y):
             asked = x[own], t[own], None if label is None else label[own]
@@ -184,7 +184,7 @@ try:
         if what == "failure" and rank == 2:
             fs.TrainingSet(points * np.inf)
         data = fs.TrainingSet(points + (what == "data" and rank == 1))
-        oracle = SharedOracle(Oracle(data, "vp" if what == "path" and rank else "linear"), ranks)
+        oracle = Oracle(data, "vp" if what == "path" and rank else "linear", ranks=ranks)
         fs.stages(oracle, 3 + (what == "timesteps" and rank == 2), 4)
 except fs.FlowscopeError as error:
     open(f"{what}-{rank}.txt", "w").write(f"{type(error).__name__}: {error}")
@@ -231,7 +231,7 @@ data = make_set("plain")
 x, t, y = states(data)
 try:
     with Ranks(timeout=30) as ranks:
-        oracle = SharedOracle(Oracle(data), ranks, queries=sys.argv[1])
+        oracle = Oracle(data, ranks=ranks.sharded if sys.argv[1] == "sharded" else ranks)
         getattr(oracle, sys.argv[2])(x + float(sys.argv[3]) * rank, t, *([y] if rank and "label" in sys.argv else []))
 except fs.FlowscopeError as error:
     print(error)
@@ -244,8 +244,7 @@ except fs.FlowscopeError as error:
         (("replicated", "velocity", "1"), "differ in the states that they ask for: digest is"),
         (("replicated", "conditions", "1"), "differ in the states that they ask for: digest is"),
         (("sharded", "velocity", "1", "label"), 'differ in their states: labels is "none" on rank 0; "one a state"'),
-        (("sharded", "conditions", "1"), 'asked of an oracle with queries="sharded"; expected "replicated"'),
-        (("both", "velocity", "0"), "queries is 'both'; expected one of replicated, sharded"),
+        (("sharded", "conditions", "1"), "asked of an oracle whose ranks have states of their own"),
     ],
 )
 def test_states_that_cannot_be_joined_are_refused(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
@@ -260,6 +259,8 @@ def slow(*arguments):  # each rank's pass takes long, and says where it is
     for at in blocks(*arguments):
         open(f"at-{rank}-{at}", "w").close()
         open(f"passing-{rank}", "w").close()
+        if rank == 1 and os.path.exists("fail"):
+            raise ValueError("no such row")
         time.sleep(3600 if rank == 1 and os.path.exists("hang") else 0.1)
         yield at
 if sys.argv[1] == "passing":
@@ -267,7 +268,7 @@ if sys.argv[1] == "passing":
 try:
     with Ranks(timeout=float(sys.argv[2])) as ranks:
         points = np.random.default_rng(0).standard_normal((4000, 3))
-        oracle = SharedOracle(Oracle(points, memory="60KB"), ranks)
+        oracle = Oracle(points, memory="60KB", ranks=ranks)
         open(f"ready-{rank}", "w").close()
         if sys.argv[1] == "waiting" and rank != 1:
             ranks.meet()
@@ -280,37 +281,62 @@ except fs.FlowscopeError as error:
 """
 
 
-@pytest.mark.parametrize("where", ["passing", "waiting"])
-@pytest.mark.parametrize("end", ["killed", "stopped", "hangs"])
+@pytest.mark.parametrize(
+    ("where", "end"),
+    [
+        ("passing", "killed"),
+        ("passing", "stopped"),
+        ("passing", "hangs"),
+        ("waiting", "killed"),
+        ("waiting", "stopped"),
+    ],
+)
 def test_a_rank_that_is_gone_ends_the_others(where: str, end: str, tmp_path: Path) -> None:
-    """Within the stated time and a little; whether they compute or wait for it."""
-    if (where, end) == ("waiting", "hangs"):
-        pytest.skip("a rank that computes something of its own is not known to hang")
-    timeout = 3.0
-    job = Job(BEGIN + PASSING, 3, tmp_path, where, str(timeout))
+    """After the stated time, whether they compute or wait for it."""
+    job = Job(BEGIN + PASSING, 3, tmp_path, where, "3")
     until(tmp_path / ("passing-1" if where == "passing" else "ready-1"))
     if end == "hangs":
         (tmp_path / "hang").touch()
     else:
         job.send(1, signal.SIGKILL if end == "killed" else signal.SIGSTOP)
-    began = time.monotonic()
     for code, said, _ in job.wait(0, 2):
         assert code == 7
-        assert said.startswith("RankError rank 1 has not got on for ")
-        assert "expected it to within 3 s" in said and "--resume" in said
-    assert time.monotonic() - began < timeout + 10  # of which most is for a machine that does other work
+        after = re.match(r"RankError rank 1 has made no progress for (\d+) s; expected some within 3 s.*--resume", said)
+        assert after is not None and int(after[1]) >= 3, said
 
 
-def test_the_store_gone_ends_the_others(tmp_path: Path) -> None:
-    """Rank 0 is the host of the place where the ranks meet."""
-    for number in (signal.SIGKILL, signal.SIGSTOP):
-        folder = tmp_path / number.name
-        folder.mkdir()
-        job = Job(BEGIN + PASSING, 2, folder, "passing", "3")
-        until(folder / "passing-1")
-        began = time.monotonic()
-        job.send(0, number)
-        ((code, said, _),) = job.wait(1)
-        assert code == 7
-        assert said.startswith("RankError the place where the ranks meet")
-        assert time.monotonic() - began < 13
+def test_a_rank_that_fails_in_a_pass_tells_the_others_why(tmp_path: Path) -> None:
+    job = Job(BEGIN + PASSING, 3, tmp_path, "passing", "30")
+    for rank in range(3):
+        until(tmp_path / f"passing-{rank}")
+    (tmp_path / "fail").touch()
+    others = f"RankError rank 1 on {socket.gethostname()} failed: ValueError no such row\n"
+    (code, said, _), (failed, _, error), (last, heard, _) = job.wait()
+    assert failed == 1 and "ValueError: no such row" in error
+    assert (code, said) == (last, heard) == (7, others)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_the_store_gone_ends_the_others(number: signal.Signals, tmp_path: Path) -> None:
+    """Rank 0 is the host of the rendezvous store (MASTER_ADDR)."""
+    job = Job(BEGIN + PASSING, 2, tmp_path, "passing", "3")
+    until(tmp_path / "passing-1")
+    job.send(0, number)
+    ((code, said, _),) = job.wait(1)
+    assert code == 7
+    assert said.startswith("RankError the rendezvous store (MASTER_ADDR)")
+
+
+WAITED_FOR = """
+timeout = 3.0
+with Ranks(timeout) as ranks:
+    if rank == 1:
+        time.sleep(2 * timeout)  # as a rank does that reads a slow disk: it lives, and is at no block
+    print(*ranks.gather(b"%d" % rank))
+"""
+
+
+def test_a_rank_that_is_slow_and_lives_is_waited_for(tmp_path: Path) -> None:
+    """Which a collective operation with a timeout would not do: it cannot tell it from one that has been stopped."""
+    for code, said, error in Job(BEGIN + WAITED_FOR, 2, tmp_path).wait():
+        assert (code, said) == (0, "b'0' b'1'\n"), error

@@ -229,8 +229,8 @@ class Oracle:
         if self.ranks is not None:
             if self.ranks.queries != "replicated":
                 raise InputError(
-                    'conditions are asked of ranks with queries="sharded"; expected "replicated": every label\'s '
-                    "velocities of all ranks' states would be on every rank"
+                    "conditions are asked of an oracle whose ranks have states of their own; expected ranks, not "
+                    "ranks.sharded: every label's velocities of all ranks' states would be on every rank"
                 )
             shared_query(query, self.ranks)
         laws = self.support.class_laws()

@@ -1,64 +1,30 @@
-"""Read-ahead: the next item of an iterator is made in a thread while the present one is worked on."""
+"""Prefetch: the next item of an iterator is made in a thread while the present one is in use."""
 
-import contextlib
-import threading
-from collections.abc import Iterator
-from queue import Empty, Queue
-from typing import TypeVar
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_END = object()
+_END: Any = object()
 
 
-class _Failure:
-    """An error of the maker, on its way to the caller."""
+def prefetch(items: Generator[T, None, None]) -> Generator[T, None, None]:
+    """Yield the items in their order, with one more made ahead in a thread.
 
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
-def prefetch(items: Iterator[T], depth: int = 1) -> Iterator[T]:
-    """The same items in the same order, of which up to `depth` are ready and one more is being made.
-
-    What the maker raises is raised here, in its place. When the caller stops early (and the iterator is closed), the
-    maker is closed, too, after the item that it is at, and its thread has ended.
+    What making an item raises is raised here, in its place. When the caller stops early (and closes this iterator),
+    the item that is being made is finished, the source is closed, and the thread has ended.
 
     Args:
-        items: made in a thread of its own; nobody else may use it.
-        depth: how many may lie ready, at least 1.
+        items: the source; nobody else may use it.
     """
-    ready: Queue[object] = Queue(depth)
-    stopped = threading.Event()
-
-    def make() -> None:
-        """The thread: items into the queue until they end, one fails, or the caller has stopped."""
-        last: object = _END
-        try:
-            for item in items:
-                ready.put(item)
-                del item  # what is handed over is not held here as well
-                if stopped.is_set():
-                    break
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the caller is told
-            last = _Failure(error)
-        finally:
-            close = getattr(items, "close", None)
-            if close is not None:
-                close()
-            ready.put(last)
-
-    thread = threading.Thread(target=make, name="flowscope read-ahead", daemon=True)
-    thread.start()
+    maker = ThreadPoolExecutor(1, "flowscope prefetch")
     try:
-        while (item := ready.get()) is not _END:
-            if isinstance(item, _Failure):
-                raise item.error
-            yield item  # type: ignore[misc]
-            del item
+        coming = maker.submit(next, items, _END)
+        while (item := coming.result()) is not _END:
+            coming = maker.submit(next, items, _END)
+            yield item
+            del item  # two items at most are in memory: this one must go before the next is waited for
     finally:
-        stopped.set()
-        while thread.is_alive():
-            with contextlib.suppress(Empty):
-                ready.get(timeout=0.05)
-        thread.join()
+        maker.shutdown()
+        items.close()

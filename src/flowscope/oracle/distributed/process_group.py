@@ -9,6 +9,7 @@ replicated. What the ranks find is joined by the operation that joins blocks, al
 ranks, and sent to all, so that all hold the same answer to the last bit.
 """
 
+import copy
 import itertools
 import json
 import socket
@@ -24,16 +25,16 @@ from torch import Tensor
 from torch.distributed import distributed_c10d
 
 from flowscope.core.settings import versions
-from flowscope.errors import FlowscopeError, InputError, RankError, unknown_name
-from flowscope.oracle.distributed.watch import Watch
+from flowscope.errors import FlowscopeError, InputError, RankError
+from flowscope.oracle.distributed.heartbeat import Heartbeat
 
 # (what lower ranks have found, what higher ones have) -> what both have
 Combine = Callable[[Sequence[Tensor], Sequence[Tensor]], Sequence[Tensor]]
 
-TIMEOUT = 60.0
-QUERIES = ("replicated", "sharded")
-SAME = ("flowscope", "torch", "numpy")  # whose versions must be the same on all ranks
-SHORT = 70  # characters of a setting that an error shows
+TIMEOUT = 60.0  # seconds
+COMPARED_PACKAGES = ("flowscope", "torch", "numpy")  # their versions must be the same on all ranks
+SHOWN_CHARACTERS = 70  # of a setting in an error
+SHOWN_RANKS = 8  # in an error
 
 _numbers = itertools.count()  # of Ranks made in this process: the same on every rank
 
@@ -42,25 +43,20 @@ class Ranks:
     """The processes of a job, as a context; every rank enters it, and leaves it after the last thing done together.
 
     Args:
-        timeout: seconds, above 0, within which a rank must get on by a block of points, or answer. Where one does not,
-            or fails, the others raise a RankError at most that and a few seconds later.
-        queries: of oracles on these ranks: "replicated", every rank gives the same states; or "sharded", each gives
-            states of its own, as many as it likes (x (0, *shape) for none), of one dtype and all with labels or all
-            without, and is given the answers to those.
+        timeout: seconds, above 0, in which a rank must show progress: in a pass, a block of points; else, that its
+            process lives. Where one does not, or fails, the others raise a RankError within that and a few seconds.
 
     Attributes:
         rank, size: this rank, from 0, and how many there are.
-        speaks: after an error, whether it is this rank that should tell people: the first of its host to have failed.
+        queries: of oracles on these ranks: "replicated", every rank gives the same states; "sharded", each its own.
+        speaks: after an error, whether this rank should print it: it was the first of its host to fail.
 
     Raises:
         InputError: there is no process group, or the timeout is not usable.
         RankError: the ranks have other versions of flowscope, torch or numpy, or one did not come.
     """
 
-    def __init__(self, timeout: float = TIMEOUT, queries: str = "replicated") -> None:
-        if queries not in QUERIES:
-            raise unknown_name("queries", queries, QUERIES)
-        self.queries = queries
+    def __init__(self, timeout: float = TIMEOUT) -> None:
         if not (dist.is_available() and dist.is_initialized()):
             raise InputError(
                 "there is no process group; expected torch.distributed to be initialised: start with torchrun, and "
@@ -70,43 +66,58 @@ class Ranks:
         if not (number and 0 < timeout <= 1e6):
             raise InputError(f"timeout is {timeout!r}; expected seconds above 0, such as 60")
         self.rank, self.size, self.timeout = dist.get_rank(), dist.get_world_size(), float(timeout)
-        self.speaks = True
+        self.speaks, self.queries = True, "replicated"
         self._wait = timedelta(seconds=self.timeout)
         on_gpu = dist.get_backend() == "nccl"
         self._device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
         store = distributed_c10d.PrefixStore(f"flowscope {next(_numbers)}", distributed_c10d._get_default_store())
-        self._watch = Watch(store, self.rank, self.size, self.timeout)
+        self._heartbeat = Heartbeat(store, self.rank, self.size, self.timeout)
 
     def __enter__(self) -> "Ranks":
         try:
             found = versions()
-            self.agree("versions", {name: found[name] for name in SAME})
+            self.agree("versions", {name: found[name] for name in COMPARED_PACKAGES})
         except BaseException as error:
             self.__exit__(type(error), error, None)
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if error is None:
-            self.meet()
-        else:
-            self.speaks = self._watch.tell(self._word(error), socket.gethostname())
-        self._watch.end()
+        word = None if error is None else self._word(error)
+        try:
+            if error is None:
+                self.meet()
+        except BaseException as late:
+            word = self._word(late)
+            raise
+        finally:
+            self.speaks = self._heartbeat.end(word)
 
     def _word(self, error: BaseException) -> str:
-        """What the others are told of an error; what all ranks say is said as it is."""
+        """What the others are told of an error: a RankError unchanged, else with rank and host."""
         if isinstance(error, RankError):
             return str(error)
         said = str(error) if isinstance(error, FlowscopeError) else f"{type(error).__name__} {error}".rstrip()
         return f"rank {self.rank} on {socket.gethostname()} failed: {said}"
 
+    @property
+    def sharded(self) -> "Ranks":
+        """The same ranks, for oracles of which each rank asks for states of its own, and is given the answers to those.
+
+        A rank may give as many states as it likes, x (0, *shape) for none; all ranks give one dtype, and all give
+        labels or none does.
+        """
+        other = copy.copy(self)
+        other.queries = "sharded"
+        return other
+
     def beat(self) -> None:
-        """The pass has got on by a block. Raises RankError where another rank has failed."""
-        self._watch.beat()
+        """Tell the others that a block of points is done. Raises RankError where another rank has failed."""
+        self._heartbeat.beat()
 
     def meet(self) -> None:
         """Wait until all ranks are here. Raises RankError where one of them has failed."""
-        self._watch.meet()
+        self._heartbeat.meet()
 
     def own_range(self, count: int) -> range:
         """Which of `count` points are this rank's. Where they are fewer than the ranks, the last ranks have none."""
@@ -130,7 +141,7 @@ class Ranks:
             for rank, found in enumerate(everyone):
                 held.setdefault(json.dumps(found.get(name)), []).append(rank)
             if len(held) > 1:
-                lists = "; ".join(f"{value[:SHORT]} {_ranks(ranks)}" for value, ranks in held.items())
+                lists = "; ".join(f"{value[:SHOWN_CHARACTERS]} {_ranks(ranks)}" for value, ranks in held.items())
                 raise RankError(f"the ranks differ in {what}: {name} is {lists}; expected one {name} on all ranks")
 
     def gather(self, own: bytes) -> list[bytes]:
@@ -180,7 +191,7 @@ class Ranks:
         try:
             begin().wait(self._wait)
         except RuntimeError as error:  # of gloo and nccl
-            self._watch.check()  # somebody may know more
+            self._heartbeat.check()  # somebody may know more
             reason = next(iter(str(error).splitlines()), "no details").split("] ")[-1][:160]
             raise RankError(
                 f"rank {self.rank} was exchanging results with the others and it broke off ({reason}); expected all "
@@ -203,4 +214,5 @@ def _unpack(message: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _ranks(ranks: list[int]) -> str:
-    return f"on rank{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks[:8]))}{', ...' if len(ranks) > 8 else ''}"
+    shown = ", ".join(map(str, ranks[:SHOWN_RANKS])) + ", ..." * (len(ranks) > SHOWN_RANKS)
+    return f"on rank{'s' * (len(ranks) > 1)} {shown}"
