@@ -2,10 +2,14 @@ r"""Oracle: TrainingSet + Path -> the exact posterior, velocity, score and densi
 
     u*(x, t) = A_t sum_i gamma_i(x, t) x1_i + B_t x                                                       (6)
 
-with gamma from posterior.py; for a label y the same sum over that class alone. Answers are exact up to rounding:
-nothing is dropped or approximated, and they do not depend on the memory budget or on the order of the points.
-Nothing is tracked for autograd: the oracle is a fixed function of the data, and its derivatives are asked for by
-name (score, divergence).
+with gamma from equation/posterior.py; for a label y the sum runs over that class alone. Answers are exact up to
+rounding. They do not depend on the memory budget or on the order of the points.
+
+The way of a call: `velocity` says what it wants (:class:`Want`) and what to make of it; `_answer` cuts the states into
+batches (:class:`Queries`), asks the first engine that suits for their :class:`Moments`, and puts the answers in order.
+
+Nothing is tracked for autograd: the oracle is a fixed function of the data, and its derivatives have names (score,
+divergence).
 """
 
 import copy
@@ -42,6 +46,13 @@ from flowscope.paths import Path, Quantity, convert, get_path
 class Posterior:
     """The posterior of the data given B states, over the distinct points.
 
+    Example:
+        >>> import flowscope as fs
+        >>> digits = fs.load("digits")
+        >>> posterior = fs.Oracle(digits).posterior(digits.rows(slice(0, 2)) * 0.9, 0.9, k=3)
+        >>> posterior.indices[:, 0].tolist(), posterior.weights.shape
+        ([0, 1], torch.Size([2, 3]))
+
     Attributes:
         mean: (B, *shape) E[x1|x].
         weights: (B, k) gamma of the heaviest points, descending.
@@ -77,30 +88,38 @@ class Batch(NamedTuple):
 class Oracle:
     """The exact velocity field that flow matching asks for on a finite training set; a VelocityField.
 
-    Every method takes `(x, t, y=None)`: x (B, *shape) of any float dtype, t a float or (B,) with 0 <= t < 1, y None
-    or (B,) integer labels. Results have x's dtype and device; arithmetic is float64 and leading points are refined
-    beyond it, so that the velocity's error relative to sqrt(|u|^2 + A^2 tr Cov), the size of a conditional velocity,
-    is under 1e-6 (before rounding to x's dtype), as long as the set is less than about 1e8 times as wide as the spread
-    of the points that share a posterior. Numbers beyond the range of x's dtype come out as infinity (half precision
-    ends at 65,504).
+    Every method takes `(x, t, y=None)`: states x (B, *shape) of any float dtype, times t, a float or (B,) with
+    0 <= t < 1, and labels y, None or (B,) integers. Results have x's dtype and device.
+
+    The velocity's error is under 1e-6 of sqrt(|u|^2 + A^2 tr Cov), the size of a conditional velocity, before rounding
+    to x's dtype. This holds where the set is less than about 1e8 times as wide as the spread of the points that share
+    a posterior. Numbers beyond the range of x's dtype become infinity (half precision ends at 65,504).
 
     Args:
         training_set: a TrainingSet, or an array or tensor (N, *shape) of points.
         path: "linear", "cosine", "vp", "ve", or a Path.
-        tolerance: None, the default, leaves nothing out. A number above 0 lets velocity, data, noise and score of large
-            sets in memory leave out points, as long as the velocity's error by that, relative to the same size, is
-            proven to be at most this; see :meth:`certify`. It takes a second, coarse copy of the points.
-        memory: budget for what a call needs beyond the data and its own arguments and results.
-        device: where to compute, such as "cpu" or "cuda"; None for where the points are. "mps", which has no float64,
-            takes float32 products alone: all else is done on the CPU.
-        library: of the products for means, "torch" or, on the CPU, "numpy", or, for float32, "mps" there and "triton"
-            on CUDA; None for the one that suits the machine.
-        ranks: of a job that share the points (:class:`flowscope.oracle.Ranks`, entered): every call is made on all
-            ranks and answers on all. None for this process alone.
+        tolerance: None prunes nothing. A number above 0 lets velocity, data, noise and score of large sets in memory
+            leave out points, where the velocity's relative error by that is proven to be at most this number; see
+            :meth:`certify`. Pruning keeps coordinates of the points along principal directions.
+        memory: budget for what a call needs beyond the data, its arguments and its results.
+        device: where to compute, such as "cpu" or "cuda"; None for where the points are. "mps" has no float64: it
+            computes float32 products, and the CPU all else.
+        library: of the products for means: "torch"; "numpy" on the CPU; "triton" on CUDA and "mps" there for float32;
+            None for the one that suits the machine.
+        ranks: of a job that share the points (:class:`flowscope.oracle.Ranks`, entered): every rank makes every call,
+            and every rank gets the answer. None for this process alone.
 
     Raises:
         InputError: an argument is not usable; the message says why.
         RankError: the ranks hold other data, settings or states, or one of them has failed.
+
+    Example:
+        >>> import torch
+        >>> import flowscope as fs
+        >>> oracle = fs.Oracle(torch.tensor([[0.0], [1.0], [4.0]], dtype=torch.float64))
+        >>> x = torch.tensor([[1.0]], dtype=torch.float64)
+        >>> print(f"{oracle.denoise(x, 0.5).item():.6f} {oracle.velocity(x, 0.5).item():.6f}")
+        1.308562 0.617123
     """
 
     def __init__(
@@ -135,7 +154,11 @@ class Oracle:
         return f"Oracle({self.training_set!r}, path={self.path.name!r}, device={str(self.device)!r})"
 
     def use(self, policies: Policies) -> None:
-        """Let the engines decide by other policies than the usual ones."""
+        """Let the engines decide by other policies than the usual ones.
+
+        Args:
+            policies: when the float32 pass serves, how points are pruned, and the like.
+        """
         self.engines = make_engines(self.support, self.memory, self.library, self.tolerance, self.ranks, policies)
 
     def restrict(self, positions: Any) -> "Oracle":

@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 CPU = torch.device("cpu")
 CPUINFO = Path("/proc/cpuinfo")
 # Points at a time, so that they are in the caches when they are used: up to twice as fast as all at once.
-DOTS = 512
-SUMS = ((7, 8192), (32, 32), (math.inf, 4096))  # (most queries, points)
+POINTS_OF_DOTS = 512
+POINTS_OF_SUMS = ((7, 8192), (32, 32), (math.inf, 4096))  # (most queries, points)
 
 
 class MatmulBackend(NamedTuple):
@@ -48,8 +48,8 @@ class MatmulBackend(NamedTuple):
 
 
 def _even(rows: int) -> int:
-    """About DOTS rows at a time, in equal pieces: a last piece of one row alone would cost as much as many."""
-    return max(1, math.ceil(rows / max(1, round(rows / DOTS))))
+    """About POINTS_OF_DOTS rows at a time, in equal pieces: a last piece of one row would cost as much as many."""
+    return max(1, math.ceil(rows / max(1, round(rows / POINTS_OF_DOTS))))
 
 
 def _torch_dots(points: Tensor, queries: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ def _torch_dots(points: Tensor, queries: Tensor) -> Tensor:
 
 
 def _torch_sums(weights: Tensor, points: Tensor) -> Tensor:
-    rows = next(rows for most, rows in SUMS if weights.shape[1] <= most)
+    rows = next(rows for most, rows in POINTS_OF_SUMS if weights.shape[1] <= most)
     out = weights[:rows].T @ points[:rows]
     for i in range(rows, len(points), rows):
         out.addmm_(weights[i : i + rows].T, points[i : i + rows])
@@ -101,7 +101,7 @@ LIBRARIES = {
 ON_CPU = LIBRARIES | {
     APPLE: MatmulBackend(_apple_dots, _apple_sums)
 }  # all of whose operands and results are on the CPU
-NAMES = (*ON_CPU, "triton")
+LIBRARY_NAMES = (*ON_CPU, "triton")
 
 
 def check_library(name: Any) -> str | None:
@@ -110,9 +110,10 @@ def check_library(name: Any) -> str | None:
     Raises:
         InputError: there is none of this name, or it needs a device that is not there.
     """
-    if name is not None and name not in NAMES:
+    if name is not None and name not in LIBRARY_NAMES:
         raise InputError(
-            f"library is {name!r}; expected None for the one that suits the machine, or one of {', '.join(NAMES)}"
+            f"library is {name!r}; expected None for the one that suits the machine, or one of "
+            f"{', '.join(LIBRARY_NAMES)}"
         )
     if name == APPLE and not torch.backends.mps.is_available():
         raise InputError(
