@@ -1,7 +1,7 @@
-"""Every error a user can meet, as one tree.
+"""The errors that flowscope raises on purpose, as one tree.
 
-A message says what was got, what was expected and what to do. The command line prints it in one line and
-exits with code 2; from Python the same text is the exception's.
+A message says what was got, what was expected and what to do. The command line prints it in one line and exits with
+code 2.
 """
 
 from collections.abc import Iterable
@@ -10,11 +10,28 @@ from typing import Any
 
 
 class FlowscopeError(Exception):
-    """Root of the tree: catch this to catch everything flowscope raises on purpose."""
+    """Root of the tree: catch it to catch everything that flowscope raises on purpose.
+
+    Example:
+        >>> import flowscope as fs
+        >>> try:
+        ...     fs.load("digits", subset=5000)
+        ... except fs.FlowscopeError as error:
+        ...     print(type(error).__name__)
+        InputError
+    """
 
 
 class InputError(FlowscopeError, ValueError):
-    """The data, an argument or an option cannot be used as given."""
+    """The data, an argument or an option cannot be used as given.
+
+    Example:
+        >>> import flowscope as fs
+        >>> fs.TrainingSet([[0.0, 1.0]], labels=[0, 1])
+        Traceback (most recent call last):
+            ...
+        flowscope.errors.InputError: labels have shape (2,); expected (1,), one for each point
+    """
 
 
 class OutputError(FlowscopeError, OSError):
@@ -34,23 +51,28 @@ class MissingExtraError(FlowscopeError, ImportError):
 
 
 class NumericalError(FlowscopeError, ArithmeticError):
-    """A result left the range of the arithmetic: it would not be a number that can be trusted."""
+    """A result left the range of the arithmetic, so that it is no number to be trusted."""
 
 
 def unknown_name(what: str, got: Any, known: Iterable[str], also: str = "") -> InputError:
-    """The error, to be raised, for a name that is none of those known: it lists them, and asks which was meant.
+    """Make the error for a name that is unknown: it lists the known ones and asks which was meant.
 
     Args:
-        what: got what ("solver"), before "is". got: what was given. known: the names, in the order to list them.
+        what: the subject of the message, such as "solver".
+        got: what was given.
+        known: the names, in the order in which they are listed.
         also: what else may be given, in words.
+
+    Returns:
+        The error, to be raised.
     """
     names = tuple(known)
-    listed = ", ".join(names) + (f", or {also}" if also else "")
-    return InputError(f"{what} is {got!r}; expected one of {listed}{did_you_mean(got, names)}")
+    choices = ", ".join(names) + (f", or {also}" if also else "")
+    return InputError(f"{what} is {got!r}; expected one of {choices}{did_you_mean(got, names)}")
 
 
 def did_you_mean(got: Any, known: Iterable[str]) -> str:
-    """ ": did you mean 'heun'?" where one of the names known is close to what was given, whatever its case; else ""."""
+    """The end of a message, ": did you mean 'heun'?", where a known name is close in any case of letters; else ""."""
     if not isinstance(got, str):
         return ""
     names = {name.lower(): name for name in known}
@@ -59,6 +81,6 @@ def did_you_mean(got: Any, known: Iterable[str]) -> str:
 
 
 def listed(parts: Iterable[str]) -> str:
-    """ "a", "a and b", "a, b and c"."""
+    """Join words for a sentence: "a", "a and b", "a, b and c"."""
     *first, last = parts
     return f"{', '.join(first)} and {last}" if first else last

@@ -56,19 +56,32 @@ class Coefficients:
         return Coefficients(*(v[which] for v in vars(self).values()))
 
     def expand(self, ndim: int) -> "Coefficients":
-        """The same with trailing axes, to broadcast against x of `ndim` axes."""
+        """The coefficients with trailing axes, to broadcast against x of `ndim` axes."""
         parts = (v.reshape(v.shape + (1,) * (ndim - v.ndim)) for v in vars(self).values())
         return Coefficients(*parts)
 
 
 @dataclass(frozen=True)
 class Path:
-    """A path by name, with the functions that define it.
+    """A path with its name and the functions that define it.
 
     Attributes:
         name: what users call it.
         formula: (alpha, sigma, alpha', sigma') of a float64 t.
         time: t of a signal-to-noise ratio snr = (alpha/sigma)^2, the inverse of snr(t).
+
+    Example:
+        >>> import flowscope as fs
+        >>> def formula(t):
+        ...     return t**2, 1 - t**2, 2 * t, -2 * t
+        >>> def time(snr):
+        ...     return (snr.sqrt() / (1 + snr.sqrt())).sqrt()
+        >>> path = fs.Path("square", formula, time)
+        >>> c = path(0.5)
+        >>> c.alpha.item(), c.sigma.item()
+        (0.25, 0.75)
+        >>> round(path.time_of_snr(c.snr).item(), 9)
+        0.5
     """
 
     name: str
@@ -76,7 +89,10 @@ class Path:
     time: Callable[[Tensor], Tensor]
 
     def __call__(self, t: float | Tensor) -> Coefficients:
-        """Coefficients at t: a number or a tensor of any shape, 0 <= t < 1.
+        """The coefficients at some times.
+
+        Args:
+            t: a number or a tensor of any shape, 0 <= t < 1.
 
         Raises:
             InputError: t is NaN or outside [0, 1).
@@ -86,7 +102,7 @@ class Path:
         return Coefficients(t, *self.formula(t))
 
     def time_of_snr(self, snr: float | Tensor) -> Tensor:
-        """The time at which (alpha/sigma)^2 equals snr, float64; outside [0, 1) where the path does not get there."""
+        """The time at which (alpha/sigma)^2 equals snr, float64; outside [0, 1) where the path does not reach it."""
         return self.time(torch.as_tensor(snr, dtype=torch.float64))
 
 
@@ -161,26 +177,29 @@ def get_path(path: str | Path) -> Path:
 
 
 def convert(value: Tensor, x: Tensor, coefficients: Coefficients, source: Quantity, target: Quantity) -> Tensor:
-    """One prediction of a field turned into another, at state x.
+    """Turn one prediction of a field into another, at the states x.
 
     Args:
         value: (B, *shape), the predicted velocity, data E[x1|x], noise E[x0|x] or score.
-        x: (B, *shape), the state.
+        x: (B, *shape), the states.
         coefficients: of the path at the states' times, scalar or (B,).
         source: what `value` is.
         target: what to return, in value's dtype.
 
     Raises:
-        InputError: shapes differ, an unknown quantity, or one that does not determine the other at this time (noise
-            and score say nothing of the data where alpha = 0).
+        InputError: shapes differ, a quantity is unknown, or one does not determine the other at this time (noise and
+            score say nothing of the data where alpha = 0).
+
+    Example:
+        >>> import torch
+        >>> import flowscope as fs
+        >>> from flowscope.paths import linear
+        >>> x1, x0 = torch.tensor([[2.0]]), torch.tensor([[-1.0]])
+        >>> x = 0.25 * x1 + 0.75 * x0
+        >>> fs.convert(x1, x, linear(0.25), "data", "velocity")  # x1 - x0
+        tensor([[3.]])
     """
-    for word in (source, target):
-        if word not in get_args(Quantity):
-            raise InputError(f"quantity is {word!r}; expected one of {', '.join(get_args(Quantity))}")
-    if value.shape != x.shape:
-        raise InputError(
-            f"the {source} has shape {tuple(value.shape)}, and x {tuple(x.shape)}; expected the same of both"
-        )
+    _check_conversion(value, x, source, target)
     if source == target:
         return value
     c = coefficients.expand(x.ndim)
@@ -196,6 +215,16 @@ def convert(value: Tensor, x: Tensor, coefficients: Coefficients, source: Quanti
     # Of the two ways to the noise, the one that does not divide by a sigma near 0 where the source allows it.
     noise = (x - c.alpha * data) / c.sigma if source == "data" else (c.alpha * value - a * x) / determinant
     return (to_data * data + to_noise * noise).to(value.dtype)
+
+
+def _check_conversion(value: Tensor, x: Tensor, source: Quantity, target: Quantity) -> None:
+    for word in (source, target):
+        if word not in get_args(Quantity):
+            raise InputError(f"quantity is {word!r}; expected one of {', '.join(get_args(Quantity))}")
+    if value.shape != x.shape:
+        raise InputError(
+            f"the {source} has shape {tuple(value.shape)}, and x {tuple(x.shape)}; expected the same of both"
+        )
 
 
 def _weights(c: Coefficients, quantity: Quantity) -> tuple[Tensor, Tensor]:

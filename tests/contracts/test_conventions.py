@@ -15,7 +15,7 @@ from torch import nn
 
 from flowscope import InputError, Oracle, TrainingSet
 from flowscope.networks import CONVENTIONS, Convention, as_field
-from flowscope.networks.convention import KNOWN
+from flowscope.networks.convention import CONVENTION_NAMES
 
 SHAPE = (2, 4, 4)
 CLASSES = 3
@@ -170,7 +170,7 @@ def agree(field, oracle, t, y=None, tolerance=1e-8):
 
 
 def test_every_ready_convention_has_a_dress():
-    assert set(DRESSES) == set(CONVENTIONS) and set(KNOWN) == {*DRESSES, "diffusers"}
+    assert set(DRESSES) == set(CONVENTIONS) and set(CONVENTION_NAMES) == {*DRESSES, "diffusers"}
 
 
 @pytest.mark.parametrize("path", ["linear", "cosine"])

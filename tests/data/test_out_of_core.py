@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import flowscope as fs
 from flowscope.curve.checkpoint import ResumeState
-from flowscope.data.rows.file_rows import FileRows, explicit
+from flowscope.data.rows.file_rows import FileRows, as_file_rows
 from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.errors import InputError, ResumeError
 
@@ -39,7 +39,7 @@ def test_rows_of_a_file_are_the_rows_of_its_map(tmp_path_factory: pytest.TempPat
     whole = in_file(tmp_path_factory.mktemp("rows") / "a.npy", np.arange(240, dtype=np.int16).reshape(20, 3, 4))
     cut = data.draw(st.slices(20).filter(lambda s: s.step in (None, 1) and len(range(20)[s]) > 0))
     view = whole[cut]
-    rows = explicit(view)
+    rows = as_file_rows(view)
     assert isinstance(rows, FileRows)
     which = data.draw(st.one_of(st.slices(len(view)), st.lists(st.integers(0, len(view) - 1)).map(np.array)))
     which = which.astype(np.int64) if isinstance(which, np.ndarray) else which
@@ -51,7 +51,7 @@ def test_what_may_differ_from_its_file_is_not_read_from_it(tmp_path: Path) -> No
     changed = np.load(tmp_path / "a.npy", mmap_mode="c")
     changed[0] = 0
     for values in (changed, POINTS, in_file(tmp_path / "f.npy", np.asfortranarray(POINTS)), changed[[1, 2]]):
-        assert explicit(values) is values
+        assert as_file_rows(values) is values
     assert not fs.TrainingSet(changed).streamed
 
 
@@ -91,7 +91,7 @@ def test_from_a_file_or_in_memory_is_the_same(tmp_path: Path, kind: str) -> None
 
 def test_centres_of_samples_are_centres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The centre of points in a file is the mean of some of them: nothing that is reported may depend on it."""
-    monkeypatch.setattr("flowscope.data.statistics.SAMPLE", 7)
+    monkeypatch.setattr("flowscope.data.statistics.CENTRE_POINTS", 7)
     test_from_a_file_or_in_memory_is_the_same(tmp_path, "shards")
 
 

@@ -1,4 +1,4 @@
-"""Devices: what is done where memory is not enough, and where a device needs other ways."""
+"""Devices: which one computes, copies to it, and smaller blocks where its memory is not enough."""
 
 import logging
 from collections.abc import Callable
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class SmallerBlocks:
-    """Tries a computation in blocks of `room` bytes, then of half of that, while a device is out of memory.
+    """Repeats a computation with blocks half as large while a device is out of memory.
 
         attempt = SmallerBlocks(room, least, device)
         while True:
@@ -25,7 +25,7 @@ class SmallerBlocks:
     Args:
         room: bytes of a block, at first.
         least: bytes below which no block is possible.
-        device: that computes.
+        device: the device that computes.
 
     Raises:
         InputError: the device has no memory for even the smallest block.
@@ -53,10 +53,12 @@ class SmallerBlocks:
 
 
 def resident(points: Callable[[], Tensor], size: int, device: torch.device) -> Tensor | None:
-    """The points copied to the device; None, and a warning, where they do not fit and have to stay where they are.
+    """The points copied to the device; None, with a warning, where they do not fit and stay where they are.
 
     Args:
-        points: gives them. size: their bytes.
+        points: returns them.
+        size: their bytes.
+        device: where to.
     """
     try:
         return points().to(device)
@@ -66,10 +68,10 @@ def resident(points: Callable[[], Tensor], size: int, device: torch.device) -> T
 
 
 def upload(rows: Tensor, device: torch.device) -> Tensor:
-    """The rows on the device, complete.
+    """Copy the rows to the device and wait until they are there.
 
-    The copy runs on a stream of its own, so that a thread which reads ahead copies while the device computes: at the
-    full rate of the bus from page-locked memory, at half of it or less from any other.
+    The copy runs on a stream of its own, so that a thread that reads ahead copies while the device computes. The bus
+    runs at its full rate from page-locked memory, at half of it or less from other memory.
     """
     if device.type != "cuda" or rows.device.type == "cuda":
         return rows.to(device)
@@ -82,14 +84,14 @@ def upload(rows: Tensor, device: torch.device) -> Tensor:
 
 
 def flat_index(mask: Tensor) -> Tensor:
-    """Where a mask is true, as positions in its flattened form."""
+    """The positions (n,) int64 at which a mask, flattened, is true."""
     if mask.device.type == "cpu":
-        return torch.from_numpy(np.flatnonzero(mask.numpy()))  # many times as fast as torch's
+        return torch.from_numpy(np.flatnonzero(mask.numpy()))  # many times faster than torch's
     return mask.flatten().nonzero()[:, 0]
 
 
 def resolve_device(device: str | torch.device | None, points: Any = None) -> torch.device:
-    """The device by name, checked to be there; None for where the points are.
+    """The device by name, after a check that it can be used; None for where the points are.
 
     Raises:
         InputError: the name is unknown, the device is absent, or it has no float64.

@@ -1,7 +1,7 @@
-"""Writing results: whole files or none.
+"""Files written whole or not at all.
 
-Everything that flowscope writes goes through :func:`write_files`. Each file is written beside its place and renamed
-when all of them are complete, so that a full disk, a missing permission or Ctrl-C leaves what was there before.
+Everything that flowscope writes goes through :func:`write_files`. It writes each file beside its place and renames all
+of them when they are complete. So a full disk, a missing permission or Ctrl-C leaves what was there before.
 """
 
 import contextlib
@@ -16,17 +16,17 @@ from flowscope.errors import OutputError
 
 
 def write_atomic(path: str | os.PathLike[str], data: str | bytes) -> Path:
-    """Write one file, whole or not at all. Text is written as UTF-8 with the newlines it has.
+    """Write one file, whole or not at all.
 
     Args:
         path: the file. Its folder is made if it is missing; a file that is there is replaced.
-        data: the content.
+        data: the content; text is written as UTF-8 with the newlines it has.
 
     Returns:
         The path.
 
     Raises:
-        OutputError: no permission, no space, or something that is no file is in the place.
+        OutputError: no permission, no space, or a folder is in the place.
     """
     path = Path(path)
     write_files(path.parent, {path.name: data})
@@ -65,7 +65,7 @@ def write_files(directory: str | os.PathLike[str], files: Mapping[str, str | byt
 
 
 def remove_file(path: str | os.PathLike[str]) -> None:
-    """Delete a file, if it is there, and what a writer of it that was killed has left behind.
+    """Delete a file, if it is there, and the temporary files that a killed writer of it left.
 
     Raises:
         OutputError: it cannot be deleted.
@@ -81,7 +81,7 @@ def remove_file(path: str | os.PathLike[str]) -> None:
 
 
 def check_writable(directory: str | os.PathLike[str]) -> None:
-    """Find out before a long computation whether files can be written to a folder. Leaves nothing behind.
+    """Refuse a folder that cannot be written to, before a long computation; leaves nothing behind.
 
     Raises:
         OutputError: they cannot.
@@ -112,7 +112,7 @@ def _write_new(path: Path, data: bytes) -> None:
     with open(path, "xb") as file:
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())  # some file systems tell of a full disk only here
+        os.fsync(file.fileno())  # some file systems report a full disk only here
 
 
 def _remove(files: Iterable[Path], folders: list[Path]) -> None:

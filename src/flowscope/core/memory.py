@@ -1,4 +1,4 @@
-"""How much memory a loader may take: what is free now, so that an absurd claim is refused before it is believed."""
+"""Memory: how much is free, and the refusal of what does not fit, before it is allocated."""
 
 import os
 import re
@@ -11,7 +11,7 @@ _UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "KI": 2**10, "MI": 2**
 
 
 def available_memory() -> int:
-    """Bytes that can be taken now without swapping: the free memory, or the control group's limit if that is lower."""
+    """Bytes that can be allocated now without swapping: the free memory, or a lower limit of the control group."""
     bounds = [_free_memory()]
     limit = Path("/sys/fs/cgroup/memory.max")
     if limit.is_file() and (text := limit.read_text().strip()).isdecimal():
@@ -31,8 +31,13 @@ def _free_memory() -> int:
 def check_memory(wanted: int, what: str, remedy: str) -> None:
     """Refuse what does not fit into memory.
 
+    Args:
+        wanted: bytes that it takes.
+        what: what takes them, for the message.
+        remedy: what to do instead, for the message.
+
     Raises:
-        InputError: `wanted` bytes are more than are available.
+        InputError: `wanted` is more than :func:`available_memory`.
     """
     free = available_memory()
     if wanted > free:
@@ -42,7 +47,7 @@ def check_memory(wanted: int, what: str, remedy: str) -> None:
 
 
 def parse_memory(memory: str | int | float) -> int:
-    """Bytes of "512MB", "2 GiB" or a number of bytes.
+    """An amount of memory in bytes, given as "512MB", "2 GiB" or a number of bytes.
 
     Raises:
         InputError: it is not an amount of memory above zero.

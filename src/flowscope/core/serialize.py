@@ -1,4 +1,4 @@
-"""The forms that results take on disk: plain values, CSV for arrays, JSON for all the rest."""
+"""The forms of results on disk: CSV for arrays, JSON for everything else."""
 
 import csv
 import io
@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-SCHEMA = 1  # of every JSON file that a study writes
+SCHEMA = 1  # number of the form of every JSON file that a study writes
 
 
 def to_jsonable(value: Any) -> Any:
-    """Plain numbers, texts, lists and dictionaries; numbers that are not finite as None, for JSON."""
+    """A value as numbers, texts, lists and dictionaries for JSON; numbers that are not finite become None."""
     if isinstance(value, np.ndarray):
         return to_jsonable(value.tolist())
     if isinstance(value, float):
@@ -26,12 +26,12 @@ def to_jsonable(value: Any) -> Any:
 
 
 def number(value: Any) -> float:
-    """A number as `to_jsonable` wrote it; None is NaN."""
+    """Read a number that :func:`to_jsonable` wrote; None is NaN."""
     return math.nan if value is None else float(value)
 
 
 def csv_text(columns: Mapping[str, Sequence[Any]]) -> str:
-    """Columns by name as CSV; floats with as many digits as tell them apart."""
+    """Columns by name as CSV; floats with as many digits as identify them."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(columns)
@@ -40,5 +40,5 @@ def csv_text(columns: Mapping[str, Sequence[Any]]) -> str:
 
 
 def json_text(value: Any) -> str:
-    """JSON that any reader takes."""
+    """A value as JSON that any reader accepts; NaN and infinity raise a ValueError."""
     return json.dumps(value, indent=1, allow_nan=False) + "\n"

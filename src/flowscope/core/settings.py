@@ -1,4 +1,4 @@
-"""Settings of a run: whole numbers, checked in one place, and the versions that a number may depend on."""
+"""Settings of a run: checks of whole numbers, versions, optional packages."""
 
 import platform
 from importlib import import_module
@@ -13,7 +13,7 @@ from flowscope.errors import InputError, MissingExtraError
 
 
 def check_count(value: object, what: str, least: int = 1) -> int:
-    """A whole number of at least `least`.
+    """Check a whole number of at least `least`.
 
     Raises:
         InputError: it is not.
@@ -24,7 +24,7 @@ def check_count(value: object, what: str, least: int = 1) -> int:
 
 
 def check_seed(seed: object) -> int:
-    """A whole number of at least zero.
+    """Check a seed, a whole number of at least 0.
 
     Raises:
         InputError: it is not.
@@ -33,10 +33,10 @@ def check_seed(seed: object) -> int:
 
 
 def check_sizes(shape: Any) -> tuple[int, ...]:
-    """The shape of one state as whole numbers.
+    """Check the shape of one state: whole numbers of at least 1.
 
     Raises:
-        InputError: it is none.
+        InputError: it is no such shape.
     """
     if isinstance(shape, (str, bytes)) or not hasattr(shape, "__iter__"):
         raise InputError(f"shape is {shape!r}; expected the shape of one sample, such as (3, 32, 32)")
@@ -44,7 +44,7 @@ def check_sizes(shape: Any) -> tuple[int, ...]:
 
 
 def versions() -> dict[str, str]:
-    """The versions that a number may depend on."""
+    """The versions of software that a result may depend on, by name."""
     return {
         "flowscope": version("flowscope"),
         "torch": torch.__version__,
@@ -54,7 +54,11 @@ def versions() -> dict[str, str]:
 
 
 def need(module: str, extra: str) -> ModuleType:
-    """An optional package, imported when it is needed.
+    """Import an optional package when it is needed.
+
+    Args:
+        module: the module to import.
+        extra: the extra of flowscope that installs it.
 
     Raises:
         MissingExtraError: it is not installed; the message says which extra of flowscope brings it.
@@ -63,7 +67,7 @@ def need(module: str, extra: str) -> ModuleType:
         return import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != module.split(".")[0]:
-            raise  # it is installed and broken: that is another matter
+            raise  # the package is installed, but something it imports is not
         raise MissingExtraError(
             f"{module.split('.')[0]} is not installed and this needs it; expected the extra {extra!r}: "
             f"pip install 'flowscope[{extra}]'"

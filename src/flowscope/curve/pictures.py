@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from flowscope.core.settings import check_count, check_seed
-from flowscope.data.pixels import SMALLEST, is_image
+from flowscope.data.pixels import MIN_IMAGE_SIDE, is_image
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle
@@ -121,7 +121,7 @@ def times_around(half: float, count: int = 8) -> np.ndarray:
 def _check(data: TrainingSet, probes: int, neighbours: int, conditional: bool) -> None:
     if not is_image(data.shape):
         raise InputError(
-            f"points have shape {data.shape}; expected images (C, H, W) of at least {SMALLEST} pixels a side"
+            f"points have shape {data.shape}; expected images (C, H, W) of at least {MIN_IMAGE_SIDE} pixels a side"
         )
     if conditional and data.labels is None:
         raise InputError(f"conditional is asked for, but {data.name} has no labels; give it labels, or leave it out")

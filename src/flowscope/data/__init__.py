@@ -1,4 +1,4 @@
-"""TrainingSet and its loaders: one loader a format; spectrum and the predicted boundary."""
+"""Training sets: TrainingSet, and load, which makes one of nearly any source."""
 
 from flowscope.data.load import load
 from flowscope.data.training_set import TrainingSet

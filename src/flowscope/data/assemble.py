@@ -1,4 +1,4 @@
-"""From what a source holds to a TrainingSet: points are chosen, decoded, mapped; large sets on demand."""
+"""From a source to a TrainingSet: points are chosen, decoded and mapped; large sets are mapped as they are read."""
 
 import math
 from dataclasses import replace
@@ -18,12 +18,17 @@ from flowscope.data.rows.mapped_rows import MappedRows, RowFunction
 from flowscope.data.training_set import TrainingSet, check_labels, check_points, check_weights
 from flowscope.errors import InputError
 
-EAGER_BYTES = GIB  # points of at most this size are made at once; larger ones stay as they are stored
-BLOCK_BYTES = 32 << 20  # bytes of points, as float64, made at a time
+EAGER_BYTES = GIB  # of a set, at most, that is mapped at once; a larger one is mapped as it is read
+BLOCK_BYTES = 32 << 20  # of points in float64, at most, that are mapped at a time
 
 
 def assemble(source: Source, options: Options, name: str | None) -> TrainingSet:
     """Apply the options to a source.
+
+    Args:
+        source: what a loader found.
+        options: what the user asked for.
+        name: of the set; None for the source's name with the options in use.
 
     Raises:
         InputError: the values are no points, or an option does not apply to them.
@@ -48,7 +53,7 @@ def assemble(source: Source, options: Options, name: str | None) -> TrainingSet:
 
 
 def _keep(of_each: np.ndarray | None, index: np.ndarray | None, flips: bool) -> np.ndarray | None:
-    """Labels or weights of the chosen points, and again of their mirror images."""
+    """Labels or weights of the chosen points, repeated for their mirror images."""
     if of_each is None:
         return None
     return np.tile(of_each if index is None else of_each[index], 2 if flips else 1)
@@ -61,12 +66,12 @@ def _name(source: Source, options: Options) -> str:
 def _decode(images: EncodedImages, index: np.ndarray | None, options: Options) -> Decoded:
     if options.layout is not None:
         raise InputError(f"layout is {options.layout!r} and applies to arrays; image files need none")
-    everything = np.arange(len(images)) if index is None else index
-    return images.decode(everything, options.resize, options.grey, options.skip_broken)
+    positions = np.arange(len(images)) if index is None else index
+    return images.decode(positions, options.resize, options.grey, options.skip_broken)
 
 
 def _check_values(values: Any) -> Any:
-    """Values that are points or pixels; refused before any option is applied to them."""
+    """Refuse values that are neither points nor pixels, before any option is applied to them."""
     if isinstance(values, Tensor) and (values.layout != torch.strided or values.is_quantized):
         raise InputError("the tensor is sparse or quantised; expected a dense one: pass its to_dense() or dequantize()")
     if not is_pixels(values):
@@ -77,25 +82,25 @@ def _check_values(values: Any) -> Any:
 
 
 def _points(values: Any, index: np.ndarray | None, options: Options, latents: bool) -> Any:
-    """The points themselves: as they are if nothing is to be done, else made at once or on demand by their size."""
+    """The points: as they are if nothing changes them, else mapped at once or as they are read, by their size."""
     functions = row_functions(tuple(values.shape), is_pixels(values), latents, options)
     untouched = index is None and not functions and not options.flips
     if untouched and not isinstance(values, MappedRows):
         return values
     if not isinstance(values, Tensor):
-        rows = _map(values, index, functions, options.flips)
+        rows = _mapped(values, index, functions, options.flips)
         return rows if _bytes(rows) > EAGER_BYTES else _read_all(rows)
     if values.device.type == "cpu" and values.dtype != torch.bfloat16:
-        rows = _map(values.numpy(), index, functions, options.flips)
+        rows = _mapped(values.numpy(), index, functions, options.flips)
         return rows if _bytes(rows) > EAGER_BYTES else torch.from_numpy(_read_all(rows))
-    # numpy has neither bfloat16 nor other devices: there and back, without loss
+    # numpy has neither bfloat16 nor other devices; the way there and back loses nothing
     chosen = values if index is None else values[torch.as_tensor(index, device=values.device)]
     array = (chosen.float() if chosen.dtype == torch.bfloat16 else chosen).cpu().numpy()
-    made = torch.from_numpy(_read_all(_map(array, None, functions, options.flips)))
+    made = torch.from_numpy(_read_all(_mapped(array, None, functions, options.flips)))
     return made.to(values.device, made.dtype if is_pixels(values) else values.dtype)
 
 
-def _map(values: Any, index: np.ndarray | None, functions: list[RowFunction], flips: bool) -> MappedRows:
+def _mapped(values: Any, index: np.ndarray | None, functions: list[RowFunction], flips: bool) -> MappedRows:
     plain = MappedRows([values], partial(chain, functions), index)
     if not flips:
         return plain

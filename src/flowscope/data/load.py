@@ -1,4 +1,4 @@
-"""load: any source of points, told apart here and read by the loader of its format."""
+"""load: find out what a source of points is, and read it by the loader of its format."""
 
 import os
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from flowscope.data.assemble import assemble
-from flowscope.data.loaders.builtin import KNOWN, NAMED, SYNTHETIC, is_builtin, load_builtin
+from flowscope.data.loaders.builtin import EXAMPLES, NAMED, SYNTHETIC, is_builtin, load_builtin
 from flowscope.data.loaders.images import load_folder
 from flowscope.data.loaders.npy import load_npy
 from flowscope.data.loaders.npz import load_npz
@@ -56,20 +56,25 @@ def load(
             "mixture:N=1000,D=64,modes=10,spread=0.1,seed=0"); a file (.npy, .npz, .safetensors, .pt, .pth); or a folder
             of .safetensors shards or of images, whose subfolders are classes. A name wins over a file of that name.
         labels: (N,) integers for the whole source, in place of its own.
-        weights: (N,) likewise.
+        weights: (N,) weights for the whole source, in place of its own.
         name: what results call the set.
-        resize: images to (H, W), or to a square of this side; bilinear, antialiased.
-        grey: images of three channels to one, by ITU-R BT.601.
+        resize: (H, W) in pixels, or the side of a square, to which images are resized; bilinear, antialiased.
+        grey: turn three channels into one, by ITU-R BT.601.
         flips: add the horizontal mirror image of every image: 2 N points, the mirror image of point i at N + i.
-        subset: that many points drawn without replacement with `seed`, in their order in the source.
+        subset: how many points to keep, drawn without replacement, in their order in the source.
         classes: keep the points of this label or class name, or of several; labels stay as they are.
         skip_broken: leave out images that cannot be read instead of refusing the source.
         layout: "chw" or "hwc": how the axes of images in an array lie, where their shape does not tell.
-        seed: of the random choice that `subset` makes.
+        seed: of the draw of `subset`.
 
     Raises:
         InputError: the source is unknown, missing, damaged or no set of points, or an option does not apply to it.
         MissingExtraError: the source needs a package that is not installed.
+
+    Example:
+        >>> import flowscope as fs
+        >>> fs.load("digits", classes=[3, 8], subset=100)
+        TrainingSet('digits (class 3, 8; subset 100, seed 0)', N=100, shape=(1, 8, 8), float32, 2 classes)
     """
     options = check_options(
         resize=resize,
@@ -84,7 +89,7 @@ def load(
     plain = labels is None and weights is None and name is None and options == Options(seed=options.seed)
     if isinstance(source, TrainingSet) and plain:
         return source
-    found = _find(source)
+    found = _to_source(source)
     if labels is not None:
         found = replace(found, labels=labels, class_names=None)
     if weights is not None:
@@ -92,7 +97,7 @@ def load(
     return assemble(found, options, name)
 
 
-def _find(source: Any) -> Source:
+def _to_source(source: Any) -> Source:
     if isinstance(source, TrainingSet):
         return Source(
             source.points, source.name, source.labels, source.weights, source.class_names, source.normalisation
@@ -100,7 +105,7 @@ def _find(source: Any) -> Source:
     if isinstance(source, str) and is_builtin(source):
         return load_builtin(source)
     if isinstance(source, (str, os.PathLike)):
-        return _read(os.fsdecode(source))
+        return _read_path(os.fsdecode(source))
     return Source(_as_array(source), "points")
 
 
@@ -117,8 +122,8 @@ def _as_array(source: Any) -> Any:
         ) from None
 
 
-def _read(text: str) -> Source:
-    """The source at a path, by what lies there and how it is called."""
+def _read_path(text: str) -> Source:
+    """Read what lies at a path by the loader of its suffix, or as a folder."""
     path = Path(text)
     reader = READERS.get(path.suffix.lower())
     if os.path.isdir(text):
@@ -131,4 +136,4 @@ def _read(text: str) -> Source:
     if reader is not None or os.path.basename(text) != text:
         raise InputError(f"there is no file or folder {text!r}; expected {files}: check the path")
     meant = did_you_mean(text.partition(":")[0], [*NAMED, *SYNTHETIC])
-    raise InputError(f"{text!r} is an unknown source; expected a name ({KNOWN}), {files}{meant}")
+    raise InputError(f"{text!r} is an unknown source; expected a name ({EXAMPLES}), {files}{meant}")

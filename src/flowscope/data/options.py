@@ -1,4 +1,4 @@
-"""The options of a loader: checked once, in one place; and the choice of points that they make."""
+"""Options: what the options of load ask for, checked, and the points that they choose."""
 
 import operator
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import numpy as np
 
 from flowscope.errors import InputError
 
-LAYOUTS = ("chw", "hwc")
+LAYOUTS = ("chw", "hwc")  # orders of an image's axes
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ class Options:
 
     @property
     def for_images(self) -> list[str]:
-        """The names of the options in use that make sense for images only."""
+        """The names of the options in use that apply to images only."""
         used = {"resize": self.resize is not None, "grey": self.grey, "flips": self.flips}
         return [name for name, on in used.items() if on]
 
     @property
     def note(self) -> str:
-        """What was chosen and changed, in words, for the name of the set; empty for nothing."""
+        """The options in use, in words, for the name of the set; empty for none."""
         words = []
         if self.classes is not None:
             words.append(f"class {', '.join(map(str, self.classes))}")
@@ -73,7 +73,13 @@ def check_options(
 
 
 def choose(count: int, labels: np.ndarray | None, names: Sequence[str] | None, options: Options) -> np.ndarray | None:
-    """Ascending positions of the points that `classes` and `subset` keep; None for all of them.
+    """The positions (n,) of the points that `classes` and `subset` keep, ascending; None for all of them.
+
+    Args:
+        count: of points in the source.
+        labels: (count,) of the source; None for none.
+        names: of the labels 0..K-1; None for none.
+        options: what the user asked for.
 
     Raises:
         InputError: a class that no point has, or a subset larger than what there is.
@@ -99,12 +105,12 @@ def choose(count: int, labels: np.ndarray | None, names: Sequence[str] | None, o
 
 def _find_class(wanted: int | str, labels: np.ndarray, names: Sequence[str] | None) -> list[int]:
     """The labels that a number or a name means."""
-    there = [int(label) for label in np.unique(labels)]
-    called = {label: names[label] if names is not None and 0 <= label < len(names) else str(label) for label in there}
-    found = [label for label in there if wanted in (label, called[label])]
-    found = found or [label for label in there if wanted == str(label)]  # a number typed where classes have names
+    present = [int(label) for label in np.unique(labels)]
+    called = {label: names[label] if names is not None and 0 <= label < len(names) else str(label) for label in present}
+    found = [label for label in present if wanted in (label, called[label])]
+    found = found or [label for label in present if wanted == str(label)]  # a number as text, though classes have names
     if not found:
-        listed = ", ".join(list(called.values())[:12]) + (", ..." if len(there) > 12 else "")
+        listed = ", ".join(list(called.values())[:12]) + (", ..." if len(present) > 12 else "")
         raise InputError(f"class {wanted!r} has no points; expected one of {listed}")
     return found
 

@@ -1,4 +1,4 @@
-"""What is done to images that are already arrays, as functions of a block of rows, so that they may run on demand."""
+"""Functions of a block of rows that turn stored images into points, so that they can run as rows are read."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -12,23 +12,24 @@ from flowscope.data.options import Options
 from flowscope.data.rows.mapped_rows import RowFunction
 from flowscope.errors import InputError
 
-CHANNELS = (1, 3, 4)
+CHANNELS = (1, 3, 4)  # numbers of channels by which an axis of uint8 images is recognised
 NORMALISATION = "value / 127.5 - 1"
-SMALLEST = 4  # pixels a side from which points are taken for images
+MIN_IMAGE_SIDE = 4  # pixels, from which on points are taken for images
 
 
 def is_image(shape: Sequence[int]) -> bool:
     """Whether points of this shape can be drawn: (C, H, W) with H and W of at least 4."""
-    return len(shape) == 3 and min(shape[1:]) >= SMALLEST
+    return len(shape) == 3 and min(shape[1:]) >= MIN_IMAGE_SIDE
 
 
 def row_functions(shape: tuple[int, ...], pixels: bool, latents: bool, options: Options) -> list[RowFunction]:
-    """What turns stored rows into points: axes to (C, H, W), grey, pixels to [-1, 1], size; in this order.
+    """The functions that turn stored rows into points, in order: axes to (C, H, W), grey, pixels to [-1, 1], size.
 
     Args:
         shape: of the whole stored set, (N, ...).
         pixels: the values are uint8.
-        latents: the values are no pictures whatever their axes.
+        latents: the values are codes of an autoencoder, no images whatever their axes.
+        options: what the user asked for.
 
     Raises:
         InputError: the layout is ambiguous, or an option does not apply to such values.
@@ -59,7 +60,12 @@ def row_functions(shape: tuple[int, ...], pixels: bool, latents: bool, options: 
 
 
 def find_layout(shape: tuple[int, ...], pixels: bool, asked: str | None) -> str | None:
-    """How an image's axes lie: "chw", "hwc", "hw", or None where points are not images.
+    """The order of an image's axes: "chw", "hwc", "hw", or None where points are not images.
+
+    Args:
+        shape: of the whole stored set, (N, ...).
+        pixels: the values are uint8.
+        asked: the order that the user gave; None for none.
 
     Raises:
         InputError: pixels whose channels could be either axis, or a layout asked for where there is no choice.
@@ -85,7 +91,7 @@ def find_layout(shape: tuple[int, ...], pixels: bool, asked: str | None) -> str 
 
 
 def image_shape(shape: tuple[int, ...], layout: str | None) -> tuple[int, int, int]:
-    """(C, H, W) of stored images; zeros where the values are none."""
+    """(C, H, W) of stored images; zeros where the values are no images."""
     if layout is None:
         return 0, 0, 0
     if layout == "hw":
@@ -94,7 +100,7 @@ def image_shape(shape: tuple[int, ...], layout: str | None) -> tuple[int, int, i
 
 
 def map_pixels(block: np.ndarray) -> np.ndarray:
-    """uint8 0..255 to float32 in [-1, 1]: value / 127.5 - 1."""
+    """Map uint8 0..255 to float32 in [-1, 1]: value / 127.5 - 1."""
     values = block.astype(np.float32)
     values /= np.float32(127.5)
     values -= np.float32(1)
@@ -102,7 +108,7 @@ def map_pixels(block: np.ndarray) -> np.ndarray:
 
 
 def to_grey(block: np.ndarray) -> np.ndarray:
-    """(n, 3, H, W) to (n, 1, H, W) by ITU-R BT.601; uint8 by Pillow's integers, so both roads give the same bytes."""
+    """Map (n, 3, H, W) to (n, 1, H, W) by ITU-R BT.601; uint8 by Pillow's integers, so that the bytes are equal."""
     red, green, blue = (block[:, c : c + 1] for c in range(3))
     if block.dtype == np.uint8:
         red, green, blue = (c.astype(np.uint32) for c in (red, green, blue))
@@ -112,7 +118,7 @@ def to_grey(block: np.ndarray) -> np.ndarray:
 
 
 def resize_rows(block: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(n, C, H, W) floats to (n, C, *size): bilinear, antialiased, in float32 at least."""
+    """Resize (n, C, H, W) floats to (n, C, *size): bilinear, antialiased, in float32 at least."""
     if not len(block):
         return np.empty((*block.shape[:2], *size), block.dtype)
     work = np.ascontiguousarray(block, dtype=np.float64 if block.dtype == np.float64 else np.float32)

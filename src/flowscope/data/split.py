@@ -1,4 +1,4 @@
-"""split: some points set aside, so that what is learned can be told from what is remembered."""
+"""split: set some points aside, so that a network can be tested on points that it was not trained on."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from flowscope.errors import InputError
 
 
 def split(training_set: TrainingSet, held_out: int, seed: int = 0) -> tuple[TrainingSet, TrainingSet | None]:
-    """Set `held_out` points aside, drawn at random without replacement and always the same for a seed.
+    """Set points aside, drawn without replacement; a seed draws the same ones each time.
 
     Args:
         training_set: the whole set.
@@ -31,7 +31,7 @@ def split(training_set: TrainingSet, held_out: int, seed: int = 0) -> tuple[Trai
 
 
 def check_held_out(held_out: object, count: int) -> None:
-    """Refuse what is not a number of points, of `count`, that leaves at least one.
+    """Refuse a number of held-out points, of `count`, that leaves none to train on.
 
     Raises:
         InputError: it is not.

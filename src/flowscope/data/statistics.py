@@ -1,14 +1,14 @@
-"""Census: what has to be known of every point of a set, found in one pass over all of them.
+"""Statistics: what has to be known of every point of a set, measured in one pass over all of them.
 
-A pass over points in a file costs seconds for every 10 GB, so there is one, by several threads: it looks for numbers
-that are not finite, names the set (digest) and each point (key), and measures squared distances from a centre.
+A pass over points in a file takes seconds for every 10 GB, so there is one, by several threads. It refuses numbers that
+are not finite, hashes the blocks of the set's digest and each point, and measures squared distances from a centre.
 """
 
 import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -16,68 +16,85 @@ from torch import Tensor
 
 from flowscope.errors import InputError
 
-if TYPE_CHECKING:
-    from flowscope.data.training_set import TrainingSet
-
 T = TypeVar("T")
 
-DIGEST_ROWS = 4096  # rows to a hashed block: fixed, so that the digest does not depend on how points are read
-PIECE_BYTES = 16 << 20  # float64 bytes of points looked at at a time, at most
-CACHED = 1 << 15  # numbers in float64 that stay in the caches, and that torch does not share out among threads
-MOST_WORKERS = 8  # blocks looked at at a time
-KEYED = 512  # coordinates that a key is made of, at most
-SAMPLE = 4096  # points of a file whose mean is the centre
+DIGEST_ROWS = 4096  # points in a hashed block: fixed, so that the digest does not depend on how points are read
+PIECE_BYTES = 16 << 20  # of points in float64, at most, that are looked at at a time
+MAX_CACHED_FLOAT64S = 1 << 15  # numbers of a block that stays in the caches and that torch does not share among threads
+MAX_THREADS = 8  # that look at blocks at the same time
+MAX_KEY_COORDINATES = 512  # of a point that its key hashes
+CENTRE_POINTS = 4096  # of a file, at most, whose mean is the centre
 
-_WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+_WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes of a number
+
+
+class Rows(Protocol):
+    """What the pass needs of a training set; see :class:`flowscope.data.training_set.TrainingSet`."""
+
+    name: str
+
+    def __len__(self) -> int: ...
+    @property
+    def dimension(self) -> int: ...
+    @property
+    def streamed(self) -> bool: ...
+    @property
+    def relative_weights(self) -> np.ndarray: ...
+    def rows(self, which: slice | np.ndarray) -> Tensor: ...
+    def pieces(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Tensor]]: ...
 
 
 class Statistics(NamedTuple):
-    """What one pass finds."""
+    """What one pass measures."""
 
-    blocks: bytes | None  # SHA-256 of each block of DIGEST_ROWS points, one behind the other; None if not asked for
+    digests: bytes | None  # SHA-256 of each block of DIGEST_ROWS points, one behind the other; None if not asked for
     keys: np.ndarray  # (N,) int64: points with different keys are different, others may be equal
     centre: Tensor  # (D,) float64 on the CPU, near the mean of all points with weight, or that mean
     norms: np.ndarray  # (N,) |x1 - centre|^2, float64
     mean: Tensor  # (D,) float64, the mean of all points with weight
 
 
-def measure_statistics(points: "TrainingSet", digest: bool) -> Statistics:
+def measure_statistics(points: Rows, digest: bool) -> Statistics:
     """Read all points once; twice where they are in memory, for a centre that is their mean exactly.
+
+    Args:
+        points: the training set.
+        digest: also hash the blocks of the digest.
 
     Raises:
         InputError: a point holds NaN or infinity, or squares leave float64.
     """
     counted = torch.from_numpy(points.relative_weights > 0)  # others are in no law
     centre = _sample_mean(points, counted) if points.streamed else _mean(points, counted)
-    key = _Key(points.dimension)
-    found = list(_each_block(points, partial(_take_block, points, counted, centre, key, digest)))
+    key = _KeyHash(points.dimension)
+    found = list(_map_blocks(points, partial(_measure_block, points, counted, centre, key, digest)))
     digests, keys, norms, totals = zip(*found, strict=True)
     mean = centre + torch.stack(totals).sum(0) / int(counted.sum())
     return Statistics(b"".join(digests) if digest else None, np.concatenate(keys), centre, np.concatenate(norms), mean)
 
 
-def _each_block(points: "TrainingSet", work: Callable[[int, int], T]) -> Iterator[T]:
-    """What `work(start, stop)` gives for each block of DIGEST_ROWS points, in order; several are done at a time.
+def _map_blocks(points: Rows, work: Callable[[int, int], T]) -> Iterator[T]:
+    """Yield `work(start, stop)` for each block of DIGEST_ROWS points, in order; several threads work at a time.
 
-    Hashing, reading and sums let other threads run. They are small enough for torch not to share them out again.
+    Hashing, reading and sums let other threads run. The sums are small enough for torch not to divide them again.
     """
     starts = range(0, len(points), DIGEST_ROWS)
-    pool = ThreadPoolExecutor(min(torch.get_num_threads(), MOST_WORKERS) + int(points.streamed), "flowscope census")
+    pool = ThreadPoolExecutor(min(torch.get_num_threads(), MAX_THREADS) + int(points.streamed), "flowscope statistics")
     try:
         yield from pool.map(work, starts, (min(start + DIGEST_ROWS, len(points)) for start in starts))
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _take_block(
-    points: "TrainingSet", counted: Tensor, centre: Tensor, key: "_Key", digest: bool, start: int, stop: int
+def _measure_block(
+    points: Rows, counted: Tensor, centre: Tensor, key: "_KeyHash", digest: bool, start: int, stop: int
 ) -> tuple[bytes, np.ndarray, np.ndarray, Tensor]:
-    """(hash, keys, norms, sum about the centre of those counted) of some points."""
+    """(hash, keys, norms, sum about the centre of those counted) of the points from `start` to `stop`."""
     block, total = hashlib.sha256(), torch.zeros_like(centre)
     keys, norms = np.empty(stop - start, np.int64), np.empty(stop - start)
     for at, piece in points.pieces(start, stop):
         if digest:
-            block.update(raw_bytes(piece))
+            block.update(_raw_bytes(piece))
         flat, of = piece.flatten(1).cpu(), slice(at - start, at - start + len(piece))
         norms[of] = _norms(flat, centre, counted[at : at + len(flat)], total)
         if not np.isfinite(norms[of]).all():
@@ -90,24 +107,25 @@ def _take_block(
     return block.digest(), keys, norms, total
 
 
-def hash_blocks(points: "TrainingSet") -> bytes:
-    """The hashes of the digest alone; `blocks` of a census."""
+def hash_blocks(points: Rows) -> bytes:
+    """The hashes of the digest's blocks alone: `digests` of :class:`Statistics`."""
 
-    def hashed(start: int, stop: int) -> bytes:
+    def hash_block(start: int, stop: int) -> bytes:
         block = hashlib.sha256()
         for _, piece in points.pieces(start, stop):
-            block.update(raw_bytes(piece))
+            block.update(_raw_bytes(piece))
         return block.digest()
 
-    return b"".join(_each_block(points, hashed))
+    return b"".join(_map_blocks(points, hash_block))
 
 
-def raw_bytes(piece: Tensor) -> memoryview:
+def _raw_bytes(piece: Tensor) -> memoryview:
     """The bytes of some points as they are stored."""
     return piece.detach().cpu().contiguous().view(torch.uint8).numpy().reshape(-1).data
 
 
-def _mean(points: "TrainingSet", counted: Tensor) -> Tensor:
+def _mean(points: Rows, counted: Tensor) -> Tensor:
+    """(D,) float64, the mean of the points counted."""
     total = torch.zeros(points.dimension, dtype=torch.float64)
     for start, piece in points.pieces():
         chosen = counted[start : start + len(piece)]
@@ -115,24 +133,24 @@ def _mean(points: "TrainingSet", counted: Tensor) -> Tensor:
     return total / int(counted.sum())
 
 
-def _sample_mean(points: "TrainingSet", counted: Tensor) -> Tensor:
-    """The mean of points spread evenly over those with weight."""
-    known = counted.nonzero()[:, 0].numpy()
-    chosen = known[np.linspace(0, len(known) - 1, min(SAMPLE, len(known))).astype(np.int64)]
+def _sample_mean(points: Rows, counted: Tensor, read_rows: int = 256) -> Tensor:
+    """(D,) float64, the mean of CENTRE_POINTS points spread evenly over those counted, read a few rows at a time."""
+    positions = counted.nonzero()[:, 0].numpy()
+    chosen = positions[np.linspace(0, len(positions) - 1, min(CENTRE_POINTS, len(positions))).astype(np.int64)]
     total = torch.zeros(points.dimension, dtype=torch.float64)
-    for start in range(0, len(chosen), 256):
-        total += points.rows(chosen[start : start + 256]).flatten(1).to(torch.float64).sum(0)
+    for start in range(0, len(chosen), read_rows):
+        total += points.rows(chosen[start : start + read_rows]).flatten(1).to(torch.float64).sum(0)
     mean = total / len(chosen)
-    return mean if bool(torch.isfinite(mean).all()) else torch.zeros_like(mean)  # the census says which point it is
+    return mean if bool(torch.isfinite(mean).all()) else torch.zeros_like(mean)  # the pass then names the point
 
 
 def _norms(flat: Tensor, centre: Tensor, counted: Tensor, total: Tensor) -> np.ndarray:
     """(n,) |x1 - centre|^2; the sum of x1 - centre over those counted is added to `total`."""
     norms = np.empty(len(flat))
-    step = max(1, CACHED // len(centre))
+    step = max(1, MAX_CACHED_FLOAT64S // len(centre))
     about = torch.empty(min(step, len(flat)), len(centre), dtype=torch.float64)
     single = torch.empty(about.shape, dtype=torch.float32) if flat.element_size() == 2 else None
-    for start in range(0, len(flat), step):  # rows that stay in the caches
+    for start in range(0, len(flat), step):
         stop = min(start + step, len(flat))
         rows = flat[start:stop]
         if single is not None:
@@ -146,11 +164,11 @@ def _norms(flat: Tensor, centre: Tensor, counted: Tensor, total: Tensor) -> np.n
     return norms
 
 
-class _Key:
-    """A multilinear hash modulo 2^64 of some coordinates, spread evenly; of all of them, where there are few."""
+class _KeyHash:
+    """A multilinear hash modulo 2^64 of a point's coordinates; of some, spread evenly, where there are many."""
 
     def __init__(self, dimension: int) -> None:
-        self._chosen = slice(0, None, -(-dimension // KEYED))
+        self._chosen = slice(0, None, -(-dimension // MAX_KEY_COORDINATES))
         count = len(range(dimension)[self._chosen])
         draw = np.random.default_rng(0x5EED).integers(-(2**63), 2**63, count, dtype=np.int64)
         self._factors = draw | 1
@@ -163,7 +181,16 @@ class _Key:
 
 
 def refuse_infinite(name: str, start: int, flat: Tensor) -> None:
-    """Say which point holds a number that is not finite, if there is one."""
+    """Refuse points with a number that is not finite.
+
+    Args:
+        name: of the set.
+        start: position of the first of these points in the set.
+        flat: (n, D), the points.
+
+    Raises:
+        InputError: the message names the first such point.
+    """
     finite = torch.isfinite(flat)
     if not bool(finite.all()):
         row = int((~finite).any(1).nonzero()[0])

@@ -1,7 +1,7 @@
 """TrainingSet: the finite law {x1_i, w_i} that a network is trained on, and the digest that names it.
 
-Points stay where they are (a tensor, an array, a memory-mapped file) and in their stored dtype; everything that
-reads them goes through :meth:`TrainingSet.rows`, so a set larger than memory is never copied whole.
+Points stay where they are (a tensor, an array, a memory-mapped file) and in their stored dtype. Everything that reads
+them goes through :meth:`TrainingSet.rows`, so a set larger than memory is never copied whole.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowscope.data.rows.file_rows import FileRows, explicit
+from flowscope.data.rows.file_rows import FileRows, as_file_rows
 from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.data.statistics import PIECE_BYTES, Statistics, hash_blocks, measure_statistics, refuse_infinite
 from flowscope.errors import InputError
@@ -25,17 +25,21 @@ class TrainingSet:
     """The points {x1_i}, i = 1..N, with labels, weights, normalisation and a digest.
 
     Args:
-        points: (N, *shape) floating point: a torch tensor, a numpy array or memory map, or a
-            :class:`flowscope.data.rows.mapped_rows.MappedRows`. Kept as it is, in its stored dtype. NaN and infinity
-            are refused.
-        labels: (N,) integers or None.
-        weights: (N,) finite, not negative, not all zero, or None for equal weights. Only their ratios matter.
+        points: (N, *shape) finite floating point: a torch tensor, a numpy array or memory map, or a
+            :class:`flowscope.data.rows.mapped_rows.MappedRows`. Kept as it is, in its stored dtype.
+        labels: (N,) integers; None for no labels.
+        weights: (N,) finite, not negative, not all zero; None for equal weights. Only their ratios matter.
         name: what results call this set.
-        normalisation: how stored values came from raw ones, for people to read ("none" for as they are).
-        class_names: names of labels 0..K-1, where the source had names.
+        normalisation: how stored values came from raw ones, for people to read; "none" for as they are.
+        class_names: names of the labels 0..K-1, where the source had names.
 
     Raises:
-        InputError: for anything that is not such a set.
+        InputError: an argument is not of this form; the message says which and how.
+
+    Example:
+        >>> import flowscope as fs
+        >>> fs.TrainingSet([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], labels=[0, 1, 1], name="corners")
+        TrainingSet('corners', N=3, shape=(2,), float64, 2 classes)
     """
 
     def __init__(
@@ -52,12 +56,12 @@ class TrainingSet:
         self.shape: tuple[int, ...] = tuple(int(n) for n in self.points.shape[1:])
         self.labels = None if labels is None else check_labels(labels, len(self))
         self.weights = None if weights is None else check_weights(weights, len(self))
-        self.name = "points" if name is None else _text(name)
+        self.name = "points" if name is None else _printable(name)
         self.normalisation = normalisation
-        self.class_names = None if class_names is None else tuple(_text(n) for n in class_names)
-        self._stored = explicit(self.points)
+        self.class_names = None if class_names is None else tuple(_printable(n) for n in class_names)
+        self._stored = as_file_rows(self.points)
         if self.streamed:
-            self.statistics = measure_statistics(self, digest=True)  # the one pass finds what is not finite, too
+            self.statistics = measure_statistics(self, digest=True)  # the one pass refuses what is not finite, too
         else:
             self._check_finite()
 
@@ -90,38 +94,38 @@ class TrainingSet:
 
     @property
     def relative_weights(self) -> np.ndarray:
-        """(N,) float64 weights, of which the largest is 1: their sums cannot overflow. Ones where none are given."""
+        """(N,) float64 weights divided by the largest, so that sums cannot overflow; ones where none are given."""
         return np.ones(len(self)) if self.weights is None else self.weights / self.weights.max()
 
     def rows(self, which: slice | np.ndarray) -> Tensor:
-        """The chosen points as a tensor (n, *shape) in the stored dtype; reads only these rows."""
+        """Read the chosen points, and only these, as a tensor (n, *shape) in the stored dtype."""
         if isinstance(self.points, Tensor):
             if isinstance(which, slice):
                 return self.points[which]
             chosen = torch.as_tensor(which, device=self.points.device)
             plain = chosen.ndim == 1 and chosen.dtype == torch.int64 and len(chosen) > 0 and int(chosen.min()) >= 0
-            return self.points.index_select(0, chosen) if plain else self.points[chosen]  # twice as fast where it can
+            return self.points.index_select(0, chosen) if plain else self.points[chosen]  # twice as fast
         block = np.ascontiguousarray(self._stored[which])
         return torch.from_numpy(block if block.flags.writeable else block.copy())
 
     @property
     def streamed(self) -> bool:
-        """Whether the points lie in a file and are read from it whenever they are needed."""
+        """Whether the points lie in a file and are read from it each time they are needed."""
         return isinstance(self._stored, FileRows) or (isinstance(self._stored, MappedRows) and self._stored.streamed)
 
     @cached_property
     def statistics(self) -> Statistics:
-        """What one pass over the points finds; taken once."""
+        """What one pass over the points measures; taken once."""
         return measure_statistics(self, digest=False)
 
     def pieces(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Tensor]]:
-        """Points from `start` to `stop` or the end in pieces of bounded size; (position, rows) in order."""
+        """Yield (position, points) from `start` to `stop` or the end, in order, in pieces of bounded bytes."""
         stop, step = len(self) if stop is None else stop, max(1, PIECE_BYTES // (8 * self.dimension))
         for at in range(start, stop, step):
             yield at, self.rows(slice(at, min(at + step, stop)))
 
     def blocks(self, rows: int) -> Iterator[tuple[int, Tensor]]:
-        """(start, points[start:start+rows]) for every block, in order."""
+        """Yield (start, points[start : start + rows]) for every block of that many rows, in order."""
         for start in range(0, len(self), rows):
             yield start, self.rows(slice(start, min(start + rows, len(self))))
 
@@ -129,12 +133,12 @@ class TrainingSet:
     def digest(self) -> str:
         """SHA-256 over the hashes of blocks of points, and over shape, dtype, labels, weights and normalisation.
 
-        It does not depend on where the points are kept or on how they are read. 64 hexadecimal digits; computed
-        once, on first use.
+        It does not depend on where the points are kept or on how they are read. It has 64 hexadecimal digits and is
+        computed once, on first use.
         """
         total = hashlib.sha256(f"flowscope-1|{len(self)}|{self.shape}|{self.dtype}|{self.normalisation}|".encode())
-        known = self.statistics.blocks if self.streamed else None
-        total.update(hash_blocks(self) if known is None else known)
+        digests = self.statistics.digests if self.streamed else None
+        total.update(hash_blocks(self) if digests is None else digests)
         for tag, values in ((b"labels", self.labels), (b"weights", self.weights)):
             total.update(tag)
             if values is not None:
@@ -148,17 +152,21 @@ class TrainingSet:
 
 
 def as_training_set(source: Any) -> TrainingSet:
-    """A TrainingSet as it is; an array or a tensor of points as a set without labels."""
+    """Return a TrainingSet as it is, and make one without labels of an array or a tensor."""
     return source if isinstance(source, TrainingSet) else TrainingSet(source)
 
 
-def _text(name: Any) -> str:
-    """A name that can be shown and written: in those of files, control characters and bytes that are no text are ?."""
+def _printable(name: Any) -> str:
+    """A name that can be shown and written: control characters, and bytes of file names that are no text, become ?."""
     return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in str(name))
 
 
 def check_points(points: Any) -> Any:
-    """Points as they are kept; refused where they are not (N, *shape) floating point with N >= 1."""
+    """Check points and return them as they are kept.
+
+    Raises:
+        InputError: they are not (N, *shape) floating point with N >= 1.
+    """
     if isinstance(points, (str, bytes)):
         raise InputError(
             f"points are the text {points[:60]!r}; expected an array (use flowscope.load for a name or a file)"
@@ -171,7 +179,7 @@ def check_points(points: Any) -> Any:
     kind = str(points.dtype).removeprefix("torch.")
     if isinstance(points, Tensor):
         points = points.detach()
-        points = points.cpu() if points.device.type == "mps" else points  # which has no float64
+        points = points.cpu() if points.device.type == "mps" else points  # mps has no float64
         floating = points.dtype in FLOATS
     else:
         floating = np.dtype(points.dtype).kind == "f" and kind in ("float16", "float32", "float64")
@@ -200,7 +208,11 @@ def _as_numpy(values: Any, what: str) -> np.ndarray:
 
 
 def check_labels(labels: Any, count: int) -> np.ndarray:
-    """Labels as (count,) int64."""
+    """Check labels and return them as (count,) int64.
+
+    Raises:
+        InputError: they are not (count,) integers below 2^63.
+    """
     array = _as_numpy(labels, "labels")
     if array.shape != (count,):
         raise InputError(f"labels have shape {array.shape}; expected ({count},), one for each point")
@@ -212,7 +224,11 @@ def check_labels(labels: Any, count: int) -> np.ndarray:
 
 
 def check_weights(weights: Any, count: int) -> np.ndarray:
-    """Weights as (count,) float64."""
+    """Check weights and return them as (count,) float64.
+
+    Raises:
+        InputError: they are not (count,) finite numbers, none negative and not all zero.
+    """
     array = _as_numpy(weights, "weights")
     if array.shape != (count,):
         raise InputError(f"weights have shape {array.shape}; expected ({count},), one for each point")

@@ -1,4 +1,4 @@
-"""Networks as velocity fields: adapters for anybody's, and those that flowscope trains."""
+"""Networks as velocity fields: as_field for any network, its conventions, and the networks that flowscope trains."""
 
 from flowscope.networks.convention import CONVENTIONS, Convention
 from flowscope.networks.field import NetworkField, as_field

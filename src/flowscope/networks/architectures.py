@@ -1,8 +1,8 @@
-"""Networks to train: diffusers' UNet2DModel and DiTTransformer2DModel for images, a small MLP for everything else.
+"""Networks to train: diffusers' UNet2DModel and DiTTransformer2DModel for images, a small MLP for all other points.
 
 Each predicts the velocity u(x, t, y) and is called as network(x, 1000 t, y), y in 0..classes, where the last stands for
-no label. The DiT sizes are those of arXiv 2212.09748, with its initialisation: the modulation of every block and the
-last layer begin at zero. All begin as the zero field.
+no label. The DiT sizes and initialisation are those of arXiv 2212.09748: the modulation of every block and the last
+layer begin at zero. Every network begins as the zero field.
 """
 
 import math
@@ -17,21 +17,23 @@ from flowscope.errors import InputError, unknown_name
 
 DIT = {"dit-s": (12, 6, 64), "dit-b": (12, 12, 64), "dit-xl": (28, 16, 72)}  # depth, heads, channels of a head
 MODELS = ("unet", *DIT, "mlp")
-UNET_LEVELS, SMALLEST = 4, 2  # at most so many resolutions, and pixels a side of the coarsest
-ATTENTION = 16  # pixels a side from which downwards the coarser levels attend
-MOST_CLASSES = 1_000_000
+MAX_UNET_LEVELS = 4  # resolutions of a U-Net
+MIN_UNET_SIDE = 2  # pixels, of its coarsest level
+MAX_ATTENTION_SIDE = 16  # pixels, of its levels with attention
+MAX_CLASSES = 1_000_000  # labels, each of which has an embedding
 
 
 def build_network(
     model: str, shape: tuple[int, ...], classes: int = 0, *, width: int | None = None, seed: int = 0
 ) -> nn.Module:
-    """A network to train, with fresh weights drawn from `seed` alone, in float32 on the CPU.
+    """Build a network to train, in float32 on the CPU, with weights drawn from `seed` alone.
 
     Args:
         model: "unet", "dit-s", "dit-b", "dit-xl" for images or latents (C, H, W); "mlp" for any shape.
         shape: of a point.
         classes: number of labels, 0..classes-1; 0 for a network without labels.
-        width: channels of the finest level of a U-Net, of a DiT's tokens, or of the MLP's layers; None for what suits.
+        width: channels of the finest level of a U-Net, of a DiT's tokens, or of the MLP's layers, a multiple of 8; None
+            for what suits the shape.
         seed: of the weights.
 
     Raises:
@@ -40,8 +42,8 @@ def build_network(
     """
     if model not in MODELS:
         raise unknown_name("model", model, MODELS)
-    if isinstance(classes, bool) or not isinstance(classes, int) or not 0 <= classes <= MOST_CLASSES:
-        raise InputError(f"classes is {classes!r}; expected a whole number of labels from 0 to {MOST_CLASSES}")
+    if isinstance(classes, bool) or not isinstance(classes, int) or not 0 <= classes <= MAX_CLASSES:
+        raise InputError(f"classes is {classes!r}; expected a whole number of labels from 0 to {MAX_CLASSES}")
     check_width(width)
     check_shape(model, shape)
     number = check_seed(seed)
@@ -53,7 +55,7 @@ def build_network(
 
 
 def check_width(width: Any) -> None:
-    """Refuse what no network can have as its width.
+    """Refuse a width that no network can have.
 
     Raises:
         InputError: it is not a multiple of 8, or None.
@@ -78,9 +80,9 @@ def check_shape(model: str, shape: tuple[int, ...]) -> None:
 
 
 def _levels(height: int, width: int) -> int:
-    """How often both sides can be halved, the coarsest level included: 28 -> 14 -> 7, 8 -> 4 -> 2."""
+    """How many levels a U-Net has, each half the sides of the one before: 3 for 28 -> 14 -> 7 and for 8 -> 4 -> 2."""
     levels, side = 1, min(height, width)
-    while levels < UNET_LEVELS and height % 2 == 0 and width % 2 == 0 and side // 2 >= SMALLEST:
+    while levels < MAX_UNET_LEVELS and height % 2 == 0 and width % 2 == 0 and side // 2 >= MIN_UNET_SIDE:
         height, width, side, levels = height // 2, width // 2, side // 2, levels + 1
     return levels
 
@@ -90,7 +92,7 @@ def _unet(shape: tuple[int, ...], classes: int, width: int | None) -> nn.Module:
     channels, *sides = shape
     side, levels = min(sides), _levels(*sides)
     base = width or (16 if side <= 16 else 64 if side <= 32 else 128)
-    attends = [level > 0 and side >> level <= ATTENTION for level in range(levels)]
+    attends = [level > 0 and side >> level <= MAX_ATTENTION_SIDE for level in range(levels)]
     network = diffusers.UNet2DModel(
         sample_size=tuple(sides),
         in_channels=channels,
@@ -129,7 +131,7 @@ def _dit(model: str, shape: tuple[int, ...], classes: int, width: int | None) ->
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
         if hasattr(layer, "dropout_prob"):
-            layer.dropout_prob = 0.0  # labels are dropped by whoever trains, from a stream of their own
+            layer.dropout_prob = 0.0  # training drops labels itself
     for block in network.transformer_blocks:
         nn.init.zeros_(block.norm1.linear.weight)
         for part in (block.norm1.emb.timestep_embedder.linear_1, block.norm1.emb.timestep_embedder.linear_2):
@@ -141,9 +143,9 @@ def _dit(model: str, shape: tuple[int, ...], classes: int, width: int | None) ->
 
 
 class Mlp(nn.Module):
-    """A residual MLP over flattened points, for vectors and whatever else is no image.
+    """A residual MLP over flattened points, for points that are no images.
 
-    Called as the others are: (x (B, *shape), timestep (B,), class_labels (B,)) -> (B, *shape).
+    It is called as diffusers' networks are: (x (B, *shape), timestep (B,), class_labels (B,)) -> (B, *shape).
     """
 
     def __init__(self, shape: tuple[int, ...], classes: int = 0, width: int = 256, depth: int = 4) -> None:

@@ -1,7 +1,7 @@
-"""How networks are called. Each function here has the form call(module, x, timestep, y, extras) -> what it returns.
+"""Call styles: how networks are called. Each function is call(module, x, timestep, y, extras) -> what it returns.
 
-x (B, *shape) and timestep (B,) are in the network's own terms; y is None (call without labels) or (B,) int64; extras
-are keyword arguments that stay the same from call to call, such as text embeddings.
+x (B, *shape) and timestep (B,) are in the network's own terms. y is (B,) int64, or None for a call without labels.
+extras are keyword arguments that are the same in every call, such as text embeddings.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ def call_time_first(module: nn.Module, x: Tensor, timestep: Tensor, y: Tensor | 
 
 
 def call_labels_by_name(module: nn.Module, x: Tensor, timestep: Tensor, y: Tensor | None, extras: Extras) -> Any:
-    """module(x, t) or module(x, t, y=y): flow_matching, whose models take what is not x and t as keyword arguments."""
+    """module(x, t) or module(x, t, y=y): flow_matching, whose models take keyword arguments beside x and t."""
     return module(x, timestep, **extras) if y is None else module(x, timestep, y=y, **extras)
 
 
@@ -44,18 +44,18 @@ def call_one_hot(module: nn.Module, x: Tensor, timestep: Tensor, y: Tensor | Non
 
 def call_sd3(module: nn.Module, x: Tensor, timestep: Tensor, y: Tensor | None, extras: Extras) -> Any:
     """SD3Transformer2DModel: latents (B, C, H, W) with the embeddings of one text, or of one for each row."""
-    return module(hidden_states=x, timestep=timestep, **_texts(extras, x))
+    return module(hidden_states=x, timestep=timestep, **_expand_texts(extras, x))
 
 
 def call_flux(module: nn.Module, x: Tensor, timestep: Tensor, y: Tensor | None, extras: Extras) -> Any:
-    """FluxTransformer2DModel: latents (B, C, H, W) packed into one token for each 2 x 2 patch, and unpacked again."""
+    """FluxTransformer2DModel: latents (B, C, H, W) are packed into a token for each 2 x 2 patch, and unpacked again."""
     if x.ndim != 4 or x.shape[2] % 2 or x.shape[3] % 2:
         raise InputError(f"x has shape {tuple(x.shape)}; FLUX takes latents (B, C, H, W) with even height and width")
     rows, channels, height, width = x.shape
     patches = x.reshape(rows, channels, height // 2, 2, width // 2, 2)
     tokens = patches.permute(0, 2, 4, 1, 3, 5).reshape(rows, height * width // 4, channels * 4)
     places = [torch.arange(n, device=x.device, dtype=x.dtype) for n in (1, height // 2, width // 2)]
-    named = _texts(extras, x)
+    named = _expand_texts(extras, x)
     named.setdefault("img_ids", torch.cartesian_prod(*places))  # (tokens, 3): zero, row, column
     named.setdefault("txt_ids", x.new_zeros(named["encoder_hidden_states"].shape[1], 3))
     if "guidance" in named:
@@ -66,19 +66,19 @@ def call_flux(module: nn.Module, x: Tensor, timestep: Tensor, y: Tensor | None, 
 
 
 def first_output(found: Any) -> Any:
-    """The prediction itself: networks return it as a tensor, as the first of a tuple, or as `sample` of a record."""
+    """The prediction in what a network returned: a tensor, the first of a tuple, or the `sample` of a record."""
     if isinstance(found, (tuple, list)) and found:
         return found[0]
     return getattr(found, "sample", found) if not isinstance(found, Tensor) else found
 
 
-TEXTS = ("encoder_hidden_states", "pooled_projections")  # what SD3 and FLUX need for each row
+TEXT_EMBEDDINGS = ("encoder_hidden_states", "pooled_projections")  # arguments that SD3 and FLUX need for each row
 
 
-def _texts(extras: Extras, x: Tensor) -> dict[str, Any]:
+def _expand_texts(extras: Extras, x: Tensor) -> dict[str, Any]:
     """The extras with text embeddings in x's dtype and device, one for each row of x."""
     named = dict(extras)
-    for name in TEXTS:
+    for name in TEXT_EMBEDDINGS:
         value = named[name].to(x.device, x.dtype)
         if len(value) not in (1, len(x)):
             raise InputError(

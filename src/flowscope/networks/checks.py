@@ -1,4 +1,4 @@
-"""What as_field is given: the module, its convention by name, and whether that is enough to call the module."""
+"""Checks of what as_field is given: the module, its convention, and whether that is enough to call the module."""
 
 import inspect
 from collections.abc import Mapping
@@ -9,13 +9,17 @@ from torch import nn
 
 from flowscope.errors import InputError, unknown_name
 from flowscope.networks.call_styles import call_state_first, call_time_first
-from flowscope.networks.convention import CONVENTIONS, KNOWN, Convention
+from flowscope.networks.convention import CONVENTION_NAMES, CONVENTIONS, Convention
 from flowscope.networks.diffusers import diffusers_convention
 from flowscope.networks.labels import Labels, config_of, kind_of
 
 
 def check_module(module: Any) -> None:
-    """Refuse what is no module, saying how to make one of it."""
+    """Refuse what is no module.
+
+    Raises:
+        InputError: the message says how to make a module of it.
+    """
     if isinstance(module, nn.Module):
         return
     hint = "for a diffusers pipeline give its pipeline.unet or pipeline.transformer"
@@ -26,8 +30,12 @@ def check_module(module: Any) -> None:
     raise InputError(f"the network is a {type(module).__name__}; expected a torch nn.Module: {hint}")
 
 
-def find_convention(module: nn.Module, convention: Any, scheduler: Any) -> Convention:
-    """The convention by name, read from the module, or the one given."""
+def resolve_convention(module: nn.Module, convention: Any, scheduler: Any) -> Convention:
+    """The convention of a name or of a diffusers model, or the one given.
+
+    Raises:
+        InputError: the name is unknown, or the model and its scheduler do not say enough.
+    """
     key = convention.lower().replace("-", "_") if isinstance(convention, str) else None
     if key == "diffusers":
         return diffusers_convention(module, scheduler)
@@ -38,12 +46,12 @@ def find_convention(module: nn.Module, convention: Any, scheduler: Any) -> Conve
     if isinstance(convention, Convention):
         return convention
     if key not in CONVENTIONS:
-        raise unknown_name("convention", convention, KNOWN, "a flowscope.networks.Convention")
+        raise unknown_name("convention", convention, CONVENTION_NAMES, "a flowscope.networks.Convention")
     return CONVENTIONS[key]
 
 
-def named(values: Any, what: str) -> dict[str, Any]:
-    """A dictionary of its own of what is given by name; empty for None.
+def check_mapping(values: Any, what: str) -> dict[str, Any]:
+    """A copy of a mapping from names, as a dictionary; empty for None.
 
     Raises:
         InputError: it is no mapping from names.
@@ -56,7 +64,17 @@ def named(values: Any, what: str) -> dict[str, Any]:
 
 
 def check_call(module: nn.Module, found: Convention, labels: Labels, extras: Mapping[str, Any]) -> None:
-    """Refuse a module that cannot be called with what is known."""
+    """Refuse a module that cannot be called with what is known.
+
+    Args:
+        module: the network.
+        found: its convention.
+        labels: how many it has, as far as is known.
+        extras: the keyword arguments of every call.
+
+    Raises:
+        InputError: it takes whole timesteps alone, or an argument is missing.
+    """
     config = config_of(module)
     if config.get("time_embedding_type") == "learned":
         raise InputError(
@@ -70,15 +88,15 @@ def check_call(module: nn.Module, found: Convention, labels: Labels, extras: Map
     if labels != (None, None) or found.call not in (call_state_first, call_time_first):
         return
     for third in [*inspect.signature(module.forward).parameters.values()][2:3]:
-        named = third.kind is third.POSITIONAL_OR_KEYWORD and third.default is third.empty
-        if named and third.name not in extras:
+        required = third.kind is third.POSITIONAL_OR_KEYWORD and third.default is third.empty
+        if required and third.name not in extras:
             raise InputError(
                 f"the module must be given {third.name!r} and does not say how many labels it has; expected classes=N"
             )
 
 
-def made_for(module: nn.Module) -> tuple[int, ...] | None:
-    """The shape of one state, where the module was made for one and says so."""
+def config_shape(module: nn.Module) -> tuple[int, ...] | None:
+    """The shape of one state that a module's config gives; None where it gives none."""
     config, kind = config_of(module), kind_of(module)
     if "shape" in config:
         return tuple(config["shape"])

@@ -1,7 +1,7 @@
-"""Convention: how somebody's network speaks of time, states, labels and what it predicts; the ready ones by name.
+"""Convention: what a network's time, states, labels and predictions mean; CONVENTIONS are the ready ones by name.
 
 A network has its own path and its own clock: the noise schedule it was trained on, which way its time runs and in what
-units. States of one path are states of another once sigma/alpha is the same, up to a factor.
+units. A state of one path is, up to a factor, a state of another where sigma/alpha is the same.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from flowscope.errors import InputError, unknown_name
 from flowscope.networks.call_styles import (
-    TEXTS,
+    TEXT_EMBEDDINGS,
     Call,
     call_flux,
     call_labels_by_name,
@@ -28,25 +28,36 @@ Prediction = Literal["velocity", "data", "noise", "score", "v"]
 
 @dataclass(frozen=True)
 class Convention:
-    """How a network is to be understood.
+    """What a network's time, states, labels and predictions mean.
 
     Attributes:
         name: what users call it.
-        prediction: what the network returns: the velocity by t of its own path, the data, the noise, the score, or "v",
-            alpha noise - sigma data (arXiv 2202.00512), which diffusers calls v_prediction.
+        prediction: what the network returns: the "velocity" by t of its own path, the "data", the "noise", the "score",
+            or "v" = alpha noise - sigma data (arXiv 2202.00512), which diffusers calls v_prediction.
         sign: factor on what it returns; -1 for a velocity that points from data to noise, x0 - x1.
         path: the path it was trained on, with t = 0 for noise whichever way its own time runs; "ddpm" is that of DDPM's
             linear betas.
         reverse: whether its own time is 1 - t.
-        scale: its timestep is scale times its own time.
-        clock: "time", or "sigma" for a network that is given the noise level sigma/alpha instead of a time.
+        scale: the factor from its own time to the timestep that it is given.
+        clock: "time", or "sigma" for a network that is given the noise level sigma/alpha rather than a time.
         call: how the module is called; see flowscope.networks.call_styles.
         last_is_null: whether the label after the last class (`classes`) stands for no label.
-        variance: whether a second half of channels, a learned variance, is to be dropped.
+        variance: whether a second half of the channels, a learned variance, is dropped.
         needs: names of the keyword arguments without which the module cannot be called.
 
     Raises:
         InputError: an attribute is not one of these.
+
+    Example:
+        >>> import torch
+        >>> from flowscope.networks import Convention, as_field
+        >>> class Denoiser(torch.nn.Module):
+        ...     def forward(self, x, timestep):
+        ...         return torch.zeros_like(x)
+        >>> convention = Convention("denoiser", "data", path="cosine", reverse=True, scale=1000.0)
+        >>> field = as_field(Denoiser(), convention, path="linear")
+        >>> field(torch.ones(1, 2), 0.5).tolist()  # from x to the data 0 in the half of time that is left
+        [[-2.0, -2.0]]
     """
 
     name: str
@@ -82,7 +93,7 @@ class Convention:
         return linear_betas() if self.path == "ddpm" else get_path(self.path)
 
     def timestep(self, own: Coefficients) -> Tensor:
-        """What the network is given as its time, (B,)."""
+        """The timestep (B,) that the network is given, from the coefficients of its own path."""
         if self.clock == "sigma":
             return own.sigma / own.alpha
         return self.scale * (1 - own.t if self.reverse else own.t)
@@ -96,7 +107,7 @@ class Convention:
         return (c.alpha * x - c.sigma * value) / (c.alpha**2 + c.sigma**2)
 
 
-_TO_NOISE: dict[str, Any] = {"sign": -1.0, "reverse": True}  # tau = 1 - t, and the velocity points to the noise
+_TO_NOISE: dict[str, Any] = {"sign": -1.0, "reverse": True}  # time 1 - t, and a velocity that points to the noise
 
 CONVENTIONS = {
     convention.name: convention
@@ -111,8 +122,8 @@ CONVENTIONS = {
         Convention("flow_matching", call=call_labels_by_name),  # arXiv 2412.06264
         Convention("torchcfm", call=call_time_first),  # arXiv 2302.00482
         Convention("edm", "data", path="ve", clock="sigma", call=call_one_hot, last_is_null=True),  # arXiv 2206.00364
-        Convention("sd3", **_TO_NOISE, scale=1000.0, call=call_sd3, needs=TEXTS),  # arXiv 2403.03206
-        Convention("flux", **_TO_NOISE, call=call_flux, needs=TEXTS),  # itself multiplies its time by 1000
+        Convention("sd3", **_TO_NOISE, scale=1000.0, call=call_sd3, needs=TEXT_EMBEDDINGS),  # arXiv 2403.03206
+        Convention("flux", **_TO_NOISE, call=call_flux, needs=TEXT_EMBEDDINGS),  # itself multiplies its time by 1000
     )
 }
-KNOWN = (*CONVENTIONS, "diffusers")  # the last is read from a module and its scheduler
+CONVENTION_NAMES = (*CONVENTIONS, "diffusers")  # the last is read from a module and its scheduler

@@ -1,4 +1,4 @@
-"""Networks at rest: in eval mode and without gradients while they are asked, and everything left as it was."""
+"""eval_mode: networks in eval mode and without gradients for a while, and afterwards as they were."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,20 +6,20 @@ from typing import Any
 
 import torch
 
-PARTS = ("module", "field", "null", "first", "second")  # where networks and fields made of fields keep theirs
+FIELD_PARTS = ("module", "field", "null", "first", "second")  # attributes in which fields keep networks and fields
 
 
 def networks_of(model: Any) -> list[torch.nn.Module]:
-    """The modules that a field consists of: itself, its network, or those of the fields it is made of."""
+    """The modules of a field: itself, its network, or those of the fields it is made of."""
     if isinstance(model, torch.nn.Module):
         return [model]
-    parts = (getattr(model, name, None) for name in PARTS)
+    parts = (getattr(model, name, None) for name in FIELD_PARTS)
     return [module for part in parts if part is not None for module in networks_of(part)]
 
 
 @contextmanager
 def eval_mode(model: Any) -> Iterator[None]:
-    """Eval mode and no gradients; afterwards every module is in the mode it was in."""
+    """Put every module of a field in eval mode, without gradients; afterwards each is in the mode it was in."""
     modes = [(m, m.training) for network in networks_of(model) for m in network.modules()]
     for module, _ in modes:
         module.training = False

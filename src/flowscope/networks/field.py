@@ -1,14 +1,14 @@
-r"""NetworkField: somebody's network as a velocity field on one of flowscope's paths, whatever its own convention.
+r"""NetworkField: a network of any convention as a velocity field on one of flowscope's paths.
 
-The network was trained on a path of its own, with states x' = alpha' x1 + sigma' x0. Given x at time t of the field's
-path, its own time is the one at which sigma'/alpha' = sigma/alpha, and there
+The network was trained on its own path, with states x' = alpha' x1 + sigma' x0. For x at time t of the field's path,
+the own time is the one at which sigma'/alpha' = sigma/alpha, and there
 
     x' = x sqrt((alpha'^2 + sigma'^2) / (alpha^2 + sigma^2))
 
-is a state with the same data and noise. Its prediction gives E[x1|x], and that the velocity on the field's path.
+is a state with the same data and noise. The prediction gives E[x1|x], which gives the velocity on the field's path.
 
-Where the network's schedule ends (DDPM's noisiest timestep still holds a little data; EDM's levels are 0.002 to 80) and
-flowscope's path goes on, the network is asked at its last level, with x scaled to it. So sampling may begin at t = 0.
+Where the network's schedule ends before flowscope's path (DDPM's noisiest timestep still holds a little data; EDM's
+levels are 0.002 to 80), the network is asked at its last level, with x scaled to it. So sampling may begin at t = 0.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,12 +23,12 @@ from flowscope.core.settings import check_sizes
 from flowscope.errors import InputError
 from flowscope.fields import Query, check_query, check_shape, check_velocity
 from flowscope.networks.call_styles import first_output
-from flowscope.networks.checks import check_call, check_module, find_convention, made_for, named
+from flowscope.networks.checks import check_call, check_mapping, check_module, config_shape, resolve_convention
 from flowscope.networks.convention import Convention
-from flowscope.networks.labels import Labels, check_trained, config_of, kind_of, network_labels, settle_labels
+from flowscope.networks.labels import Labels, check_trained_labels, config_of, kind_of, network_labels, resolve_labels
 from flowscope.paths import Coefficients, Path, convert, get_path
 
-LAST = 1 - 2**-53  # the largest time below 1
+MAX_TIME = 1 - 2**-53  # the largest float64 below 1
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -37,7 +37,7 @@ class NetworkField:
 
     Attributes:
         module: the network. It is never moved, cast, or switched between train and eval mode.
-        convention: how it is understood.
+        convention: what its time, states, labels and predictions mean.
         path: the path that the field is on.
         classes: how many labels it takes; None or 0 for none.
         null: its label for no label, which y = None stands for; None where it has none.
@@ -46,6 +46,13 @@ class NetworkField:
         about: what is known of it, such as its training set and settings.
         extras: keyword arguments handed to the module at each call.
         labels: those below `classes` that it was trained on; None for all of them, or where that is not known.
+
+    Example:
+        >>> import torch
+        >>> import flowscope as fs
+        >>> field = fs.as_field(torch.nn.Identity(), "sit", shape=(2,), name="identity")
+        >>> field.shape, field.path.name, field.convention.prediction
+        ((2,), 'linear', 'velocity')
     """
 
     module: nn.Module
@@ -65,8 +72,8 @@ class NetworkField:
     @property
     def device(self) -> torch.device | None:
         """Where the module is; None for one without parameters and buffers."""
-        leading = _leading(self.module)
-        return None if leading is None else leading.device
+        reference = _first_float(self.module)
+        return None if reference is None else reference.device
 
     def __call__(self, x: Tensor, t: float | Tensor, y: Any = None) -> Tensor:
         """The velocity u(x, t, y) of the field's path, (B, *shape) in x's dtype and device.
@@ -83,35 +90,35 @@ class NetworkField:
         return self._velocity(x, t, y, checked=True)
 
     def unchecked(self, x: Tensor, t: float | Tensor, y: Any = None) -> Tensor:
-        """The same without a look for NaN in what the module returned; see :func:`flowscope.fields.unchecked`."""
+        """The velocity without a look for NaN in what the module returned; see :func:`flowscope.fields.unchecked`."""
         return self._velocity(x, t, y, checked=False)
 
     def _velocity(self, x: Tensor, t: float | Tensor, y: Any, checked: bool) -> Tensor:
-        query = check_query(_stand_in(x), t, y, self._shape_of(x))
-        times = t.to(query.t) if isinstance(t, Tensor) else query.t  # a tensor keeps its gradient, which checks do not
+        query = check_query(_visible(x), t, y, self._shape_of(x))
+        times = t.to(query.t) if isinstance(t, Tensor) else query.t  # a tensor of times keeps its gradient
         here = self.path(times.expand(len(x)))
-        own = self._own(here)
+        own = self._own_coefficients(here)
         if own is here and self.convention.prediction == "velocity":
-            return self.convention.sign * self._run(x, here, query, checked)
+            return self.convention.sign * self._predict(x, here, query, checked)
         wide = x.to(torch.float32 if x.device.type == "mps" else torch.float64)  # mps has no float64
         here, own = (_cast(c, wide) for c in (here, own))
-        state = _rescaled(wide, here, own)
-        data = self.convention.data(self._run(state, own, query, checked), state, own)
+        state = _rescale(wide, here, own)
+        data = self.convention.data(self._predict(state, own, query, checked), state, own)
         return convert(data, wide, here, "data", "velocity").to(x.dtype)
 
     def _shape_of(self, x: Any) -> tuple[int, ...]:
         """The shape that one state must have; where any will do, the one it has."""
         return self.shape if self.shape is not None else tuple(getattr(x, "shape", ())[1:])
 
-    def _own(self, here: Coefficients) -> Coefficients:
-        """The network's own path at the signal-to-noise ratios of the field's path, or at its nearest end."""
+    def _own_coefficients(self, here: Coefficients) -> Coefficients:
+        """The network's own path at the signal-to-noise ratios of the field's path, or at the nearest that it has."""
         own = self.convention.own_path()
-        return here if own == self.path else own(own.time_of_snr(here.snr).clamp(0, LAST))
+        return here if own == self.path else own(own.time_of_snr(here.snr).clamp(0, MAX_TIME))
 
-    def _run(self, state: Tensor, own: Coefficients, query: Query, checked: bool) -> Tensor:
-        """What the network returns for states of its own path, in state's dtype and device."""
-        leading = _leading(self.module)
-        dtype, device = (state.dtype, state.device) if leading is None else (leading.dtype, leading.device)
+    def _predict(self, state: Tensor, own: Coefficients, query: Query, checked: bool) -> Tensor:
+        """The network's prediction for states of its own path, in state's dtype and device."""
+        reference = _first_float(self.module)
+        dtype, device = (state.dtype, state.device) if reference is None else (reference.dtype, reference.device)
         known = Labels(self.classes, self.null)
         labels = network_labels(known, query.y, len(state), device, self.name, self.labels)
         timestep = self.convention.timestep(own).to(device, _time_dtype(self.module, dtype))
@@ -119,7 +126,7 @@ class NetworkField:
         if self.convention.variance and isinstance(found, Tensor) and found.ndim > 1:
             found = found[:, : state.shape[1]]
         check_shape(found, state, self.name)
-        if checked and not _hidden(state) and not _hidden(found):
+        if checked and not _is_hidden(state) and not _is_hidden(found):
             check_velocity(found, state, self.name, query.t)
         return found.to(state.device, state.dtype)
 
@@ -138,47 +145,65 @@ def as_field(
     about: Mapping[str, Any] | None = None,
     labels: Iterable[int] | None = None,
 ) -> NetworkField:
-    """Somebody's network as a velocity field.
+    """Make a velocity field of any network.
 
     Args:
         module: any nn.Module, on any device and in any dtype.
-        convention: a name in CONVENTIONS, "diffusers" for what a diffusers model and its scheduler say of themselves,
-            or a Convention. A module with no config and no scheduler is then taken for a flow-matching one as they are
-            in diffusers: it predicts x0 - x1 and is given 1000 (1 - t).
-        path: the path that the field is to be on, as for an Oracle. The network's own path may be another.
+        convention: a name in CONVENTIONS; a Convention; or "diffusers", which reads it from a diffusers model and its
+            scheduler. A module with neither config nor scheduler is then taken for one of diffusers' flow-matching
+            models: it predicts x0 - x1 and is given 1000 (1 - t).
+        path: the path of the field, as for an Oracle. The network's own path may be another.
         classes: the number of labels; None for what the module says itself.
         null: the label that stands for none; None for what the module or the convention says.
-        shape: of one state; None for what the module's config says, or any.
+        shape: of one state; None for what the module's config says, else any.
         scheduler: with "diffusers", the scheduler the model was trained with, such as pipeline.scheduler.
         extras: keyword arguments for each call of the module, such as the text embeddings of SD3 and FLUX.
         name: what to call the field in results; None for the module's class.
         about: what is known of the network.
-        labels: those that it was trained on, where they are not all from 0 to classes - 1: others are refused.
+        labels: those that it was trained on, where some from 0 to classes - 1 are missing; others are refused.
 
     Raises:
-        InputError: the module is not one, the convention is unknown, or what it needs is missing.
+        InputError: the module is not one, the convention is unknown, or something that it needs is missing.
+
+    Example:
+        >>> import torch
+        >>> import flowscope as fs
+        >>> class Shrink(torch.nn.Module):
+        ...     def forward(self, x, t):
+        ...         return -x
+        >>> field = fs.as_field(Shrink(), "flow_matching")
+        >>> field
+        NetworkField('Shrink', convention='flow_matching', path='linear')
+        >>> field(torch.ones(1, 2), 0.5).tolist()
+        [[-1.0, -1.0]]
     """
     if isinstance(module, NetworkField):
         raise InputError("the network is a field already; expected an nn.Module: use the field as it is")
     check_module(module)
-    found = find_convention(module, convention, scheduler)
-    count, none = settle_labels(module, found.last_is_null, classes, null)
-    trained = check_trained(labels, count)
-    given = named(extras, "extras")
-    check_call(module, found, Labels(count, none), given)
-    sizes = made_for(module) if shape is None else check_sizes(shape)
-    known = named(about, "about")
-    called = str(name or kind_of(module))
-    return NetworkField(module, found, get_path(path), count, none, sizes, called, known, given, trained)
+    found = resolve_convention(module, convention, scheduler)
+    known = resolve_labels(module, found.last_is_null, classes, null)
+    arguments = check_mapping(extras, "extras")
+    check_call(module, found, known, arguments)
+    return NetworkField(
+        module,
+        found,
+        get_path(path),
+        *known,
+        config_shape(module) if shape is None else check_sizes(shape),
+        str(name or kind_of(module)),
+        check_mapping(about, "about"),
+        arguments,
+        check_trained_labels(labels, known.classes),
+    )
 
 
-def _leading(module: nn.Module) -> Tensor | None:
-    """The first floating-point parameter or buffer, which tells the module's dtype and device; None without any."""
+def _first_float(module: nn.Module) -> Tensor | None:
+    """The first floating-point parameter or buffer, whose dtype and device are the module's; None without any."""
     return next((v for v in chain(module.parameters(), module.buffers()) if v.is_floating_point()), None)
 
 
 def _time_dtype(module: nn.Module, dtype: torch.dtype) -> torch.dtype:
-    """The dtype for timesteps: diffusers models embed them in single precision before they cast, so they get it."""
+    """The dtype of timesteps: at least float32 for diffusers models, which embed them before they cast."""
     return torch.float32 if config_of(module) and dtype.itemsize < 4 else dtype
 
 
@@ -186,14 +211,14 @@ def _cast(c: Coefficients, x: Tensor) -> Coefficients:
     return Coefficients(*(v.to(x.device, x.dtype) for v in vars(c).values()))
 
 
-def _rescaled(x: Tensor, here: Coefficients, own: Coefficients) -> Tensor:
+def _rescale(x: Tensor, here: Coefficients, own: Coefficients) -> Tensor:
     """States of the path `here` as states of the path `own`, at the same signal-to-noise ratio."""
     size = [(c.alpha.square() + c.sigma.square()).sqrt() for c in (own, here)]
     return x * (size[0] / size[1]).reshape(-1, *[1] * (x.ndim - 1))
 
 
-def _hidden(x: Any) -> bool:
-    """Whether vmap hides the values of x, so that they cannot be looked at."""
+def _is_hidden(x: Any) -> bool:
+    """Whether vmap hides the values of x."""
     if not isinstance(x, Tensor):
         return False
     try:
@@ -203,6 +228,6 @@ def _hidden(x: Any) -> bool:
     return False
 
 
-def _stand_in(x: Any) -> Any:
-    """x itself, or zeros in its place where its values are hidden, so that all else can be checked."""
-    return torch.zeros(x.shape, dtype=x.dtype, device=x.device) if _hidden(x) else x
+def _visible(x: Any) -> Any:
+    """x itself, or zeros of its kind where vmap hides its values, so that everything else can be checked."""
+    return torch.zeros(x.shape, dtype=x.dtype, device=x.device) if _is_hidden(x) else x

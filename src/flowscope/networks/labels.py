@@ -1,4 +1,4 @@
-"""Which labels a module takes: what it says itself, and the check of what it is given."""
+"""The labels that a module takes: how many it says it has, and checks of those it is given."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -9,29 +9,29 @@ from torch import Tensor, nn
 
 from flowscope.errors import InputError, listed
 
-MOST_RUNS = 12  # of labels that are listed
+MAX_LISTED_RANGES = 12  # of labels, in a message
 
 
 class Labels(NamedTuple):
-    """How many classes there are (None: unknown), and the label that stands for none of them (None: there is none)."""
+    """The labels of a network."""
 
-    classes: int | None
-    null: int | None
+    classes: int | None  # how many there are; None where that is unknown
+    null: int | None  # the label that stands for no label; None where there is none
 
 
 def kind_of(module: nn.Module) -> str:
-    """The name of a module's class, looked up behind torch.compile."""
+    """The name of a module's class; of a module that torch.compile wraps, the name of the wrapped one's."""
     return type(getattr(module, "_orig_mod", module)).__name__
 
 
 def config_of(thing: Any) -> Mapping[str, Any]:
-    """What a module or scheduler has as `config`, by name; empty for one without."""
+    """The `config` of a module or scheduler, by name; empty for one without."""
     config = getattr(thing, "config", None)
     return config if isinstance(config, Mapping) else dict(getattr(config, "__dict__", {}))
 
 
 def read_labels(module: nn.Module, last_is_null: bool) -> Labels:
-    """The labels of a module, where it says so: by diffusers' config, a y_embedder, label_dim or num_classes."""
+    """The labels that a module says it has, by diffusers' config, a y_embedder, label_dim or num_classes."""
     config, embedder = config_of(module), getattr(module, "y_embedder", None)
     if config.get("num_class_embeds"):  # UNet2DModel: a table of embeddings; the last may stand for none
         count = int(config["num_class_embeds"])
@@ -48,8 +48,14 @@ def read_labels(module: nn.Module, last_is_null: bool) -> Labels:
     return Labels(None, None)
 
 
-def settle_labels(module: nn.Module, last_is_null: bool, classes: Any, null: Any) -> Labels:
-    """The labels of a module, with what the user says of them put before what it says itself.
+def resolve_labels(module: nn.Module, last_is_null: bool, classes: Any, null: Any) -> Labels:
+    """The labels of a module by what the user says of them, else by what it says itself.
+
+    Args:
+        module: the network.
+        last_is_null: whether its last label stands for no label.
+        classes: the number of labels, by the user; None for what the module says.
+        null: the label that stands for none, by the user; None for what the module says.
 
     Raises:
         InputError: a number is not a whole number of at least 0, or beyond what the module has.
@@ -79,8 +85,8 @@ def _check_null(module: nn.Module, own: Labels, null: int | None) -> None:
         raise InputError(f"null is {null}, and the module's labels end at {most}; expected one of its labels")
 
 
-def check_trained(trained: Any, classes: int | None) -> tuple[int, ...] | None:
-    """The labels that a network was trained on, ascending; None where those are all it has, or are not known.
+def check_trained_labels(trained: Any, classes: int | None) -> tuple[int, ...] | None:
+    """The labels that a network was trained on, ascending; None where those are all that it has, or unknown.
 
     Raises:
         InputError: they are not labels below `classes`.
@@ -96,16 +102,16 @@ def check_trained(trained: Any, classes: int | None) -> tuple[int, ...] | None:
 
 
 def labels_in_words(labels: Iterable[int]) -> str:
-    """Ascending labels, with the ranges among them joined: "0 to 3, 5 and 9"."""
-    runs: list[list[int]] = []
+    """Ascending labels in words, with ranges: "0 to 3, 5 and 9"."""
+    ranges: list[list[int]] = []
     for label in labels:
-        if runs and label == runs[-1][-1] + 1:
-            runs[-1][1:] = [label]
+        if ranges and label == ranges[-1][-1] + 1:
+            ranges[-1][1:] = [label]
         else:
-            runs.append([label])
-    said = [" to ".join(map(str, run)) for run in runs]
-    if len(said) > MOST_RUNS:
-        said = [*said[: MOST_RUNS - 1], "...", said[-1]]
+            ranges.append([label])
+    said = [" to ".join(map(str, ends)) for ends in ranges]
+    if len(said) > MAX_LISTED_RANGES:
+        said = [*said[: MAX_LISTED_RANGES - 1], "...", said[-1]]
     return listed(said)
 
 
@@ -117,22 +123,31 @@ def network_labels(
     name: str,
     trained: tuple[int, ...] | None = None,
 ) -> Any:
-    """Labels (rows,) for the network, None for one that takes none.
+    """The labels (rows,) that the network is given; None for a network that takes none.
 
     Args:
-        labels: what the network has. y: (rows,) as given. name: of the network.
-        trained: those it was trained on, where they have gaps.
+        labels: those that the network has.
+        y: (rows,) as the field was given them; None for no labels.
+        rows: how many states there are.
+        device: where the labels are wanted.
+        name: of the network.
+        trained: those it was trained on, where some are missing; else None.
 
     Raises:
-        InputError: a label it has not, labels for a network without, or none where it has no null label.
+        InputError: the network lacks a label, takes no labels, or has no null label where none are given.
     """
-    if y is None:
-        if labels.null is None and labels.classes:
-            raise InputError(
-                f"y is None, and {name} has {labels.classes} classes and no null label; expected labels, or null=... "
-                "in as_field where one of its labels stands for none"
-            )
-        return None if labels.null is None else torch.full((rows,), labels.null, dtype=torch.int64, device=device)
+    if y is not None:
+        _check_labels(labels, y, name, trained)
+        return y.to(device)
+    if labels.null is None and labels.classes:
+        raise InputError(
+            f"y is None, and {name} has {labels.classes} classes and no null label; expected labels, or null=... in "
+            "as_field where one of its labels stands for none"
+        )
+    return None if labels.null is None else torch.full((rows,), labels.null, dtype=torch.int64, device=device)
+
+
+def _check_labels(labels: Labels, y: Tensor, name: str, trained: tuple[int, ...] | None) -> None:
     if not labels.classes:
         raise InputError(
             f"y was given, and {name} takes no labels; expected y=None"
@@ -149,4 +164,3 @@ def network_labels(
             f"y holds the label {unseen[0].item()}, and {name} was trained on no point with it: it would answer with "
             f"an embedding as it was drawn; expected labels that it was trained on: {labels_in_words(trained)}"
         )
-    return y.to(device)

@@ -1,9 +1,9 @@
-r"""Noise schedules given as a table, such as DDPM's: alphas_cumprod[k] for timesteps k = 0 (clean) to K - 1 (noisy).
+r"""Paths of noise schedules in a table, such as DDPM's: alphas_cumprod[k] for timesteps k = 0 (clean) to K - 1 (noisy).
 
     alpha_k = sqrt(alphas_cumprod[k]) = sin(phi_k),    sigma_k = sqrt(1 - alphas_cumprod[k]) = cos(phi_k)
 
-Between two timesteps the angle phi is interpolated linearly. It is finite at both ends, also where the last timestep is
-pure noise (arXiv 2305.08891), where log-snr is not.
+Between two timesteps the angle phi is interpolated linearly. Unlike log-snr, it is finite at both ends, even where the
+last timestep is pure noise (arXiv 2305.08891).
 """
 
 import functools
@@ -18,7 +18,7 @@ from flowscope.paths import Path
 
 
 def tabulated_path(alphas_cumprod: Any, name: str) -> Path:
-    """The path of a discrete variance-preserving schedule: t = 1 - k/(K - 1), so that k = (K - 1)(1 - t).
+    """Make the path of a discrete variance-preserving schedule, with t = 1 - k/(K - 1).
 
     Args:
         alphas_cumprod: (K,) products of 1 - beta up to each timestep, decreasing, in [0, 1).
@@ -41,7 +41,7 @@ def tabulated_path(alphas_cumprod: Any, name: str) -> Path:
         angle, rate = nodes[low] + (t * last - low) * rise, last * rise
         return angle.sin(), angle.cos(), rate * angle.cos(), -rate * angle.sin()
 
-    def time(snr: Tensor) -> Tensor:  # outside the table the outermost interval goes on
+    def time(snr: Tensor) -> Tensor:  # beyond the table the outermost interval is extended
         nodes, angle = angles.to(snr.device), torch.atan(snr.sqrt())
         low = (torch.searchsorted(nodes, angle.detach().contiguous()) - 1).clamp(0, last - 1)
         return (low + (angle - nodes[low]) / (nodes[low + 1] - nodes[low])) / last

@@ -1,1 +1,1 @@
-"""One loader a format."""
+"""Loaders: one file for each format, and for the sets that come by name."""

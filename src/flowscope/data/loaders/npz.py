@@ -21,7 +21,7 @@ ENCODED = "jpeg"
 
 
 def load_npz(path: Path) -> Source:
-    """Points, labels, weights and class names of an .npz archive.
+    """Load points, labels, weights and class names of an .npz archive.
 
     Raises:
         InputError: it is damaged, lacks the arrays, holds Python objects or claims more than there is memory.
@@ -41,7 +41,7 @@ def load_npz(path: Path) -> Source:
 
 
 def _claimed_bytes(archive: zipfile.ZipFile, name: str, path: Path) -> int:
-    """What reading an entry takes, after its two claims, the directory's and the header's, are found to agree."""
+    """The bytes of an entry, once the archive's directory and the entry's header claim the same."""
     entry = archive.getinfo(f"{name}.npy")
     with archive.open(entry) as stream:
         header = read_header(cast(BinaryIO, stream), f"{name} of {path}")

@@ -1,4 +1,4 @@
-""".pt and .pth files through torch.load(weights_only=True): tensors only, code is never run."""
+""".pt and .pth files, read by torch.load(weights_only=True): tensors only, no code is run."""
 
 import pickle
 import warnings
@@ -14,7 +14,7 @@ from flowscope.errors import InputError
 
 
 def load_pt(path: Path) -> Source:
-    """A tensor of points, or a dict with points, images or latents, and labels.
+    """Load a tensor of points, or a dict with points, images or latents, and labels.
 
     The storage is memory-mapped where the format (torch 1.6 and later) allows it.
 
@@ -22,23 +22,23 @@ def load_pt(path: Path) -> Source:
         InputError: the file holds anything but tensors, is damaged, or lacks the entries.
     """
     with reading(path, "tensors written by torch.save"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's remarks on pickles it did not write
+        warnings.simplefilter("ignore")  # torch warns of pickles that it did not write
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
         except (pickle.UnpicklingError, RuntimeError) as error:
-            # torch's own message tells how to run the code after all: it is not passed on
+            # torch's own message says how to run the code after all, so it is not passed on
             raise InputError(
                 f"{path} is damaged or holds Python objects beyond tensors, and flowscope never runs pickled code; "
                 "if you trust the file, load it yourself and save the tensor alone with torch.save"
             ) from error
     if isinstance(saved, Tensor):
-        return Source(_plain(saved, "the tensor", path), path.stem)
+        return Source(_checked_tensor(saved, "the tensor", path), path.stem)
     if not isinstance(saved, dict):
         raise InputError(f"{path} holds a {type(saved).__name__}; expected a tensor, or a dict with points and labels")
     key = pick_points(saved, path)
     names = saved.get("classes")
     return Source(
-        _plain(saved[key], key, path),
+        _checked_tensor(saved[key], key, path),
         path.stem,
         saved.get("labels"),
         saved.get("weights"),
@@ -47,7 +47,7 @@ def load_pt(path: Path) -> Source:
     )
 
 
-def _plain(values: Any, what: str, path: Path) -> Tensor:
+def _checked_tensor(values: Any, what: str, path: Path) -> Tensor:
     if not isinstance(values, Tensor):
         raise InputError(f"{what} of {path} is a {type(values).__name__}; expected a tensor (N, *shape)")
     if values.layout == torch.strided and values.numel() * values.element_size() > values.untyped_storage().nbytes():

@@ -1,8 +1,8 @@
 """.safetensors files, one or a folder of shards, memory-mapped: rows are read as they are asked for.
 
 The format (huggingface/safetensors, README): 8 bytes little-endian length n, n bytes of JSON that map a name to dtype,
-shape and data_offsets [begin, end) within the bytes that follow. The header is read here rather than by the package,
-which copies a tensor whole.
+shape and data_offsets [begin, end) within the bytes that follow. The header is read here, since the package copies
+tensors whole.
 """
 
 import json
@@ -18,10 +18,10 @@ from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.errors import InputError
 
 SUFFIX = ".safetensors"
-NUMBERED = re.compile(r"(.*)-(\d+)-of-(\d+)\.safetensors")
-RANKED = re.compile(r"(.*rank)(\d+)(_shard)(\d+)\.safetensors")  # as LightningDiT names them
-MOST_SHARDS = 100_000
-HEADER_LIMIT = 100_000_000  # bytes: the format's own limit
+NUMBERED_SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)\.safetensors")
+RANK_SHARD = re.compile(r"(.*rank)(\d+)(_shard)(\d+)\.safetensors")  # as LightningDiT names them
+MAX_SHARDS = 100_000  # files of a set
+MAX_HEADER_BYTES = 100_000_000  # by the format
 BFLOAT16 = "BF16"
 DTYPES = {
     "F64": "<f8",
@@ -40,15 +40,15 @@ DTYPES = {
 
 
 class Entry(NamedTuple):
-    """A tensor in a file; `begin` counts from the start of the file."""
+    """A tensor in a file."""
 
     dtype: str
     shape: tuple[int, ...]
-    begin: int
+    begin: int  # bytes in front of it, from the start of the file
 
 
 class Shard(NamedTuple):
-    """One file: the name under which it keeps points, and all its tensors."""
+    """One file: the key of its points, and its tensors by name."""
 
     path: Path
     key: str
@@ -60,11 +60,11 @@ class Shard(NamedTuple):
             return None
         dtype, shape, begin = self.entries[name]
         values = map_file(self.path, np.dtype(DTYPES[dtype]), shape, begin)
-        return MappedRows([values], _widen) if dtype == BFLOAT16 and shape else native(values)
+        return MappedRows([values], _bfloat16_to_float32) if dtype == BFLOAT16 and shape else native(values)
 
 
 def load_safetensors(path: Path) -> Source:
-    """Points and labels of a .safetensors file, or of all such files in a folder, in the order of their names.
+    """Load points, labels and weights of a .safetensors file, or of all those in a folder, by name.
 
     Raises:
         InputError: a damaged header, no points, shards that do not agree, or one that is missing by what their names
@@ -94,16 +94,16 @@ def _check_complete(folder: Path, names: list[str]) -> None:
     """Refuse a folder that lacks a shard: of "name-00002-of-00003", of an index, or a gap in "rank00_shard000"."""
     wanted = set()
     for name in names:
-        if found := NUMBERED.fullmatch(name):
+        if found := NUMBERED_SHARD.fullmatch(name):
             stem, number, total = found.groups()
             first = 0 if f"{stem}-{0:0{len(number)}}-of-{total}{SUFFIX}" in names else 1
             count = int(total)
-            if count > MOST_SHARDS:
+            if count > MAX_SHARDS:
                 raise InputError(
-                    f"{folder / name} claims to be one of {count:,} shards; expected {MOST_SHARDS:,} at most"
+                    f"{folder / name} claims to be one of {count:,} shards; expected {MAX_SHARDS:,} at most"
                 )
             wanted |= {f"{stem}-{k:0{len(number)}}-of-{total}{SUFFIX}" for k in range(first, first + count)}
-    wanted |= _between(names)
+    wanted |= _rank_shards(names)
     for index in sorted(folder.glob(f"*{SUFFIX}.index.json")):
         with reading(index, 'an index of shards, {"weight_map": {tensor: file}}'):
             wanted |= {str(file) for file in json.loads(index.read_text())["weight_map"].values()}
@@ -116,16 +116,16 @@ def _check_complete(folder: Path, names: list[str]) -> None:
         )
 
 
-def _between(names: list[str]) -> set[str]:
-    """The files of "rank00_shard000" that must be there: each rank has shards from 0 to the last, without a gap."""
+def _rank_shards(names: list[str]) -> set[str]:
+    """The files "rank00_shard000" that must be there: each rank has shards from 0 to its last, without a gap."""
     wanted, last = set(), dict[tuple[str, str, str, int], int]()
     for name in names:
-        if found := RANKED.fullmatch(name):
+        if found := RANK_SHARD.fullmatch(name):
             stem, rank, middle, shard = found.groups()
             key = (stem, rank, middle, len(shard))
             last[key] = max(last.get(key, 0), int(shard))
     for (stem, rank, middle, digits), shard in last.items():
-        wanted |= {f"{stem}{rank}{middle}{k:0{digits}}{SUFFIX}" for k in range(min(shard, MOST_SHARDS) + 1)}
+        wanted |= {f"{stem}{rank}{middle}{k:0{digits}}{SUFFIX}" for k in range(min(shard, MAX_SHARDS) + 1)}
     return wanted
 
 
@@ -147,7 +147,7 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
     there = path.stat().st_size
     with path.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
-        if there < 8 or length > min(HEADER_LIMIT, there - 8):
+        if there < 8 or length > min(MAX_HEADER_BYTES, there - 8):
             raise InputError(
                 f"{path} claims a header of {length:,} bytes and has {there:,} in all; expected a .safetensors file: "
                 "it is damaged or of another kind"
@@ -199,6 +199,6 @@ def _axes(shape: tuple[int, ...]) -> str:
     return ", ".join(map(str, shape[1:]))
 
 
-def _widen(block: np.ndarray) -> np.ndarray:
-    """bfloat16 is the upper half of a float32."""
+def _bfloat16_to_float32(block: np.ndarray) -> np.ndarray:
+    """Widen the bits of bfloat16, which are the upper half of those of a float32."""
     return (block.astype(np.uint32) << 16).view(np.float32)

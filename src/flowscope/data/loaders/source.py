@@ -1,4 +1,4 @@
-"""Source: what a file or an argument holds before any option is applied; and what every reader shares."""
+"""Source: what a file or an argument holds before any option is applied, and what the loaders share."""
 
 import math
 from collections.abc import Collection, Iterator, Sequence
@@ -14,8 +14,8 @@ from torch import Tensor
 from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.errors import FlowscopeError, InputError
 
-SMALL_BYTES = 256 << 20  # a file of this size may as well be in memory
-POINT_KEYS = ("points", "images", "latents")
+MAX_COPY_ON_WRITE_BYTES = 256 << 20  # of an array, up to which its map may be written to in memory
+POINT_KEYS = ("points", "images", "latents")  # names under which a file may keep points
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Source:
         values: (N, *shape) as stored: a tensor, array, memory map or MappedRows, or encoded images; uint8 means pixels.
         name: what the set is called unless the caller names it.
         labels, weights, class_names, normalisation: as in :class:`flowscope.data.training_set.TrainingSet`.
-        latents: the values are codes of an autoencoder: four axes, but no picture that could be mirrored or resized.
+        latents: the values are codes of an autoencoder, with the axes of images, but not to be mirrored or resized.
     """
 
     values: Any
@@ -40,10 +40,14 @@ class Source:
 
 @contextmanager
 def reading(where: object, kind: str) -> Iterator[None]:
-    """Turn whatever a parser raises on foreign bytes into an InputError that names the file.
+    """Turn whatever a parser raises on a foreign file into an InputError that names the file.
 
-    Bytes from outside can make a parser raise nearly anything (OverflowError, RecursionError, zlib.error ...), and each
-    of them means the same to the user; so this is the one place that catches every Exception.
+    Such a file can make a parser raise nearly anything (OverflowError, RecursionError, zlib.error ...), and all of it
+    means the same to the user. So this is the one place that catches every Exception.
+
+    Args:
+        where: the file, for the message.
+        kind: what was expected, for the message.
     """
     try:
         yield
@@ -55,7 +59,7 @@ def reading(where: object, kind: str) -> Iterator[None]:
 
 
 def pick_points(found: Collection[str], where: object) -> str:
-    """The one name among POINT_KEYS that `found` holds.
+    """The one name in POINT_KEYS that `found` holds.
 
     Raises:
         InputError: none of them is there, or several are.
@@ -81,18 +85,18 @@ def check_inside(path: Path, root: Path) -> None:
 def map_file(path: Path, dtype: np.dtype, shape: tuple[int, ...], offset: int = 0, order: str = "C") -> np.ndarray:
     """Memory-map an array in a file; no byte is read yet.
 
-    A small one is mapped copy-on-write, so that torch takes it as it is. A large one is mapped read-only: it is read by
-    explicit reads (data/rows/file_rows.py), and Linux refuses private writable maps larger than its memory.
+    A small array is mapped copy-on-write, so that torch takes it as it is. A large one is mapped read-only:
+    :class:`~flowscope.data.rows.file_rows.FileRows` reads it, and Linux refuses copy-on-write maps larger than memory.
     """
     if 0 in shape:
         return np.empty(shape, dtype)
     layout: Any = order
-    small = math.prod(shape) * dtype.itemsize <= SMALL_BYTES
+    small = math.prod(shape) * dtype.itemsize <= MAX_COPY_ON_WRITE_BYTES
     return np.memmap(path, dtype, "c" if small else "r", offset, shape, layout)
 
 
 def native(values: Any) -> Any:
-    """The values in this machine's byte order and aligned, converted as rows are read where they are not."""
+    """The values aligned and in this machine's byte order; others are converted as their rows are read."""
     floats = isinstance(values, np.ndarray) and values.dtype.kind == "f" and values.ndim > 0
     if floats and not (values.dtype.isnative and values.flags.aligned):
         return MappedRows([values], _to_native)
@@ -104,5 +108,5 @@ def _to_native(block: np.ndarray) -> np.ndarray:
 
 
 def is_pixels(values: Any) -> bool:
-    """Whether values are uint8, which means pixels here."""
+    """Whether values are uint8, which stands for pixels."""
     return bool(values.dtype == torch.uint8 if isinstance(values, Tensor) else values.dtype == np.uint8)

@@ -1,1 +1,1 @@
-"""Points that stay where they lie: rows are read and mapped as they are asked for."""
+"""Rows of points that stay where they are stored and are read and mapped as they are asked for."""

@@ -1,8 +1,7 @@
-"""Points in a file that is larger than memory: read by explicit reads, not through a memory map.
+"""FileRows: points in a file, read into buffers rather than through a memory map.
 
-Pages of a map count as resident memory of the process for as long as the system likes; what is read into a buffer is
-gone with the buffer. So a read-only memory map is only the description of where the points lie, and :class:`FileRows`
-reads them.
+The pages of a memory map count as resident memory of the process for as long as the system likes; a buffer is freed at
+once. So a read-only memory map only says where the points lie, and :class:`FileRows` reads them.
 """
 
 import mmap
@@ -14,7 +13,7 @@ import numpy as np
 
 from flowscope.errors import InputError
 
-SPARSE = 4  # rows that lie apart are read one by one where all between them would be this many times as many
+MAX_READ_AMPLIFICATION = 4  # rows read for a row that is wanted; beyond that, rows are read one by one
 
 
 class FileRows:
@@ -49,8 +48,8 @@ class FileRows:
         if len(positions) == 0:
             return out
         low, high = int(positions.min()), int(positions.max()) + 1
-        if high - low <= SPARSE * len(positions):
-            step = max(1, len(positions))  # never more than about as many rows again as were asked for
+        if high - low <= MAX_READ_AMPLIFICATION * len(positions):
+            step = max(1, len(positions))  # a buffer holds no more rows than were asked for
             for start in range(low, high, step):
                 stop = min(start + step, high)
                 chosen = np.flatnonzero((positions >= start) & (positions < stop))
@@ -67,7 +66,7 @@ class FileRows:
         return out
 
     def _fill(self, out: np.ndarray, start: int) -> None:
-        """Read len(out) rows from `start` on."""
+        """Read the rows from `start` on into `out`."""
         view = out.reshape(-1).view(np.uint8).data if out.size else memoryview(b"")
         at, done = self._offset + start * self._row, 0
         try:
@@ -92,8 +91,8 @@ class FileRows:
         return self._file
 
 
-def explicit(points: Any) -> Any:
-    """FileRows of a memory map that nobody can have changed in memory; anything else as it is."""
+def as_file_rows(points: Any) -> Any:
+    """FileRows of a memory map that cannot differ from its file; anything else as it is."""
     if not (isinstance(points, np.memmap) and getattr(points, "_mmap", None) is not None):
         return points
     plain = points.mode == "r" and points.ndim > 0 and points.size > 0 and points.flags.c_contiguous

@@ -1,7 +1,7 @@
-"""Rows of points that are read and mapped as they are asked for.
+"""MappedRows: rows of points that are read and mapped as they are asked for.
 
-A set of uint8 pictures, or of several files, is a float array to everything that reads it, without ever being copied
-whole: :class:`MappedRows` reads the chosen rows from its parts and applies one function to them.
+A set of uint8 images, or of several files, looks like one float array and is never copied whole: :class:`MappedRows`
+reads the chosen rows from its parts and applies one function to them.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from flowscope.data.rows.file_rows import FileRows, explicit
+from flowscope.data.rows.file_rows import FileRows, as_file_rows
 
 RowFunction = Callable[[np.ndarray], np.ndarray]
 
 
 class MappedRows:
-    """One array (N, *shape) of floats, made on demand from parts that lie one behind the other.
+    """One array (N, *shape) of floats that is made, as it is indexed, from parts that lie one behind the other.
 
-    Indexing is numpy's, as far as the first axis goes by an integer, a slice, or a list or array of integers or
-    booleans; what follows for the other axes is applied to the rows so read.
+    Indexing is numpy's. The first axis takes an integer, a slice, or a list or array of integers or booleans; an index
+    of other axes is applied to the rows that were read.
 
     Args:
         parts: arrays or memory maps with equal dtype, and equal shape behind the first axis.
@@ -29,7 +29,7 @@ class MappedRows:
     def __init__(
         self, parts: Sequence[Any], function: RowFunction | None = None, index: np.ndarray | None = None
     ) -> None:
-        self._parts = [explicit(part) for part in parts]
+        self._parts = [as_file_rows(part) for part in parts]
         self._function = function
         self._offsets = np.concatenate([[0], np.cumsum([len(p) for p in self._parts])]).astype(np.int64)
         self._index = None if index is None else np.asarray(index, dtype=np.int64)
@@ -44,7 +44,7 @@ class MappedRows:
 
     @property
     def streamed(self) -> bool:
-        """Whether rows are read from files."""
+        """Whether a part lies in a file and is read from it each time."""
         return any(isinstance(p, FileRows) or (isinstance(p, MappedRows) and p.streamed) for p in self._parts)
 
     def __len__(self) -> int:
@@ -82,7 +82,7 @@ class MappedRows:
         return (1, 0)  # kDLCPU
 
     def _positions(self, which: Any) -> np.ndarray:
-        """Positions among the rows, not negative, as numpy understands a list or array of integers or booleans."""
+        """Positions (n,) >= 0 that numpy takes a list or array of integers or booleans to mean."""
         asked = np.asarray(which)
         if asked.ndim != 1 or (len(asked) and asked.dtype.kind not in "iub"):
             raise IndexError(f"rows are chosen by integers or booleans in one axis, not {asked.dtype} {asked.shape}")

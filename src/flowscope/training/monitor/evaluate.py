@@ -9,7 +9,7 @@ from torch import Tensor
 
 from flowscope.errors import InputError
 from flowscope.fields import ask, check_field, check_velocity, path_name
-from flowscope.networks.eval_mode import PARTS, eval_mode
+from flowscope.networks.eval_mode import FIELD_PARTS, eval_mode
 from flowscope.oracle import Oracle
 from flowscope.training.monitor.probes import Probes
 
@@ -82,6 +82,6 @@ def label_count(model: Any) -> int:
     classes = getattr(model, "classes", None)
     if classes is not None or isinstance(model, torch.nn.Module):
         return len(classes) if isinstance(classes, Sized) else int(classes or 0)
-    parts = [part for part in (getattr(model, name, None) for name in PARTS) if part is not None]
+    parts = [part for part in (getattr(model, name, None) for name in FIELD_PARTS) if part is not None]
     deciding = [part for part in parts if not isinstance(part, Oracle)] or parts
     return max(map(label_count, deciding), default=0)
