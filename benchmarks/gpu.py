@@ -17,7 +17,8 @@ import argparse
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,12 +26,14 @@ from torch import Tensor
 
 from _harness import save, table
 from flowscope import FlowscopeError, Oracle, TrainingSet
-from flowscope.oracle.engines.float32 import float32_moments
-from flowscope.oracle.engines.matmul import products
-from flowscope.oracle.plan import plan
-from flowscope.oracle.engines.select import law_moments
-from flowscope.oracle.equation.posterior import Queries, logit_error
+from flowscope.fields import check_query
+from flowscope.oracle.engines.base import Engine, Want
+from flowscope.oracle.engines.float32 import Float32Engine
+from flowscope.oracle.engines.float64 import Float64Engine
+from flowscope.oracle.engines.select import make_engines
+from flowscope.oracle.equation.moments import Moments
 from flowscope.oracle.law import Law
+from flowscope.oracle.queries import Queries
 
 BATCHES, T, ENGINES = (1, 16, 64, 256, 1024), 0.1, ("float64", "torch", "fused")
 WHERE = ("in memory", "streamed")
@@ -104,34 +107,42 @@ def make_oracle(count: int, dimension: int, memory: str, device: torch.device) -
     return Oracle(TrainingSet(points), memory=memory, device=device)
 
 
-def make_state(oracle: Oracle, law: Law, x: Tensor) -> tuple[Queries, tuple[Tensor, Tensor]]:
-    """The states of a pass, and A and B of the path."""
-    c = oracle.path(torch.full((len(x),), T, dtype=torch.float64, device=x.device))
-    centre = oracle.support.centre
-    x = x.to(torch.float64)
-    z = x - c.alpha[:, None] * centre
-    norms = (z * z).sum(1)
-    offset = x.norm(dim=1) + c.alpha * centre.norm()
-    error = logit_error(norms.sqrt(), offset, c.alpha, c.sigma, law.radius, x.shape[1])
-    return Queries(x, z, norms, c.alpha, c.sigma, error, len(law)), (c.A, c.B)
+@dataclass
+class Counted:
+    """The float64 engine, and how many states it was asked for."""
+
+    engine: Float64Engine
+    states: int = 0
+
+    def suits(self, law: Law, queries: Queries, want: Want) -> bool:
+        return True
+
+    def moments(self, law: Law, queries: Queries, want: Want, k: int = 1) -> Moments:
+        self.states += len(queries)
+        return self.engine.moments(law, queries, want, k)
 
 
 def passes(oracle: Oracle, x: Tensor) -> dict[str, Callable[[], tuple[Tensor, float]]]:
     """One pass over the points by each engine, which gives the mean about the centre and the share of hard rows."""
-    law = oracle.support.law()
-    state, scale = make_state(oracle, law, x)
-    sizes = plan(oracle.memory, len(x), len(law), x.shape[1])
+    query = check_query(x, T, None, oracle.training_set.shape)
+    law, queries = next(Queries.batches(query, oracle.support, oracle.path, oracle.memory))
+    float64 = Float64Engine(oracle.memory)
 
-    def single(name: str) -> tuple[Tensor, float]:
-        by = products(name, oracle.device)
-        moments, hard = float32_moments(law, state, scale, sizes, by, oracle.memory // 2)
-        return moments.mean, float(hard.double().mean())
+    def single(library: str) -> tuple[Tensor, float]:
+        counted = Counted(float64)
+        engine = replace(float32_engine(make_engines(oracle.support, oracle.memory, library)), exact=counted)
+        mean = engine.moments(law, queries, Want("mean", torch.float32)).mean
+        return mean, counted.states / len(queries)
 
     return {
-        "float64": lambda: (law_moments(law, state, 1, sizes).mean, 0.0),
+        "float64": lambda: (float64.moments(law, queries, Want()).mean, 0.0),
         "torch": lambda: single("torch"),
         "fused": lambda: single("triton"),
     }
+
+
+def float32_engine(engines: Sequence[Engine]) -> Float32Engine:
+    return next(engine for engine in engines if isinstance(engine, Float32Engine))
 
 
 def measure(oracle: Oracle, where: str, B: int, top: dict[str, float]) -> Iterator[dict[str, Any]]:

@@ -13,6 +13,7 @@ CIFAR-10 is looked for in the folder that FLOWSCOPE_DATA names (else ../shared/d
 same size are used, and the table says so.
 """
 
+import copy
 import math
 import os
 import sys
@@ -29,9 +30,9 @@ import flowscope as fs
 from _contenders import RIVALS
 from _harness import interleave, save, table
 from _worker import load_module
-from flowscope.oracle.engines import accumulator as sums
-from flowscope.oracle.engines import float32 as single
+from flowscope.oracle.engines.accumulator import Float32Policy
 from flowscope.oracle.engines.matmul import LIBRARIES, MatmulBackend
+from flowscope.oracle.engines.select import Policies
 
 DATA = Path(os.environ.get("FLOWSCOPE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 QUICK = "--quick" in sys.argv[1:]
@@ -126,16 +127,10 @@ def conditions(points: Tensor, held_out: Tensor) -> list[list[Any]]:
 
 
 def price(points: Tensor, held_out: Tensor, oracle: fs.Oracle) -> list[list[Any]]:
-    """What exactness costs: the pass over itself without leaders, and over the float64 pass."""
+    """What exactness costs: the pass over itself without dominant points, and over the float64 pass."""
 
-    def bare(x: Tensor, t: float) -> Tensor:
-        kept = single.TAU, single.MOST
-        single.TAU = single.MOST = math.inf  # then nothing leads, and nothing is done again
-        try:
-            return oracle(x, t)
-        finally:
-            single.TAU, single.MOST = kept
-
+    bare = copy.copy(oracle)  # no point is dominant, and no state is done again
+    bare.use(Policies(float32=Float32Policy(tolerance=math.inf, most=math.inf)))
     rows = []
     for batch in (64, 256):
         for t in (0.1, 0.2, 0.3, 0.5, 0.9):
@@ -152,25 +147,11 @@ def price(points: Tensor, held_out: Tensor, oracle: fs.Oracle) -> list[list[Any]
     return rows
 
 
-class Whole(sums.Float32Accumulator):
-    """Sums for which no weight vanishes: every point is in the second product."""
-
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
-        self._window = math.inf
-
-
 def skipping(points: Tensor, held_out: Tensor, oracle: fs.Oracle) -> list[list[Any]]:
     """The pass with both products for every point, over the pass as it is."""
 
-    def whole(x: Tensor, t: float) -> Tensor:
-        kept = single.Float32Accumulator, sums.WORTH
-        single.Float32Accumulator, sums.WORTH = Whole, 0.0
-        try:
-            return oracle(x, t)
-        finally:
-            single.Float32Accumulator, sums.WORTH = kept
-
+    whole = copy.copy(oracle)
+    whole.use(Policies(float32=Float32Policy(gathered=0.0)))
     rows = []
     for batch in (1, 16, 64, 256):
         for t in (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9):
@@ -221,7 +202,14 @@ PARTS: dict[str, tuple[str, Any, list[str]]] = {  # title, function of (points, 
     "price": (
         "The price of exactness, held-out queries",
         price,
-        ["B", "t", "time over that without leaders", "float64 pass over it", "error", "error without leaders"],
+        [
+            "B",
+            "t",
+            "time over that without dominant points",
+            "float64 pass over it",
+            "error",
+            "error without dominant points",
+        ],
     ),
     "skipping": (
         "The second product left out where weights vanish, held-out queries",

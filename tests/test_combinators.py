@@ -167,42 +167,61 @@ def test_a_path_may_be_given_by_its_name():
 
 
 REFUSED = {
-    "scale NaN": lambda: guide(ORACLE, math.nan),
-    "scale infinite": lambda: guide(ORACLE, math.inf),
-    "scale text": lambda: guide(ORACLE, "2"),
-    "scale true": lambda: guide(ORACLE, True),
-    "interval reversed": lambda: guide(ORACLE, 2.0, (0.3, 0.1)),
-    "interval below 0": lambda: guide(ORACLE, 2.0, (-0.1, 0.3)),
-    "interval beyond 1": lambda: guide(ORACLE, 2.0, (0.1, 1.1)),
-    "interval NaN": lambda: guide(ORACLE, 2.0, (math.nan, 1.0)),
-    "interval of one": lambda: guide(ORACLE, 2.0, (0.1,)),
-    "interval text": lambda: guide(ORACLE, 2.0, "01"),
-    "no field": lambda: guide(3, 2.0),
-    "no null field": lambda: guide(ORACLE, 2.0, null=3),
-    "null of another path": lambda: guide(ORACLE, 2.0, null=Oracle(POINTS, "cosine")),
-    "switch below 0": lambda: switch(ORACLE, other, -0.1),
-    "switch beyond 1": lambda: switch(ORACLE, other, 1.1),
-    "switch NaN": lambda: switch(ORACLE, other, math.nan),
-    "switch text": lambda: switch(ORACLE, other, "0.5"),
-    "switch to no field": lambda: switch(ORACLE, None, 0.5),
-    "switch of paths": lambda: switch(ORACLE, Oracle(POINTS, "cosine"), 0.5),
-    "switch of paths by name": lambda: switch(ORACLE, Named("cosine"), 0.5),
-    "guide no batch": lambda: guide(other, 2.0)(torch.tensor(1.0), 0.5),
-    "guide a list": lambda: guide(other, 2.0)([1.0, 2.0], 0.5),
-    "switch a list": lambda: switch(other, other, 0.5)([1.0, 2.0], 0.3),
-    "switch of three labels for six": lambda: switch(ORACLE, ORACLE, 0.3)(X, T, [0, 1, 2]),
-    "switch of labels as text": lambda: switch(ORACLE, ORACLE, 0.3)(X, T, "012012"),
-    "switch of a label beyond": lambda: switch(ORACLE, ORACLE, 0.3)(X, T, 7),
-    "guide by labels that are not there": lambda: guide(Oracle(POINTS), 2.0)(X, 0.2, Y),
-    "t is 1": lambda: switch(ORACLE, other, 0.5)(X, 1.0),
-    "t NaN": lambda: guide(ORACLE, 2.0)(X, math.nan, Y),
+    "scale NaN": (lambda: guide(ORACLE, math.nan), "scale is nan; expected a finite number"),
+    "scale infinite": (lambda: guide(ORACLE, math.inf), "scale is inf; expected a finite"),
+    "scale text": (lambda: guide(ORACLE, "2"), "scale is '2'; expected a finite"),
+    "scale true": (lambda: guide(ORACLE, True), "scale is True; expected a finite"),
+    "interval reversed": (lambda: guide(ORACLE, 2.0, (0.3, 0.1)), "it is reversed"),
+    "interval below 0": (lambda: guide(ORACLE, 2.0, (-0.1, 0.3)), r"interval is \(-0.1, 0.3\); expected 0 <= lo"),
+    "interval beyond 1": (lambda: guide(ORACLE, 2.0, (0.1, 1.1)), r"interval is \(0.1, 1.1\); expected 0 <= lo"),
+    "interval NaN": (lambda: guide(ORACLE, 2.0, (math.nan, 1.0)), r"interval is \(nan, 1.0\)"),
+    "interval of one": (lambda: guide(ORACLE, 2.0, (0.1,)), "expected two times"),
+    "interval text": (lambda: guide(ORACLE, 2.0, "01"), "interval is '01'; expected two times"),
+    "no field": (lambda: guide(3, 2.0), "field is a int; expected a velocity field"),
+    "no null field": (lambda: guide(ORACLE, 2.0, null=3), "null is a int; expected a velocity field"),
+    "null of another path": (
+        lambda: guide(ORACLE, 2.0, null=Oracle(POINTS, "cosine")),
+        "the null on the cosine path",
+    ),
+    "switch below 0": (lambda: switch(ORACLE, other, -0.1), "at is -0.1; expected a time"),
+    "switch beyond 1": (lambda: switch(ORACLE, other, 1.1), "at is 1.1; expected a time"),
+    "switch NaN": (lambda: switch(ORACLE, other, math.nan), "at is nan; expected a time"),
+    "switch text": (lambda: switch(ORACLE, other, "0.5"), "at is '0.5'; expected a time"),
+    "switch to no field": (lambda: switch(ORACLE, None, 0.5), "second is a NoneType; expected a velocity field"),
+    "switch of paths": (
+        lambda: switch(ORACLE, Oracle(POINTS, "cosine"), 0.5),
+        "the second on the cosine path",
+    ),
+    "switch of paths by name": (
+        lambda: switch(ORACLE, Named("cosine"), 0.5),
+        "the second on the cosine path",
+    ),
+    "guide no batch": (lambda: guide(other, 2.0)(torch.tensor(1.0), 0.5), "x is a tensor of no axes"),
+    "guide a list": (lambda: guide(other, 2.0)([1.0, 2.0], 0.5), "x is a list"),
+    "switch a list": (lambda: switch(other, other, 0.5)([1.0, 2.0], 0.3), "x is a list"),
+    "switch of three labels for six": (
+        lambda: switch(ORACLE, ORACLE, 0.3)(X, T, [0, 1, 2]),
+        r"expected None or \(6,\)",
+    ),
+    "switch of labels as text": (
+        lambda: switch(ORACLE, ORACLE, 0.3)(X, T, "012012"),
+        "None or 6 integer labels",
+    ),
+    "switch of a label beyond": (
+        lambda: switch(ORACLE, ORACLE, 0.3)(X, T, 7),
+        "no point has label 7; expected one of",
+    ),
+    "guide by labels that are not there": (lambda: guide(Oracle(POINTS), 2.0)(X, 0.2, Y), "points has no labels"),
+    "t is 1": (lambda: switch(ORACLE, other, 0.5)(X, 1.0), "t is 1.0; expected 0 <= t < 1"),
+    "t NaN": (lambda: guide(ORACLE, 2.0)(X, math.nan, Y), "t is nan; expected 0 <= t < 1"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_is_refused(name):
-    with pytest.raises(InputError):
-        REFUSED[name]()
+    call, said = REFUSED[name]
+    with pytest.raises(InputError, match=said):
+        call()
 
 
 def conditional_only(x, t, y=None):

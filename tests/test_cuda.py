@@ -11,9 +11,9 @@ import torch
 import flowscope as fs
 from flowscope.oracle.engines import matmul as products
 from flowscope.training import TrainSettings, train
-from tests.oracle.test_float64 import SETS, TOLERANCE, queries, resolution
 from tests.support.cases import PATHS, cloud, expected, states, velocity_error
-from tests.support.watched import watch
+from tests.support.engines import small_oracle
+from tests.support.hard_sets import SETS, TOLERANCE, queries, resolution
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -92,10 +92,11 @@ def test_the_monitor_measures_alike_on_gpu_and_cpu(data: fs.TrainingSet) -> None
     assert np.allclose(a.floor, b.floor, rtol=1e-5)
 
 
-@pytest.fixture
-def hard(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Sets of any size go through the float32 pass; the shares of rows that were done again in float64, one a call."""
-    return watch(monkeypatch)
+def kernels_products(device: torch.device) -> products.MatmulBackend:
+    """The products of the kernels, which need Triton."""
+    from flowscope.oracle.engines.cuda.engine import fused_backend
+
+    return fused_backend(device)
 
 
 @pytest.fixture(params=["highest", "high"])
@@ -112,7 +113,7 @@ def precision(request: pytest.FixtureRequest) -> Iterator[str]:
 def test_products_are_no_plain_tf32(library: str, dtype: torch.dtype, precision: str) -> None:
     """TF32 keeps 11 bits of a factor, and errs by 1e-4 here; float32 by 1e-7."""
     device = torch.device("cuda")
-    by = products.products(library, device)
+    by = products.products(library, device) if library == "torch" else kernels_products(device)
     points, x = cloud(3000, (4096,), dtype=dtype).cuda(), cloud(64, (4096,), seed=1).cuda()
     weights = cloud(3000, (64,), seed=2).cuda().sigmoid()
     taken = points if dtype in by.takes else points.float()
@@ -125,13 +126,13 @@ def test_products_are_no_plain_tf32(library: str, dtype: torch.dtype, precision:
 
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("name", SETS)
-def test_float32_velocities_are_as_exact_as_on_the_cpu(name: str, library: str, hard: list[float]) -> None:
-    points = SETS[name]()
+def test_float32_velocities_are_as_exact_as_on_the_cpu(name: str, library: str) -> None:
+    points, hard = SETS[name](), []
     for t in (0.0, 0.1, 0.5, 0.9, 0.99, 1 - 2.0**-20):
         x = queries(points, t, "linear").float()
         lost = resolution(points, x, t, "linear")
         answer = expected(points, x, t, exact=lost > 1e-10)
-        oracle = fs.Oracle(points, device="cuda", library=library)
+        oracle = small_oracle(points, device="cuda", library=library, hard=hard)
         for u in (oracle(x.cuda(), t), torch.cat([oracle(row[None].cuda(), t) for row in x])):
             assert (velocity_error(u.cpu(), answer) < TOLERANCE + lost).all()
     assert len(hard) > 0, "the float32 pass was not taken"
@@ -139,12 +140,10 @@ def test_float32_velocities_are_as_exact_as_on_the_cpu(name: str, library: str, 
 
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_ordinary_points_need_no_second_pass_on_the_gpu(
-    dtype: torch.dtype, library: str, precision: str, hard: list[float]
-) -> None:
+def test_ordinary_points_need_no_second_pass_on_the_gpu(dtype: torch.dtype, library: str, precision: str) -> None:
     """Many points of many coordinates: long sums on the device, whose roundings must not add up."""
-    points = cloud(40_000, (1024,), dtype=dtype)
-    oracle, exact = fs.Oracle(points, device="cuda", library=library), fs.Oracle(points, device="cuda")
+    points, hard = cloud(40_000, (1024,), dtype=dtype), []
+    oracle, exact = small_oracle(points, device="cuda", library=library, hard=hard), fs.Oracle(points, device="cuda")
     for t in (0.0, 0.05, 0.2, 0.5, 0.9, 0.999):
         for rows in (1, 40, 300):
             x = states(points, t, rows=rows, dtype=torch.float32).cuda()
@@ -155,12 +154,10 @@ def test_ordinary_points_need_no_second_pass_on_the_gpu(
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_a_device_out_of_memory_shrinks_the_block(
-    library: str, hard: list[float], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_device_out_of_memory_shrinks_the_block(library: str, caplog: pytest.LogCaptureFixture) -> None:
     points = cloud(60_000, (1024,), dtype=torch.float16)
     x = states(points, 0.3, rows=512, dtype=torch.float32).cuda()
-    oracle = fs.Oracle(points, device="cuda", library=library, memory="16GB")
+    oracle = small_oracle(points, device="cuda", library=library, memory="16GB")
     before = oracle(x, 0.3)
     torch.cuda.synchronize()
     torch.cuda.empty_cache()

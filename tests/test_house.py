@@ -8,6 +8,7 @@ import importlib.resources
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -150,3 +151,13 @@ def test_the_version_is_that_of_the_installed_package() -> None:
 
 def test_the_package_ships_its_types() -> None:
     assert (importlib.resources.files("flowscope") / "py.typed").is_file()
+
+
+def test_no_test_imports_a_test() -> None:
+    """Nor does a program in a string of a test: what several share lies in tests/support."""
+    imports = re.compile(
+        r"^\s*(?:from|import) (tests\.\S*\btest_\w+)|^\s*from tests\S* import .*\btest_\w+", re.MULTILINE
+    )
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    assert len(files) > 100
+    assert [f"{file.name}: {found[0]}" for file in files for found in imports.finditer(file.read_text())] == []

@@ -1,13 +1,14 @@
 """What the oracle leaves alone, and what it refuses."""
 
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from flowscope import FlowscopeError, InputError, Oracle, TrainingSet
+from flowscope import InputError, Oracle, TrainingSet
 from tests.support.cases import PATHS, cloud, process_state, states
 
 POINTS = cloud(8, (2, 3))
@@ -114,44 +115,39 @@ def test_wrong_k(k):
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("name", "values", "expected"),
     [
-        {"path": "straight"},
-        {"path": None},
-        {"memory": "lots"},
-        {"memory": 0},
-        {"memory": "-1GB"},
-        {"memory": "0MB"},
-        {"memory": None},
-        {"device": "abacus"},
-        {"device": "cuda:99"},
-        {"tolerance": 0},
-        {"tolerance": -1e-6},
-        {"tolerance": math.nan},
-        {"tolerance": "small"},
+        ("path", ["straight", None], "one of linear, cosine, vp, ve, or a flowscope.Path"),
+        ("memory", ["lots", 0, "-1GB", "0MB", None], "an amount above zero"),
+        ("device", ["abacus", "cuda:99"], '"cpu", or "cuda" where there is one'),
+        ("tolerance", [0, -1e-6, math.nan, math.inf, "small", True], "None, or a number above 0"),
     ],
-    ids=str,
 )
-def test_wrong_options(options):
-    with pytest.raises(InputError) as caught:
-        Oracle(POINTS, **options)
-    (value,) = options.values()
-    assert isinstance(caught.value, ValueError) and str(value) in str(caught.value)
+def test_wrong_options(name, values, expected):
+    for value in values:
+        message = rf"^{name} is {re.escape(repr(value))}(, .*)?; expected {re.escape(expected)}"
+        with pytest.raises(InputError, match=message) as caught:
+            Oracle(POINTS, **{name: value})
+        assert isinstance(caught.value, ValueError)
+
+
+def test_a_tolerance_above_zero_is_taken():
+    assert Oracle(POINTS, tolerance=np.float32(1e-3)).tolerance == np.float32(1e-3)
 
 
 @pytest.mark.parametrize(
-    "source",
+    ("source", "said"),
     [
-        "digits-but-a-name",
-        None,
-        3.0,
-        torch.zeros(0, 2),
-        torch.zeros(3),
-        torch.zeros(3, 2).long(),
-        torch.full((3, 2), math.nan),
+        ("digits-but-a-name", "the text 'digits-but-a-name'; expected an array"),
+        (None, "dtype object; expected float16"),
+        (3.0, r"shape \(\); expected \(N, \*shape\)"),
+        (torch.zeros(0, 2), "there are no points; expected at least one"),
+        (torch.zeros(3), r"shape \(3,\); expected \(N, \*shape\)"),
+        (torch.zeros(3, 2).long(), "dtype int64; expected float16"),
+        (torch.full((3, 2), math.nan), "point 0 of points holds nan; expected finite numbers"),
     ],
     ids=repr,
 )
-def test_wrong_sets(source):
-    with pytest.raises(FlowscopeError):
+def test_wrong_sets(source, said):
+    with pytest.raises(InputError, match=said):
         Oracle(source)

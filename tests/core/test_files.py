@@ -53,13 +53,21 @@ def test_permissions_follow_the_umask(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("call", [1, 2, 3])
-@pytest.mark.parametrize(("error", "raised"), [(NO_SPACE, OutputError), (KeyboardInterrupt(), KeyboardInterrupt)])
+@pytest.mark.parametrize(
+    ("error", "raised", "said"),
+    [(NO_SPACE, OutputError, "no space left"), (KeyboardInterrupt("asked"), KeyboardInterrupt, "asked")],
+)
 def test_a_full_disk_or_ctrl_c_leaves_what_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int, error: BaseException, raised: type[BaseException]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: int,
+    error: BaseException,
+    raised: type[BaseException],
+    said: str,
 ) -> None:
     write_files(tmp_path / "out", {"a": "1", "b": "2"})
     fail_at(monkeypatch, "fsync", call, error)
-    with pytest.raises(raised):
+    with pytest.raises(raised, match=said):
         write_files(tmp_path / "out", {"a": "new", "b": "new", "c": "new"})
     assert everything(tmp_path) == {"out/a": b"1", "out/b": b"2"}
 
@@ -83,9 +91,9 @@ def test_the_message_is_one_line_and_names_the_file(tmp_path: Path, monkeypatch:
 def test_a_file_or_folder_in_the_place_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("keep")
     (tmp_path / "folder" / "name").mkdir(parents=True)
-    with pytest.raises(OutputError):
+    with pytest.raises(OutputError, match=r"cannot write .*file.*; expected a folder"):
         write_atomic(tmp_path / "file" / "a", "")
-    with pytest.raises(OutputError):
+    with pytest.raises(OutputError, match=r"cannot write .*name.*; expected a folder"):
         write_atomic(tmp_path / "folder" / "name", "")
     assert everything(tmp_path) == {"file": b"keep"}
 

@@ -117,7 +117,7 @@ def test_no_code_in_a_state_runs(tmp_path: Path) -> None:
     identity = np.frombuffer(json.dumps(IDENTITY).encode(), dtype=np.uint8)
     np.savez(stream, allow_pickle=True, identity=identity, **{"group|x": np.array([Trap()], dtype=object)})
     (tmp_path / "state.npz").write_bytes(stream.getvalue())
-    with pytest.raises(ResumeError):
+    with pytest.raises(ResumeError, match="or remove it to start anew"):
         reopened(tmp_path / "state.npz")
     assert not (tmp_path / "sprung").exists()
 

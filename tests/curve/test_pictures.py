@@ -88,8 +88,15 @@ def test_what_is_no_image_or_no_count_is_refused(oracle: Oracle) -> None:
         pictures(Oracle(np.eye(5)))
     with pytest.raises(InputError, match="labels"):
         pictures(Oracle(images()), conditional=True)
-    for wrong in ({"probes": 0}, {"times": 0}, {"neighbours": -1}, {"seed": -1}, {"times": [0.5, 1.0]}, {"times": []}):
-        with pytest.raises(InputError):
+    for wrong, said in (
+        ({"probes": 0}, "probes is 0"),
+        ({"times": 0}, "times is 0"),
+        ({"neighbours": -1}, "neighbours is -1"),
+        ({"seed": -1}, "seed is -1"),
+        ({"times": [0.5, 1.0]}, "t is 1.0; expected 0 <= t < 1"),
+        ({"times": []}, "expected a count, or a list of at least one time"),
+    ):
+        with pytest.raises(InputError, match=said):
             pictures(oracle, **wrong)
 
 

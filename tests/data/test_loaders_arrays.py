@@ -238,47 +238,51 @@ def test_what_is_no_set_of_points_is_refused(source, said):
         load(source)
 
 
+INTEGER = "expected an integer of at least 1"
+CHOICES = "; expected one of 0, 1, 2"
+
+
 @pytest.mark.parametrize(
-    "options",
+    ("options", "said"),
     [
-        {"subset": 0},
-        {"subset": -1},
-        {"subset": 13},
-        {"subset": 2.0},
-        {"subset": True},
-        {"subset": "3"},
-        {"seed": -1},
-        {"seed": None},
-        {"resize": 0},
-        {"resize": -3},
-        {"resize": (4, 0)},
-        {"resize": (4,)},
-        {"resize": 2.5},
-        {"resize": "4"},
-        {"resize": 10**9},
-        {"classes": 7},
-        {"classes": -1},
-        {"classes": "cat"},
-        {"classes": []},
-        {"classes": 1.5},
-        {"classes": 1, "subset": 5},
-        {"labels": [1, 2]},
-        {"labels": np.arange(24).reshape(12, 2)},
-        {"labels": ["a"] * 12},
-        {"labels": LABELS + 0.5},
-        {"weights": [1, 2]},
-        {"weights": [-1] + [1] * 11},
-        {"weights": [0] * 12},
-        {"weights": [np.nan] * 12},
-        {"flips": "yes"},
-        {"grey": 1},
-        {"skip_broken": None},
-        {"skip_broken": True},
-        {"layout": "nchw"},
+        ({"subset": 0}, f"subset is 0; {INTEGER}"),
+        ({"subset": -1}, f"subset is -1; {INTEGER}"),
+        ({"subset": 13}, "subset is 13 and there are 12 points to choose from; expected at most that"),
+        ({"subset": 2.0}, f"subset is 2.0; {INTEGER}"),
+        ({"subset": True}, f"subset is True; {INTEGER}"),
+        ({"subset": "3"}, f"subset is '3'; {INTEGER}"),
+        ({"seed": -1}, "seed is -1; expected an integer of at least 0"),
+        ({"seed": None}, "seed is None; expected an integer of at least 0"),
+        ({"resize": 0}, f"resize is 0; {INTEGER}"),
+        ({"resize": -3}, f"resize is -3; {INTEGER}"),
+        ({"resize": (4, 0)}, f"resize is 0; {INTEGER}"),
+        ({"resize": (4,)}, r"resize is \(4,\); expected one size or \(height, width\)"),
+        ({"resize": 2.5}, f"resize is 2.5; {INTEGER}"),
+        ({"resize": "4"}, f"resize is '4'; {INTEGER}"),
+        ({"resize": 10**9}, "memory are free: choose a smaller size"),
+        ({"classes": 7}, f"class 7 has no points{CHOICES}"),
+        ({"classes": -1}, f"class -1 has no points{CHOICES}"),
+        ({"classes": "cat"}, f"class 'cat' has no points{CHOICES}"),
+        ({"classes": []}, "which keeps nothing; expected a label, a name or several"),
+        ({"classes": 1.5}, "classes is 1.5; expected an integer"),
+        ({"classes": 1, "subset": 5}, "subset is 5 and there are 4 points to choose from; expected at most that"),
+        ({"labels": [1, 2]}, r"labels have shape \(2,\); expected \(12,\), one for each point"),
+        ({"labels": np.arange(24).reshape(12, 2)}, r"labels have shape \(12, 2\); expected \(12,\)"),
+        ({"labels": ["a"] * 12}, "labels have dtype <U1; expected integers"),
+        ({"labels": LABELS + 0.5}, "labels have dtype float64; expected integers"),
+        ({"weights": [1, 2]}, r"weights have shape \(2,\); expected \(12,\), one for each point"),
+        ({"weights": [-1] + [1] * 11}, "weight 0 is -1.0; expected finite weights that are not negative"),
+        ({"weights": [0] * 12}, "all weights are 0; expected finite weights that are not negative"),
+        ({"weights": [np.nan] * 12}, "weight 0 is nan; expected finite weights that are not negative"),
+        ({"flips": "yes"}, "flips is 'yes'; expected True or False"),
+        ({"grey": 1}, "grey is 1; expected True or False"),
+        ({"skip_broken": None}, "skip_broken is None; expected True or False"),
+        ({"skip_broken": True}, "skip_broken applies to image files and JPEG bytes"),
+        ({"layout": "nchw"}, "layout is 'nchw'; expected 'chw' or 'hwc'"),
     ],
 )
-def test_options_out_of_range_are_refused(options):
-    with pytest.raises(InputError, match=r"expected|one for each|must be|choose|applies"):
+def test_options_out_of_range_are_refused(options, said):
+    with pytest.raises(InputError, match=said):
         load(PIXELS, **{"labels": LABELS, **options})
 
 

@@ -72,41 +72,47 @@ def test_the_name_makes_the_same_set_again():
         assert load(data.name).digest == data.digest
 
 
+NUMBERS = r"expected N=\.\.\., D=\.\.\."
+WHOLE = "expected an integer of at least 1"
+SPREAD = "expected a number above 0 and below 1e6"
+
+
 @pytest.mark.parametrize(
-    "source",
+    ("source", "said"),
     [
-        "gaussian",
-        "gaussian:",
-        "gaussian:N=10",
-        "gaussian:D=10",
-        "gaussian:N=10,D=0",
-        "gaussian:N=-1,D=5",
-        "gaussian:N=1.5,D=5",
-        "gaussian:N=1e3,D=5",
-        "gaussian:N=10,D=5,seed=-1",
-        "gaussian:N=10,D=5,seed=x",
-        "gaussian:N=10,D=5,mode=3",
-        "gaussian:N=10,N=10,D=5",
-        "gaussian:N=10,D=5,",
-        "gaussian:N=10 D=5",
-        "gaussian:n=10,d=5",
-        "gaussian:N=²,D=5",
-        "gaussian:N=999999999999,D=999999999999",
-        "gaussian:N=" + "9" * 5000 + ",D=1",
-        "mixture:N=10",
-        "mixture:N=10,D=5,modes=0",
-        "mixture:N=10,D=5,modes=11",
-        "mixture:N=10,D=5,spread=0",
-        "mixture:N=10,D=5,spread=-1",
-        "mixture:N=10,D=5,spread=nan",
-        "mixture:N=10,D=5,spread=inf",
-        "mixture:N=10,D=5,spread=wide",
-        "digits:N=3",
-        "gauss:N=10,D=5",
+        ("gaussian", NUMBERS),
+        ("gaussian:", NUMBERS),
+        ("gaussian:N=10", NUMBERS),
+        ("gaussian:D=10", NUMBERS),
+        ("gaussian:N=10,D=0", f"has D='0'; {WHOLE}"),
+        ("gaussian:N=-1,D=5", f"has N='-1'; {WHOLE}"),
+        ("gaussian:N=1.5,D=5", f"has N='1.5'; {WHOLE}"),
+        ("gaussian:N=1e3,D=5", f"has N='1e3'; {WHOLE}"),
+        ("gaussian:N=10,D=5,seed=-1", "has seed='-1'; expected an integer of at least 0"),
+        ("gaussian:N=10,D=5,seed=x", "has seed='x'; expected an integer of at least 0"),
+        ("gaussian:N=10,D=5,mode=3", NUMBERS),
+        ("gaussian:N=10,N=10,D=5", NUMBERS),
+        ("gaussian:N=10,D=5,", NUMBERS),
+        ("gaussian:N=10 D=5", f"has N='10 D=5'; {WHOLE}"),
+        ("gaussian:n=10,d=5", NUMBERS),
+        ("gaussian:N=²,D=5", f"has N='²'; {WHOLE}"),
+        ("gaussian:N=999999999999,D=999999999999", "memory are free: ask for fewer points or dimensions"),
+        ("gaussian:N=" + "9" * 5000 + ",D=1", f"9'; {WHOLE}"),
+        ("mixture:N=10", NUMBERS),
+        ("mixture:N=10,D=5,modes=0", f"has modes='0'; {WHOLE}"),
+        ("mixture:N=10,D=5,modes=11", "11 modes and N=10 points; expected at least one point for each mode"),
+        ("mixture:N=10,D=5,spread=0", f"has spread='0'; {SPREAD}"),
+        ("mixture:N=10,D=5,spread=-1", f"has spread='-1'; {SPREAD}"),
+        ("mixture:N=10,D=5,spread=nan", f"has spread='nan'; {SPREAD}"),
+        ("mixture:N=10,D=5,spread=inf", f"has spread='inf'; {SPREAD}"),
+        ("mixture:N=10,D=5,spread=wide", f"has spread='wide'; {SPREAD}"),
+        ("digits:N=3", "gives numbers to digits; expected just 'digits'"),
+        ("gauss:N=10,D=5", "did you mean 'gaussian'"),
     ],
+    ids=lambda value: str(value)[:30],
 )
-def test_wrong_names_and_numbers_are_refused(source):
-    with pytest.raises(InputError, match=r"expected|ask for fewer"):
+def test_wrong_names_and_numbers_are_refused(source, said):
+    with pytest.raises(InputError, match=said):
         load(source)
 
 

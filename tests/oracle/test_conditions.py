@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from flowscope import InputError, Oracle, TrainingSet, convert
-from flowscope.oracle.engines import select as face
+from flowscope import InputError, Oracle, TrainingSet, convert, guide
 from tests.support.cases import cloud, expected, states, velocity_error
+from tests.support.engines import small_oracle
 
 TIMES = (0.0, 0.1, 0.4, 0.8, 0.99)
 
@@ -60,18 +60,20 @@ def test_against_the_slow_reference():
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 2.5])
 def test_guided(scale):
-    found = Oracle(labelled()).conditions(cloud(2, (4, 6), seed=4, dtype=torch.float64), 0.3)
-    expected_ = (1 - scale) * found.velocity[:, None] + scale * found.velocities
-    torch.testing.assert_close(found.guided(scale), expected_, rtol=1e-10, atol=1e-10)
+    """Each column is what `guide` makes of the oracle, asked for that label alone."""
+    oracle, x = Oracle(labelled()), cloud(2, (4, 6), seed=4, dtype=torch.float64)
+    found = oracle.conditions(x, 0.3)
+    for k, label in enumerate(found.labels.tolist()):
+        alone = guide(oracle, scale)(x, 0.3, torch.full((2,), label))
+        torch.testing.assert_close(found.guided(scale)[:, k], alone, rtol=1e-9, atol=1e-9)
 
 
-def test_float32_states_and_little_memory(monkeypatch):
+def test_float32_states_and_little_memory():
     data = labelled()
     x = states(data.rows(slice(None)), 0.3, rows=40, dtype=torch.float32)
     exact = Oracle(data).conditions(x.double(), 0.3)
-    for smallest in (face.SMALLEST, 0):  # the float64 and the float32 pass
-        monkeypatch.setattr(face, "SMALLEST", smallest)
-        found = Oracle(data, memory="50KB").conditions(x, 0.3)
+    for make in (Oracle, small_oracle):  # the float64 and the float32 pass
+        found = make(data, memory="50KB").conditions(x, 0.3)
         assert found.velocities.dtype == found.probabilities.dtype == torch.float32
         for one, two in zip(vars(found).values(), vars(exact).values(), strict=True):
             torch.testing.assert_close(one.to(two.dtype), two, rtol=1e-5, atol=2e-6)

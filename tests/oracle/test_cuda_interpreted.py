@@ -54,17 +54,15 @@ def test_importing_flowscope_does_not_import_triton() -> None:
 
 
 @TRITON
-def test_the_kernels_do_not_compute_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flowscope.oracle.engines.select.SMALLEST", 0)
+def test_the_kernels_do_not_compute_on_a_cpu() -> None:
     with pytest.raises(InputError, match="library is 'triton', which computes on CUDA devices, not on cpu"):
-        Oracle(cloud(9, (3,)), library="triton")(cloud(2, (3,)), 0.5)
+        Oracle(cloud(9, (3,)), library="triton")
 
 
 def test_where_triton_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flowscope.oracle.engines.select.SMALLEST", 0)
     monkeypatch.setitem(sys.modules, "triton", None)
     with pytest.raises(MissingExtraError, match=r"triton is not installed .* pip install 'flowscope\[gpu\]'"):
-        Oracle(cloud(9, (3,)), library="triton")(cloud(2, (3,)), 0.5)
+        Oracle(cloud(9, (3,)), library="triton")
 
 
 def test_factors_that_tf32_holds() -> None:

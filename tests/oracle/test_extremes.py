@@ -77,7 +77,7 @@ def test_a_self_check_that_fails_is_said() -> None:
     points = gaussians(400).double()
     points[0] = 1e15
     notes = fs.stages(points, timesteps=8, probes=64).notes
-    assert any("self-check fails" in note or "falls short" in note for note in notes)
+    assert any("The self-check fails: the information integral is" in note for note in notes)
 
 
 def test_conditional_is_a_truth_value() -> None:

@@ -7,32 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from flowscope import Oracle, TrainingSet
-from flowscope.oracle.engines import accumulator as sums
-from flowscope.oracle.engines import float32 as single
-from flowscope.oracle.engines import select as face
-from flowscope.oracle.engines.matmul import LIBRARIES, ON_CPU, MatmulBackend
-from tests.oracle.test_float64 import GRID, SETS, TOLERANCE, near_duplicates, queries, resolution, swarm
+from flowscope import TrainingSet
+from flowscope.oracle.engines.accumulator import Float32Policy
+from flowscope.oracle.engines.matmul import LIBRARIES, MatmulBackend
 from tests.support.cases import cloud, expected, flat, states, velocity_error
+from tests.support.engines import small_oracle
+from tests.support.hard_sets import GRID, SETS, TOLERANCE, near_duplicates, queries, resolution, swarm
 
-
-@pytest.fixture(autouse=True)
-def sets_of_any_size(monkeypatch):
-    monkeypatch.setattr(face, "SMALLEST", 0)
-
-
-@pytest.fixture
-def hard(monkeypatch):
-    """The shares of rows that were done again in float64, one a call."""
-    seen = []
-
-    def watched(*given):
-        moments, rows = single.float32_moments(*given)
-        seen.append(float(rows.double().mean()))
-        return moments, rows
-
-    monkeypatch.setattr(face, "float32_moments", watched)
-    return seen
+SAMPLE = Float32Policy().sample  # points on which the error of logits is measured
 
 
 def check(points, x, t, path="linear", weights=None, y=None, **options):
@@ -42,7 +24,7 @@ def check(points, x, t, path="linear", weights=None, y=None, **options):
     law = data.rows(slice(None)) if y is None else data.rows(np.flatnonzero(data.labels == y[0]))
     lost = resolution(law, x, t, path)
     answer = expected(law, x, t, path, weights, exact=lost > 1e-10)
-    error = velocity_error(Oracle(data, path, **options).velocity(x, t, y), answer)
+    error = velocity_error(small_oracle(data, path, **options).velocity(x, t, y), answer)
     assert (error < TOLERANCE + lost).all(), f"t = {t}: errors {error}, allowed {TOLERANCE + lost}"
     return error
 
@@ -68,28 +50,33 @@ def test_other_quantities(target):
     points = cloud(300, (64,))
     for t in (0.1, 0.5, 0.9):
         x = queries(points, t, "linear").float()
-        single_, double = (getattr(Oracle(points), target)(x.to(dtype), t) for dtype in (torch.float32, torch.float64))
+        single_, double = (
+            getattr(small_oracle(points), target)(x.to(dtype), t) for dtype in (torch.float32, torch.float64)
+        )
         assert single_.dtype == torch.float32
         torch.testing.assert_close(single_.double(), double, rtol=0, atol=1e-6 * float(double.abs().max()))
 
 
-def test_many_points_in_many_blocks(monkeypatch):
+def test_many_points_in_many_blocks():
     """Levels that rise from block to block, sums that are flushed, leaders that are overtaken."""
     points = torch.cat([cloud(1500, (48,), seed=k, scale=s) for k, s in enumerate((3.0, 1.0, 0.3, 0.1))])
-    monkeypatch.setattr(sums, "PAIRS", 1)  # 256 points at a time
-    for flush in (1, 1 << 14):
-        monkeypatch.setattr(sums, "FLUSH", flush)
+    for flushed in (1, 1 << 14):
+        policy = {"pairs": 1, "flushed": flushed}  # 256 points at a time
         for t in (0.0, 0.05, 0.2, 0.5, 0.9):
-            check(points, states(points, t, rows=24, dtype=torch.float32), t)
+            check(points, states(points, t, rows=24, dtype=torch.float32), t, policy=policy)
 
 
 def test_order_and_memory_do_not_matter():
     points, order = cloud(5000, (32,)), torch.randperm(5000, generator=torch.Generator().manual_seed(3))
     for t in (0.1, 0.4, 0.8):
         x = states(points, t, rows=8, dtype=torch.float32)
-        first, exact = Oracle(points)(x, t), Oracle(points).posterior(x.double(), t)
+        first, exact = small_oracle(points)(x, t), small_oracle(points).posterior(x.double(), t)
         size = (first.double().pow(2).sum(1) + exact.total_variance / (1 - t) ** 2).sqrt()
-        for other in (Oracle(points[order]), Oracle(points, memory="300KB"), Oracle(points, library="numpy")):
+        for other in (
+            small_oracle(points[order]),
+            small_oracle(points, memory="300KB"),
+            small_oracle(points, library="numpy"),
+        ):
             assert float(((other(x, t) - first).norm(dim=1) / size).max()) < 1e-6
 
 
@@ -98,8 +85,8 @@ def test_times_labels_and_weights_of_their_own():
     data = TrainingSet(points, labels)
     x = torch.cat([states(points, t, rows=2, dtype=torch.float32) for t in (0.1, 0.9)])
     t = torch.tensor([0.1, 0.1, 0.9, 0.9], dtype=torch.float64)
-    together = Oracle(data)(x, t, torch.tensor([0, 1, 2, 0]))
-    alone = [Oracle(data)(x[i : i + 1], float(t[i]), torch.tensor([y])) for i, y in enumerate((0, 1, 2, 0))]
+    together = small_oracle(data)(x, t, torch.tensor([0, 1, 2, 0]))
+    alone = [small_oracle(data)(x[i : i + 1], float(t[i]), torch.tensor([y])) for i, y in enumerate((0, 1, 2, 0))]
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-6, atol=1e-6)
     for time in (0.1, 0.5, 0.9):
         state = states(points, time, rows=3, dtype=torch.float32)
@@ -114,34 +101,34 @@ def test_points_of_other_dtypes(dtype):
         check(points, states(points, t, rows=6, dtype=torch.float32), t)
 
 
-def test_ordinary_points_need_no_second_pass(hard):
+def test_ordinary_points_need_no_second_pass():
+    hard = []
     points = cloud(6000, (128,))
     for t in (0.0, 0.05, 0.2, 0.5, 0.9, 0.99, 0.9999):
         for source in (points, cloud(50, (128,), seed=9)):
-            Oracle(points)(states(source, t, rows=16, dtype=torch.float32), t)
+            small_oracle(points, hard=hard)(states(source, t, rows=16, dtype=torch.float32), t)
     assert hard == [0.0] * 14
 
 
-def test_states_at_their_points_need_none_either(hard, monkeypatch):
+def test_states_at_their_points_need_none_either():
     """Where one point has all the weight, none of the many sums that are joined has any."""
-    monkeypatch.setattr(sums, "FLUSH", 64)
-    monkeypatch.setattr(sums, "PAIRS", 64)
+    hard, policy = [], {"flushed": 64, "pairs": 64}
     points = cloud(1500, (256,))
     for t in (0.95, 0.999):
-        check(points, states(points, t, rows=8, dtype=torch.float32), t)
+        check(points, states(points, t, rows=8, dtype=torch.float32), t, policy=policy, hard=hard)
     assert max(hard) == 0
 
 
 @pytest.mark.parametrize("scale", [1e2, 1e4, 1e6])
-def test_many_nearly_equal_points_do(scale, hard):
+def test_many_nearly_equal_points_do(scale):
     """A sum of terms that are nearly the same is rounded the same way each time: float32 is no good then."""
     generator = np.random.default_rng(0)
     centres, labels = scale * generator.standard_normal((2, 48)), np.arange(40_000) % 2
     points = torch.from_numpy((centres[labels] + 0.3 * generator.standard_normal((40_000, 48))).astype(np.float32))
     x = torch.randn(3, 48, generator=torch.Generator().manual_seed(0))
     for t in (0.0, 0.01):
-        hard.clear()
-        velocity = Oracle(TrainingSet(points, labels))(x, t, torch.ones(3, dtype=torch.int64))
+        hard = []
+        velocity = small_oracle(TrainingSet(points, labels), hard=hard)(x, t, torch.ones(3, dtype=torch.int64))
         own = points[labels == 1].double()
         logits = -((x.double()[:, None] - t * own) ** 2).sum(2) / (2 * (1 - t) ** 2)
         truth = (logits.softmax(1) @ own - x.double()) / (1 - t)
@@ -154,21 +141,24 @@ def test_points_whose_squares_leave_float32(scale):
     points = scale * cloud(3000, (64,))
     for t in (0.3, 0.9):
         check(points, states(points, t, rows=4, dtype=torch.float32), t)
-    torch.testing.assert_close(Oracle(points).denoise(0.5 * points[:3], 0.5), points[:3], rtol=1e-6, atol=1e-6 * scale)
+    torch.testing.assert_close(
+        small_oracle(points).denoise(0.5 * points[:3], 0.5), points[:3], rtol=1e-6, atol=1e-6 * scale
+    )
 
 
-def test_points_too_close_for_float32_do(hard):
+def test_points_too_close_for_float32_do():
     """Two swarms far apart: float32 logits say nothing about which point of a swarm it is, so all of them lead."""
     points = torch.cat([side + cloud(1500, (64,), seed=7, scale=1e-3) for side in (-10, 10)])
     x = states(points, 0.999, rows=3, dtype=torch.float32)
-    check(points, x, 0.999)
-    assert hard == [0.0]  # leaders fit into memory
-    check(points, x, 0.999, memory="300KB")
+    hard = []
+    check(points, x, 0.999, hard=hard)
+    assert hard == [0.0]  # dominant points fit into memory
+    check(points, x, 0.999, memory="300KB", hard=hard)
     assert hard[1:] == [1.0]
 
 
 @pytest.mark.parametrize("fault", ["bf16", "one leader", "one part in 1e4"])
-def test_a_library_that_errs_is_found_out(fault, monkeypatch, hard):
+def test_a_library_that_errs_is_found_out(fault):
     """Products with 8 bits, with one wrong entry in a leader, or off by a factor: slower, not wrong."""
 
     right = LIBRARIES["torch"].dots
@@ -177,14 +167,14 @@ def test_a_library_that_errs_is_found_out(fault, monkeypatch, hard):
         found = right(points, queries)
         if fault == "bf16":
             return (points.bfloat16().float() @ queries.bfloat16().float().T).contiguous()
-        if fault == "one leader" and len(points) > single.SAMPLE:
+        if fault == "one leader" and len(points) > SAMPLE:
             return found + 0.3 * (found == found.amax(0))
         return found * (1 + 1e-4) if fault == "one part in 1e4" else found
 
-    monkeypatch.setitem(ON_CPU, "torch", MatmulBackend(wrong, LIBRARIES["torch"].sums))
+    hard, backend = [], MatmulBackend(wrong, LIBRARIES["torch"].sums)
     for points in (cloud(3000, (64,)), near_duplicates(), swarm()):
         for t in (0.6, 0.9) if fault == "one leader" else (0.1, 0.3, 0.6, 0.9):
-            check(points, states(points, t, rows=4, dtype=torch.float32), t, library="torch")
+            check(points, states(points, t, rows=4, dtype=torch.float32), t, backend=backend, hard=hard)
     assert max(hard) > 0 or fault == "bf16"  # there the error is seen in time: many points lead
 
 
@@ -208,13 +198,12 @@ def test_states_far_away_and_times_close_to_one():
         check(points, x, t)
 
 
-def test_the_float32_pass_is_taken_for_float32_states_of_large_sets_only(monkeypatch, hard):
-    points = cloud(200, (64,))
-    Oracle(points)(points[:2].double(), 0.5)
+def test_the_float32_pass_is_taken_for_float32_states_of_large_sets_only():
+    points, hard = cloud(200, (64,)), []
+    small_oracle(points, hard=hard)(points[:2].double(), 0.5)
     assert hard == []
-    Oracle(points)(points[:2], 0.5)
+    small_oracle(points, hard=hard)(points[:2], 0.5)
     assert len(hard) == 1
-    monkeypatch.setattr(face, "SMALLEST", 200 * 64 + 1)
-    Oracle(points)(points[:2], 0.5)
+    small_oracle(points, hard=hard, policy={"smallest": 200 * 64 + 1})(points[:2], 0.5)
     assert len(hard) == 1
     assert flat(points).shape == (200, 64)

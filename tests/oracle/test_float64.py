@@ -12,56 +12,7 @@ import torch
 from flowscope import Oracle, TrainingSet
 from tests.reference import coefficients
 from tests.support.cases import cloud, expected, flat, states, velocity_error
-
-TOLERANCE = 1e-6
-GRID = (0.0, 1e-3, 0.05, 0.15, 0.3, 0.5, 0.9, 0.99, 0.999)
-D = 256
-
-
-def near_duplicates(count=40):
-    base = cloud(count, (D,))
-    return torch.cat([base, base + cloud(count, (D,), seed=7, scale=1e-4)])
-
-
-def swarm():
-    return torch.cat([cloud(20, (64,)), cloud(1, (64,), seed=5) + cloud(300, (64,), seed=7, scale=1e-4)])
-
-
-def far_modes():
-    side = torch.where(torch.arange(40) < 20, 100.0, -100.0)[:, None]
-    return cloud(40, (D,)) + side
-
-
-SETS = {
-    "ordinary": lambda: cloud(80, (D,)),
-    "offset 1e3": lambda: cloud(80, (D,)) + 1e3,
-    "offset 1e6": lambda: cloud(80, (D,)) + 1e6,
-    "near-duplicates": near_duplicates,
-    "swarm": swarm,
-    "one point": lambda: cloud(1, (D,)),
-    "two points": lambda: cloud(2, (D,)),
-    "two far modes": far_modes,
-    "scale 1e-3": lambda: cloud(80, (D,), scale=1e-3),
-    "scale 1e3": lambda: cloud(80, (D,), scale=1e3),
-    "near-duplicates at scale 1e3": lambda: 1000 * near_duplicates(20),
-    "near-duplicates with offset": lambda: near_duplicates(20) + 3.0,
-    "signs": lambda: torch.sign(cloud(80, (D,))),
-}
-
-
-def queries(points, t, path):
-    """On the path of training points, of held-out points and of midpoints; pure noise; a corner of space."""
-    held_out = points.mean(0) + points.std(0, correction=0) * cloud(2, (points.shape[1],), seed=20)
-    middle = (points[:1].double() + points[-1:].double()) / 2
-    kinds = [states(source, t, path, rows=2, seed=21) for source in (points, held_out, middle)]
-    return torch.cat([*kinds, cloud(2, (points.shape[1],), seed=22, dtype=torch.float64)])
-
-
-def resolution(points, x, t, path):
-    """2^-52 |x - alpha x1|^2 / sigma^2 of the nearest point, for each row: what float64 knows of a logit."""
-    alpha, sigma = (float(c) for c in coefficients(path, float(t))[:2])
-    squares = [((row - alpha * flat(points)) ** 2).sum(1).min() for row in flat(x)]
-    return 2.0**-52 * np.array(squares) / sigma**2
+from tests.support.hard_sets import GRID, SETS, TOLERANCE, D, near_duplicates, queries, resolution, swarm
 
 
 def check(points, x, t, path="linear", **options):

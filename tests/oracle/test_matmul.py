@@ -11,8 +11,8 @@ import torch
 
 from flowscope import InputError, Oracle
 from flowscope.oracle.engines import matmul as products
-from flowscope.oracle.engines import select as engines
 from tests.support.cases import cloud, expected, states, velocity_error
+from tests.support.engines import small_oracle
 
 
 @pytest.mark.parametrize("library", products.LIBRARIES)
@@ -90,13 +90,12 @@ def test_torch_keeps_to_one_thread_beside_another_librarys_products(monkeypatch)
     numpy = products.LIBRARIES["numpy"]
     by = numpy._replace(dots=lambda *given: seen.append(torch.get_num_threads()) or numpy.dots(*given))
     monkeypatch.setitem(products.ON_CPU, "numpy", by)
-    monkeypatch.setattr(engines, "SMALLEST", 0)
     points = cloud(300, (70,))
     torch.set_num_threads(3)
     try:
         for dtype in (torch.float32, torch.float64):
             x = states(points, 0.3, rows=5, dtype=dtype)
-            u = Oracle(points, library="numpy")(x, 0.3)
+            u = small_oracle(points, library="numpy")(x, 0.3)
             assert (velocity_error(u, expected(points, x, 0.3)) < 1e-6).all()
             assert torch.get_num_threads() == 3
         assert set(seen) == {1}
@@ -123,9 +122,8 @@ def test_apples_gpu_takes_products_alone(monkeypatch, keep):
     used = []
     by = products.MatmulBackend(lambda *given: used.append("dots") or dots(*given), products._apple_sums)
     monkeypatch.setitem(products.ON_CPU, "mps", by)
-    monkeypatch.setattr(engines, "SMALLEST", 0)
     points = cloud(300, (70,))
-    oracle = Oracle(points, device="mps")
+    oracle = small_oracle(points, device="mps")
     assert (oracle.device.type, oracle.library) == ("cpu", "mps")
     for t in (0.0, 0.1, 0.4, 0.9):
         x = states(points, t, rows=5, dtype=torch.float32)

@@ -9,24 +9,33 @@ import pytest
 import torch
 
 from flowscope import Oracle, TrainingSet
-from flowscope.oracle.engines import select as engines
+from flowscope.oracle.engines.accumulator import Float32Policy
+from flowscope.oracle.engines.float64 import Float64Policy
 from flowscope.oracle.engines.matmul import LIBRARIES
-from tests.oracle.test_float64 import GRID, SETS, TOLERANCE, queries, resolution
+from flowscope.oracle.engines.select import Policies
 from tests.support.cases import cloud, expected, states, velocity_error
+from tests.support.hard_sets import GRID, SETS, TOLERANCE, queries, resolution
 
 
-def with_classes(points, monkeypatch, weights=None):
+def with_classes(points, weights=None):
     """Three classes, of which 0 is the points, a cloud of their width, and a single point."""
     width = float(points.std()) or 1.0
     every = torch.cat([points, points.mean(0) + cloud(30, points.shape[1:], seed=31, scale=width), points[:1] + width])
     labels = np.repeat([0, 1, 2], [len(points), 30, 1])
-    monkeypatch.setattr(engines, "SMALLEST", every.numel())
     return TrainingSet(every, labels, weights)
+
+
+def whole_only(data, path="linear", **options):
+    """An oracle for which the whole set is large, and each of its classes small."""
+    oracle = Oracle(data, path, **options)
+    size = data.rows(slice(None)).numel()
+    oracle.use(Policies(Float64Policy(smallest=size), Float32Policy(smallest=size)))
+    return oracle
 
 
 def check(data, x, t, path="linear", **options):
     """Every class's velocity against the reference, and the whole one."""
-    found = Oracle(data, path, **options).conditions(x, t)
+    found = whole_only(data, path, **options).conditions(x, t)
     every = [data.rows(np.flatnonzero(data.labels == y)) for y in found.labels.tolist()]
     given = None if data.weights is None else [data.weights[data.labels == y] for y in found.labels.tolist()]
     for k, points in enumerate(every):
@@ -43,32 +52,31 @@ def check(data, x, t, path="linear", **options):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("name", SETS)
-def test_classes_of_hard_sets(name, dtype, monkeypatch):
+def test_classes_of_hard_sets(name, dtype):
     points = SETS[name]()
-    data = with_classes(points, monkeypatch)
+    data = with_classes(points)
     for t in GRID[::2]:
         check(data, queries(points, t, "linear")[::2].to(dtype), t)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("path", ["cosine", "vp", "ve"])
-def test_on_other_paths_with_weights(path, library, monkeypatch):
+def test_on_other_paths_with_weights(path, library):
     points = SETS["ordinary"]()
-    data = with_classes(points, monkeypatch, np.random.default_rng(2).random(len(points) + 31))
+    data = with_classes(points, np.random.default_rng(2).random(len(points) + 31))
     for t in (0.0, 0.2, 0.6, 0.999):
         check(data, queries(points, t, path)[::2].float(), t, path, library=library)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_blocks_and_points_without_weight(dtype, monkeypatch):
+def test_blocks_and_points_without_weight(dtype):
     """Small budgets, and states that few points of a class matter to: the answer is that of one block."""
     points = cloud(400, (32,), scale=3.0)
     labels = np.arange(400) % 3
     data = TrainingSet(points, labels)
-    monkeypatch.setattr(engines, "SMALLEST", points.numel())
     for t in (0.1, 0.5, 0.9):
         x = states(points, t, rows=9, dtype=dtype)
-        whole, parts = Oracle(data).conditions(x, t), Oracle(data, memory="40KB").conditions(x, t)
+        whole, parts = whole_only(data).conditions(x, t), whole_only(data, memory="40KB").conditions(x, t)
         rounding = 1e-6 if dtype == torch.float32 else 1e-12
         for a, b in zip(vars(whole).values(), vars(parts).values(), strict=True):
             torch.testing.assert_close(a, b, rtol=10 * rounding, atol=rounding / (1 - t))

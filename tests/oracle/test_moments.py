@@ -11,21 +11,19 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import flowscope as fs
-from flowscope.fields import check_query
+from flowscope.oracle.engines.float64 import block_moments
 from flowscope.oracle.equation import double_double as doubled
 from flowscope.oracle.equation.moments import combine, top_of
-from flowscope.oracle.equation.posterior import block_moments
+from tests.support.engines import queries_of
 
 floats = st.floats(-1e6, 1e6, allow_subnormal=False)
 
 
 def blocks_of(oracle: fs.Oracle, t: float, x: Tensor, cuts: list[int]) -> list:
-    law = oracle.support.law()
-    _, state = oracle._state(check_query(x, t, None, oracle.training_set.shape), torch.arange(len(x)))
-    state = oracle._facing(law, state)
+    law, queries = next(queries_of(oracle, x, t))
     edges = [0, *sorted(set(cuts)), len(law)]
     pairs = [(a, b) for a, b in pairwise(edges) if a < b]
-    return [block_moments(law.block(a, b), state, None, 3, 1000) for a, b in pairs]
+    return [block_moments(law.block(a, b), queries, None, 3, 1000) for a, b in pairs]
 
 
 @given(

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 import flowscope as fs
 from flowscope.curve.path_pass import PathSums, add_blocks, join_sums
@@ -20,6 +19,7 @@ from flowscope.errors import InputError
 from flowscope.oracle import Oracle, Ranks
 from flowscope.oracle.plan import plan
 from tests.reference import oracle
+from tests.support.rank_sets import CURVES, make_set, states
 from tests.support.ranks_job import Job, until
 
 BEGIN = """
@@ -32,7 +32,7 @@ dist.init_process_group("gloo", timeout=timedelta(seconds=60))
 rank = dist.get_rank()
 """
 CASES = """
-from tests.oracle.test_ranks import CURVES, make_set, states
+from tests.support.rank_sets import CURVES, make_set, states
 answers, curves = {}, {}
 with Ranks(timeout=30) as ranks:
     for name in ("plain", "heavy", "few", "wide"):
@@ -58,29 +58,6 @@ with Ranks(timeout=30) as ranks:
 np.savez(f"answers-{rank}.npz", **answers)
 open(f"curves-{rank}.json", "w").write(json.dumps(curves))
 """
-CURVES: dict[str, Any] = {"timesteps": [0.0, 0.1, 0.3, 0.5, 0.8, 0.97], "probes": 12, "seed": 1}
-
-
-def make_set(name: str) -> fs.TrainingSet:
-    """A set with labels; its copies and its labels lie in different shares."""
-    rng = np.random.default_rng(5)
-    count, dimension = {"plain": (150, 4), "heavy": (151, 4), "few": (3, 2), "wide": (90, 300)}[name]
-    points = rng.standard_normal((count, dimension))
-    weights = None
-    if name == "heavy":
-        weights = rng.random(count) ** 4
-        weights[3] = 0
-        for copy, of in ((1, 149), (80, 2), (81, 2), (150, 5)):
-            points[copy] = points[of]
-    return fs.TrainingSet(points, labels=np.arange(count) % 2, weights=weights, name=name)
-
-
-def states(data: fs.TrainingSet) -> tuple[Tensor, Tensor, Tensor]:
-    rng = np.random.default_rng(6)
-    t = torch.tensor([0.0, 0.2, 0.5, 0.9, 0.99])
-    noise = torch.from_numpy(rng.standard_normal((5, data.dimension)))
-    start = data.rows(np.arange(5) % len(data))
-    return t[:, None] * start + (1 - t)[:, None] * noise, t, torch.tensor([0, 1, 1, 0, 1])
 
 
 @pytest.fixture(scope="module", params=[2, 3, 5])
@@ -249,7 +226,7 @@ def test_ranks_that_differ_say_so(what: str, said: str, tmp_path: Path) -> None:
 
 
 ASKED = """
-from tests.oracle.test_ranks import make_set, states
+from tests.support.rank_sets import CURVES, make_set, states
 data = make_set("plain")
 x, t, y = states(data)
 try:

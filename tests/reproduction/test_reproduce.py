@@ -179,7 +179,7 @@ def test_a_study_that_these_data_do_not_allow_is_not_run_with_its_reason(tmp_pat
 
 def test_results_that_cannot_be_written_end_it(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
-    with pytest.raises(OutputError):
+    with pytest.raises(OutputError, match=r"cannot write .*taken"):
         reproduce(toy_set(), tmp_path / "taken", only=["norm"], **QUICK)
 
 

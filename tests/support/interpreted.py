@@ -4,20 +4,20 @@ The interpreter computes float32 products in float32, whatever is asked of them:
 numbers, and says nothing of a device's precision, for which there is test_cuda.py.
 """
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
-from flowscope import Oracle, TrainingSet
+from flowscope import TrainingSet
 from flowscope.errors import InputError
-from flowscope.oracle.engines import float32 as single
-from flowscope.oracle.engines import select as face
-from flowscope.oracle.engines.accumulator import Frame
-from flowscope.oracle.engines.cuda import engine as fused
 from flowscope.oracle.engines.cuda import launch
-from tests.oracle.test_float64 import SETS, TOLERANCE, queries, resolution, swarm
+from flowscope.oracle.engines.cuda.engine import FusedAccumulator
+from flowscope.oracle.engines.cuda.policy import FusedPolicy, Tiles
 from tests.support.cases import cloud, expected, states, velocity_error
-from tests.support.watched import watch
+from tests.support.engines import small_oracle
+from tests.support.hard_sets import SETS, TOLERANCE, queries, resolution, swarm
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 TIMES = (0.0, 0.1, 0.5, 0.9, 1 - 2.0**-20)
@@ -25,18 +25,15 @@ TIMES = (0.0, 0.1, 0.5, 0.9, 1 - 2.0**-20)
 HARDEST = ("ordinary", "offset 1e3", "near-duplicates", "swarm", "one point", "two far modes", "scale 1e3")
 
 
-@pytest.fixture(autouse=True)
-def hard(monkeypatch):
-    """The shares of rows that were done again in float64, one a call."""
+def test_the_kernels_are_interpreted():
     assert launch.INTERPRETED
-    return watch(monkeypatch)
 
 
-def check(points, x, t, weights=None):
+def check(points, x, t, weights=None, hard=None):
     """Float32 states one after the other (read once) and all together (met twice): each as exact as the reference."""
     lost = resolution(points, x, t, "linear")
     answer = expected(points, x, t, weights=weights, exact=lost > 1e-10)
-    oracle = Oracle(TrainingSet(points, weights=weights), library="triton")
+    oracle = small_oracle(TrainingSet(points, weights=weights), library="triton", hard=hard)
     for found in (oracle(x, t), torch.cat([oracle(x[i : i + 1], t) for i in range(min(3, len(x)))])):
         n = len(found)
         part = type(answer)(*(value[:n] for value in answer))
@@ -52,20 +49,22 @@ def test_velocity(name):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_points_as_they_are_stored(dtype, hard):
+def test_points_as_they_are_stored(dtype):
     """Float16 copies of a swarm are duplicates, some of them: one point each."""
+    hard = []
     for points in (cloud(331, (70,), dtype=dtype), swarm().to(dtype)):
         for t in TIMES[1:4]:
-            check(points, states(points, t, rows=4, dtype=torch.float32), t)
+            check(points, states(points, t, rows=4, dtype=torch.float32), t, hard=hard)
     assert np.mean(hard) < 0.2
 
 
 @pytest.mark.parametrize("count", [1, 2, 70, 130])
-def test_any_number_of_states(count, hard):
+def test_any_number_of_states(count):
+    hard = []
     points = cloud(300, (33,), dtype=torch.float16)
     for t in (0.1, 0.5):
         x = states(points, t, rows=count, dtype=torch.float32)
-        u = Oracle(points, library="triton")(x, t)
+        u = small_oracle(points, library="triton", hard=hard)(x, t)
         assert (velocity_error(u, expected(points, x, t)) < TOLERANCE).all()
     assert hard == [0.0, 0.0]
 
@@ -78,36 +77,30 @@ def test_weights_duplicates_and_one_point():
         check(points[:1], states(points, t, rows=4, dtype=torch.float32), t)
 
 
-def test_cuts_and_tiles_do_not_matter(monkeypatch):
-    """Blocks, tiles, programs: the same answers to float32's rounding; leaders that are overtaken are added at last."""
+def test_cuts_and_tiles_do_not_matter():
+    """Blocks, tiles, programs: the same answers to float32's rounding; pairs that are overtaken are added at last."""
     points = torch.cat([cloud(120, (48,), seed=k, scale=s) for k, s in enumerate((3.0, 1.0, 0.3))])
     returned = []
-    monkeypatch.setattr(fused.FusedAccumulator, "_return", note(returned, fused.FusedAccumulator._return))
+
+    class Noting(FusedAccumulator):
+        """Writes down how many pairs it adds after all."""
+
+        def add_back(self, rows, norms, found):
+            returned.append(len(found.row))
+            super().add_back(rows, norms, found)
+
     cases = [(t, states(points, t, rows=rows, dtype=torch.float32)) for t in (0.05, 0.3, 0.6) for rows in (2, 20)]
-    oracle = Oracle(points, library="triton")
-    before = [oracle(x, t) for t, x in cases]
-    monkeypatch.setattr(fused, "tiles", lambda queries, device: launch.Tiles(32, 16, 16, 1))
-    for name, value in (("FIRST", 50), ("GROWTH", 2), ("LEAST", 40)):
-        monkeypatch.setattr(fused, name, value)
-    for name, value in (("EACH", 64), ("BUSY", 3)):
-        monkeypatch.setattr(launch, name, value)
-    for room in (1, 1 << 17):
-        monkeypatch.setattr(face, "single_moments", lambda *given, room=room: single.float32_moments(*given[:5], room))
-        for (t, x), first in zip(cases, before, strict=True):
-            answer = expected(points, x, t)
+    small_tiles = FusedPolicy(first=50, growth=2, least=40, tiles=Tiles(32, 16, 16, 1, summed=64, programs=3))
+    usual = small_oracle(points, library="triton", accumulator=Noting)
+    cut = [
+        small_oracle(points, library="triton", memory=memory, accumulator=partial(Noting, fused=small_tiles))
+        for memory in ("40KB", "256KB")
+    ]
+    for t, x in cases:
+        answer = expected(points, x, t)
+        for oracle in (usual, *cut):
             assert (velocity_error(oracle(x, t), answer) < TOLERANCE).all()
-            assert (velocity_error(first, answer) < TOLERANCE).all()
     assert sum(returned) > 0
-
-
-def note(counts, call):
-    """The method, which first writes down how many pairs it is given."""
-
-    def noted(self, rows, norms, found):
-        counts.append(len(found.row))
-        return call(self, rows, norms, found)
-
-    return noted
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -137,12 +130,11 @@ def test_kernels_of_many_states(M, B, D, dtype):
 @pytest.mark.parametrize(("M", "D"), [(1, 1), (129, 65), (1000, 128)])
 def test_kernel_of_few_states(M, D, dtype):
     rows, q, norms = cloud(M, (D,), dtype=dtype), cloud(2, (D,), seed=1), cloud(M, (), seed=2).abs()
-    slope, log_weights, nothing = torch.tensor([-1.0, 0.0]), cloud(M, (), seed=4), torch.zeros(2, dtype=torch.float64)
-    frame = Frame(q, slope, nothing, nothing, nothing, nothing, nothing)
+    slope, log_weights = torch.tensor([-1.0, 0.0]), cloud(M, (), seed=4)
     true = rows.double() @ q.double().T + torch.outer(norms.double(), slope.double()) + log_weights.double()[:, None]
     for quantile, programs in ((1.0, 7), (0.5, 3), (-1.0, 1)):  # none leads; half; all
         bound = true.quantile(quantile, 0).float() + 1e-4 if quantile >= 0 else torch.full((2,), -1e9)
-        logits, added = launch.run_rows(rows, frame, norms, log_weights, bound, programs)
+        logits, added = launch.run_rows(rows, (q, slope), norms, log_weights, bound, programs)
         torch.testing.assert_close(logits.double(), true, rtol=1e-5, atol=1e-5)
         kept = torch.where(logits <= bound, logits.double().exp(), 0)
         scale = added.level.double().exp()
@@ -174,22 +166,25 @@ def test_products_alone():
         torch.testing.assert_close(launch.sums(weights, stored).double(), true, rtol=1e-5, atol=1e-4)
 
 
-def test_too_little_memory_shrinks_the_blocks(monkeypatch, caplog):
+def test_too_little_memory_shrinks_the_blocks(caplog):
     points = cloud(900, (40,), dtype=torch.float16)
     x = states(points, 0.3, rows=9, dtype=torch.float32)
-    add, most = fused.FusedAccumulator.add, 300
 
-    def allocate(self, piece):
-        if len(piece.raw) > most:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
-        return add(self, piece)
+    def holding(most):
+        """An accumulator on a device that has memory for so many points."""
 
-    monkeypatch.setattr(fused.FusedAccumulator, "add", allocate)
-    error = velocity_error(Oracle(points, library="triton")(x, 0.3), expected(points, x, 0.3))
+        class Holding(FusedAccumulator):
+            def add(self, block):
+                if len(block.raw) > most:
+                    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+                super().add(block)
+
+        return small_oracle(points, library="triton", accumulator=Holding)
+
+    error = velocity_error(holding(300)(x, 0.3), expected(points, x, 0.3))
     assert (error < TOLERANCE).all()
     assert "cpu is out of memory with blocks of 256000000 bytes: going on with 128000000" in caplog.text
-    most = 1
     with pytest.raises(
         InputError, match=r"has no memory for a block of .* \(CUDA out of memory.*\); expected .* fewer"
     ):
-        Oracle(points, library="triton")(x, 0.3)
+        holding(1)(x, 0.3)

@@ -27,7 +27,7 @@ from flowscope.sampling import sample
 from flowscope.training import TrainSettings, load_model, snapshot_steps, train, train_to
 from flowscope.training.checkpoint import read_state, write_state
 from flowscope.training.trainer import Run
-from tests.training.test_trainer import Own, cloud, tiny
+from tests.support.trainings import Own, cloud, tiny
 
 WEIGHTS = ("model.safetensors", "ema.safetensors")
 
@@ -140,7 +140,7 @@ def test_killed_at_any_of_20_moments_it_loses_at_most_one_interval_and_ends_the_
 CHILD = """
 import sys
 from flowscope.training import train_to
-from tests.training.test_trainer import cloud, tiny
+from tests.support.trainings import cloud, tiny
 settings = tiny(steps=4000, checkpoint_every=20)
 train_to(cloud(), settings, sys.argv[1], resume=True, tracker=None, progress=lambda done, *_: print(done, flush=True))
 """
@@ -478,7 +478,7 @@ def test_moments_lie_in_memory_as_their_parameters_do(tmp_path: Path) -> None:
 
 def test_a_run_that_fails_early_leaves_the_model_that_was_there(model: Path) -> None:
     before = {path.name: path.read_bytes() for path in model.iterdir() if path.is_file()}
-    with pytest.raises(NumericalError):
+    with pytest.raises(NumericalError, match="the loss is"):
         to(model, tiny(learning_rate=1e30, steps=50, checkpoint_every=50), held_out=5)
     assert {path.name: path.read_bytes() for path in model.iterdir() if path.is_file()} == before
     load_model(model)

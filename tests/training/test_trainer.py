@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import integrate, stats
-from torch import Tensor, nn
+from torch import Tensor
 
 import flowscope
 from flowscope import InputError, Oracle, TrainingSet
@@ -18,22 +18,7 @@ from flowscope.training.densities import draw_times
 from flowscope.training.draws import Draws
 from flowscope.training.targets import make_target, velocity
 from flowscope.training.trainer import Run, rate_at
-
-
-def tiny(**changes: Any) -> TrainSettings:
-    """Settings of a training that takes milliseconds."""
-    return TrainSettings(
-        **({"model": "mlp", "width": 8, "steps": 12, "batch": 8, "warmup": 3, "learning_rate": 0.01} | changes)
-    )
-
-
-def cloud(count: int = 40, labels: bool = True, weights: Any = None) -> TrainingSet:
-    """Points in three dimensions, in two classes that lie apart."""
-    rng = np.random.default_rng(1)
-    y = np.arange(count) % 2
-    points = rng.standard_normal((count, 3)).astype(np.float32) + 1.5 * y[:, None].astype(np.float32)
-    return TrainingSet(points, y if labels else None, weights, "cloud")
-
+from tests.support.trainings import Own, cloud, tiny
 
 # what is drawn
 
@@ -238,20 +223,6 @@ def test_a_seed_decides_and_the_callers_random_numbers_are_left_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(a, b) for a, b in zip(ends[0], ends[1], strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(ends[0], ends[2], strict=True))
-
-
-class Own(nn.Module):
-    """Somebody's network, with what goes wrong by choice."""
-
-    def __init__(self, wrong: str = "") -> None:
-        super().__init__()
-        self.layer, self.wrong = nn.Linear(4, 3), wrong
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        found = self.layer(torch.cat([x, t[:, None] / 1000], 1))
-        if self.wrong == "shape":
-            return found[:, :2]
-        return found * math.nan if self.wrong == "nan" else found
 
 
 def test_a_network_of_ones_own_is_trained_in_place() -> None:

@@ -63,9 +63,7 @@ def trajectory(
     check_field(field, "field")
     nodes, advance = check_nodes(timesteps).tolist(), get_solver(solver)
     x0, y = check_start(x0, nodes[0], y)
-    along = getattr(field, "along", None)  # what an oracle with a tolerance carries from step to step
-    followed = field if along is None else along()
-    return _follow(_Asking(followed, x0.dtype, y), x0, nodes, advance, path_of(field))
+    return _follow(_Asking(field, x0.dtype, y), x0, nodes, advance, path_of(field))
 
 
 @torch.no_grad()

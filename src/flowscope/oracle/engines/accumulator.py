@@ -34,7 +34,8 @@ class Float32Policy:
         held: dominant pairs collected before those that were overtaken are dropped.
         copied: bytes of float32 rows made at a time, on the CPU, where points are not stored as such.
         flushed: points summed in float32 before the sums are added in float64.
-        gathered: share of a block's points with any weight below which they are gathered for the second product.
+        gathered: share of a block's points with any weight below which they are gathered for the second product; 0 for
+            a product of all points.
         together, together_on_device: states whose dominant pairs are done again together.
         dominant_bytes, dominant_bytes_on_device: of dominant points in float64, done again together.
         nearly_equal: of squared lengths: points that differ by less are nearly equal terms, rounded the same way.
@@ -178,7 +179,7 @@ class Float32Accumulator:
         level = self._level(top, len(rows))
         logits -= level
         alive = (logits.amax(1) > -self._window).nonzero()[:, 0]
-        if len(alive) == 0:
+        if len(alive) == 0 and self.policy.gathered > 0:
             return
         if len(alive) < self.policy.gathered * len(rows):
             logits, rows, norms = logits[alive], rows[alive], norms[alive]

@@ -46,7 +46,7 @@ from flowscope.oracle.engines.base import Engine, Want
 from flowscope.oracle.engines.float64 import moments_of
 from flowscope.oracle.engines.matmul import MatmulBackend, one_torch_thread
 from flowscope.oracle.equation.moments import Moments, combine, join
-from flowscope.oracle.equation.posterior import expand_logits, float32_logits
+from flowscope.oracle.equation.posterior import expand_logits, float32_logits, refine_leading_logits
 from flowscope.oracle.law import Law
 from flowscope.oracle.plan import Plan, plan
 from flowscope.oracle.queries import Queries
@@ -159,7 +159,8 @@ def dominant_moments(
         logits.masked_fill_(~member, NO_POINTS)
         off = torch.where(exact < logits.amax(1)[row - low], off, 0)
         square.index_add_(0, row, off**2)
-        found = moments_of(logits, block, part, None, 1, sizes.pairs)
+        peak = refine_leading_logits(logits, block, part, None, sizes.pairs)
+        found = moments_of(logits, *peak, block, 1)
         done.append(found._replace(mass=torch.where(member.any(1), found.mass, 0)))
     others = (torch.bincount(pairs.row, minlength=len(queries)) - 1).clamp_min(1)
     return join(done), widest, (square / others).sqrt()

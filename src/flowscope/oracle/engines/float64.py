@@ -90,7 +90,8 @@ def block_moments(block: Block, states: States, best: Tensor | None, k: int, pai
         k: how many of the heaviest points to name.
         pairs: how many (state, point) pairs are done again at a time.
     """
-    return moments_of(expand_logits(block, states), block, states, best, k, pairs)
+    logits = expand_logits(block, states)
+    return moments_of(logits, *refine_leading_logits(logits, block, states, best, pairs), block, k)
 
 
 def block_means(
@@ -121,9 +122,8 @@ def block_means(
     return mean_moments(peak, peak_low, mass, mean, _total_variance(gamma, norms, mass, mean), len(block.norms))
 
 
-def moments_of(logits: Tensor, block: Block, states: States, best: Tensor | None, k: int, pairs: int) -> Moments:
-    """All moments of one block from its expanded logits (B, M), which are overwritten."""
-    peak, peak_low = refine_leading_logits(logits, block, states, best, pairs)
+def moments_of(logits: Tensor, peak: Tensor, peak_low: Tensor, block: Block, k: int) -> Moments:
+    """All moments of one block from its logits (B, M) relative to the peak."""
     gamma = weights_of(logits)
     mass = gamma.sum(1)
     mean = (gamma @ block.points) / mass[:, None]

@@ -136,7 +136,7 @@ def double_products(name: str | None, device: torch.device = CPU) -> MatmulBacke
     """Products of float64 points and states, by the same library where that takes them; by torch's on a device."""
     if device.type != "cpu" or name == "triton":
         return MatmulBackend(torch_dots, torch_sums)
-    return products(None if name == APPLE else name, device)
+    return products(name if name in LIBRARIES else None, device)
 
 
 @cache

@@ -150,14 +150,14 @@ class FusedAccumulator(Float32Accumulator):
         logit = logits[point, row]
         leads = logit > self._bound()[row]
         self._keep(DominantPairs(row[leads], point[leads] + start, logit[leads].to(torch.float64)))
-        self._return(rows, norms, DominantPairs(row[~leads], point[~leads], logit[~leads]))
+        self.add_back(rows, norms, DominantPairs(row[~leads], point[~leads], logit[~leads]))
 
     def _see(self, top: Tensor, mass: Tensor) -> None:
         """Take notice of the largest logit of some points, and of the log of their mass."""
         self.best = torch.maximum(self.best, top)
         self.seen = torch.logaddexp(self.seen, mass)
 
-    def _return(self, rows: Tensor, norms: Tensor, found: DominantPairs) -> None:
+    def add_back(self, rows: Tensor, norms: Tensor, found: DominantPairs) -> None:
         """Add points that were left out, and lead no more; positions are those of rows."""
         count = max(1, self.fused.gathered_bytes // (8 * rows.shape[1]))
         for row, point, logit in zip(*(column.split(count) for column in found), strict=True):
