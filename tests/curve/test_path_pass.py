@@ -1,5 +1,7 @@
 """The one pass along paths says of every probe what the oracle says of its states."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from flowscope.curve.accumulate import PathAccumulator
 from flowscope.curve.accumulate_device import DevicePathAccumulator
 from flowscope.curve.distances import Float32Distances, Float64Distances, make_distances
 from flowscope.curve.path_pass import PathSums, add_blocks
-from flowscope.curve.probes import draw_probes
+from flowscope.curve.probes import Probes, draw_probes
 from flowscope.oracle.plan import plan
 
 TIMES = torch.tensor([0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99], dtype=torch.float64)
@@ -70,14 +72,19 @@ def follow(oracle: fs.Oracle, probes, r: Tensor, memory: int) -> PathSums:
 @pytest.mark.parametrize("name", SETS)
 def test_every_probe_agrees_with_the_oracle(name: str) -> None:
     oracle = fs.Oracle(SETS[name]())
-    probes = draw_probes(oracle.support.law(), range(48), 0)
+    assert_is_the_posterior(oracle, draw_probes(oracle.support.law(), range(48), 0), 5e-6)
+
+
+def assert_is_the_posterior(oracle: fs.Oracle, probes: Probes, tolerance: float) -> None:
+    """The sums of every probe at TIMES are those that the oracle finds for its states."""
+    n = len(probes.source)
     sums = follow(oracle, probes, TIMES / (1 - TIMES), 10**6)
     for k, t in enumerate(TIMES):
         x = t * (probes.points + oracle.support.centre) + (1 - t) * probes.noise
         two = min(2, len(oracle.support.law()))
-        found = oracle.posterior(x.reshape(48, *oracle.training_set.shape), t, k=two)
-        second = found.weights[:, 1] if two == 2 else torch.zeros(48, dtype=torch.float64)
-        close = {"rtol": 5e-6, "atol": 5e-6}
+        found = oracle.posterior(x.reshape(n, *oracle.training_set.shape), t, k=two)
+        second = found.weights[:, 1] if two == 2 else torch.zeros(n, dtype=torch.float64)
+        close = {"rtol": tolerance, "atol": tolerance}
         torch.testing.assert_close(sums.first[:, k] / sums.mass[:, k], found.weights[:, 0], **close)
         torch.testing.assert_close(sums.second[:, k] / sums.mass[:, k], second, **close)
         torch.testing.assert_close(sums.entropy[:, k], found.entropy, **close)
@@ -226,6 +233,18 @@ def test_times_next_to_one_are_told() -> None:
     assert (sums.first[:, 1:] == 1).all()
     assert (sums.trace[:, 1:] == 0).all()
     assert (sums.mass[:, 1:] == 1).all()
+
+
+def test_a_source_that_hardly_weighs_anything_is_a_source() -> None:
+    """Its logits are the others' over e^-60 of their weight, so that sums are taken relative to a level."""
+    points, weights = spread_out(40, 12), torch.ones(40, dtype=torch.float64)
+    weights[3] = math.exp(-60)
+    oracle = fs.Oracle(fs.TrainingSet(points, weights=weights))
+    drawn = draw_probes(oracle.support.law(), range(16), 0)
+    raw = points[3].expand(16, -1)
+    about = raw.double() - oracle.support.centre
+    probes = drawn._replace(source=torch.full((16,), 3), raw=raw, points=about)
+    assert_is_the_posterior(oracle, probes, 1e-5)
 
 
 def test_what_is_not_taken_does_not_change_the_rest() -> None:
