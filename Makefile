@@ -13,7 +13,7 @@ ifneq ($(USABLE),yes)
 .PHONY: $(READY)
 endif
 
-.PHONY: help setup demo test check test-browser test-cluster bench clean
+.PHONY: help setup demo test mutants check test-browser test-cluster bench clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -52,6 +52,9 @@ check: setup ## lint, format, types, import order, duplicate code
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/pylint src tests benchmarks
+
+mutants: setup ## make the equations wrong, one at a time, in a copy: the tests must notice (half an hour at most)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants.py
 
 test-browser: setup ## open the pages that flowscope writes in headless Chromium
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \

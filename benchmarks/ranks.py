@@ -32,9 +32,10 @@ import torch.multiprocessing as processes
 
 import flowscope as fs
 from _harness import save, table
-from flowscope.curve.measure import make_nodes
+from flowscope.curve.measure import Measurement, place_nodes
 from flowscope.curve.measure import measure as follow
 from flowscope.oracle import Oracle, Ranks
+from flowscope.oracle.law import ClassLaw
 from flowscope.paths import get_path
 
 LATENCY, BANDWIDTH = (
@@ -63,7 +64,7 @@ def work(rank: int, port: int, asked: argparse.Namespace, answers) -> None:
     curve()
     whole = time.process_time() - whole
     law, path, memory = alone.support.law(), alone.path, alone.memory
-    nodes = make_nodes(path, np.arange(asked.timesteps) / asked.timesteps, law.mean_square, law.entropy)
+    nodes = place_nodes(path, np.arange(asked.timesteps) / asked.timesteps, law.mean_square, law.entropy)
     with Ranks(timeout=600) as ranks:
         contenders = {"one": None, "two": ranks}
         for round_ in range(asked.rounds + 1):  # the first is a warm-up
@@ -71,7 +72,8 @@ def work(rank: int, port: int, asked: argparse.Namespace, answers) -> None:
                 ranks.meet()
                 wall, own = time.perf_counter(), time.process_time()
                 if name == "two" or rank == 0:
-                    follow(law, path, nodes, asked.probes, 0, None, memory, lambda at: None, None, "torch", over)
+                    what = Measurement(path, nodes, asked.probes, 0, memory, "torch", ranks=over)
+                    follow(what, ClassLaw(1.0, None, law), lambda at: None)
                 own, wall = time.process_time() - own, time.perf_counter() - wall
                 ranks.meet()
                 if round_:
@@ -131,7 +133,7 @@ def main() -> None:
     per_point, statistics = own["one 0"] / asked.points, wall["census 0"] / asked.points
     fixed = max(own["census 0"] - own["one 0"], 0.0)  # of a whole curve: the prediction
     times = np.arange(asked.timesteps) / asked.timesteps
-    nodes = len(make_nodes(get_path("linear"), times, float(asked.dimension), math.log(asked.points)).r)
+    nodes = len(place_nodes(get_path("linear"), times, float(asked.dimension), math.log(asked.points)).r)
     message = 48.0 * asked.probes * nodes  # six sums of 8 bytes
     rows = model(per_point, statistics, fixed, message, 1)
     columns = ["points", "ranks", "pass, s", "messages, s", "gain of the pass", "census, s", "all, s", "gain", "kept"]

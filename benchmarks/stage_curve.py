@@ -30,9 +30,9 @@ from torch import Tensor
 
 import flowscope as fs
 from _harness import interleave, save, table
-from flowscope.curve.measure import make_nodes
+from flowscope.curve.measure import place_nodes
 from flowscope.curve.path_pass import PathSums, add_blocks
-from flowscope.curve.probes import draw
+from flowscope.curve.probes import draw_probes
 from flowscope.oracle.plan import plan
 
 PROBES, TIMESTEPS = 256, 64
@@ -42,10 +42,10 @@ def one_pass(oracle: fs.Oracle, timesteps: int):
     """The posterior's statistics at all nodes, as `stages` measures them."""
     t = torch.arange(timesteps, dtype=torch.float64).numpy() / timesteps
     law = oracle.support.law()
-    nodes = make_nodes(oracle.path, t, law.mean_square, law.entropy)
+    nodes = place_nodes(oracle.path, t, law.mean_square, law.entropy)
     sizes = plan(oracle.memory, PROBES, len(law), law.support.dimension)
     sums = PathSums.of_source(PROBES, len(nodes.r), oracle.device)
-    for _ in add_blocks(sums, law, draw(law, range(PROBES), 0), torch.as_tensor(nodes.r), sizes):
+    for _ in add_blocks(sums, law, draw_probes(law, range(PROBES), 0), torch.as_tensor(nodes.r), sizes):
         pass
     return sums.trace, sums.first / sums.mass, sums.entropy, sums.effective_size
 
@@ -53,7 +53,7 @@ def one_pass(oracle: fs.Oracle, timesteps: int):
 def separate(oracle: fs.Oracle, timesteps: int) -> None:
     """The same probes, one posterior evaluation a timestep."""
     law = oracle.support.law()
-    probes = draw(law, range(PROBES), 0)
+    probes = draw_probes(law, range(PROBES), 0)
     x1 = probes.points + oracle.support.centre
     for k in range(timesteps):
         t = k / timesteps
@@ -94,7 +94,7 @@ def pair_gaps(oracle: fs.Oracle, probes, whole: bool = False) -> Tensor:
     law, t = oracle.support.law(), torch.arange(TIMESTEPS, dtype=torch.float64) / TIMESTEPS
     r, asked = t / (1 - t), np.arange(TIMESTEPS)
     if whole:
-        nodes = make_nodes(oracle.path, t.numpy(), law.mean_square, law.entropy)
+        nodes = place_nodes(oracle.path, t.numpy(), law.mean_square, law.entropy)
         r, asked = torch.as_tensor(nodes.r), nodes.asked
     sizes = plan(oracle.memory, len(probes.source), len(law), law.support.dimension)
     sums = PathSums.of_source(len(probes.source), len(r), oracle.device)
@@ -124,7 +124,7 @@ def exact_gaps(points: Tensor, x1: Tensor, x0: Tensor, times: list[float]) -> Te
 
 def errors(oracle: fs.Oracle, rival: Rival, count: int = 8) -> list[tuple[float, float, float, float]]:
     """(t, true gap, error of ours, error of the rival's) for the mean over a few probes, against float64."""
-    probes = draw(oracle.support.law(), range(count), 1)
+    probes = draw_probes(oracle.support.law(), range(count), 1)
     x1 = probes.raw.to(torch.float64)
     steps = [2, 6, 10, 14, 20, 28]
     pair, direct = exact_gaps(rival.points, x1, probes.noise, [k / TIMESTEPS for k in steps])
@@ -144,7 +144,7 @@ def field(probes: int = 256) -> None:
         return
     oracle = fs.Oracle(data)
     rival = Rival(torch.as_tensor(data.points).flatten(1))
-    drawn = draw(oracle.support.law(), range(probes), 0)
+    drawn = draw_probes(oracle.support.law(), range(probes), 0)
     x1, x0 = drawn.raw.float(), drawn.noise.float()
     calls = {"ours": partial(pair_gaps, oracle, drawn), "whole": partial(pair_gaps, oracle, drawn, True)}
     calls |= {t: partial(direct_gap, rival, x1, x0, t) for t in (0.05, 0.5)}

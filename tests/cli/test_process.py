@@ -74,10 +74,9 @@ import functools, json, os, random, signal, sys, time
 import sklearn.cluster
 import flowscope.cli.stages as command
 import flowscope.report
-import flowscope.curve.checkpoint as state
 from flowscope.cli import main
 
-command.State, state.SHARE = functools.partial(state.State, interval=0.02), 1
+command.ResumeState = functools.partial(command.ResumeState, interval=0.02, share=1.0)
 flowscope.report.stages_files = lambda *_: {}  # the page takes seconds and is not what this is about
 RUN = ["stages", "mixture:N=2500,D=24,modes=3", "--conditional", "--probes", "32", "--timesteps", "5"]
 RUN += ["--memory", "200KB"]

@@ -15,10 +15,10 @@ from tests.support.ranks_job import Job, until
 RUN = ["stages", "gaussian:N=1500,D=3", "--timesteps", "6", "--probes", "16", "--memory", "60KB", "--rank-timeout", "4"]
 PROGRAM = "import sys\nfrom flowscope.cli import main\nsys.exit(main())\n"
 SLOW = """
-import os, time
+import functools, os, time
+import flowscope.cli.stages as command
 import flowscope.curve.measure as measure
-import flowscope.curve.checkpoint as state
-state.SHARE = 1e9  # however long it takes to write here
+command.ResumeState = functools.partial(command.ResumeState, share=1e9)  # however long it takes to write here
 blocks, rank = measure.add_blocks, os.environ["RANK"]
 def slow(*arguments):
     for at in blocks(*arguments):

@@ -1,5 +1,7 @@
 """The one pass along paths says of every probe what the oracle says of its states."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from flowscope.curve.accumulate import PathAccumulator
 from flowscope.curve.accumulate_device import DevicePathAccumulator
 from flowscope.curve.distances import Float32Distances, Float64Distances, make_distances
 from flowscope.curve.path_pass import PathSums, add_blocks
-from flowscope.curve.probes import draw
+from flowscope.curve.probes import Probes, draw_probes
 from flowscope.oracle.plan import plan
 
 TIMES = torch.tensor([0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99], dtype=torch.float64)
@@ -70,14 +72,19 @@ def follow(oracle: fs.Oracle, probes, r: Tensor, memory: int) -> PathSums:
 @pytest.mark.parametrize("name", SETS)
 def test_every_probe_agrees_with_the_oracle(name: str) -> None:
     oracle = fs.Oracle(SETS[name]())
-    probes = draw(oracle.support.law(), range(48), 0)
+    assert_is_the_posterior(oracle, draw_probes(oracle.support.law(), range(48), 0), 5e-6)
+
+
+def assert_is_the_posterior(oracle: fs.Oracle, probes: Probes, tolerance: float) -> None:
+    """The sums of every probe at TIMES are those that the oracle finds for its states."""
+    n = len(probes.source)
     sums = follow(oracle, probes, TIMES / (1 - TIMES), 10**6)
     for k, t in enumerate(TIMES):
         x = t * (probes.points + oracle.support.centre) + (1 - t) * probes.noise
         two = min(2, len(oracle.support.law()))
-        found = oracle.posterior(x.reshape(48, *oracle.training_set.shape), t, k=two)
-        second = found.weights[:, 1] if two == 2 else torch.zeros(48, dtype=torch.float64)
-        close = {"rtol": 5e-6, "atol": 5e-6}
+        found = oracle.posterior(x.reshape(n, *oracle.training_set.shape), t, k=two)
+        second = found.weights[:, 1] if two == 2 else torch.zeros(n, dtype=torch.float64)
+        close = {"rtol": tolerance, "atol": tolerance}
         torch.testing.assert_close(sums.first[:, k] / sums.mass[:, k], found.weights[:, 0], **close)
         torch.testing.assert_close(sums.second[:, k] / sums.mass[:, k], second, **close)
         torch.testing.assert_close(sums.entropy[:, k], found.entropy, **close)
@@ -86,7 +93,7 @@ def test_every_probe_agrees_with_the_oracle(name: str) -> None:
 
 def test_spread_is_the_posterior_mean_of_squared_distances() -> None:
     oracle = fs.Oracle(SETS["digits"]())
-    probes = draw(oracle.support.law(), range(8), 3)
+    probes = draw_probes(oracle.support.law(), range(8), 3)
     sums = follow(oracle, probes, TIMES / (1 - TIMES), 10**6)
     X = torch.as_tensor(oracle.training_set.points).double().flatten(1)
     for k, t in enumerate(TIMES):
@@ -99,7 +106,7 @@ def test_spread_is_the_posterior_mean_of_squared_distances() -> None:
 
 def test_blocks_and_their_order_of_summation_do_not_matter() -> None:
     oracle = fs.Oracle(SETS["Zipf weights"]())
-    probes = draw(oracle.support.law(), range(32), 1)
+    probes = draw_probes(oracle.support.law(), range(32), 1)
     r = torch.logspace(-2, 2, 40, dtype=torch.float64)
     whole, cut = follow(oracle, probes, r, 10**9), follow(oracle, probes, r, 300_000)
     for name in ("trace", "entropy", "effective_size"):
@@ -111,10 +118,10 @@ def test_blocks_and_their_order_of_summation_do_not_matter() -> None:
 
 def test_a_probe_is_the_same_however_many_are_drawn() -> None:
     law = fs.Oracle(fs.load("digits")).support.law()
-    many, few = draw(law, range(40), 7), draw(law, range(30, 40), 7)
+    many, few = draw_probes(law, range(40), 7), draw_probes(law, range(30, 40), 7)
     assert torch.equal(many.source[30:], few.source) and torch.equal(many.noise[30:], few.noise)
-    assert not torch.equal(draw(law, range(40), 8).noise, many.noise)
-    assert not torch.equal(draw(law, range(40), 7, label=0).noise, many.noise)
+    assert not torch.equal(draw_probes(law, range(40), 8).noise, many.noise)
+    assert not torch.equal(draw_probes(law, range(40), 7, label=0).noise, many.noise)
 
 
 def test_the_callers_matrix_precision_does_not_matter() -> None:
@@ -141,7 +148,7 @@ def test_products_are_float32_where_that_is_enough() -> None:
     for name, kind in kinds.items():
         law = fs.Oracle(SETS[name]()).support.law()
         spread = law.mean_square**0.5
-        terms = make_distances(law, draw(law, range(16), 0), [0.5, 2.0, 8.0], spread, plan(10**7, 16, 100, 400))
+        terms = make_distances(law, draw_probes(law, range(16), 0), [0.5, 2.0, 8.0], spread, plan(10**7, 16, 100, 400))
         assert type(terms) is kind, name
 
 
@@ -149,7 +156,7 @@ def test_near_pairs_of_wide_points_are_told_apart() -> None:
     """Pairs 1e-3 apart among points 10 apart, near the end of the path: expanded float32 squares would lose them."""
     oracle = fs.Oracle(SETS["wide with a few pairs of near-duplicates"]())
     law = oracle.support.law()
-    drawn = draw(law, range(400), 0)
+    drawn = draw_probes(law, range(400), 0)
     chosen = torch.isin(drawn.source, torch.cat([torch.arange(6), torch.arange(600, 606)])).nonzero()[:, 0]
     assert len(chosen) >= 4
     probes = type(drawn)(*(values[chosen] for values in drawn))
@@ -189,13 +196,12 @@ RADII = [*np.geomspace(0.03, 300, 57).tolist(), 1e4, 1e9]
 
 @pytest.mark.parametrize("weights", [False, True])
 @pytest.mark.parametrize("threads", [1, 3, 40])
-def test_sums_are_those_of_float64(monkeypatch: pytest.MonkeyPatch, weights: bool, threads: int) -> None:
-    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+def test_sums_are_those_of_float64(weights: bool, threads: int) -> None:
     pairs = some_pairs(weights)
     exact = exact_sums(*pairs, RADII)
     full = [k % 3 == 0 for k in range(len(RADII))]
-    for follower in (PathAccumulator(RADII, [True] * len(RADII), 13, 2500), PathAccumulator(RADII, full, 13, 2500)):
-        found = follower.sums(*pairs).double()
+    for taken in ([True] * len(RADII), full):
+        found = PathAccumulator(RADII, taken, 13, 2500, threads).sums(*pairs).double()
         found = torch.cat([found, torch.zeros_like(exact[:, :, found.shape[2] :])], 2)
         scale = found[0].exp()
         for k, power in ((1, 1), (2, 1), (5, 1)):
@@ -222,16 +228,28 @@ def test_times_next_to_one_are_told() -> None:
     """There the squares of r leave float32."""
     oracle = fs.Oracle(SETS["digits"]())
     sums = follow(
-        oracle, draw(oracle.support.law(), range(8), 0), torch.tensor([1.0, 1e12, 1e16, 1e30]).double(), 10**8
+        oracle, draw_probes(oracle.support.law(), range(8), 0), torch.tensor([1.0, 1e12, 1e16, 1e30]).double(), 10**8
     )
     assert (sums.first[:, 1:] == 1).all()
     assert (sums.trace[:, 1:] == 0).all()
     assert (sums.mass[:, 1:] == 1).all()
 
 
+def test_a_source_that_hardly_weighs_anything_is_a_source() -> None:
+    """Its logits are the others' over e^-60 of their weight, so that sums are taken relative to a level."""
+    points, weights = spread_out(40, 12), torch.ones(40, dtype=torch.float64)
+    weights[3] = math.exp(-60)
+    oracle = fs.Oracle(fs.TrainingSet(points, weights=weights))
+    drawn = draw_probes(oracle.support.law(), range(16), 0)
+    raw = points[3].expand(16, -1)
+    about = raw.double() - oracle.support.centre
+    probes = drawn._replace(source=torch.full((16,), 3), raw=raw, points=about)
+    assert_is_the_posterior(oracle, probes, 1e-5)
+
+
 def test_what_is_not_taken_does_not_change_the_rest() -> None:
     oracle = fs.Oracle(SETS["digits"]())
-    probes, r = draw(oracle.support.law(), range(48), 0), torch.logspace(-2, 2, 40, dtype=torch.float64)
+    probes, r = draw_probes(oracle.support.law(), range(48), 0), torch.logspace(-2, 2, 40, dtype=torch.float64)
     law, full = oracle.support.law(), [k in (3, 17, 18, 39) for k in range(40)]
     whole, part = (PathSums.of_source(48, 40, r.device) for _ in range(2))
     for sums, taken in ((whole, None), (part, full)):

@@ -1,6 +1,5 @@
 """Points in files: read ahead, flat in memory, the same answers; killed at any moment, the same result."""
 
-import importlib
 import json
 import os
 import subprocess
@@ -15,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flowscope as fs
-from flowscope.curve.checkpoint import ResumeState
+from flowscope.curve.checkpoint import ResumeState, pack, unpack
 from flowscope.data.rows.file_rows import FileRows, as_file_rows
 from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.errors import InputError, ResumeError
@@ -163,15 +162,12 @@ import json, os, random, signal, sys, time
 import numpy as np
 import sklearn.cluster, scipy.interpolate
 import flowscope as fs
-from flowscope.curve.checkpoint import State
-import flowscope.curve.checkpoint as module
-
-module.SHARE = 1
+from flowscope.curve.checkpoint import ResumeState
 
 def start(out):
     if child := os.fork():
         return child
-    state = State(out + ".state", interval=0.02)
+    state = ResumeState(out + ".state", interval=0.02, share=1.0)
     oracle = fs.Oracle(np.load("points.npy", mmap_mode="r"), memory="6MB")
     curve = fs.stages(oracle, 12, 48, state=state)
     names = ("gap", "gap_error", "top1", "margin", "entropy", "effective_size")
@@ -256,10 +252,11 @@ def test_other_threads_or_blocks_are_refused(tmp_path: Path, monkeypatch: pytest
         fs.stages(fs.Oracle(points, memory="2MB"), 4, 8, state=ResumeState(tmp_path / "state.npz"))
 
 
-def test_sums_of_an_older_form_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sums_of_an_older_form_are_refused(tmp_path: Path) -> None:
     oracle = fs.Oracle(RNG.standard_normal((3000, 300)).astype(np.float32), memory="4MB")
-    with monkeypatch.context() as patch:
-        patch.setattr(importlib.import_module("flowscope.curve.stages"), "FORM", 1)  # the name is a function, too
-        stopped(oracle, ResumeState(tmp_path / "state.npz"))
+    stopped(oracle, ResumeState(tmp_path / "state.npz"))
+    with (tmp_path / "state.npz").open("rb") as stream:
+        identity, groups = unpack(stream)
+    (tmp_path / "state.npz").write_bytes(pack(identity | {"form": 1}, groups))
     with pytest.raises(ResumeError, match="differs in form"):
         fs.stages(oracle, 4, 8, state=ResumeState(tmp_path / "state.npz"))

@@ -14,7 +14,7 @@ import torch
 
 import flowscope as fs
 from flowscope.curve.path_pass import PathSums, add_blocks, join_sums
-from flowscope.curve.probes import draw
+from flowscope.curve.probes import draw_probes
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle, Ranks
 from flowscope.oracle.plan import plan
@@ -125,7 +125,7 @@ def compare(found: Any, alone: Any, where: str = "") -> None:
 @pytest.mark.parametrize("name", ["plain", "heavy", "wide"])
 def test_sums_over_any_shares_join_to_those_of_all(name: str) -> None:
     law = Oracle(make_set(name)).support.law()
-    which, r = draw(law, range(6), 0), torch.tensor([0.0, 0.05, 0.3, 1.0, 4.0, 50.0], dtype=torch.float64)
+    which, r = draw_probes(law, range(6), 0), torch.tensor([0.0, 0.05, 0.3, 1.0, 4.0, 50.0], dtype=torch.float64)
     sizes = plan(1 << 20, 6, len(law), law.support.dimension)._replace(points=20)
 
     def sums(start: int, stop: int) -> PathSums:

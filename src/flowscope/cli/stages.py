@@ -18,7 +18,7 @@ from flowscope.cli.torchrun import ignore_sigterm, job, own_device, ranks_starte
 from flowscope.core.files import check_writable, remove_file, write_files
 from flowscope.curve import StageCurve
 from flowscope.curve import stages as measure
-from flowscope.curve.checkpoint import INTERVAL, ResumeState
+from flowscope.curve.checkpoint import ResumeState
 from flowscope.data import TrainingSet
 from flowscope.errors import InputError, RankError
 from flowscope.oracle import Oracle, Ranks
@@ -124,7 +124,8 @@ def _state(folder: Path, resume: bool, ranks: Ranks | None) -> ResumeState:
     if ranks is None:
         return ResumeState(folder / STATE, resume)
     name = Path(STATE).stem + (f"-{ranks.rank}" if ranks.rank else "")
-    return ResumeState(folder / f"{name}.npz", resume, interval=0.0 if ranks.size > 1 else INTERVAL)
+    more = {"interval": 0.0} if ranks.size > 1 else {}
+    return ResumeState(folder / f"{name}.npz", resume, **more)
 
 
 @contextmanager

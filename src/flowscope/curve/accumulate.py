@@ -1,4 +1,4 @@
-r"""Following pairs through all nodes: the sums of e^l over a block of points, with l of (7) in path_pass.py.
+r"""The sums of e^l over a block of points at all nodes, with l of (7) in path_pass.py.
 
 Everything is float32. The logits at some nodes are a product of (-r^2, -r, 1) with (d/2, c, log w_i/w_j) of the pairs.
 It and the sums are numpy's, whose products know no other precision: with torch's the caller's settings (TF32, bf16)
@@ -9,12 +9,13 @@ For r > 0 the path's part of a negative l_i(r) can only fall further (its deriva
 whose weight has died, under e^-40 of the source's, is dropped for good.
 
 Probes are shared out among as many threads as torch has: one does everything for its own, in arrays that stay in the
-caches of one core. Points on a device are followed in accumulate_device.py.
+caches of one core. Points on a device are summed in accumulate_device.py.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -22,24 +23,45 @@ import torch
 from torch import Tensor
 
 DEAD_LOGIT = -40.0  # a logit below this, against the source's, carries no weight any more
-UNDER = -87.0  # logits are not let under this: there float32 underflows, which is slow
-HIGH = 36.0  # logits up to this need no common factor taken out: sums of their squares stay within float32
-GONE = 1e20  # the cross term of an empty place: its weight is 0 at every r > 0
-FURTHEST = 1e18  # stands for any r beyond: its square, and its product with GONE, are still float32
-TILE = 1 << 16  # logits worked on at a time: with their weights they stay in the caches of a core
-PIECE = 1024  # terms of a float32 sum, at most
-GROUP = 8  # nodes evaluated at a time, at most
-NEAR, STRETCH = 4.0, 1.5  # beyond r = NEAR pairs die, so that a group of nodes spans no more than this factor
-SPARSE = 0.6  # of the places still in use: below it the living pairs are moved together
+UNDERFLOW_LOGIT = -87.0  # no logit is let below this: there e^l is subnormal in float32, which is slow
+LEVEL_LOGIT = 36.0  # larger logits are taken relative to a level, so that sums of squares stay within float32
+EMPTY_CROSS = 1e20  # c of an empty place: its weight is 0 at every r > 0
+LARGEST_RADIUS = 1e18  # stands for any r beyond: its square, and its product with EMPTY_CROSS, are still float32
+DOT_TERMS = 1024  # terms of a float32 sum, at most
 SUMS = 7  # level, mass, half, mass2, slope, first and second weight
 
 
+@dataclass(frozen=True)
+class AccumulatorPolicy:
+    """How the work is cut.
+
+    Attributes:
+        tile: logits worked on at a time; with their weights they stay in the caches of a core.
+        group: nodes evaluated at a time, at most.
+        dying: r, in units of the spread, from which on pairs are looked at for having died.
+        ratio: of the last r of a group of nodes to its first, at most, where pairs die.
+        living: share of the places in use below which the living pairs are moved together.
+    """
+
+    tile: int = 1 << 16
+    group: int = 8
+    dying: float = 4.0
+    ratio: float = 1.5
+    living: float = 0.6
+
+
 class Group(NamedTuple):
-    """Nodes to work on together, those of all sums first."""
+    """Nodes to work on together, those of all sums first.
+
+    Attributes:
+        nodes: which.
+        radii: their r.
+        full: at so many, the first, all sums are taken.
+    """
 
     nodes: list[int]
     radii: list[float]
-    full: int  # at so many, the first, all sums are taken
+    full: int
 
 
 class PathAccumulator:
@@ -49,27 +71,41 @@ class PathAccumulator:
         radii: r of the nodes, ascending, positive, in units of the spread.
         full: of each node, whether all sums are taken there, or level, mass, half and the first weight alone.
         probes: how many there are.
-        pairs: how many points a block has at most.
+        points: how many a block has at most.
+        threads: how many share the probes; None for as many as torch has.
+        policy: how the work is cut.
     """
 
-    def __init__(self, radii: list[float], full: Sequence[bool], probes: int, pairs: int) -> None:
-        self._groups = list(make_groups(radii, full))
-        self._rests = [_group(radii, full, range(min(group.nodes), len(radii))) for group in self._groups]
+    def __init__(
+        self,
+        radii: list[float],
+        full: Sequence[bool],
+        probes: int,
+        points: int,
+        threads: int | None = None,
+        policy: AccumulatorPolicy = AccumulatorPolicy(),
+    ) -> None:
+        self._policy = policy
+        self._groups = list(make_groups(radii, full, policy))
+        self._remaining = [_group(radii, full, range(min(group.nodes), len(radii))) for group in self._groups]
         self._nodes = len(radii)
-        workers = max(1, min(torch.get_num_threads(), probes))
+        workers = max(1, min(torch.get_num_threads() if threads is None else threads, probes))
         # kept: fresh pages cost more than sums
-        self._scratch = np.empty((workers, 2, max(TILE, GROUP * pairs)), np.float32)
-        self._pool = ThreadPoolExecutor(workers, "flowscope follow") if workers > 1 else None
+        self._scratch = np.empty((workers, 2, max(policy.tile, policy.group * points)), np.float32)
+        self._pool = ThreadPoolExecutor(workers, "flowscope curve") if workers > 1 else None
 
     def sums(self, half: Tensor, cross: Tensor, shift: Tensor | None) -> Tensor:
-        """(7, n, K): level, mass, half, mass2, slope, first and second weight, the last six relative to e^level.
-
-        K is the number of nodes up to which some pair is alive; behind them all sums are 0. So are mass2, slope and
-        the second weight where they are not taken.
+        """The sums of a block.
 
         Args:
-            half, cross: (n, M) d/2 and c of (7); empty places hold 0 and GONE.
+            half: (n, M) d/2 of (7); 0 in empty places.
+            cross: (n, M) c of (7); EMPTY_CROSS in empty places.
             shift: (n, M) log(w_i/w_j), or None where it is 0.
+
+        Returns:
+            (7, n, K): level, mass, half, mass2, slope, first and second weight, the last six relative to e^level. K is
+            the number of nodes up to which some pair is alive; beyond them all sums are 0. So are mass2, slope and the
+            second weight where they are not taken.
         """
         pairs = np.stack([value.numpy() for value in (half, cross, shift) if value is not None], 1)
         out = np.zeros((SUMS, len(pairs), self._nodes), np.float32)
@@ -77,39 +113,40 @@ class PathAccumulator:
         parts = [slice(*bounds[k : k + 2]) for k in range(len(self._scratch))]
         work = [(out[:, part], pairs[part], scratch) for part, scratch in zip(parts, self._scratch, strict=True)]
         each = map if self._pool is None else self._pool.map
-        return torch.from_numpy(out[..., : max(each(self._follow, *zip(*work, strict=True)))])
+        return torch.from_numpy(out[..., : max(each(self._fill, *zip(*work, strict=True)))])
 
-    def _follow(self, out: np.ndarray, pairs: np.ndarray, scratch: np.ndarray) -> int:
+    @np.errstate(all="ignore")  # what leaves float32 is infinity or 0, and no news to a user
+    def _fill(self, out: np.ndarray, pairs: np.ndarray, scratch: np.ndarray) -> int:
         """Fill the sums (7, n, R) of pairs (n, 2 or 3, M); up to which node some pair is alive."""
-        with np.errstate(all="ignore"):  # of each thread; what leaves float32 is infinity or 0, and no news to a user
-            rows, widths = np.arange(len(pairs)), np.full(len(pairs), pairs.shape[2])
-            for group, rest in zip(self._groups, self._rests, strict=True):
-                few = False
-                if max(group.radii) > NEAR:
-                    alive = _alive(pairs, min(group.radii))
-                    count = np.count_nonzero(alive, axis=1)
-                    living = int(count.sum())
-                    if living == 0:
-                        return min(group.nodes)
-                    if living < SPARSE * int(widths.sum()):
-                        order = np.argsort(-count, kind="stable")[: np.count_nonzero(count)]
-                        pairs, rows, widths = _compact(alive, count, order, pairs), rows[order], count[order]
-                    few = len(rows) * int(widths[0]) * len(rest.nodes) <= TILE
-                nodes = rest.nodes if few else group.nodes
-                found = _sums_of(pairs, widths, rest if few else group, scratch)
-                out[:, rows[:, None], nodes] = found
-                if few:  # all is done at once: there is little left to drop
-                    return max(np.array(nodes)[found[5].any(0)], default=min(nodes)) + 1
-            return self._nodes
+        rows, widths = np.arange(len(pairs)), np.full(len(pairs), pairs.shape[2])
+        for group, remaining in zip(self._groups, self._remaining, strict=True):
+            last = False
+            if max(group.radii) > self._policy.dying:
+                alive = _alive(pairs, min(group.radii))
+                count = np.count_nonzero(alive, axis=1)
+                living = int(count.sum())
+                if living == 0:
+                    return min(group.nodes)
+                if living < self._policy.living * int(widths.sum()):
+                    order = np.argsort(-count, kind="stable")[: np.count_nonzero(count)]
+                    pairs, rows, widths = _compact(alive, count, order, pairs), rows[order], count[order]
+                # where little is left, all nodes that remain are one group
+                last = len(rows) * int(widths[0]) * len(remaining.nodes) <= self._policy.tile
+            now = remaining if last else group
+            found = _sums_of(pairs, widths, now, scratch, self._policy.tile)
+            out[:, rows[:, None], now.nodes] = found
+            if last:
+                return max(np.array(now.nodes)[found[5].any(0)], default=min(now.nodes)) + 1
+        return self._nodes
 
 
-def make_groups(radii: list[float], full: Sequence[bool]) -> Iterator[Group]:
+def make_groups(radii: list[float], full: Sequence[bool], policy: AccumulatorPolicy) -> Iterator[Group]:
     """All nodes in groups."""
     start = 0
     while start < len(radii):
-        limit = max(NEAR, STRETCH * radii[start])
+        limit = max(policy.dying, policy.ratio * radii[start])
         stop = start + 1
-        while stop < len(radii) and stop - start < GROUP and radii[stop] <= limit:
+        while stop < len(radii) and stop - start < policy.group and radii[stop] <= limit:
             stop += 1
         yield _group(radii, full, range(start, stop))
         start = stop
@@ -122,7 +159,7 @@ def _group(radii: list[float], full: Sequence[bool], which: range) -> Group:
 
 def _columns(radii: list[float], count: int) -> np.ndarray:
     """(K, count) what half squares, cross terms and logs of weights are multiplied by."""
-    r = np.minimum(radii, FURTHEST).astype(np.float32)
+    r = np.minimum(radii, LARGEST_RADIUS).astype(np.float32)
     return np.stack([-r * r, -r, np.ones_like(r)][:count], 1)
 
 
@@ -137,23 +174,29 @@ def _alive(pairs: np.ndarray, r: float) -> np.ndarray:
     return path > DEAD_LOGIT if pairs.shape[1] == 2 else (path + pairs[:, 2] > DEAD_LOGIT) | (path >= 0)
 
 
-def make_tiles(widths: list[int], nodes: int, most: int) -> Iterator[range]:
-    """Rows to work on together, `most` logits, given how many places of each are in use, descending."""
+def make_tiles(widths: list[int], nodes: int, tile: int) -> Iterator[range]:
+    """Rows to work on together.
+
+    Args:
+        widths: how many places of each row are in use, descending.
+        nodes: how many logits each place has.
+        tile: logits at a time.
+    """
     start = 0
     while start < len(widths) and widths[start] > 0:
-        stop = min(len(widths), start + max(1, most // (nodes * widths[start])))
+        stop = min(len(widths), start + max(1, tile // (nodes * widths[start])))
         yield range(start, stop)
         start = stop
 
 
-def _sums_of(pairs: np.ndarray, widths: np.ndarray, group: Group, scratch: np.ndarray) -> np.ndarray:
+def _sums_of(pairs: np.ndarray, widths: np.ndarray, group: Group, scratch: np.ndarray, tile: int) -> np.ndarray:
     """(7, n, K) sums of pairs (n, 2 or 3, M), of which the first `widths`, descending, are in use."""
     columns = _columns(group.radii, pairs.shape[1])
     found = np.zeros((SUMS, len(pairs), len(columns)), np.float32)
     found[5:] = -math.inf
-    for tile in make_tiles(widths.tolist(), len(columns), TILE):
-        at = slice(tile.start, tile.stop)
-        _add_tile(found[:, at], pairs[at, :, : widths[tile.start]], columns, group.full, scratch)
+    for rows in make_tiles(widths.tolist(), len(columns), tile):
+        at = slice(rows.start, rows.stop)
+        _add_tile(found[:, at], pairs[at, :, : widths[rows.start]], columns, group.full, scratch)
     found[5:] = np.exp(np.where(found[5:] > DEAD_LOGIT, found[5:] - found[0], -math.inf))
     return found
 
@@ -164,12 +207,12 @@ def _add_tile(found: np.ndarray, pairs: np.ndarray, columns: np.ndarray, full: i
     logits, weight = (row[: math.prod(shape)].reshape(shape) for row in scratch)
     level, mass, half, mass2, slope, first, second = found
     _logits(columns, pairs, logits)
-    np.clip(logits, UNDER, None, out=logits)
+    np.clip(logits, UNDERFLOW_LOGIT, None, out=logits)
     _two_largest(logits, first, second[:, :full])
-    if float(first.max()) > HIGH:
-        np.subtract(np.maximum(first, HIGH), HIGH, out=level)
+    if float(first.max()) > LEVEL_LOGIT:
+        np.subtract(np.maximum(first, LEVEL_LOGIT), LEVEL_LOGIT, out=level)
         logits -= level[..., None]
-        np.clip(logits, UNDER, None, out=logits)
+        np.clip(logits, UNDERFLOW_LOGIT, None, out=logits)
     np.exp(logits, out=weight)
     mass[...] = _dots(weight, np.ones((1, 1, shape[2]), np.float32))
     half[...] = _dots(weight, pairs[:, :1])
@@ -180,14 +223,14 @@ def _add_tile(found: np.ndarray, pairs: np.ndarray, columns: np.ndarray, full: i
 
 
 def _dots(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Scalar products along the last axis, float32 up to PIECE terms: rounding does not grow with a block."""
+    """Scalar products along the last axis, float32 up to DOT_TERMS: rounding does not grow with a block."""
     size = a.shape[-1]
-    if size <= PIECE:
+    if size <= DOT_TERMS:
         return np.matmul(a[..., None, :], b[..., :, None])[..., 0, 0]
-    whole = size - size % PIECE
-    cut_a, cut_b = (v[..., :whole].reshape(*v.shape[:-1], -1, PIECE) for v in (a, b))
-    pieces = np.matmul(cut_a[..., None, :], cut_b[..., :, None])[..., 0, 0].sum(-1, dtype=np.float64)
-    return pieces + (_dots(a[..., whole:], b[..., whole:]) if whole < size else 0)
+    whole = size - size % DOT_TERMS
+    cut_a, cut_b = (v[..., :whole].reshape(*v.shape[:-1], -1, DOT_TERMS) for v in (a, b))
+    dots = np.matmul(cut_a[..., None, :], cut_b[..., :, None])[..., 0, 0].sum(-1, dtype=np.float64)
+    return dots + (_dots(a[..., whole:], b[..., whole:]) if whole < size else 0)
 
 
 def _two_largest(logits: np.ndarray, first: np.ndarray, second: np.ndarray) -> None:
@@ -204,10 +247,20 @@ def _two_largest(logits: np.ndarray, first: np.ndarray, second: np.ndarray) -> N
 
 
 def _compact(alive: np.ndarray, count: np.ndarray, order: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Living pairs, `count` many of each row, at the front of the rows in this order; empty places have no weight."""
+    """Move the living pairs to the front of their rows.
+
+    Args:
+        alive: (n, M) which live.
+        count: (n,) how many of each row.
+        order: (k,) rows by falling count, those of none left out.
+        pairs: (n, 2 or 3, M).
+
+    Returns:
+        (k, 2 or 3, most of a row), the rows in this order; empty places have no weight.
+    """
     rows, columns, places = pairs.shape
     moved = np.zeros((len(order), columns, int(count[order[0]])), np.float32)
-    moved[:, 1] = GONE
+    moved[:, 1] = EMPTY_CROSS
     first = np.zeros(rows, np.int64)  # of a row, where its pairs go
     first[order] = np.arange(len(order)) * moved[0].size
     target = np.arange(int(count.sum())) + np.repeat(first - (np.cumsum(count) - count), count)

@@ -1,4 +1,7 @@
-"""State: what a long computation has done so far, in one file, so that an interrupted run goes on where it was."""
+"""What a long computation has done so far, in one file, so that an interrupted run goes on where it was.
+
+On several ranks each has a state of its own, and all must go on from the same place: :func:`catch_up`.
+"""
 
 import io
 import json
@@ -12,10 +15,10 @@ import numpy as np
 from flowscope.core.files import remove_file, write_atomic
 from flowscope.data.loaders.source import reading
 from flowscope.errors import InputError, ResumeError
+from flowscope.oracle import Ranks
 
-INTERVAL = 20.0  # seconds between two writings, at least
-SHORT = 40  # characters of a setting that an error shows
-SHARE = 0.05  # of the time may go into writing: a large state is written less often
+SHOWN_CHARACTERS = 40  # of a setting in an error, at most
+OF_ONE_RANK = ("sums", "at")  # of the group "current": what a rank has done of its own points since the ranks last met
 
 
 class ResumeState:
@@ -25,18 +28,18 @@ class ResumeState:
         path: the file. Nothing is read or written before :meth:`open`.
         resume: take up what the file holds; otherwise it is deleted.
         interval: seconds between two writings, at least.
+        share: of the time that may go into writing: a large state is written less often.
     """
 
-    def __init__(self, path: str | Path, resume: bool = True, interval: float = INTERVAL) -> None:
+    def __init__(self, path: str | Path, resume: bool = True, interval: float = 20.0, share: float = 0.05) -> None:
         self.path = Path(path)
-        self._resume = resume
-        self._interval = interval
+        self._resume, self._interval, self._share = resume, interval, share
         self._identity: dict[str, Any] = {}
         self._groups: dict[str, dict[str, np.ndarray]] = {}
         self._next = time.monotonic() + interval
 
     def open(self, identity: dict[str, Any]) -> None:
-        """Begin, with what the file holds if that is wanted and there is one.
+        """Begin with what the file holds, if that is wanted and there is one.
 
         Args:
             identity: what the computation is of: plain numbers, texts and lists. The version of flowscope is added.
@@ -69,7 +72,7 @@ class ResumeState:
         return self._groups.get(group)
 
     def keep(self, group: str, arrays: dict[str, np.ndarray]) -> None:
-        """Replace a group; it is written when the last writing is long enough ago."""
+        """Replace a group; it is written where the last writing is long enough ago."""
         self._groups[group] = arrays
         if time.monotonic() >= self._next:
             self.write()
@@ -89,7 +92,7 @@ class ResumeState:
         began = time.monotonic()
         write_atomic(self.path, pack(self._identity, self._groups))
         now = time.monotonic()
-        self._next = now + max(self._interval, (now - began) / SHARE)
+        self._next = now + max(self._interval, (now - began) / self._share)
 
     def remove(self) -> None:
         """Delete the file: nobody needs it any more.
@@ -105,10 +108,11 @@ def _values(found: dict[str, Any], now: dict[str, Any], names: list[str]) -> str
     if len(names) != 1:
         return ""
     was, is_now = (json.dumps(d.get(names[0])) for d in (found, now))
-    return f" ({was} there, {is_now} here)" if max(len(was), len(is_now)) <= SHORT else ""
+    return f" ({was} there, {is_now} here)" if max(len(was), len(is_now)) <= SHOWN_CHARACTERS else ""
 
 
 def _remedy(found: dict[str, Any], names: list[str]) -> str:
+    """How to run as the run in the file was."""
     if names == ["threads"]:
         return f"run with OMP_NUM_THREADS={found.get('threads')} in the environment"
     if names == ["ranks"]:
@@ -117,7 +121,7 @@ def _remedy(found: dict[str, Any], names: list[str]) -> str:
 
 
 def pack(identity: dict[str, Any], groups: dict[str, dict[str, np.ndarray]]) -> bytes:
-    """Groups of arrays and what they belong to, as the bytes of an .npz file."""
+    """The bytes of an .npz file that holds groups of arrays and what they belong to."""
     buffer, text = io.BytesIO(), np.frombuffer(json.dumps(identity).encode(), dtype=np.uint8)
     flat = {f"{group}|{name}": value for group, arrays in groups.items() for name, value in arrays.items()}
     np.savez(buffer, identity=text, **flat)  # type: ignore[arg-type]
@@ -125,7 +129,7 @@ def pack(identity: dict[str, Any], groups: dict[str, dict[str, np.ndarray]]) -> 
 
 
 def unpack(stream: IO[bytes]) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
-    """Identity and groups in a file, none of whose bytes can be trusted."""
+    """The identity and the groups in a file, none of whose bytes can be trusted."""
     groups: dict[str, dict[str, np.ndarray]] = {}
     with np.load(stream, allow_pickle=False) as file:
         found = dict(json.loads(bytes(file["identity"]).decode()))
@@ -133,3 +137,36 @@ def unpack(stream: IO[bytes]) -> tuple[dict[str, Any], dict[str, dict[str, np.nd
             group, name = key.split("|")
             groups.setdefault(group, {})[name] = file[key]
     return found, groups
+
+
+def catch_up(state: ResumeState, ranks: Ranks | None) -> None:
+    """Bring every rank to where the one that got farthest was.
+
+    Ranks meet after every batch of probes, and from then on hold the same; one that was killed at that moment may not
+    have written it. It is given that by the one that got farthest, and begins its points of this batch anew.
+    """
+    if ranks is None:
+        return
+    here = _place(state)
+    everyone = [json.loads(text) for text in ranks.gather(json.dumps(here).encode())]
+    farthest = max(everyone)
+    if min(everyone) == farthest:
+        return
+    sent = ranks.from_rank(everyone.index(farthest), pack({}, _common(state)))
+    if here != farthest:
+        state.drop("current")
+        for group, arrays in unpack(io.BytesIO(sent))[1].items():
+            state.keep(group, arrays)
+
+
+def _place(state: ResumeState) -> list[int]:
+    """[laws finished, probes of the next one finished]."""
+    finished, current = state.get("finished"), state.get("current")
+    return [0 if finished is None else len(finished["means"]), 0 if current is None else int(current["probe"])]
+
+
+def _common(state: ResumeState) -> dict[str, dict[str, np.ndarray]]:
+    """What all ranks hold at the same place."""
+    groups = {name: state.get(name) or {} for name in ("finished", "current")}
+    groups["current"] = {name: value for name, value in groups["current"].items() if name not in OF_ONE_RANK}
+    return {name: arrays for name, arrays in groups.items() if arrays}

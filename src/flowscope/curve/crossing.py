@@ -9,8 +9,7 @@ import torch
 
 from flowscope.paths import Path
 
-RESAMPLES = 1000
-FINE = 64  # subdivisions of the bracket in which the crossing is looked for
+RESAMPLES = 1000  # bootstrap means of a curve
 
 
 class Crossing(NamedTuple):
@@ -32,10 +31,14 @@ def resample(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def crossing(path: Path, log_snr: np.ndarray, curve: np.ndarray, resampled: np.ndarray, level: float) -> Crossing:
-    """Where `curve`, at ascending log snr, first reaches `level`, as a time of the path.
+    """Where a curve first reaches a level, as a time of the path.
 
     Args:
-        log_snr: (R,). curve: (R,). resampled: (RESAMPLES, R), the same for resampled probes.
+        path: on which the time is told.
+        log_snr: (R,) ascending.
+        curve: (R,) its values there.
+        resampled: (RESAMPLES, R) its values for resampled probes.
+        level: to be reached.
     """
     at, *others = first_reach(log_snr, np.vstack([curve, resampled]), level)
     if not math.isfinite(at):
@@ -49,19 +52,28 @@ def crossing(path: Path, log_snr: np.ndarray, curve: np.ndarray, resampled: np.n
     return Crossing(t, max(low, 0.0), min(high, 1.0))
 
 
-def first_reach(x: np.ndarray, rows: np.ndarray, level: float) -> np.ndarray:
-    """Where each row first reaches the level; -inf where it starts there or above, inf where it never does."""
+def first_reach(x: np.ndarray, rows: np.ndarray, level: float, subdivisions: int = 64) -> np.ndarray:
+    """Where each row first reaches a level: on a monotone cubic, since a straight line is off by much more.
+
+    Args:
+        x: (R,) ascending.
+        rows: (n, R) values at x.
+        level: to be reached.
+        subdivisions: of each interval of x that is looked at; the cubic is followed by straight lines between them.
+
+    Returns:
+        (n,) x; -inf where a row starts at the level or above, inf where it never reaches it.
+    """
     above = rows >= level
     first = np.where(above.any(1), above.argmax(1), len(x))
     inside = (first > 0) & (first < len(x))
     reach = np.where(first == 0, -math.inf, math.inf)
     if not inside.any():
         return reach
-    # a monotone cubic: a straight line between two nodes would be off by a share of their spacing
     from scipy.interpolate import PchipInterpolator
 
     near = slice(max(0, first[inside].min() - 3), first[inside].max() + 3)
-    fine = np.unique(np.concatenate([np.linspace(a, b, FINE + 1) for a, b in itertools.pairwise(x[near])]))
+    fine = np.unique(np.concatenate([np.linspace(a, b, subdivisions + 1) for a, b in itertools.pairwise(x[near])]))
     values = PchipInterpolator(x[near], rows[inside, near], axis=1)(fine)
     k = np.maximum((values >= level).argmax(1), 1)
     row = np.arange(len(values))

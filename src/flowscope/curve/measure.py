@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -11,30 +12,50 @@ import torch
 from flowscope.curve.checkpoint import ResumeState
 from flowscope.curve.crossing import crossing, resample
 from flowscope.curve.path_pass import PathSums, add_blocks, join_sums
-from flowscope.curve.probes import draw
+from flowscope.curve.probes import draw_probes, stream_of
 from flowscope.errors import NumericalError
 from flowscope.oracle.distributed.process_group import Ranks
-from flowscope.oracle.law import Law
+from flowscope.oracle.law import ClassLaw, Law
 from flowscope.oracle.plan import plan
 from flowscope.paths import Path
-
-SPACING, CLOSEST = 0.25, 0.03  # of the internal grid, in log snr: the integrand is about one wide
-LOWEST, HIGHEST = 0.03, 1e17  # of the internal grid, times the total variance: before and behind anything that happens
 
 LEVELS = (0.5, 0.99)  # of the mean top-1 weight: dominated by the nearest sample, and settled on it
 QUANTITIES = ("total_variance", "top1", "margin", "entropy", "effective_size")
 TRACE, TOP1, ENTROPY = (QUANTITIES.index(name) for name in ("total_variance", "top1", "entropy"))
 
 
-class Nodes(NamedTuple):
-    """Where the posterior is evaluated."""
+@dataclass(frozen=True)
+class GridPolicy:
+    """How the internal grid is laid out.
 
-    r: np.ndarray  # (R,) alpha/sigma, ascending
-    asked: np.ndarray  # (T,) which of them are the timesteps asked for
-    grid: np.ndarray  # (G,) which of them are the internal grid, ascending
+    Attributes:
+        spacing: of neighbours in log snr, at most; the integrand is about one wide.
+        closest: spacing of neighbours in log snr, at least.
+        lowest: the first snr, times the total variance, on a path with snr(0) = 0: before anything happens.
+        highest: the last snr, times the total variance: behind anything that happens.
+    """
+
+    spacing: float = 0.25
+    closest: float = 0.03
+    lowest: float = 0.03
+    highest: float = 1e17
+
+
+class Nodes(NamedTuple):
+    """Where the posterior is evaluated.
+
+    Attributes:
+        r: (R,) alpha/sigma, ascending.
+        asked: (T,) which of them are the timesteps asked for.
+        grid: (G,) which of them are the internal grid, ascending.
+    """
+
+    r: np.ndarray
+    asked: np.ndarray
+    grid: np.ndarray
 
     @property
-    def whole(self) -> np.ndarray:
+    def full(self) -> np.ndarray:
         """(R,) where all QUANTITIES are wanted: of the rest of the grid, total variance and top-1 weight alone are."""
         wanted = np.zeros(len(self.r), bool)
         wanted[self.asked] = wanted[self.grid[0]] = True
@@ -42,117 +63,177 @@ class Nodes(NamedTuple):
 
     @property
     def snr(self) -> np.ndarray:
+        """(R,) (alpha/sigma)^2."""
         return self.r**2
 
 
 class Part(NamedTuple):
-    """What is kept of one law, all points or a class."""
+    """What is kept of one law, all points or a class.
 
-    means: np.ndarray  # (Q, R) over probes, of QUANTITIES; NaN where they are not taken
-    errors: np.ndarray  # (Q, R) their standard errors
-    crossings: np.ndarray  # (2, 3) half and saturation: t, low, high
-    integrals: np.ndarray  # (2, 2) information integral and loss floor, each with its standard error
+    Attributes:
+        means: (Q, R) over probes, of QUANTITIES; NaN where they are not taken.
+        errors: (Q, R) their standard errors.
+        crossings: (2, 3) of LEVELS: t, low, high.
+        integrals: (2, 2) information integral and loss floor, each with its standard error.
+    """
+
+    means: np.ndarray
+    errors: np.ndarray
+    crossings: np.ndarray
+    integrals: np.ndarray
 
 
-def make_nodes(path: Path, t: np.ndarray, total_variance: float, entropy: float) -> Nodes:
+@dataclass(frozen=True)
+class Measurement:
+    """What is measured of every law.
+
+    Attributes:
+        path: whose times are told.
+        nodes: where the posterior is evaluated.
+        probes: how many are followed of a law.
+        seed: of the probes.
+        memory: the budget in bytes.
+        library: of float32 products, by name; None for the one that suits the machine.
+        state: holds, and is given, what is done so far of a law under "current".
+        ranks: each passes over points of its own, and all find the same.
+    """
+
+    path: Path
+    nodes: Nodes
+    probes: int
+    seed: int
+    memory: int
+    library: str | None = None
+    state: ResumeState | None = None
+    ranks: Ranks | None = None
+
+    def points(self, law: Law) -> range:
+        """Which points of a law this process passes over."""
+        return range(len(law)) if self.ranks is None else self.ranks.own_range(len(law))
+
+    def work(self, law: Law) -> int:
+        """How many (batch of probes, point) this process passes over."""
+        batches = math.ceil(self.probes / plan(self.memory, self.probes, len(law), law.support.dimension).queries)
+        return batches * len(self.points(law))
+
+    def saved(self, group: str) -> dict[str, np.ndarray]:
+        """What an interrupted run has kept of a group; empty for nothing."""
+        return dict((None if self.state is None else self.state.get(group)) or {})
+
+    def keep(self, group: str, arrays: dict[str, np.ndarray]) -> None:
+        """Keep a group, so that an interrupted run can go on."""
+        if self.state is not None:
+            self.state.keep(group, arrays)
+
+
+def place_nodes(
+    path: Path, t: np.ndarray, total_variance: float, entropy: float, policy: GridPolicy = GridPolicy()
+) -> Nodes:
     """The timesteps asked for and an internal grid, which fills the gaps between them, together and in order.
 
-    Where snr V < H / 2, with V the total variance and H the least entropy of a law in nats, x_t tells at most a quarter
-    of what tells the points apart (I <= snr V / 2): nothing collapses there, and the grid may be twice as wide.
+    Where snr V < H / 2, with V the total variance and H the entropy, x_t tells at most a quarter of what tells the
+    points apart (I <= snr V / 2): nothing collapses there, and the grid may be twice as wide.
+
+    Args:
+        path: of the timesteps.
+        t: (T,) the timesteps.
+        total_variance: V of all points.
+        entropy: H, the least of a law, in nats.
+        policy: how the internal grid is laid out.
     """
     coefficients = path(torch.as_tensor(t))
     r = (coefficients.alpha / coefficients.sigma).numpy()
     start, unit = float(path(0.0).snr), total_variance or 1.0
-    low, calm, high = np.sqrt([start or LOWEST / unit, max(entropy, 1e-9) / 2 / unit, HIGHEST / unit])
+    low, calm, high = np.sqrt([start or policy.lowest / unit, max(entropy, 1e-9) / 2 / unit, policy.highest / unit])
     marks = np.append(r, calm)
-    grid = _fill(np.unique([low, *marks[(marks > low) & (marks < high)], high]), 2 * math.log(calm))
+    grid = _fill(np.unique([low, *marks[(marks > low) & (marks < high)], high]), 2 * math.log(calm), policy)
     both, where = np.unique(np.concatenate([r, grid]), return_inverse=True)
     return Nodes(both, where[: len(r)], where[len(r) :])
 
 
-def _fill(marks: np.ndarray, calm: float) -> np.ndarray:
-    """Ascending r of which no two neighbours are further apart than SPACING in log snr (twice that below `calm`)."""
+def _fill(marks: np.ndarray, calm: float, policy: GridPolicy) -> np.ndarray:
+    """Ascending r of which no two neighbours are further apart than the spacing (twice that below `calm`)."""
     x, kept = 2 * np.log(marks), [0]
     for k in range(1, len(marks) - 1):
-        if min(x[k] - x[kept[-1]], x[-1] - x[k]) >= CLOSEST:
+        if min(x[k] - x[kept[-1]], x[-1] - x[k]) >= policy.closest:
             kept.append(k)
     grid = []
     for a, b in itertools.pairwise([*kept, len(marks) - 1]):
-        widest = 2 * SPACING if x[b] <= calm + 1e-9 else SPACING
+        widest = 2 * policy.spacing if x[b] <= calm + 1e-9 else policy.spacing
         inner = np.linspace(x[a], x[b], math.ceil((x[b] - x[a]) / widest - 1e-9) + 1)[1:-1]
         grid += [marks[a], *np.exp(inner / 2)]
     return np.array([*grid, marks[-1]])
 
 
-def measure(
-    law: Law,
-    path: Path,
-    nodes: Nodes,
-    probes: int,
-    seed: int,
-    label: int | None,
-    memory: int,
-    report: Callable[[int], None],
-    state: ResumeState | None,
-    library: str | None = None,
-    ranks: Ranks | None = None,
-) -> tuple[Part, np.ndarray]:
-    """Follow `probes` probes of a law through all its points.
+def measure(what: Measurement, c: ClassLaw, report: Callable[[int], None]) -> tuple[Part, np.ndarray]:
+    """Follow probes of a law through all its points.
+
+    Args:
+        what: is measured.
+        c: the law, with its label.
+        report: called after every block with the share of `what.work` that is done.
 
     Returns:
         The part, and (RESAMPLES, R) bootstrap means of its top-1 weight.
+    """
+    at_once = plan(what.memory, what.probes, len(c.law), c.law.support.dimension).queries
+    saved = what.saved("current")
+    done = [saved["values"]] if "values" in saved else []
+    for low in range(int(saved.get("probe", 0)), what.probes, at_once):
+        sums = _follow(what, c, range(low, min(low + at_once, what.probes)), saved, done, report)
+        done.append(_values(sums, what.nodes.full))
+        saved = {}
+    if what.state is not None:
+        what.state.drop("current")
+    return _summarise(np.concatenate(done, axis=1), what, c)
+
+
+def _follow(
+    what: Measurement,
+    c: ClassLaw,
+    which: range,
+    saved: dict[str, np.ndarray],
+    done: list[np.ndarray],
+    report: Callable[[int], None],
+) -> PathSums:
+    """The sums over all points for one batch of probes.
 
     Args:
-        report: called after every block with the number of (batch of probes, points) done so far; of the points, it
-            counts those of this rank.
-        state: holds, and is given, what is done so far under "current".
-        library: of float32 products, by name; None for the one that suits the machine.
-        ranks: each passes over points of its own, and all return the same.
+        what: is measured.
+        c: the law, with its label.
+        which: the numbers of the probes.
+        saved: what an interrupted run has kept of this batch.
+        done: (Q, n, R) values of the batches before, to be kept beside it.
+        report: called after every block.
     """
-    sizes = plan(memory, probes, len(law), law.support.dimension)
+    law, nodes, own = c.law, what.nodes, what.points(c.law)
+    sizes = plan(what.memory, what.probes, len(law), law.support.dimension)
     r = torch.as_tensor(nodes.r, device=law.support.device)
-    saved = (state.get("current") if state is not None else None) or {}
-    done = [saved["values"]] if "values" in saved else []
-    first = int(saved.get("probe", 0))
-    own = own_points(law, ranks)
-    for low in range(first, probes, sizes.queries):
-        which = range(low, min(low + sizes.queries, probes))
-        sums, start = PathSums.of_source(len(which), len(nodes.r), r.device), own.start
-        if low == first and "sums" in saved:
-            sums = PathSums(*(torch.as_tensor(v, device=r.device) for v in saved["sums"]))
-            start = int(saved["at"])
-        drawn = draw(law, which, seed, label)
-        for at in add_blocks(sums, law, drawn, r, sizes, start, library, own.stop, nodes.whole.tolist()):
-            if ranks is not None:
-                ranks.beat()
-            report(low // sizes.queries * len(own) + at - own.start)
-            if state is not None:
-                state.keep("current", _current(low, at, sums, done))
-        if ranks is not None:
-            sums = PathSums(*ranks.join(sums, lambda a, b: join_sums(PathSums(*a), PathSums(*b)), len(law)))
-        done.append(_values(sums, nodes.whole))
-    if state is not None:
-        state.drop("current")
-    return _summarise(np.concatenate(done, axis=1), path, nodes, law.support.dimension, seed, label)
-
-
-def own_points(law: Law, ranks: Ranks | None) -> range:
-    """Which points of a law this process passes over."""
-    return range(len(law)) if ranks is None else ranks.own_range(len(law))
-
-
-def batches(law: Law, probes: int, memory: int) -> int:
-    """How often the points of a law are passed over for this many probes."""
-    return math.ceil(probes / plan(memory, probes, len(law), law.support.dimension).queries)
+    sums, start = PathSums.of_source(len(which), len(r), r.device), own.start
+    if "sums" in saved:
+        sums = PathSums(*(torch.as_tensor(v, device=r.device) for v in saved["sums"]))
+        start = int(saved["at"])
+    before = which.start // sizes.queries * len(own) - own.start
+    drawn = draw_probes(law, which, what.seed, c.label)
+    for at in add_blocks(sums, law, drawn, r, sizes, start, what.library, own.stop, nodes.full.tolist()):
+        if what.ranks is not None:
+            what.ranks.beat()
+        report(before + at)
+        if what.state is not None:
+            what.state.keep("current", _current(which.start, at, sums, done))
+    if what.ranks is None:
+        return sums
+    return PathSums(*what.ranks.join(sums, lambda a, b: join_sums(PathSums(*a), PathSums(*b)), len(law)))
 
 
 def _current(probe: int, at: int, sums: PathSums, done: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """What an interrupted run needs of a law."""
     held = {"probe": np.array(probe), "at": np.array(at), "sums": torch.stack(list(sums)).cpu().numpy()}
     return held | ({"values": np.concatenate(done, axis=1)} if done else {})
 
 
-def _values(sums: PathSums, whole: np.ndarray) -> np.ndarray:
-    """(Q, n, R) of QUANTITIES, of which all but total variance and top-1 weight are NaN where not `whole`.
+def _values(sums: PathSums, full: np.ndarray) -> np.ndarray:
+    """(Q, n, R) of QUANTITIES, of which all but total variance and top-1 weight are NaN where not `full`.
 
     Raises:
         NumericalError: a sum is not finite.
@@ -161,46 +242,52 @@ def _values(sums: PathSums, whole: np.ndarray) -> np.ndarray:
     values = torch.stack([sums.trace, first, first - second, sums.entropy, sums.effective_size]).cpu().numpy()
     if not np.isfinite(values).all():
         raise NumericalError(
-            "the posterior's sums left the range of float64: the points or their weights span too many decades"
+            "the posterior's sums left the range of float64; expected points and weights that span fewer decades"
         )
     for k in set(range(len(QUANTITIES))) - {TRACE, TOP1}:
-        values[k][:, ~whole] = math.nan
+        values[k][:, ~full] = math.nan
     return values
 
 
-def cross(path: Path, nodes: Nodes, top1: np.ndarray, resampled: np.ndarray) -> np.ndarray:
-    """(2, 3) where the mean top-1 weight reaches a half and 0.99, located on all nodes with a finite log snr.
+def crossings(path: Path, nodes: Nodes, top1: np.ndarray, resampled: np.ndarray) -> np.ndarray:
+    """(2, 3) where the mean top-1 weight reaches LEVELS, located on all nodes with a finite log snr.
 
     Args:
-        top1: (R,). resampled: (RESAMPLES, R).
+        path: on which the times are told.
+        nodes: R of them.
+        top1: (R,).
+        resampled: (RESAMPLES, R).
     """
     inside = nodes.r > 0
     log_snr = np.log(nodes.snr[inside])
     return np.array([crossing(path, log_snr, top1[inside], resampled[:, inside], level) for level in LEVELS])
 
 
-def _summarise(
-    values: np.ndarray, path: Path, nodes: Nodes, dimension: int, seed: int, label: int | None
-) -> tuple[Part, np.ndarray]:
-    rng = np.random.default_rng((seed, 0 if label is None else 1 + label % 2**64, 2**63))  # no probe has this number
+def _summarise(values: np.ndarray, what: Measurement, c: ClassLaw) -> tuple[Part, np.ndarray]:
+    """The part of (Q, n, R) values, and (RESAMPLES, R) bootstrap means of its top-1 weight."""
+    rng = np.random.default_rng((what.seed, stream_of(c.label), 2**63))  # no probe has this number
+    trace, top1 = values[TRACE], values[TOP1]
+    information = _information_integral(trace, what.path, what.nodes)
+    floor = _time_integral(trace, what.path, what.nodes) / c.law.support.dimension
+    means, errors = _mean_and_error(values.swapaxes(0, 1))
+    resampled = resample(top1, rng)
+    integrals = np.array([_mean_and_error(information), _mean_and_error(floor)])
+    return Part(means, errors, crossings(what.path, what.nodes, means[TOP1], resampled), integrals), resampled
+
+
+def _information_integral(trace: np.ndarray, path: Path, nodes: Nodes) -> np.ndarray:
+    """(n,) the information of each probe: 1/2 the integral of mmse by snr (Guo, Shamai and Verdu 2005)."""
     from scipy.interpolate import CubicSpline
 
-    trace, top1 = values[TRACE], values[TOP1]
     grid = nodes.snr[nodes.grid]
-    # I-MMSE (Guo, Shamai and Verdu 2005): the information is 1/2 the integral of mmse by snr
     integrand = 0.5 * grid * trace[:, nodes.grid]
     below = integrand[:, 0] if float(path(0.0).snr) == 0 else 0.0  # under the grid mmse is the total variance
     log_snr = np.log(grid)
-    information = CubicSpline(log_snr, integrand, axis=1).integrate(log_snr[0], log_snr[-1]) + below
-    floor = _time_integral(trace, path, nodes) / dimension
-    scalars = np.array([_mean_and_error(information), _mean_and_error(floor)])
-    means, errors = _mean_and_error(values.swapaxes(0, 1))
-    resampled = resample(top1, rng)
-    return Part(means, errors, cross(path, nodes, means[TOP1], resampled), scalars), resampled
+    return np.asarray(CubicSpline(log_snr, integrand, axis=1).integrate(log_snr[0], log_snr[-1]) + below)
 
 
 def _time_integral(trace: np.ndarray, path: Path, nodes: Nodes) -> np.ndarray:
-    """Integral over t in [0, 1) of A^2 tr Cov, for each probe; nodes beyond the path's end are left out."""
+    """(n,) the integral over t in [0, 1) of A^2 tr Cov, for each probe; nodes beyond the path's end are left out."""
     t = path.time_of_snr(torch.as_tensor(nodes.snr))
     inside = ((t >= 0) & (t < 1)).numpy()
     c = path(t[torch.as_tensor(inside)])

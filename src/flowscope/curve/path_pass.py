@@ -19,26 +19,35 @@ from torch import Tensor
 
 from flowscope.curve.accumulate import PathAccumulator
 from flowscope.curve.accumulate_device import DevicePathAccumulator
-from flowscope.curve.distances import Entries, Probes, make_distances
+from flowscope.curve.distances import Entries, make_distances
+from flowscope.curve.probes import Probes
 from flowscope.oracle.engines.matmul import one_torch_thread
-from flowscope.oracle.law import Law
+from flowscope.oracle.law import Law, RawBlock
 from flowscope.oracle.plan import Plan
 
-SMALLEST = 1e-12  # stands for r = 0, in units of the data's spread
+SMALLEST_RADIUS = 1e-12  # stands for r = 0, in units of the data's spread
 
 
 class PathSums(NamedTuple):
     """Sums over the points for n probes at R nodes, relative to the source's weight; (n, R) float64.
 
-    Two of them, over points apart from each other, are joined by :func:`join_sums`.
+    The sums over two sets of points without a common point are joined by :func:`join_sums`.
+
+    Attributes:
+        mass: sum_i e^{l_i}.
+        mass2: sum_i e^{2 l_i}.
+        slope: sum_i e^{l_i} l_i.
+        spread: sum_i e^{l_i} d_ij.
+        first: the largest e^{l_i}.
+        second: the second largest.
     """
 
-    mass: Tensor  # sum_i e^{l_i}
-    mass2: Tensor  # sum_i e^{2 l_i}
-    slope: Tensor  # sum_i e^{l_i} l_i
-    spread: Tensor  # sum_i e^{l_i} d_ij
-    first: Tensor  # the largest e^{l_i}
-    second: Tensor  # the second largest
+    mass: Tensor
+    mass2: Tensor
+    slope: Tensor
+    spread: Tensor
+    first: Tensor
+    second: Tensor
 
     @classmethod
     def of_source(cls, probes: int, nodes: int, device: torch.device) -> "PathSums":
@@ -53,10 +62,12 @@ class PathSums(NamedTuple):
 
     @property
     def entropy(self) -> Tensor:
+        """Of the posterior, in nats."""
         return (self.mass.log() - self.slope / self.mass).clamp_min(0)
 
     @property
     def effective_size(self) -> Tensor:
+        """1 / sum gamma_i^2: how many points share the weight."""
         return self.mass**2 / self.mass2
 
 
@@ -71,44 +82,58 @@ def add_blocks(
     stop: int | None = None,
     full: Sequence[bool] | None = None,
 ) -> Iterator[int]:
-    """Add the points from `start` on to `sums`, in place, block by block; yields how many are done after each.
+    """Add points of a law to `sums`, in place, block by block.
 
     Args:
+        sums: of the probes so far.
+        law: the points and their weights.
+        probes: n pairs (x1_j, x0).
         r: (R,) float64, ascending, alpha/sigma of the nodes.
         sizes: how much to work on at a time.
-        start: 0, or what an earlier call yielded that was cut off; with the same `sizes`, `library` and number of
-            threads the sums end the same, bit for bit.
+        start: the first point; 0, or what an interrupted call yielded last. With the same `sizes`, `library` and number
+            of threads the sums then end the same, bit for bit.
         library: of float32 products, by name; None for the one that suits the machine.
-        stop: how many points of the law there are to this call; None for all. Any range may be added by itself.
-        full: (R,) of each node, whether all sums are taken there, or mass, spread and the first weight alone (on a
-            device all are); None for all everywhere.
+        stop: the point to stop before; None for the end of the law. Any range may be added by itself.
+        full: (R,) whether all sums are taken at a node, or mass, spread and the first weight alone (on a device all
+            are); None for all everywhere.
+
+    Yields:
+        Up to which point the sums reach, after each block.
     """
     # the unit of length is the data's spread, so that float32 is in range
     spread = math.sqrt(law.mean_square) or 1.0
-    radii = (r * spread).clamp_min(SMALLEST).tolist()
-    terms = make_distances(law, probes, radii, spread, sizes, library)
-    follower = _follower(radii, full, len(probes.source), min(sizes.points, len(law)), r.device)
-    uniform = bool((law.log_weights == law.log_weights[0]).all())
+    radii = (r * spread).clamp_min(SMALLEST_RADIUS).tolist()
+    distances = make_distances(law, probes, radii, spread, sizes, library)
+    accumulator = _accumulator(radii, full, len(probes.source), min(sizes.points, len(law)), r.device)
     for block in law.raw_blocks(sizes.points, start, stop):
-        low = block.start
-        inside = ((probes.source >= low) & (probes.source < low + len(block.norms))).nonzero()[:, 0]
-        sources = Entries(inside, probes.source[inside] - low)
-        shift = None
-        if not uniform:
-            shift = (block.log_weights[None] - law.log_weights[probes.source][:, None]).to(torch.float32)
         if len(law) > 1:  # the source is counted by of_source
-            with one_torch_thread(terms.by):
-                half, cross = terms(block, shift, sums.mass, sources)
-                _add(sums, follower.sums(half, cross, shift), 2 * spread**2)
-        yield low + len(block.norms)
+            shift, sources = _log_ratios(block, law, probes), _sources(block, probes)
+            with one_torch_thread(distances.backend):
+                half, cross = distances(block, shift, sums.mass, sources)
+                _add(sums, accumulator.sums(half, cross, shift), 2 * spread**2)
+        yield block.start + len(block.norms)
 
 
-def _follower(
-    radii: list[float], full: Sequence[bool] | None, probes: int, pairs: int, device: torch.device
+def _log_ratios(block: RawBlock, law: Law, probes: Probes) -> Tensor | None:
+    """(n, M) log(w_i/w_j) of (7), float32; None where all weights are equal."""
+    if law.uniform:
+        return None
+    return (block.log_weights[None] - law.log_weights[probes.source][:, None]).to(torch.float32)
+
+
+def _sources(block: RawBlock, probes: Probes) -> Entries:
+    """Where the sources lie in a block."""
+    column = probes.source - block.start
+    probe = ((column >= 0) & (column < len(block.norms))).nonzero()[:, 0]
+    return Entries(probe, column[probe])
+
+
+def _accumulator(
+    radii: list[float], full: Sequence[bool] | None, probes: int, points: int, device: torch.device
 ) -> PathAccumulator | DevicePathAccumulator:
     if device.type != "cpu":
-        return DevicePathAccumulator(radii, pairs, device)
-    return PathAccumulator(radii, [True] * len(radii) if full is None else full, probes, pairs)
+        return DevicePathAccumulator(radii, points, device)
+    return PathAccumulator(radii, [True] * len(radii) if full is None else full, probes, points)
 
 
 def join_sums(a: PathSums, b: PathSums) -> PathSums:
@@ -128,7 +153,13 @@ def join_sums(a: PathSums, b: PathSums) -> PathSums:
 
 
 def _add(sums: PathSums, found: Tensor, unit: float) -> None:
-    """Add a block's sums, which are relative to their own levels, to its probes'; `unit` is that of half squares."""
+    """Add a block's sums to those so far, in place.
+
+    Args:
+        sums: (n, R) each.
+        found: (7, n, K) of an accumulator, relative to its own levels; K <= R.
+        unit: d_ij of a half square of 1.
+    """
     level, mass, half, mass2, slope, first, second = found.to(torch.float64)
     sums = PathSums(*(value[:, : level.shape[1]] for value in sums))
     scale = level.exp()

@@ -1,8 +1,8 @@
 r"""The two-stage curve (arXiv 2512.02826, Fig. 2 and 3): where navigation ends and refinement begins.
 
 Probes are pairs (x1_j, x0) from the training law; on each path the posterior is followed at all nodes in one pass
-over the points (curve/path_pass.py). Nodes are the timesteps asked for, and an internal grid in log snr from snr(0) up,
-far enough to tell the nearest pair apart: on it the crossings are located and the information integral is taken.
+over the points (path_pass.py). Nodes are the timesteps asked for, and an internal grid in log snr from snr(0) up, far
+enough to tell the nearest pair apart: on it the crossings are located and the information integral is taken.
 
 "Dominated by the nearest sample" is a mean top-1 weight of at least 0.5 (`half`), settled at 0.99 (`saturation`).
 """
@@ -18,21 +18,20 @@ from torch import Tensor
 
 from flowscope.core.memory import check_memory
 from flowscope.core.settings import check_count, check_seed, versions
-from flowscope.curve.catch_up import catch_up
-from flowscope.curve.checkpoint import ResumeState
+from flowscope.curve.checkpoint import ResumeState, catch_up
 from flowscope.curve.crossing import RESAMPLES
 from flowscope.curve.distances import product_library
-from flowscope.curve.measure import QUANTITIES, Nodes, Part, batches, make_nodes, measure, own_points
+from flowscope.curve.measure import QUANTITIES, Measurement, Part, measure, place_nodes
 from flowscope.curve.result import StageCurve
 from flowscope.curve.summary import summarise
 from flowscope.errors import InputError
-from flowscope.oracle import Oracle, Ranks
-from flowscope.oracle.law import ClassLaw, Law
+from flowscope.oracle import Oracle
+from flowscope.oracle.law import ClassLaw
 from flowscope.oracle.plan import plan
 
 Progress = Callable[[int, int], None]
-MOST_TIMESTEPS = 100_000
-FORM = 2  # of what a state holds: raised where older sums cannot be gone on with
+MAX_TIMESTEPS = 100_000
+SUMS_FORM = 2  # of the sums in a ResumeState: raised where older ones cannot be gone on with
 
 
 def stages(
@@ -63,14 +62,35 @@ def stages(
         ResumeError: `state` is of another data set or other settings, or of another number of ranks.
         RankError: the ranks ask for different things, or one has failed.
         NumericalError: the sums left the range of float64.
+
+    Example:
+        >>> import torch
+        >>> curve = stages(torch.eye(50), timesteps=4, probes=64)
+        >>> curve.t.tolist()
+        [0.0, 0.25, 0.5, 0.75]
+        >>> float(curve.top1[0].round(6))  # at t = 0 all 50 points weigh the same
+        0.02
+        >>> 0 < curve.half.t < curve.saturation.t < 1
+        True
     """
+    began = time.perf_counter()
     oracle = oracle_or_training_set if isinstance(oracle_or_training_set, Oracle) else Oracle(oracle_or_training_set)
+    settings = _settings(oracle, timesteps, probes, seed, conditional)
+    laws = oracle.support.class_laws() if conditional else [ClassLaw(1.0, None, oracle.support.law())]
+    what = _measurement(oracle, laws, settings, state)
+    parts, resampled = _measure_laws(what, laws, progress)
+    provenance = _provenance(what, len(laws))
+    curve = summarise(oracle, laws, what.nodes, parts, resampled, settings, provenance)
+    return replace(curve, provenance=provenance | {"seconds": round(time.perf_counter() - began, 3)})
+
+
+def _settings(oracle: Oracle, timesteps: Any, probes: Any, seed: Any, conditional: Any) -> dict[str, Any]:
+    """What a curve is measured with, checked, as plain numbers and texts."""
     t = check_timesteps(timesteps)
     probes, seed = check_count(probes, "probes"), check_seed(seed)
     if not isinstance(conditional, bool):
         raise InputError(f"conditional is {conditional!r}; expected True or False")
-    laws = _laws(oracle, conditional)
-    settings: dict[str, Any] = {
+    return {
         "path": oracle.path.name,
         "timesteps": t.tolist(),
         "probes": probes,
@@ -79,53 +99,66 @@ def stages(
         "memory": oracle.memory,
         "device": str(oracle.device),
     }
-    began = time.perf_counter()
+
+
+def _measurement(
+    oracle: Oracle, laws: list[ClassLaw], settings: dict[str, Any], state: ResumeState | None
+) -> Measurement:
+    """What is measured of every law, agreed upon with the other ranks and with the run that is resumed."""
+    library, probes = _begin(oracle, laws, settings, state), settings["probes"]
+    t, whole = np.array(settings["timesteps"]), oracle.support.law()
+    nodes = place_nodes(oracle.path, t, whole.mean_square, min(c.law.entropy for c in laws))
+    room = 8 * len(nodes.r) * (len(QUANTITIES) * (probes + 2 * len(laws)) + 3 * RESAMPLES)
+    check_memory(room, f"a curve of {len(nodes.r)} nodes and {probes} probes", "ask for fewer timesteps or probes")
+    return Measurement(oracle.path, nodes, probes, settings["seed"], oracle.memory, library, state, oracle.ranks)
+
+
+def _begin(oracle: Oracle, laws: list[ClassLaw], settings: dict[str, Any], state: ResumeState | None) -> str:
+    """Agree with the other ranks, and open the state; the library of float32 products.
+
+    That is the library of the run which is resumed, or the one that suits the machine.
+    """
     ranks = oracle.ranks
     if ranks is not None:  # each may compute on a device of its own
         wanted = {name: value for name, value in settings.items() if name != "device"}
         ranks.agree("settings", wanted | {"resumable": state is not None})
-    if state is not None:
-        state.open({"training_set": oracle.training_set.digest, **settings, **_engine(oracle, laws, probes)})
-        catch_up(state, ranks)
-    library = _library(oracle, laws[0].law, state)
-    nodes = make_nodes(oracle.path, t, oracle.support.law().mean_square, min(c.law.entropy for c in laws))
-    room = 8 * len(nodes.r) * (len(QUANTITIES) * (probes + 2 * len(laws)) + 3 * RESAMPLES)
-    check_memory(room, f"a curve of {len(nodes.r)} nodes and {probes} probes", "ask for fewer timesteps or probes")
-    parts, resampled = _measure_all(oracle, laws, nodes, probes, seed, progress, state, library, ranks)
-    nfe = probes * len(laws) * len(nodes.r)  # posteriors evaluated, all in one pass
-    provenance: dict[str, Any] = {**versions(), "nfe": nfe} | ({} if ranks is None else {"ranks": ranks.size})
-    curve = summarise(oracle, laws, nodes, parts, resampled, t, settings, provenance)
-    return replace(curve, provenance=provenance | {"seconds": round(time.perf_counter() - began, 3)})
-
-
-def _engine(oracle: Oracle, laws: list[ClassLaw], probes: int) -> dict[str, Any]:
-    """What the last bits of a curve depend on besides its settings: a resumed run must have the same."""
-    sizes = [plan(oracle.memory, probes, len(c.law), oracle.training_set.dimension) for c in laws]
-    ranks = [0, 1] if oracle.ranks is None else [oracle.ranks.rank, oracle.ranks.size]
-    return {"form": FORM, "threads": torch.get_num_threads(), "block": [list(s) for s in sizes], "ranks": ranks}
-
-
-def _library(oracle: Oracle, law: Law, state: ResumeState | None) -> str:
-    """Of float32 products: that of the run which is resumed, or the one that suits the machine."""
-    kept = None if state is None else state.get("library")
+    chosen = product_library(laws[0].law, oracle.library)
+    if state is None:
+        return chosen
+    state.open(
+        {"training_set": oracle.training_set.digest, **settings, **_arithmetic(oracle, laws, settings["probes"])}
+    )
+    catch_up(state, ranks)
+    kept = state.get("library")
     if kept is not None:
         return str(kept["name"])
-    chosen = product_library(law, oracle.library)
-    if state is not None:
-        state.keep("library", {"name": np.array(chosen)})
+    state.keep("library", {"name": np.array(chosen)})
     return chosen
 
 
+def _arithmetic(oracle: Oracle, laws: list[ClassLaw], probes: int) -> dict[str, Any]:
+    """What the last bits of a curve depend on besides its settings: a resumed run must have the same."""
+    sizes = [plan(oracle.memory, probes, len(c.law), oracle.training_set.dimension) for c in laws]
+    ranks = [0, 1] if oracle.ranks is None else [oracle.ranks.rank, oracle.ranks.size]
+    return {"form": SUMS_FORM, "threads": torch.get_num_threads(), "block": [list(s) for s in sizes], "ranks": ranks}
+
+
+def _provenance(what: Measurement, laws: int) -> dict[str, Any]:
+    """Versions, and how many posteriors were evaluated, all of them in one pass."""
+    found: dict[str, Any] = {**versions(), "nfe": what.probes * laws * len(what.nodes.r)}
+    return found if what.ranks is None else found | {"ranks": what.ranks.size}
+
+
 def check_timesteps(timesteps: Any) -> np.ndarray:
-    """The times that `stages` makes of its argument.
+    """(T,) the times that `stages` makes of its argument.
 
     Raises:
         InputError: it is neither a count nor a list of increasing numbers.
     """
     if isinstance(timesteps, (int, np.integer)) and not isinstance(timesteps, bool):
         count = check_count(timesteps, "timesteps")
-        if count > MOST_TIMESTEPS:
-            raise InputError(f"timesteps is {count}; expected at most {MOST_TIMESTEPS}")
+        if count > MAX_TIMESTEPS:
+            raise InputError(f"timesteps is {count}; expected at most {MAX_TIMESTEPS}")
         return np.arange(count) / count
     try:
         values = timesteps.detach().cpu() if isinstance(timesteps, Tensor) else timesteps
@@ -141,43 +174,23 @@ def check_timesteps(timesteps: Any) -> np.ndarray:
     return t
 
 
-def _laws(oracle: Oracle, conditional: bool) -> list[ClassLaw]:
-    """(share, label, law) of all points, or of each class that has any weight."""
-    if not conditional:
-        return [ClassLaw(1.0, None, oracle.support.law())]
-    return oracle.support.class_laws()
-
-
-def _measure_all(
-    oracle: Oracle,
-    laws: list[ClassLaw],
-    nodes: Nodes,
-    probes: int,
-    seed: int,
-    progress: Progress | None,
-    state: ResumeState | None,
-    library: str,
-    ranks: Ranks | None,
-) -> tuple[list[Part], np.ndarray]:
-    """Every law's part, and the mean over laws of the bootstrap means of the top-1 weight."""
-    saved = dict((state.get("finished") if state is not None else None) or {})
-    resampled = saved.pop("resampled", np.zeros((RESAMPLES, len(nodes.r))))
+def _measure_laws(what: Measurement, laws: list[ClassLaw], progress: Progress | None) -> tuple[list[Part], np.ndarray]:
+    """Every law's part, and (RESAMPLES, R) the mean over laws of the bootstrap means of the top-1 weight."""
+    saved = what.saved("finished")
+    resampled = saved.pop("resampled", np.zeros((RESAMPLES, len(what.nodes.r))))
     parts = [Part(*row) for row in zip(*(saved[name] for name in Part._fields), strict=True)] if saved else []
-    work = [len(own_points(c.law, ranks)) * batches(c.law, probes, oracle.memory) for c in laws]
-    for k, (share, label, law) in enumerate(laws):
+    work = [what.work(c.law) for c in laws]
+    for k, c in enumerate(laws):
 
         def report(at: int, before: int = sum(work[:k])) -> None:
             if progress is not None:
                 progress(before + at, sum(work))
 
         if k >= len(parts):
-            part, own = measure(
-                law, oracle.path, nodes, probes, seed, label, oracle.memory, report, state, library, ranks
-            )
+            part, own = measure(what, c, report)
             parts.append(part)
-            resampled = resampled + share * own
-            if state is not None:
-                columns = {name: np.stack([getattr(p, name) for p in parts]) for name in Part._fields}
-                state.keep("finished", {**columns, "resampled": resampled})
+            resampled = resampled + c.share * own
+            columns = {name: np.stack([getattr(p, name) for p in parts]) for name in Part._fields}
+            what.keep("finished", {**columns, "resampled": resampled})
         report(work[k])
     return parts, resampled

@@ -1,22 +1,22 @@
 """From measured parts to the frozen curve: the mean over classes, crossings, prediction and self-check."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from flowscope.curve.crossing import Crossing
-from flowscope.curve.measure import ENTROPY, LEVELS, QUANTITIES, TOP1, TRACE, Nodes, Part, cross
+from flowscope.curve.measure import ENTROPY, LEVELS, QUANTITIES, TOP1, TRACE, Nodes, Part, crossings
 from flowscope.curve.prediction import CLUSTERS, Spectrum, boundary_snr, measure_spectra
 from flowscope.curve.result import ClassStages, Information, LossFloor, StageCurve
 from flowscope.oracle import Oracle
 from flowscope.oracle.law import ClassLaw, Law
 from flowscope.paths import Path
 
-FEW = 30  # probes, under which bootstrap intervals are known to be too narrow
-TAIL = 1e-6  # of the entropy: the integrand allowed at the end of the grid before a note is made
+LEAST_PROBES = 30  # under which bootstrap intervals are known to be too narrow
+LARGEST_TAIL = 1e-6  # of the entropy: what the integrand may be at the end of the grid without a note
 
 
 def summarise(
@@ -25,21 +25,33 @@ def summarise(
     nodes: Nodes,
     parts: list[Part],
     resampled: np.ndarray,
-    t: np.ndarray,
     settings: dict[str, Any],
     provenance: dict[str, Any],
 ) -> StageCurve:
     """The curve of laws that were measured, with everything that follows from them.
 
     Args:
+        oracle: whose laws they are.
+        laws: with their shares.
+        nodes: R of them.
+        parts: one a law.
         resampled: (RESAMPLES, R) bootstrap means of the top-1 weight, the mean over the laws by their shares.
+        settings: what was asked for.
+        provenance: how the numbers came about.
     """
+    t, conditional = np.array(settings["timesteps"]), settings["conditional"]
     whole = _mean_part(oracle.path, nodes, [c.share for c in laws], parts, resampled)
     half, saturation = (Crossing(*row) for row in whole.crossings.tolist())
     clustered, plain = zip(*(measured_spectra(oracle, c.law) for c in laws), strict=True)
     information = _information(oracle.path, nodes, whole, sum(c.share * c.law.entropy for c in laws))
-    conditional = settings["conditional"]
     predicted = predict(oracle.path, laws, clustered)
+    notes = [
+        *_crossing_notes(whole.means[TOP1], (half, saturation)),
+        _prediction_note(predicted, clustered[0], len(laws)),
+        *_probes_note(settings["probes"]),
+        *_check_notes(whole, nodes, information),
+        f"{sum(len(c.law) for c in laws):,} distinct points with weight take part.",
+    ]
     return StageCurve(
         t=t,
         **_arrays(oracle, t, whole, nodes),
@@ -51,7 +63,7 @@ def summarise(
         loss_floor=LossFloor(*whole.integrals[1].tolist()),
         conditional=conditional,
         per_class=_per_class(oracle, laws, nodes, parts, clustered, t) if conditional else None,
-        notes=_notes(laws, whole, nodes, half, saturation, predicted, information, clustered[0], settings),
+        notes=tuple(notes),
         training_set=describe(oracle),
         settings=settings,
         provenance=provenance,
@@ -83,12 +95,13 @@ def _mean_part(path: Path, nodes: Nodes, shares: list[float], parts: list[Part],
     return Part(
         means,
         np.sqrt(np.einsum("c,cqr->qr", pi**2, np.stack([p.errors for p in parts]) ** 2)),
-        cross(path, nodes, means[TOP1], resampled),
+        crossings(path, nodes, means[TOP1], resampled),
         np.stack([pi @ scalars[:, :, 0], np.sqrt(pi**2 @ scalars[:, :, 1] ** 2)], 1),
     )
 
 
 def _arrays(oracle: Oracle, t: np.ndarray, whole: Part, nodes: Nodes) -> dict[str, np.ndarray]:
+    """(T,) the curve's arrays by name, but `t`."""
     c = oracle.path(torch.as_tensor(t))
     D = oracle.training_set.dimension
     arrays = {}
@@ -109,6 +122,7 @@ def _arrays(oracle: Oracle, t: np.ndarray, whole: Part, nodes: Nodes) -> dict[st
 
 
 def _information(path: Path, nodes: Nodes, whole: Part, entropy: float) -> Information:
+    """The self-check; on a path with snr(0) > 0 against the entropy that is left at t = 0."""
     integral, error = whole.integrals[0].tolist()
     if float(path(0.0).snr) == 0:
         return Information(integral, error, entropy, 0.0)
@@ -124,11 +138,6 @@ def measured_spectra(oracle: Oracle, law: Law) -> tuple[Spectrum, ...]:
 def predict(path: Path, laws: list[ClassLaw], spectra: Sequence[Spectrum]) -> float:
     """The predicted t_half of a mean over laws, one spectrum each; NaN where there is none on the path."""
     snr = boundary_snr([(c.share, c.law.entropy, s) for c, s in zip(laws, spectra, strict=True)])
-    return _inside(path, snr)
-
-
-def _inside(path: Path, snr: float) -> float:
-    """The time of an snr, NaN where the path does not pass it."""
     t = float(path.time_of_snr(snr)) if math.isfinite(snr) else math.nan
     return t if 0 <= t < 1 else math.nan
 
@@ -136,6 +145,7 @@ def _inside(path: Path, snr: float) -> float:
 def _per_class(
     oracle: Oracle, laws: list[ClassLaw], nodes: Nodes, parts: list[Part], spectra: Sequence[Spectrum], t: np.ndarray
 ) -> tuple[ClassStages, ...]:
+    """The curve of every class by itself."""
     entries = []
     for c, part, spectrum in zip(laws, parts, spectra, strict=True):
         arrays = _arrays(oracle, t, part, nodes)
@@ -154,44 +164,38 @@ def _per_class(
     return tuple(entries)
 
 
-def _notes(
-    laws: list[ClassLaw],
-    whole: Part,
-    nodes: Nodes,
-    half: Crossing,
-    saturation: Crossing,
-    predicted: float,
-    information: Information,
-    spectrum: Spectrum,
-    settings: dict[str, Any],
-) -> tuple[str, ...]:
-    top1 = whole.means[TOP1]
-    notes = []
-    for name, level, found in zip(("half", "saturation"), LEVELS, (half, saturation), strict=True):
-        if math.isnan(found.t) and top1[0] >= level:
-            notes.append(f"{name} is undefined: the mean top-1 weight is {level} or more from t = 0 on.")
-        elif math.isnan(found.t):
-            notes.append(f"{name} is undefined: the mean top-1 weight does not reach {level} on this path.")
+def _crossing_notes(top1: np.ndarray, found: Sequence[Crossing]) -> Iterator[str]:
+    """Why a crossing is undefined."""
+    for name, level, crossing in zip(("half", "saturation"), LEVELS, found, strict=True):
+        if math.isnan(crossing.t):
+            reached = (
+                f"is {level} or more from t = 0 on" if top1[0] >= level else f"does not reach {level} on this path"
+            )
+            yield f"{name} is undefined: the mean top-1 weight {reached}."
+
+
+def _prediction_note(predicted: float, spectrum: Spectrum, laws: int) -> str:
+    """What the predicted boundary is made of."""
     if math.isnan(predicted):
-        notes.append("No boundary is predicted: there are too few distinct points, or it lies outside this path.")
-    else:
-        notes.append(
-            f"The predicted boundary uses the {spectrum.note}" + (" of the first class." if len(laws) > 1 else ".")
-        )
-    if settings["probes"] == 1:
-        notes.append("One probe has no standard error: errors and intervals are NaN; ask for more probes.")
-    elif settings["probes"] < FEW:
-        notes.append(f"Under {FEW} probes the 95 % intervals are too narrow: ask for more.")
+        return "No boundary is predicted: there are too few distinct points, or it lies outside this path."
+    return f"The predicted boundary uses the {spectrum.note}" + (" of the first class." if laws > 1 else ".")
+
+
+def _probes_note(probes: int) -> Iterator[str]:
+    """What so few probes cannot say."""
+    if probes == 1:
+        yield "One probe has no standard error: errors and intervals are NaN; ask for more probes."
+    elif probes < LEAST_PROBES:
+        yield f"Under {LEAST_PROBES} probes the 95 % intervals are too narrow: ask for more."
+
+
+def _check_notes(whole: Part, nodes: Nodes, information: Information) -> Iterator[str]:
+    """Why the self-check fails, where it does."""
     last = nodes.grid[-1]
-    if 0.5 * nodes.snr[last] * whole.means[TRACE, last] > TAIL * max(1.0, information.log_n):
-        notes.append(
-            "The nearest points lie too close to be told apart on the internal grid: the self-check falls short."
-        )
+    if 0.5 * nodes.snr[last] * whole.means[TRACE, last] > LARGEST_TAIL * max(1.0, information.log_n):
+        yield "The nearest points lie too close to be told apart on the internal grid: the self-check falls short."
     if information.agrees is False:
-        notes.append(
+        yield (
             f"The self-check fails: the information integral is {information.integral:.4g} nats, the entropy of the "
             f"weights {information.log_n:.4g}. Too few probes, or too many scales at once: do not trust these numbers."
         )
-    merged = sum(len(c.law) for c in laws)
-    notes.append(f"{merged:,} distinct points with weight take part.")
-    return tuple(notes)

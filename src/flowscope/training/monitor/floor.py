@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from flowscope.curve.path_pass import PathSums, add_blocks
-from flowscope.curve.probes import draw
+from flowscope.curve.probes import draw_probes
 from flowscope.oracle import Oracle
 from flowscope.oracle.law import Law
 from flowscope.oracle.plan import Plan, plan
@@ -65,6 +65,6 @@ def _gap(oracle: Oracle, label: int | None, count: int, bins: int, seed: int) ->
 def _trace(law: Law, which: range, seed: int, label: int | None, r: Tensor, sizes: Plan) -> Tensor:
     """(n, R) the pair form of tr Cov(x1|x_t) for pairs number `which`."""
     sums = PathSums.of_source(len(which), len(r), r.device)
-    for _ in add_blocks(sums, law, draw(law, which, seed, label), r, sizes):
+    for _ in add_blocks(sums, law, draw_probes(law, which, seed, label), r, sizes):
         pass
     return sums.trace
