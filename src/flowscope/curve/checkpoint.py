@@ -3,6 +3,7 @@
 import io
 import json
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
@@ -25,15 +26,23 @@ class ResumeState:
         path: the file. Nothing is read or written before :meth:`open`.
         resume: take up what the file holds; otherwise it is deleted.
         interval: seconds between two writings, at least.
+        clock: seconds, from any beginning.
     """
 
-    def __init__(self, path: str | Path, resume: bool = True, interval: float = INTERVAL) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        resume: bool = True,
+        interval: float = INTERVAL,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.path = Path(path)
         self._resume = resume
         self._interval = interval
         self._identity: dict[str, Any] = {}
         self._groups: dict[str, dict[str, np.ndarray]] = {}
-        self._next = time.monotonic() + interval
+        self._clock = clock
+        self._next = clock() + interval
 
     def open(self, identity: dict[str, Any]) -> None:
         """Begin, with what the file holds if that is wanted and there is one.
@@ -71,7 +80,7 @@ class ResumeState:
     def keep(self, group: str, arrays: dict[str, np.ndarray]) -> None:
         """Replace a group; it is written when the last writing is long enough ago."""
         self._groups[group] = arrays
-        if time.monotonic() >= self._next:
+        if self._clock() >= self._next:
             self.write()
 
     def drop(self, group: str) -> None:
@@ -86,9 +95,9 @@ class ResumeState:
         """
         if not self._groups:
             return
-        began = time.monotonic()
+        began = self._clock()
         write_atomic(self.path, pack(self._identity, self._groups))
-        now = time.monotonic()
+        now = self._clock()
         self._next = now + max(self._interval, (now - began) / SHARE)
 
     def remove(self) -> None:
