@@ -73,7 +73,11 @@ def sets(folder: Path) -> dict[str, tuple[fs.TrainingSet, fs.TrainingSet]]:
 
 @pytest.mark.parametrize("kind", ["fp16", "fp32", "shards", "uint8", "repeated"])
 def test_from_a_file_or_in_memory_is_the_same(tmp_path: Path, kind: str) -> None:
-    streamed, kept = sets(tmp_path)[kind]
+    check_same(*sets(tmp_path)[kind])
+
+
+def check_same(streamed: fs.TrainingSet, kept: fs.TrainingSet) -> None:
+    """A set in a file and one in memory have the same points, and the same answers."""
     assert streamed.streamed
     assert not kept.streamed
     assert streamed.digest == kept.digest
@@ -88,10 +92,10 @@ def test_from_a_file_or_in_memory_is_the_same(tmp_path: Path, kind: str) -> None
         np.testing.assert_allclose(*(getattr(c, name) for c in curves), rtol=2e-6, atol=2e-6)
 
 
-def test_centres_of_samples_are_centres(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The centre of points in a file is the mean of some of them: nothing that is reported may depend on it."""
-    monkeypatch.setattr("flowscope.data.statistics.CENTRE_POINTS", 7)
-    test_from_a_file_or_in_memory_is_the_same(tmp_path, "shards")
+def test_centres_of_samples_are_centres(tmp_path: Path) -> None:
+    """The centre of many points in a file is the mean of some of them: nothing that is reported may depend on it."""
+    points = np.random.default_rng(4).standard_normal((9000, 7)) + np.linspace(0, 3, 9000)[:, None]
+    check_same(fs.TrainingSet(in_file(tmp_path / "many.npy", points)), fs.TrainingSet(points))
 
 
 @pytest.mark.parametrize(("value", "said"), [(np.nan, "nan"), (np.inf, "inf")])
@@ -141,7 +145,7 @@ print(resident() - before)
 
 
 def test_resident_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    out = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.float16, (256_000, 1024))  # 524 MB
+    out = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.float16, (128_000, 1024))  # 262 MB
     generator = np.random.default_rng(0)
     for low in range(0, len(out), 16_000):  # in [0.125, 1)
         out[low : low + 16_000] = generator.integers(0x3000, 0x3C00, (16_000, 1024), dtype=np.uint16).view(np.float16)
@@ -156,47 +160,52 @@ def test_resident_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
 # resuming
 
 
-# Loads all that is needed once; every run is a fork of it, which writes its state often rather than every 20 seconds.
+# Loads all that is needed once; every run is a fork of it, which writes its state after every block. It kills itself at
+# one of its moments: after a block, or when a file is about to be renamed.
 KILLS = r"""
-import json, os, random, signal, sys, time
+import json, os, random, signal, sys
 import numpy as np
 import sklearn.cluster, scipy.interpolate
 import flowscope as fs
 from flowscope.curve.checkpoint import ResumeState
 
-def start(out):
+moments, last = 0, 0
+
+def moment():
+    global moments
+    moments += 1
+    if moments == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(lambda event, _: moment() if event == "os.rename" else None)
+
+def run(out, after=0):
+    global last
     if child := os.fork():
-        return child
-    state = ResumeState(out + ".state", interval=0.02, share=1.0)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    last = after
+    state = ResumeState(out + ".state", interval=0, clock=lambda: 0.0)
     oracle = fs.Oracle(np.load("points.npy", mmap_mode="r"), memory="6MB")
-    curve = fs.stages(oracle, 12, 48, state=state)
+    curve = fs.stages(oracle, 12, 48, state=state, progress=lambda *_: moment())
     names = ("gap", "gap_error", "top1", "margin", "entropy", "effective_size")
     np.save(out + ".tmp.npy", np.stack([getattr(curve, n) for n in names]))
+    if out == "whole":
+        open("moments", "w").write(str(moments))
     os.rename(out + ".tmp.npy", out + ".npy")
     state.remove()
     os._exit(0)
 
-def end(child):
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-began = time.monotonic()
-codes = [end(start("whole"))]
-seconds = time.monotonic() - began
+codes = [run("whole")]
+moments_of_a_run = int(open("moments").read())
 random.seed(0)
-kills = 0
 whole = open("whole.npy", "rb").read()
 same = []
-while kills < 20 or codes[-1] == -9:  # the last run is left to end
-    child = start("killed")
-    if kills < 20:
-        time.sleep(random.uniform(0.02, 0.7) * seconds)
-        os.kill(child, signal.SIGKILL)
-    code = end(child)
-    kills += code == -9
-    codes.append(code)
-    if code == 0:
+while codes.count(-9) < 20 or codes[-1] == -9:  # the last run is left to end
+    after = random.randrange(1, moments_of_a_run // 2) if codes.count(-9) < 20 else 0
+    codes.append(run("killed", after))
+    if codes[-1] == 0:
         same.append(open("killed.npy", "rb").read() == whole)
-print(json.dumps([codes, same, sorted(os.listdir())]))
+print(json.dumps([codes, moments_of_a_run, same, sorted(os.listdir())]))
 """
 
 
@@ -206,12 +215,13 @@ def test_killed_at_20_random_moments_the_curve_is_the_same_bit_for_bit(tmp_path:
     command = [sys.executable, "-c", KILLS]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.stderr == ""
-    codes, same, left = json.loads(done.stdout)
+    codes, moments, same, left = json.loads(done.stdout)
+    assert moments > 20
     assert codes.count(-9) == 20
     assert set(codes) == {0, -9}
     assert same
     assert all(same)
-    assert left == ["killed.npy", "points.npy", "whole.npy"]  # no state, nor halves of one
+    assert left == ["killed.npy", "moments", "points.npy", "whole.npy"]  # no state, nor halves of one
 
 
 class Interrupted(BaseException):
@@ -253,10 +263,10 @@ def test_other_threads_or_blocks_are_refused(tmp_path: Path, monkeypatch: pytest
 
 
 def test_sums_of_an_older_form_are_refused(tmp_path: Path) -> None:
-    oracle = fs.Oracle(RNG.standard_normal((3000, 300)).astype(np.float32), memory="4MB")
-    stopped(oracle, ResumeState(tmp_path / "state.npz"))
-    with (tmp_path / "state.npz").open("rb") as stream:
+    oracle, path = fs.Oracle(RNG.standard_normal((3000, 300)).astype(np.float32), memory="4MB"), tmp_path / "state.npz"
+    stopped(oracle, ResumeState(path))
+    with path.open("rb") as stream:
         identity, groups = unpack(stream)
-    (tmp_path / "state.npz").write_bytes(pack(identity | {"form": 1}, groups))
+    path.write_bytes(pack(identity | {"form": identity["form"] - 1}, groups))
     with pytest.raises(ResumeError, match="differs in form"):
-        fs.stages(oracle, 4, 8, state=ResumeState(tmp_path / "state.npz"))
+        fs.stages(oracle, 4, 8, state=ResumeState(path))

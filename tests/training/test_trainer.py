@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import integrate, stats
-from torch import Tensor
+from torch import Tensor, nn
 
 import flowscope
 from flowscope import InputError, Oracle, TrainingSet
@@ -16,6 +16,7 @@ from flowscope.errors import MissingExtraError, NumericalError
 from flowscope.training import TrainSettings, train
 from flowscope.training.densities import draw_times
 from flowscope.training.draws import Draws
+from flowscope.training.ema import average_in, make_average
 from flowscope.training.targets import make_target, velocity
 from flowscope.training.trainer import Run, rate_at
 from tests.support.trainings import Own, cloud, tiny
@@ -90,10 +91,8 @@ def test_noise_is_standard_normal_and_belongs_to_seed_and_step() -> None:
         assert abs(float(torch.corrcoef(torch.stack([noise.flatten(), other.flatten()]))[0, 1])) < 0.06
 
 
-def test_a_set_that_is_too_large_for_memory_is_drawn_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = Draws(cloud(), tiny(), torch.device("cpu"))(2)
-    monkeypatch.setattr("flowscope.training.draws.RESIDENT_BYTES", 0)
-    read = Draws(cloud(), tiny(), torch.device("cpu"))(2)
+def test_a_set_that_is_too_large_for_memory_is_drawn_alike() -> None:
+    kept, read = (Draws(cloud(), tiny(), torch.device("cpu"), resident_bytes=room)(2) for room in (1 << 20, 0))
     assert torch.equal(kept.x1, read.x1) and torch.equal(kept.x0, read.x0)
 
 
@@ -184,19 +183,45 @@ def test_the_loss_falls_below_that_of_the_zero_field_and_the_field_learns_the_or
     assert float((last.ema_field(x, t) - exact).square().mean()) < 0.05 * float(exact.square().mean())
 
 
-def test_the_average_is_that_of_the_weights_of_every_step() -> None:
+class Weight(nn.Module):
+    """A single weight."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([value], dtype=torch.float64))
+
+
+def averaged(decay: float, values: list[float]) -> np.ndarray:
+    """The average after each of the values that a weight takes, from its beginning on."""
+    network = Weight(values[0])
+    average, found = make_average(network), []
+    for update, value in enumerate(values[1:], start=1):
+        network.weight.data.fill_(value)
+        average_in(average, network, decay, update)
+        found.append(float(average.weight))
+    return np.array(found)
+
+
+def test_the_average_forgets_the_beginning_at_once_and_then_reaches_as_far_back_as_its_decay_says() -> None:
+    np.testing.assert_allclose(averaged(0.99, [0.7] * 50), 0.7)
+    beginning = averaged(0.9999, [1.0] + [0.0] * 800)  # what is left of it
+    assert (np.diff(beginning) < 0).all()
+    assert beginning[0] < 0.2 and beginning[9] < 1e-4
+    assert beginning[799] / beginning[399] == pytest.approx(0.5**9, rel=0.1)  # by a power of the number of updates
+    late = averaged(0.9, [0.0] * 500 + [1.0] * 20)[-20:]
+    np.testing.assert_allclose(1 - late, 0.9 ** np.arange(1, 21))
+    lag = np.arange(1, 1000) - averaged(0.9, list(range(1000)))
+    assert lag[-1] == pytest.approx(0.9 / (1 - 0.9))  # of a weight that rises by 1 an update
+
+
+def test_the_average_is_made_of_the_weights_of_every_step() -> None:
     settings = tiny(steps=40, ema=0.9, seed=3)
-    average: list[np.ndarray] | None = None
+    network = Run(cloud(), settings).network
+    average = make_average(network)
     for step in train(cloud(), settings):
-        weights = [p.detach().double().numpy().copy() for p in step.network.parameters()]
-        if average is None:
-            average = [p.detach().double().numpy().copy() for p in Run(cloud(), settings).network.parameters()]
-        decay = min(0.9, (1 + step.step) / (10 + step.step))
-        average = [a * decay + w * (1 - decay) for a, w in zip(average, weights, strict=True)]
-        kept = [p.numpy() for p in step.ema.parameters()]
-    assert average is not None
-    for a, b in zip(average, kept, strict=True):
-        np.testing.assert_allclose(b, a, atol=1e-5)
+        average_in(average, step.network, 0.9, step.step)
+        for ours, theirs in zip(average.parameters(), step.ema.parameters(), strict=True):
+            assert torch.equal(ours, theirs)
 
 
 def test_the_rate_rises_and_then_stays_or_falls_to_nothing() -> None:

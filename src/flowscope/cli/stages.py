@@ -124,8 +124,8 @@ def _state(folder: Path, resume: bool, ranks: Ranks | None) -> ResumeState:
     if ranks is None:
         return ResumeState(folder / STATE, resume)
     name = Path(STATE).stem + (f"-{ranks.rank}" if ranks.rank else "")
-    more = {"interval": 0.0} if ranks.size > 1 else {}
-    return ResumeState(folder / f"{name}.npz", resume, **more)
+    path = folder / f"{name}.npz"
+    return ResumeState(path, resume) if ranks.size == 1 else ResumeState(path, resume, interval=0.0)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ On several ranks each has a state of its own, and all must go on from the same p
 import io
 import json
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
@@ -29,14 +30,23 @@ class ResumeState:
         resume: take up what the file holds; otherwise it is deleted.
         interval: seconds between two writings, at least.
         share: of the time that may go into writing: a large state is written less often.
+        clock: seconds, from any beginning.
     """
 
-    def __init__(self, path: str | Path, resume: bool = True, interval: float = 20.0, share: float = 0.05) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        resume: bool = True,
+        interval: float = 20.0,
+        share: float = 0.05,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.path = Path(path)
         self._resume, self._interval, self._share = resume, interval, share
         self._identity: dict[str, Any] = {}
         self._groups: dict[str, dict[str, np.ndarray]] = {}
-        self._next = time.monotonic() + interval
+        self._clock = clock
+        self._next = clock() + interval
 
     def open(self, identity: dict[str, Any]) -> None:
         """Begin with what the file holds, if that is wanted and there is one.
@@ -74,7 +84,7 @@ class ResumeState:
     def keep(self, group: str, arrays: dict[str, np.ndarray]) -> None:
         """Replace a group; it is written where the last writing is long enough ago."""
         self._groups[group] = arrays
-        if time.monotonic() >= self._next:
+        if self._clock() >= self._next:
             self.write()
 
     def drop(self, group: str) -> None:
@@ -89,9 +99,9 @@ class ResumeState:
         """
         if not self._groups:
             return
-        began = time.monotonic()
+        began = self._clock()
         write_atomic(self.path, pack(self._identity, self._groups))
-        now = time.monotonic()
+        now = self._clock()
         self._next = now + max(self._interval, (now - began) / self._share)
 
     def remove(self) -> None:

@@ -42,13 +42,20 @@ class Draws:
         training_set: kept on the device as float32 where it fits, else read row by row.
         settings: batch, density, label_dropout and seed.
         device: where batches are wanted.
+        resident_bytes: of float32 points that are kept in memory, at most; on a GPU a share of what is free there.
     """
 
-    def __init__(self, training_set: TrainingSet, settings: TrainSettings, device: torch.device) -> None:
+    def __init__(
+        self,
+        training_set: TrainingSet,
+        settings: TrainSettings,
+        device: torch.device,
+        resident_bytes: int = RESIDENT_BYTES,
+    ) -> None:
         self.training_set, self.settings, self.device = training_set, settings, device
         weights = training_set.weights
         self._cumulative = None if weights is None else np.cumsum(training_set.relative_weights)
-        room: float = RESIDENT_BYTES
+        room: float = resident_bytes
         if device.type == "cuda":
             room = RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
         fits = 4 * len(training_set) * training_set.dimension <= room
