@@ -13,7 +13,7 @@ ifneq ($(USABLE),yes)
 .PHONY: $(READY)
 endif
 
-.PHONY: help setup demo test mutants check test-browser test-cluster bench clean
+.PHONY: help setup demo test test-fast mutants check test-browser test-cluster bench clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -42,9 +42,15 @@ demo: setup ## the main job on an embedded real data set, with a small model of 
 	$(BIN)/flowscope stages digits --model runs/digits/model --out runs/digits
 	@echo "Open $(CURDIR)/runs/digits/index.html in a browser."
 
-# One thread a worker: two workers with two threads each would share two cores.
+# One thread a worker: two workers with two threads each would share two cores. Each worker begins with a part of its own,
+# so that what the tests of a file share is mostly made once.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+
 test: setup ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8
+	$(PYTEST)
+
+test-fast: setup ## run the tests but those marked slow, in under a minute on two cores
+	$(PYTEST) -m "not slow and not browser"
 
 check: setup ## lint, format, types, import order, duplicate code
 	$(BIN)/ruff check

@@ -1,5 +1,6 @@
 """The face of the paths: names, records, refusals."""
 
+import dataclasses
 import math
 
 import pytest
@@ -38,7 +39,7 @@ def test_coefficients_are_frozen_and_broadcast():
     wide = c.expand(4)
     assert isinstance(wide, Coefficients) and wide.alpha.shape == (2, 1, 1, 1)
     assert torch.equal(wide.A.flatten(), c.A)
-    with pytest.raises(AttributeError):
+    with pytest.raises(dataclasses.FrozenInstanceError, match="alpha"):
         c.alpha = c.sigma
 
 

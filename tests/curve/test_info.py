@@ -85,9 +85,10 @@ def test_classes_and_their_sizes() -> None:
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_what_is_undefined_is_none(count: int) -> None:
-    found = about(isotropic(count, 3, 3))
+    points = isotropic(count, 3, 3)
+    found = about(points)
     assert [found[name] for name in ("predicted", "predicted_plain", "predicted_log_snr")] == [None] * 3
-    assert found["total_variance"] >= 0
+    assert found["total_variance"] == pytest.approx(float(np.var(points, axis=0).sum()), rel=1e-6)
 
 
 def test_points_that_coincide_have_no_boundary() -> None:

@@ -63,10 +63,23 @@ def test_rows_of_rows_are_rows():
     np.testing.assert_array_equal(both[[8, 1]], np.stack([-raw[5], raw[0]]))
 
 
-@pytest.mark.parametrize("which", [3, -4, [0, 3], [0.5], [[0, 1]], [True, False], "a", slice("a", None), (3, 0)])
-def test_what_numpy_refuses_is_refused(which):
+@pytest.mark.parametrize(
+    ("which", "error", "said"),
+    [
+        (3, IndexError, "row out of range for 3 rows"),
+        (-4, IndexError, "row out of range for 3 rows"),
+        ([0, 3], IndexError, "row out of range for 3 rows"),
+        ((3, 0), IndexError, "row out of range for 3 rows"),
+        ([0.5], IndexError, "not float64"),
+        ([[0, 1]], IndexError, r"not int64 \(1, 2\)"),
+        ([True, False], IndexError, "2 booleans for 3 rows"),
+        ("a", IndexError, "not <U1"),
+        (slice("a", None), TypeError, "slice indices must be integers"),
+    ],
+)
+def test_rows_that_are_none_are_refused(which, error, said):
     rows = MappedRows([np.zeros((3, 2), dtype=np.float32)])
-    with pytest.raises((IndexError, TypeError)):
+    with pytest.raises(error, match=said):
         rows[which]
 
 

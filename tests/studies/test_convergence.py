@@ -31,7 +31,9 @@ def test_smooth_and_wavy_are_told_apart() -> None:
     assert (shape["shape"][waves], shape["rises"][waves], shape["intervals"][waves]) == ("wavy", 2, 3)
     assert shape["left"][falls] == pytest.approx(0.09, rel=1e-3)
     assert found.verdict == "cannot be tested"
-    assert found.plot() is not None
+    drawn = found.plot().axes[0]
+    np.testing.assert_allclose(drawn.lines[0].get_ydata(), np.square([1.0, 0.5, 0.3]), rtol=1e-4)
+    assert [text.get_text() for text in drawn.get_legend().get_texts()] == ["falls", "waves"]
 
 
 def test_quality_is_measured_where_a_space_is_given() -> None:

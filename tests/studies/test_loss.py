@@ -80,7 +80,8 @@ def test_held_out_losses_stand_beside_their_reference() -> None:
     table = found.tables["held_out"]
     np.testing.assert_allclose(table["made"], table["reference"], rtol=1e-4)
     assert found.training_set["digest"] == SET.digest
-    assert found.plot() is not None
+    titles = [axes.get_title("left") for axes in found.plot().axes]
+    assert titles[: len(found.panels)] == [panel.title for panel in found.panels]
 
 
 def test_models_that_learned_nothing_in_between_agree_with_nothing() -> None:
