@@ -17,7 +17,7 @@ from flowscope.training import TrainSettings, train
 from flowscope.training.densities import draw_times
 from flowscope.training.draws import Draws
 from flowscope.training.targets import make_target, velocity
-from flowscope.training.trainer import Run, rate_at
+from flowscope.training.trainer import Run, learning_rate_at
 
 
 def tiny(**changes: Any) -> TrainSettings:
@@ -105,10 +105,9 @@ def test_noise_is_standard_normal_and_belongs_to_seed_and_step() -> None:
         assert abs(float(torch.corrcoef(torch.stack([noise.flatten(), other.flatten()]))[0, 1])) < 0.06
 
 
-def test_a_set_that_is_too_large_for_memory_is_drawn_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_set_that_is_too_large_for_memory_is_drawn_alike() -> None:
     kept = Draws(cloud(), tiny(), torch.device("cpu"))(2)
-    monkeypatch.setattr("flowscope.training.draws.RESIDENT_BYTES", 0)
-    read = Draws(cloud(), tiny(), torch.device("cpu"))(2)
+    read = Draws(cloud(), tiny(), torch.device("cpu"), resident_bytes=0)(2)
     assert torch.equal(kept.x1, read.x1) and torch.equal(kept.x0, read.x0)
 
 
@@ -219,9 +218,9 @@ def test_the_rate_rises_and_then_stays_or_falls_to_nothing() -> None:
         tiny(steps=100, warmup=10, learning_rate=0.5),
         tiny(steps=100, warmup=10, learning_rate=0.5, schedule="cosine"),
     )
-    assert [rate_at(constant, k) for k in (0, 4, 9, 10, 99)] == [0.05, 0.25, 0.5, 0.5, 0.5]
-    assert rate_at(cosine, 55) == pytest.approx(0.25)  # half way
-    assert rate_at(cosine, 10) == 0.5 and rate_at(cosine, 99) < 0.001
+    assert [learning_rate_at(constant, k) for k in (0, 4, 9, 10, 99)] == [0.05, 0.25, 0.5, 0.5, 0.5]
+    assert learning_rate_at(cosine, 55) == pytest.approx(0.25)  # half way
+    assert learning_rate_at(cosine, 10) == 0.5 and learning_rate_at(cosine, 99) < 0.001
     assert [step.learning_rate for step in train(cloud(), tiny(steps=3))] == [0.01 / 3, 0.02 / 3, 0.01]
 
 
