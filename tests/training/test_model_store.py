@@ -24,7 +24,7 @@ from flowscope.networks.architectures import build_network
 from flowscope.reproduction.runner import is_trained
 from flowscope.sampling import sample
 from flowscope.training import TrainSettings, load_model, snapshot_steps, train, train_to
-from flowscope.training.checkpoint import read_state, write_state
+from flowscope.training.checkpoint import read_checkpoint, write_checkpoint
 from flowscope.training.trainer import Run
 from tests.support.trainings import Own, cloud, tiny
 
@@ -458,10 +458,10 @@ def test_moments_lie_in_memory_as_their_parameters_do(tmp_path: Path) -> None:
     first = Run(points, settings, device="cpu")
     first.network.to(memory_format=torch.channels_last)
     first.advance()
-    write_state(first, tmp_path)
+    write_checkpoint(first, tmp_path)
     again = Run(points, settings, device="cpu")
     again.network.to(memory_format=torch.channels_last)
-    assert read_state(again, tmp_path, True)
+    assert read_checkpoint(again, tmp_path, True)
     for run in (first, again):
         run.advance()
     for p, q in zip(first.network.parameters(), again.network.parameters(), strict=True):

@@ -18,7 +18,7 @@ from flowscope.training.densities import draw_times
 from flowscope.training.draws import Draws
 from flowscope.training.ema import average_in, make_average
 from flowscope.training.targets import make_target, velocity
-from flowscope.training.trainer import Run, rate_at
+from flowscope.training.trainer import Run, learning_rate_at
 from tests.support.trainings import Own, cloud, tiny
 
 # what is drawn
@@ -229,9 +229,9 @@ def test_the_rate_rises_and_then_stays_or_falls_to_nothing() -> None:
         tiny(steps=100, warmup=10, learning_rate=0.5),
         tiny(steps=100, warmup=10, learning_rate=0.5, schedule="cosine"),
     )
-    assert [rate_at(constant, k) for k in (0, 4, 9, 10, 99)] == [0.05, 0.25, 0.5, 0.5, 0.5]
-    assert rate_at(cosine, 55) == pytest.approx(0.25)  # half way
-    assert rate_at(cosine, 10) == 0.5 and rate_at(cosine, 99) < 0.001
+    assert [learning_rate_at(constant, k) for k in (0, 4, 9, 10, 99)] == [0.05, 0.25, 0.5, 0.5, 0.5]
+    assert learning_rate_at(cosine, 55) == pytest.approx(0.25)  # half way
+    assert learning_rate_at(cosine, 10) == 0.5 and learning_rate_at(cosine, 99) < 0.001
     assert [step.learning_rate for step in train(cloud(), tiny(steps=3))] == [0.01 / 3, 0.02 / 3, 0.01]
 
 

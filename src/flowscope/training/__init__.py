@@ -1,4 +1,4 @@
-"""Training networks: the loop as a generator, targets, densities of timesteps, averages, checkpoints."""
+"""Training networks: the loop as a generator, a training into a folder, its models, and the monitor."""
 
 from flowscope.training.fit import train_to
 from flowscope.training.loop import TrainStep, train

@@ -1,4 +1,4 @@
-"""accelerate: the one place that talks to it."""
+"""The Accelerator of a training: the one place that uses accelerate."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +12,10 @@ from flowscope.errors import InputError, MissingExtraError, unknown_name
 
 
 def make_accelerator(device: torch.device, precision: str) -> Any:
-    """An Accelerator for one device; it places nothing by itself.
+    """Make an Accelerator for one device, which moves nothing to it by itself.
 
-    accelerate keeps device and precision for the whole process and refuses, or ignores, others. One training may follow
-    another with other ones, so what it keeps is forgotten where it is in the way.
+    accelerate keeps one device and one precision for the whole process and refuses or ignores others. A training may
+    follow another with other ones, so they are reset where they differ.
 
     Raises:
         MissingExtraError: accelerate is not installed.
@@ -34,11 +34,11 @@ def make_accelerator(device: torch.device, precision: str) -> Any:
     return made
 
 
-def check_own(accelerator: Any, device: torch.device, precision: str) -> None:
-    """Refuse to go on where another training of this process has changed what accelerate keeps.
+def check_accelerator(accelerator: Any, device: torch.device, precision: str) -> None:
+    """Refuse to go on after another training of this process has changed accelerate's device or precision.
 
     Raises:
-        InputError: it has.
+        InputError: they are no longer those of this training.
     """
     if (accelerator.device.type, accelerator.mixed_precision) != (device.type, precision):
         raise InputError(
@@ -48,11 +48,11 @@ def check_own(accelerator: Any, device: torch.device, precision: str) -> None:
 
 
 def check_tracker(tracker: str | None, out: str | Path | None) -> None:
-    """Refuse a tracker that cannot be used, before anything is done.
+    """Refuse a tracker that cannot be used.
 
     Raises:
         MissingExtraError: the tracker's package is not installed.
-        InputError: accelerate has none of this name, or there is no folder.
+        InputError: accelerate has no tracker of this name, or there is no folder for it.
     """
     if tracker is None:
         return
@@ -71,7 +71,13 @@ def check_tracker(tracker: str | None, out: str | Path | None) -> None:
 
 
 def start_tracker(accelerator: Any, tracker: str, out: str | Path | None, settings: dict[str, Any]) -> None:
-    """Log to one of accelerate's trackers from now on, into the folder `out`.
+    """Begin to log to one of accelerate's trackers, in the folder `out`.
+
+    Args:
+        accelerator: of the training.
+        tracker: the name.
+        out: the folder.
+        settings: of the training, to be logged.
 
     Raises:
         MissingExtraError, InputError: as for :func:`check_tracker`.
@@ -85,8 +91,8 @@ def start_tracker(accelerator: Any, tracker: str, out: str | Path | None, settin
 
 
 @contextmanager
-def fast_products(device: torch.device) -> Iterator[None]:
-    """TensorFloat-32 for the products of a step on a GPU, where it is precise enough; as it was, afterwards."""
+def tf32_matmul(device: torch.device) -> Iterator[None]:
+    """Use TensorFloat-32 for matrix products on a GPU for a while; on other devices change nothing."""
     if device.type != "cuda":
         yield
         return

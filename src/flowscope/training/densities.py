@@ -4,8 +4,8 @@ r"""Densities of the timesteps that training draws, by their distribution functi
     logit-normal  F(t) = Phi(logit t)                                  (arXiv 2403.03206, location 0 and scale 1)
     staged        a share `navigation` uniform on [0, boundary), the rest uniform on [boundary, 1)
 
-A shift s maps what was drawn by t' = s t / (1 + (s - 1) t). A part [lo, hi) of time is trained by drawing from the
-density restricted to it: t = F^{-1}(F(lo) + v (F(hi) - F(lo))), v uniform.
+A shift s maps a drawn t to t' = s t / (1 + (s - 1) t). For training on a part [lo, hi) of time, the density is
+restricted to it: t = F^{-1}(F(lo) + v (F(hi) - F(lo))), v uniform.
 """
 
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ DENSITIES = ("uniform", "logit-normal", "shifted", "staged")
 
 
 class DensitySettings(Protocol):
-    """What a density needs to be told; see :class:`flowscope.training.TrainSettings`."""
+    """The settings of a density; see :class:`flowscope.training.TrainSettings`."""
 
     @property
     def density(self) -> str: ...
@@ -33,10 +33,10 @@ class DensitySettings(Protocol):
 
 
 def check_density(settings: DensitySettings) -> None:
-    """Refuse numbers that make no density, and those that would have no effect.
+    """Refuse settings that make no density or would have no effect.
 
     Raises:
-        InputError: the message says which.
+        InputError: the message names the setting.
     """
     check_number(settings.shift, "shift", 0.0, np.inf, False)
     for name in ("navigation", "boundary"):
@@ -49,6 +49,13 @@ def check_density(settings: DensitySettings) -> None:
 
 def check_number(value: Any, what: str, low: float, high: float, closed: bool) -> None:
     """Refuse what is not a finite number between two bounds.
+
+    Args:
+        value: to be checked.
+        what: the name of the value, for the message.
+        low: the lower bound.
+        high: the upper bound.
+        closed: whether the bounds themselves are allowed.
 
     Raises:
         InputError: it is not.
@@ -89,7 +96,7 @@ def quantile(settings: DensitySettings, v: np.ndarray) -> np.ndarray:
 
 
 def draw_times(settings: DensitySettings, rng: np.random.Generator, count: int) -> np.ndarray:
-    """(count,) independent timesteps, float64, lo <= t < hi."""
+    """Draw (count,) independent timesteps, float64, lo <= t < hi."""
     low, high = settings.interval
     first, last = cumulative(settings, np.array([low, high]))
     t = quantile(settings, first + rng.random(count) * (last - first))

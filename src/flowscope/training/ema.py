@@ -1,7 +1,7 @@
 """The exponential moving average of a network's weights.
 
 After update k = 1, 2, ... the average moves by w <- d_k w + (1 - d_k) theta with d_k = min(decay, (1 + k) / (10 + k)),
-so that a run of a few steps is not an average of its random beginning.
+so that the average of a short run is not that of its random initial weights.
 """
 
 import copy
@@ -11,7 +11,7 @@ from torch import nn
 
 
 def make_average(network: nn.Module) -> nn.Module:
-    """A copy that is only ever averaged into and evaluated."""
+    """A copy of a network for its average, in eval mode and without gradients."""
     return copy.deepcopy(network).eval().requires_grad_(False)
 
 
@@ -21,8 +21,8 @@ def decay_at(decay: float, update: int) -> float:
 
 
 @torch.no_grad()
-def average_in(average: nn.Module, network: nn.Module, decay: float, update: int) -> None:
-    """Move the average towards the weights after update k >= 1; buffers are copied."""
+def update_average(average: nn.Module, network: nn.Module, decay: float, update: int) -> None:
+    """Move the average towards the weights after update k >= 1; copy the buffers."""
     weights = [p.detach() for p in network.parameters()]
     torch._foreach_lerp_(list(average.parameters()), weights, 1 - decay_at(decay, update))
     for kept, now in zip(average.buffers(), network.buffers(), strict=True):

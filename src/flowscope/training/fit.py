@@ -1,4 +1,4 @@
-"""train_to: a whole training into a folder. What `flowscope train` calls."""
+"""train_to: a whole training into a folder, which `flowscope train` calls."""
 
 import json
 import signal
@@ -16,15 +16,23 @@ from flowscope.data.pixels import is_image
 from flowscope.data.split import split
 from flowscope.data.training_set import as_training_set
 from flowscope.training.accelerator import check_tracker
-from flowscope.training.checkpoint import check_same, read_state
+from flowscope.training.checkpoint import check_same_run, read_checkpoint
 from flowscope.training.loop import iterate
-from flowscope.training.model_store import ABOUT, EMA, MODEL, STATE, digest_of, pack, read_about
+from flowscope.training.model_store import (
+    ABOUT_FILE,
+    CHECKPOINT_FILE,
+    EMA_FILE,
+    MODEL_FILE,
+    digest_of,
+    read_about,
+    to_safetensors,
+)
 from flowscope.training.preview import sample_pictures
 from flowscope.training.settings import TrainSettings
 from flowscope.training.trainer import Run, identity
 
-SPLIT_SEED = 0  # of points held out: the same for every model, whatever its own seed, so that models can be compared
-LOSSES, SAMPLES = "loss.csv", "samples.png"
+SPLIT_SEED = 0  # of the points held out: the same whatever a model's own seed, so that models can be compared
+LOSSES, SAMPLES = "loss.csv", "samples.png"  # files
 Progress = Callable[[int, int, str], object]
 
 
@@ -40,22 +48,22 @@ def train_to(
     tracker: str | None = "tensorboard",
     progress: Progress | None = None,
 ) -> Path:
-    """Train a network and leave it in a folder, for :func:`load_model` and every command that takes a MODEL_DIR.
+    """Train a network into a folder, for :func:`load_model` and every command that takes a MODEL_DIR.
 
-    On the way a checkpoint, loss.csv and samples.png are renewed every `settings.checkpoint_every` steps. Ctrl-C lets
-    the step that is being made end, keeps it, and raises KeyboardInterrupt.
+    Every `settings.checkpoint_every` steps a checkpoint, loss.csv and samples.png are renewed. Ctrl-C ends the training
+    after the current step, writes a checkpoint and raises KeyboardInterrupt.
 
     Args:
         training_set: a TrainingSet, or an array or tensor (N, *shape) of points.
         settings: what is trained and how.
         out: the folder.
-        held_out: how many points to set aside, always the same ones.
-        resume: go on from the checkpoint in `out` if there is one; return at once if the run there is finished. Without
-            it, a model that is there is replaced.
+        held_out: how many points to set aside; the same ones for every model.
+        resume: go on from the checkpoint in `out` if there is one; return at once if the run there is finished. False
+            replaces a model that is there.
         device: as for :func:`train`.
         network: as for :func:`train`.
-        tracker: one of accelerate's; None for none.
-        progress: called as progress(done, total, what) after every step.
+        tracker: the name of one of accelerate's trackers; None for none.
+        progress: called as progress(done, total, what) after every step; None for none.
 
     Returns:
         The folder, with model.json, model.safetensors, ema.safetensors, loss.csv and, for images, samples.png.
@@ -64,18 +72,28 @@ def train_to(
         OutputError: the folder cannot be written.
         ResumeError: what is there is of another run.
         InputError, MissingExtraError, NumericalError: as for :func:`train`.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> import flowscope as fs
+        >>> from flowscope.training import TrainSettings, train_to
+        >>> settings = TrainSettings(model="mlp", width=8, steps=2, batch=4)
+        >>> with TemporaryDirectory() as folder:
+        ...     model = train_to([[0.0, 1.0], [1.0, 0.0]], settings, folder, tracker=None)
+        ...     sorted(path.name for path in model.iterdir())
+        ['ema.safetensors', 'loss.csv', 'model.json', 'model.safetensors']
     """
     folder, whole = Path(out), as_training_set(training_set)
     check_writable(folder)
-    check_tracker(tracker, folder)  # before any work is done, and before anything is deleted
+    check_tracker(tracker, folder)  # before anything is computed or deleted
     kept, _ = split(whole, held_out, SPLIT_SEED)
     about_split = {"count": held_out, "seed": SPLIT_SEED, "whole": whole.digest}
-    if resume and (folder / ABOUT).exists() and not (folder / STATE).exists():
+    if resume and (folder / ABOUT_FILE).exists() and not (folder / CHECKPOINT_FILE).exists():
         name = None if network is None else type(network).__name__
-        check_same(identity(kept, settings, about_split, name), read_about(folder), folder / ABOUT)
+        check_same_run(identity(kept, settings, about_split, name), read_about(folder), folder / ABOUT_FILE)
         return folder
     run = Run(kept, settings, network=network, device=device, held_out=about_split)
-    read_state(run, folder, resume)
+    read_checkpoint(run, folder, resume)
     run.track(tracker, folder)
     _drive(run, folder, progress)
     _finish(run, folder)
@@ -83,20 +101,20 @@ def train_to(
 
 
 def _drive(run: Run, out: Path, progress: Progress | None) -> None:
-    """All steps that are left, with what can be seen on the way."""
+    """Make all steps that are left, and renew loss.csv and samples.png on the way."""
     steps = iterate(run, out)
     with interrupts() as interrupted:
         for step in steps:
             if step.step % run.settings.checkpoint_every == 0:
-                write_files(out, _shown(run))
+                write_files(out, _preview_files(run))
             if progress is not None:
                 progress(step.step, run.settings.steps, f"loss {run.losses.last:.4g}")
             if interrupted:
-                steps.close()  # which keeps the step
+                steps.close()  # which writes a checkpoint
                 raise KeyboardInterrupt
 
 
-def _shown(run: Run) -> dict[str, str | bytes]:
+def _preview_files(run: Run) -> dict[str, str | bytes]:
     """loss.csv, and samples.png where points are images."""
     files: dict[str, str | bytes] = {LOSSES: run.losses.to_csv()}
     if is_image(run.shape):
@@ -105,16 +123,16 @@ def _shown(run: Run) -> dict[str, str | bytes]:
 
 
 def _finish(run: Run, out: Path) -> None:
-    """The files of a finished run. Until model.json is in its place, the state is what counts; after that it goes."""
-    weights = {MODEL: pack(run.network.state_dict()), EMA: pack(run.ema.state_dict())}
+    """Write the files of a finished run, model.json last, and then delete the checkpoint."""
+    weights = {MODEL_FILE: to_safetensors(run.network.state_dict()), EMA_FILE: to_safetensors(run.ema.state_dict())}
     about = run.about() | {"digests": {name: digest_of(data) for name, data in weights.items()}}
-    write_files(out, weights | _shown(run) | {ABOUT: json.dumps(about, indent=2, allow_nan=False) + "\n"})
-    remove_file(out / STATE)
+    write_files(out, weights | _preview_files(run) | {ABOUT_FILE: json.dumps(about, indent=2, allow_nan=False) + "\n"})
+    remove_file(out / CHECKPOINT_FILE)
 
 
 @contextmanager
 def interrupts() -> Iterator[list[int]]:
-    """Ctrl-C as an entry in a list, so that no step is torn; a second Ctrl-C is one as usual."""
+    """A list to which the first Ctrl-C is appended, so that it ends no step halfway; a second one acts as usual."""
     seen: list[int] = []
     if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
         yield seen

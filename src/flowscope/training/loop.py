@@ -1,4 +1,4 @@
-"""The training loop, as a generator: users write `for step in train(...)` and do between steps what they like."""
+"""train: the training loop as a generator, between whose steps the caller does what it likes."""
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from flowscope.networks.field import NetworkField
 from flowscope.training.accelerator import check_tracker
-from flowscope.training.checkpoint import clear, read_state, write_snapshot, write_state
+from flowscope.training.checkpoint import clear_model, read_checkpoint, write_checkpoint, write_snapshot
 from flowscope.training.model_store import snapshot_name
 from flowscope.training.settings import TrainSettings
 from flowscope.training.trainer import Run
@@ -18,16 +18,27 @@ from flowscope.training.trainer import Run
 
 @dataclass(frozen=True)
 class TrainStep:
-    """One update of the weights, just made.
+    """One update of the weights.
 
     Attributes:
         step: how many updates have been made, 1..steps.
-        loss: of this update's batch, before it, a mean over coordinates and the batch: a tensor () on the device.
-            `float(loss)` waits for a GPU, so ask for it now and then only.
-        learning_rate: the learning rate of the update.
-        network: the network itself, in train mode.
-        ema: its averaged copy, in eval mode. Both go on changing with the next step.
-        run: what the loop holds, for those who want more.
+        loss: of this update's batch, before the update, a mean over coordinates and batch: a tensor () on the device.
+            `float(loss)` waits for a GPU, so call it only now and then.
+        learning_rate: of the update.
+        network: the network, in train mode; the next step changes it.
+        ema: its averaged copy, in eval mode; the next step changes it.
+        run: everything else that the loop holds.
+
+    Example:
+        >>> import torch
+        >>> from flowscope.training import TrainSettings, train
+        >>> steps = train(torch.eye(2), TrainSettings(model="mlp", width=8, steps=2, batch=4))
+        >>> step = next(steps)
+        >>> step.step, step.learning_rate  # warm-up
+        (1, 1e-05)
+        >>> step.ema_field(torch.zeros(3, 2), 0.5).shape
+        torch.Size([3, 2])
+        >>> steps.close()
     """
 
     step: int
@@ -67,15 +78,15 @@ def train(
     Args:
         training_set: a TrainingSet, or an array or tensor (N, *shape) of points.
         settings: what is trained and how.
-        network: a module to train instead of one that is built, called as network(x, 1000 t) or network(x, 1000 t, y);
-            changed in place. The label for none is the last one it has.
+        network: a module of your own to train in place, called as network(x, 1000 t) or network(x, 1000 t, y), whose
+            last label stands for none; None to build one.
         device: where to train; None for "cuda" where there is one, else "cpu".
         out: a folder for checkpoints, written every `settings.checkpoint_every` steps and when the loop is left early;
             None for none.
-        resume: go on from the checkpoint in `out`, if there is one; otherwise what an earlier run left there is deleted
-            when the first of this one is written.
-        trackers: the name of a tracker of accelerate's, such as "tensorboard", which writes to `out`; None for none.
-        held_out: what model.json is to say of points that were set aside.
+        resume: go on from the checkpoint in `out`, if there is one. False deletes what an earlier run left there, once
+            this run writes its first checkpoint.
+        trackers: the name of one of accelerate's trackers, such as "tensorboard", which writes to `out`; None for none.
+        held_out: what model.json says of points that were set aside.
 
     Yields:
         A TrainStep after every update.
@@ -85,43 +96,59 @@ def train(
         ResumeError: the checkpoint is of other settings or data, or damaged.
         MissingExtraError: diffusers, accelerate or the tracker is not installed.
         NumericalError: the loss is no longer finite.
+
+    Example:
+        >>> import flowscope as fs
+        >>> from flowscope.training import TrainSettings, train
+        >>> settings = TrainSettings(model="mlp", width=8, steps=3, batch=4)
+        >>> [step.step for step in train(fs.load("digits"), settings)]
+        [1, 2, 3]
     """
     folder = None if out is None else Path(out)
     check_tracker(trackers, folder)
     run = Run(training_set, settings, network=network, device=device, held_out=held_out)
     if folder is not None:
-        read_state(run, folder, resume)
+        read_checkpoint(run, folder, resume)
     run.track(trackers, folder)
     return iterate(run, folder)
 
 
 def iterate(run: Run, out: Path | None) -> Generator[TrainStep, None, None]:
-    """The steps that are left of a run."""
-    settings, kept, fresh = run.settings, run.step, run.step == 0
+    """Make the steps that are left of a run, with their checkpoints and snapshots.
+
+    Args:
+        run: at any step.
+        out: the folder of checkpoints and snapshots; None for none.
+    """
+    settings, written, replace = run.settings, run.step, run.step == 0
+
+    def write(out: Path, checkpoint: bool, snapshot: bool) -> None:
+        """What is due, in place of what an earlier run left."""
+        nonlocal written, replace
+        if replace and (checkpoint or snapshot):
+            clear_model(out)
+            replace = False
+        if snapshot:
+            write_snapshot(run, out / snapshot_name(run.step))
+        if checkpoint:
+            write_checkpoint(run, out)
+            written = run.step
+
     try:
         while run.step < settings.steps:
-            loss, rate = run.advance()
-            due = run.step % settings.checkpoint_every == 0 or run.step == settings.steps
-            seen = run.step in snapshots(settings)
-            if out is not None and fresh and (due or seen):
-                clear(out)  # not before there is something to put in its place
-                fresh = False
-            if out is not None and seen:
-                write_snapshot(run, out / snapshot_name(run.step))
-            if out is not None and due:
-                write_state(run, out)
-                kept = run.step
-            yield TrainStep(run.step, loss, rate, run.network, run.ema, run)
+            loss, learning_rate = run.advance()
+            if out is not None:
+                due = run.step % settings.checkpoint_every == 0 or run.step == settings.steps
+                write(out, due, run.step in snapshots(settings))
+            yield TrainStep(run.step, loss, learning_rate, run.network, run.ema, run)
     except GeneratorExit:  # the loop was left early, between two steps
-        if out is not None and kept != run.step:
-            if fresh:
-                clear(out)
-            write_state(run, out)
+        if out is not None and written != run.step:
+            write(out, checkpoint=True, snapshot=False)
         raise
     finally:
         run.end()
 
 
 def snapshots(settings: TrainSettings) -> set[int]:
-    """The steps after which the averaged weights are kept: the last, its half, its quarter ..."""
+    """The steps after which the averaged weights are kept: the last, half of it, a quarter of it ..."""
     return {settings.steps >> k for k in range(settings.snapshots)} - {0}

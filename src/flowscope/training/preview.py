@@ -1,4 +1,4 @@
-"""samples.png: what the averaged network draws so far, one picture beside the other."""
+"""samples.png: samples of the averaged network during training."""
 
 import io
 import math
@@ -10,30 +10,33 @@ from flowscope.data.training_set import TrainingSet
 from flowscope.networks.field import NetworkField
 from flowscope.sampling import sample
 
-COUNT, STEPS = 36, 25
-SIDE = 48  # pixels a picture has at least
 
+def sample_pictures(field: NetworkField, training_set: TrainingSet, count: int = 36, steps: int = 25) -> bytes:
+    """A PNG of `count` samples, class by class in turn, always from the same noise, so that two can be compared.
 
-def sample_pictures(field: NetworkField, training_set: TrainingSet, count: int = COUNT) -> bytes:
-    """A PNG of `count` samples, the classes in turn; always from the same noise, so that two can be compared.
-
-    Where the field is an expert for a part of time, or undertrained, so are its samples: they are what it draws alone.
+    An expert for a part of time is sampled over all times, as if it were trained there, too.
     """
     classes = training_set.classes
     y = None if not classes else torch.tensor([classes[i % len(classes)] for i in range(count)])
-    found = sample(field, n=count, shape=training_set.shape, steps=STEPS, y=y)
+    found = sample(field, n=count, shape=training_set.shape, steps=steps, y=y)
     return grid_png(found.cpu().numpy(), display_range(training_set))
 
 
 def display_range(training_set: TrainingSet) -> tuple[float, float]:
-    """What is shown as black and as white."""
-    from flowscope.figures.pictures import display_range as span
+    """The values that are shown as black and as white."""
+    from flowscope.figures.pictures import display_range as range_of
 
-    return span(training_set.rows(slice(0, 256)).to(torch.float32).cpu().numpy())
+    return range_of(training_set.rows(slice(0, 256)).to(torch.float32).cpu().numpy())
 
 
-def grid_png(images: np.ndarray, span: tuple[float, float]) -> bytes:
-    """Images (n, C, H, W) as one PNG, row by row in a square; values outside `span` are clipped."""
+def grid_png(images: np.ndarray, span: tuple[float, float], min_side: int = 48) -> bytes:
+    """Draw images in one PNG, row by row in a square.
+
+    Args:
+        images: (n, C, H, W).
+        span: the values that are shown as black and as white; others are clipped.
+        min_side: pixels that the longer side of an image has at least; smaller images are enlarged.
+    """
     from PIL import Image
 
     n, channels, height, width = images.shape
@@ -47,7 +50,7 @@ def grid_png(images: np.ndarray, span: tuple[float, float]) -> bytes:
         top, left = (i // columns) * (height + 1), (i % columns) * (width + 1)
         sheet[top : top + height, left : left + width] = np.moveaxis(image, 0, -1)
     picture = Image.fromarray(sheet[..., 0] if sheet.shape[-1] == 1 else sheet)
-    factor = max(1, math.ceil(SIDE / max(height, width)))
+    factor = max(1, math.ceil(min_side / max(height, width)))
     picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")

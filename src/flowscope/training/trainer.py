@@ -1,4 +1,4 @@
-"""Run: all that training holds between two steps, and one step of it."""
+"""Run: a training between two steps, and the step."""
 
 import math
 import time
@@ -12,35 +12,41 @@ from flowscope.core.device import resolve_device
 from flowscope.core.settings import versions
 from flowscope.data.training_set import TrainingSet, as_training_set
 from flowscope.errors import InputError, NumericalError
-from flowscope.networks.architectures import build_network
+from flowscope.networks.architectures import MAX_CLASSES, build_network
 from flowscope.networks.call_styles import call_state_first, first_output
 from flowscope.networks.field import NetworkField
 from flowscope.networks.labels import read_labels
 from flowscope.oracle import Oracle
 from flowscope.paths import get_path
-from flowscope.training.accelerator import check_own, fast_products, make_accelerator, start_tracker
-from flowscope.training.draws import Draw, Draws, send
-from flowscope.training.ema import average_in, make_average
+from flowscope.training.accelerator import check_accelerator, make_accelerator, start_tracker, tf32_matmul
+from flowscope.training.draws import Draw, Draws, to_device
+from flowscope.training.ema import make_average, update_average
 from flowscope.training.losses import Losses
 from flowscope.training.model_store import SCHEMA, trained_field
 from flowscope.training.settings import TrainSettings
 from flowscope.training.targets import make_target
 
-MOST_LABELS = 1_000_000  # each has an embedding
-
 
 class Run:
-    """A training run between two steps.
+    """A training between two steps.
+
+    Args:
+        training_set: a TrainingSet, or an array or tensor (N, *shape) of points.
+        settings: what is trained and how.
+        network: a module to train in place; None to build one.
+        device: where to train; None for "cuda" where there is one, else "cpu".
+        held_out: what model.json says of points that were set aside.
 
     Attributes:
-        settings, training_set, device, shape, path: of the run.
         classes: one more than the largest label; 0 without labels.
         labels: those that occur, where some below the largest do not; else None.
-        network, ema: the weights and their average.
+        null: the network's label for none; None where it has none.
+        network: the network, in train mode.
+        ema: its averaged copy, in eval mode.
         optimizer: torch's AdamW.
         losses: the record so far.
         step: updates made.
-        seconds: spent in this run, and in those that it goes on from.
+        seconds: of training before this process resumed it.
     """
 
     def __init__(
@@ -58,22 +64,19 @@ class Run:
         self.device = resolve_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.classes = count_classes(self.training_set)
         self.labels = None if len(self.training_set.classes) == self.classes else list(self.training_set.classes)
-        self.own = None if network is None else type(network).__name__
+        self.custom_network = None if network is None else type(network).__name__
         if network is None:
             network = build_network(settings.model, self.shape, self.classes, width=settings.width, seed=settings.seed)
         self.accelerator = make_accelerator(self.device, settings.precision)
         self.network = network.to(self.device).train()
-        if self.device.type == "cuda" and len(self.shape) == 3:
+        on_gpu = self.device.type == "cuda"
+        if on_gpu and len(self.shape) == 3:
             self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.null = self._check_labels()
         self.ema = make_average(self.network)
         self.forward: Any = torch.compile(self.network) if settings.compile else self.network
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(),
-            settings.peak_learning_rate,
-            weight_decay=settings.weight_decay,
-            fused=self.device.type == "cuda",
-        )
+        weights, decay = self.network.parameters(), settings.weight_decay
+        self.optimizer = torch.optim.AdamW(weights, settings.peak_learning_rate, weight_decay=decay, fused=on_gpu)
         self.draws = Draws(self.training_set, settings, self.device)
         oracle = None if settings.target == "cfm" else Oracle(self.training_set, self.path, device=self.device)
         self.target = make_target(settings, oracle)
@@ -82,7 +85,7 @@ class Run:
         self._began = time.monotonic()
 
     def _check_labels(self) -> int | None:
-        """The network's label for none; refused where the data have labels beyond the network's."""
+        """The network's label for none, after a check that it has every label of the data."""
         known = read_labels(self.network, True)
         if known.classes is not None and known.null is not None and known.classes < self.classes:
             raise InputError(
@@ -92,30 +95,30 @@ class Run:
         return known.null
 
     def advance(self) -> tuple[Tensor, float]:
-        """One update of the weights. Returns the loss of its batch, on the device, and the learning rate."""
-        check_own(self.accelerator, self.device, self.settings.precision)
-        draw, rate = self.draws(self.step), rate_at(self.settings, self.step)
+        """Make one update of the weights; return the loss of its batch, on the device, and the learning rate."""
+        check_accelerator(self.accelerator, self.device, self.settings.precision)
+        draw, learning_rate = self.draws(self.step), learning_rate_at(self.settings, self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        with fast_products(self.device):
-            each = self._errors(draw)
-            loss = each.mean()
+            group["lr"] = learning_rate
+        with tf32_matmul(self.device):
+            errors = self._squared_errors(draw)
+            loss = errors.mean()
             self.accelerator.backward(loss)
             self.accelerator.clip_grad_norm_(self.network.parameters(), self.settings.grad_clip)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        average_in(self.ema, self.network, self.settings.ema, self.step)
-        self.losses.add(each.detach(), draw.t)
+        update_average(self.ema, self.network, self.settings.ema, self.step)
+        self.losses.add(errors.detach(), draw.t)
         if self.losses.due(self.step):
-            self._record(rate)
-        return loss.detach(), rate
+            self._record(learning_rate)
+        return loss.detach(), learning_rate
 
-    def _errors(self, draw: Draw) -> Tensor:
+    def _squared_errors(self, draw: Draw) -> Tensor:
         """(B,) squared errors of the network's prediction, means over coordinates."""
         c = self.path(draw.t)
         parts = torch.stack([c.alpha, c.sigma, c.d_alpha, c.d_sigma, 1000 * draw.t]).to(torch.float32)
-        *weights, timestep = send(parts, self.device)
+        *weights, timestep = to_device(parts, self.device)
         alpha, sigma, d_alpha, d_sigma = (w.reshape(-1, *[1] * len(self.shape)) for w in weights)
         x = alpha * draw.x1 + sigma * draw.x0
         target = self.target(self.step, draw, x, d_alpha * draw.x1 + d_sigma * draw.x0)
@@ -133,34 +136,34 @@ class Run:
             return None
         if draw.y is None:
             return torch.full((len(draw.t),), self.null, dtype=torch.int64, device=self.device)
-        return send(torch.where(draw.y < 0, self.null, draw.y), self.device)
+        return to_device(torch.where(draw.y < 0, self.null, draw.y), self.device)
 
-    def _record(self, rate: float) -> None:
-        """Close a row of the record, which waits for the device."""
-        loss = self.losses.close(self.step, rate, self.elapsed())
+    def _record(self, learning_rate: float) -> None:
+        """Close a row of the losses, which waits for the device, and log it."""
+        loss = self.losses.close(self.step, learning_rate, self.elapsed())
         if not math.isfinite(loss):
             raise NumericalError(
                 f"the loss is {loss} at step {self.step}; expected a finite one: check the data, or train anew with a "
                 f"lower learning rate (it is {self.settings.peak_learning_rate:g}) or a longer warm-up"
             )
-        self.accelerator.log({"loss": loss, "rate": rate}, step=self.step)
+        self.accelerator.log({"loss": loss, "rate": learning_rate}, step=self.step)
 
     def track(self, tracker: str | None, out: str | Path | None) -> None:
-        """Begin to log to a tracker of accelerate's."""
+        """Begin to log to one of accelerate's trackers; None for none."""
         if tracker is not None:
             start_tracker(self.accelerator, tracker, out, self.settings.to_dict())
 
     def end(self) -> None:
-        """Close what the run has opened."""
+        """Close the trackers."""
         for tracker in self.accelerator.trackers:
             tracker.finish()
 
     def resume(self, step: int, seconds: float) -> None:
-        """Go on after `step` updates that took `seconds`."""
+        """Continue after `step` updates that took `seconds`."""
         self.step, self.seconds, self._began = step, seconds, time.monotonic()
 
     def elapsed(self) -> float:
-        """Seconds of training, those before a resumption included."""
+        """Seconds of training, including those before it was resumed."""
         return self.seconds + time.monotonic() - self._began
 
     def field(self, network: nn.Module) -> NetworkField:
@@ -168,8 +171,8 @@ class Run:
         return trained_field(network, self.about(), self.settings.model)
 
     def about(self) -> dict[str, Any]:
-        """What model.json says, but for the digests of the weights."""
-        return identity(self.training_set, self.settings, self.held_out, self.own) | {
+        """The content of model.json without the digests of the weights."""
+        return identity(self.training_set, self.settings, self.held_out, self.custom_network) | {
             "shape": list(self.shape),
             "classes": self.classes,
             "labels": self.labels,
@@ -184,7 +187,14 @@ class Run:
 def identity(
     training_set: TrainingSet, settings: TrainSettings, held_out: dict[str, Any], network: str | None
 ) -> dict[str, Any]:
-    """What a run is of: two runs that agree in it end with the same weights."""
+    """The identity of a run: two runs with the same identity end with the same weights.
+
+    Args:
+        training_set: without the points that were set aside.
+        settings: what is trained and how.
+        held_out: what model.json says of points that were set aside.
+        network: the class of the user's own network; None for one of flowscope's.
+    """
     s = training_set
     return {
         "schema": SCHEMA,
@@ -202,8 +212,8 @@ def identity(
     }
 
 
-def rate_at(settings: TrainSettings, step: int) -> float:
-    """The learning rate of update `step`, counted from 0: a linear rise, then constant or half a cosine down to 0."""
+def learning_rate_at(settings: TrainSettings, step: int) -> float:
+    """The learning rate of update `step`, counted from 0: linear warm-up, then constant or half a cosine down to 0."""
     if step < settings.warmup:
         return settings.peak_learning_rate * (step + 1) / settings.warmup
     if settings.schedule == "constant":
@@ -213,17 +223,17 @@ def rate_at(settings: TrainSettings, step: int) -> float:
 
 
 def count_classes(training_set: TrainingSet) -> int:
-    """One more than the largest label, so that labels are the network's as they are the oracle's; 0 without labels.
+    """One more than the largest label, so that network and oracle share their labels; 0 without labels.
 
     Raises:
-        InputError: a label is negative, or too large to have an embedding.
+        InputError: a label is negative or not below MAX_CLASSES.
     """
     if training_set.labels is None:
         return 0
     low, high = int(training_set.labels.min()), int(training_set.labels.max())
-    if low < 0 or high >= MOST_LABELS:
+    if low < 0 or high >= MAX_CLASSES:
         raise InputError(
             f"labels go from {low} to {high}; a network has an embedding for each from 0 to the largest: expected "
-            f"labels from 0 to {MOST_LABELS - 1}, as few as there are classes"
+            f"labels from 0 to {MAX_CLASSES - 1}, as few as there are classes"
         )
     return high + 1

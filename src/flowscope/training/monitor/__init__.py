@@ -1,1 +1,1 @@
-"""The monitor: what a network has learned of the oracle, while it is trained."""
+"""The monitor: how far a network has learned the oracle, during training."""

@@ -1,4 +1,4 @@
-"""Asking a field what it says at fixed states: in eval mode, without gradients, and everything left as it was."""
+"""Evaluation of a model at fixed probes, in eval mode and without gradients, and checks of the model."""
 
 import inspect
 from collections.abc import Sized
@@ -15,7 +15,13 @@ from flowscope.training.monitor.probes import Probes
 
 
 def velocities(model: Any, probes: Probes, batch: int) -> Tensor:
-    """(n, *shape) float32: what a field says at all probes, on their device."""
+    """The velocities (n, *shape) of a model at all probes, float32 on their device.
+
+    Args:
+        model: a field or a module.
+        probes: n of them.
+        batch: how many states the model is given at a time.
+    """
     u = torch.empty_like(probes.x)
     with eval_mode(model):
         for rows, y in probes.calls(batch):
@@ -26,7 +32,7 @@ def velocities(model: Any, probes: Probes, batch: int) -> Tensor:
 def _call(model: Any, x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
     if not isinstance(model, torch.nn.Module):
         return ask(model, x, t, y).to(x.device, x.dtype)
-    # a bare module takes what its parameters are: it knows nothing of other dtypes and devices
+    # a bare module takes states of the dtype and device of its parameters alone
     like = next((p for p in model.parameters() if p.is_floating_point()), x)
     states = x.to(like.device, like.dtype)
     u = model(states, t.to(like.device, like.dtype), None if y is None else y.to(like.device))
@@ -45,7 +51,7 @@ def check_oracle(oracle: Any) -> None:
 
 
 def check_model(model: Any, oracle: Oracle) -> None:
-    """Refuse what is no velocity field on the oracle's path and for points of its shape.
+    """Refuse a model that is no velocity field on the oracle's path and for points of its shape.
 
     Raises:
         InputError: it is not; the message says what a model has to be.
@@ -74,8 +80,8 @@ def check_model(model: Any, oracle: Oracle) -> None:
 def label_count(model: Any) -> int:
     """How many labels a field takes; 0 for none, or where it does not say.
 
-    A field or a module says it by its `classes`, an oracle by the labels of its points. Of a field made of fields it is
-    the most that one of them takes; an oracle among others does with labels or without, so that the others decide.
+    A field or a module says it by its `classes`, an oracle by the labels of its points. A field made of fields takes as
+    many as the part that takes most; an oracle among the parts needs no labels, so the other parts decide.
     """
     if isinstance(model, Oracle):
         return len(model.training_set.classes)

@@ -12,14 +12,14 @@ from flowscope.oracle import Oracle
 from flowscope.oracle.law import Law
 from flowscope.oracle.plan import Plan, plan
 
-NODES = 96  # times at which the floor is evaluated, at least
+MIN_TIMES = 96  # at which the floor is evaluated
 
 
 class Floor(NamedTuple):
-    """The loss that no network can beat over the training law, a mean over coordinates, with standard errors."""
+    """The smallest loss that a network can have over the training law, a mean over coordinates."""
 
-    mean: np.ndarray  # (bins + 1,) in each part of time, and at the end over all of [0, 1)
-    error: np.ndarray  # (bins + 1,)
+    mean: np.ndarray  # (bins + 1,) in each part of time, and then over all of [0, 1)
+    error: np.ndarray  # (bins + 1,) standard errors
 
 
 def loss_floor(oracle: Oracle, pairs: int, bins: int, seed: int, labels: np.ndarray | None, dropout: float) -> Floor:
@@ -29,7 +29,10 @@ def loss_floor(oracle: Oracle, pairs: int, bins: int, seed: int, labels: np.ndar
     dropout p (arXiv 2207.12598) the floor is (1 - p) times that of the classes and p times that of all points.
 
     Args:
+        oracle: of the training set.
         pairs: how many are followed.
+        bins: equal parts of time.
+        seed: of the pairs.
         labels: (pairs,) the classes to draw them from; None for all points together.
         dropout: p; without labels it changes nothing.
     """
@@ -50,7 +53,7 @@ def loss_floor(oracle: Oracle, pairs: int, bins: int, seed: int, labels: np.ndar
 def _gap(oracle: Oracle, label: int | None, count: int, bins: int, seed: int) -> np.ndarray:
     """(count, bins) the pair form of the floor along the paths of `count` pairs of a law."""
     law = oracle.support.law(label)
-    within = -(-NODES // bins)
+    within = -(-MIN_TIMES // bins)
     t = (np.arange(bins * within) + 0.5) / (bins * within)
     c = oracle.path(torch.as_tensor(t, device=oracle.device))
     sizes = plan(oracle.memory, count, len(law), law.support.dimension)

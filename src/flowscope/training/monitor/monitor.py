@@ -1,20 +1,20 @@
-"""The monitor: what a network has learned of the oracle, by parts of time, while it is being trained.
+"""Monitor: how far a network has learned the oracle, by parts of time, during training.
 
     monitor = Monitor(oracle, held_out)
     for step in ...:
         if step % monitor.interval == 0:
             print(monitor(model, step).row())
 
-The probes are fixed, so that two calls differ by the model alone, and the oracle has answered once for all: a call
-costs one evaluation of the model for each probe. With m the model's velocity, means over coordinates and over probes,
+The probes are fixed, so that two calls differ by the model alone. The oracle answers them once, so a call costs one
+evaluation of the model for each probe. With m the model's velocity and means over coordinates and over probes,
 
     loss = floor + excess,    excess = E[|m - u_cond|^2 - |u* - u_cond|^2] / D,    oracle_loss = E|m - u*|^2 / D
 
 where the floor E|u* - u_cond|^2 / D comes in closed form from many more times and pairs (floor.py): the
 oracle's own loss on the probes is the control variate of the model's. Over the training law excess and oracle_loss have
-one expectation, since u* is that of u_cond given x_t; the second is never negative and has the smaller error. On
-held-out points u* is not that expectation: E|u* - u_cond|^2 is a reference there, not a floor, and a model may well be
-below it. On paths with A = 1/(1-t) it grows as 1/(1-t)^2 towards t = 1, where the oracle insists on a training point.
+the same expectation, since u* is that of u_cond given x_t; the second is never negative and has the smaller error. On
+held-out points u* is not that expectation: E|u* - u_cond|^2 is a reference there, not a floor, and a model may have a
+smaller loss. On paths with A = 1/(1-t) it grows as 1/(1-t)^2 towards t = 1, where u* points to a training point.
 """
 
 from dataclasses import dataclass, fields
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from flowscope.core.serialize import to_jsonable
 from flowscope.core.settings import check_count, check_seed
 from flowscope.data.training_set import as_training_set
 from flowscope.errors import InputError
@@ -31,12 +32,11 @@ from flowscope.training.monitor.evaluate import check_model, label_count, veloci
 from flowscope.training.monitor.floor import Floor, loss_floor
 from flowscope.training.monitor.probes import Probes, draw_probes
 
-INTERVAL = 200  # steps between two calls: under 5 % of training time (benchmarks/monitor.py)
 TOTALS = ("loss", "floor", "excess", "oracle_loss", "held_out_loss", "gap")
 
 
 class Record:
-    """Arrays by name; read-only, and plain on request."""
+    """A record of read-only arrays by name."""
 
     def __post_init__(self) -> None:
         for value in vars(self).values():
@@ -44,21 +44,25 @@ class Record:
                 value.setflags(write=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain numbers, lists and dictionaries; NaN as None."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
+        """The record as numbers, lists and dictionaries for JSON; NaN becomes None."""
+        values = ((f.name, getattr(self, f.name)) for f in fields(self))  # type: ignore[arg-type]
+        return {name: v.to_dict() if isinstance(v, Record) else to_jsonable(v) for name, v in values}
 
 
 @dataclass(frozen=True, eq=False)
 class Measured(Record):
-    """What is measured of a model on points of whatever kind; arrays (bins,) float64, `*_error` standard errors.
+    """What is measured of a model on some points; arrays (bins,) float64, `*_error` standard errors.
 
     Attributes:
-        loss: the CFM loss E|m - u_cond|^2 / D. oracle_loss: E|m - u*|^2 / D. Both are means over coordinates.
-        alignment_nearest, alignment_mixture: mean cosines of m - u_0 with the directions to the heaviest training point
-            and to the posterior mean of all others, where u_0 points to the mean of the law (probes.py).
-        nearest_weight: how far m has gone from the second of these to the first; for the oracle the top-1 weight.
-        probes, mixture_probes: (bins,) over how many probes the means are, and those of alignment_mixture and
-            nearest_weight (where the others' weight is lost to rounding, they have no direction).
+        loss: the CFM loss E|m - u_cond|^2 / D, a mean over coordinates.
+        oracle_loss: E|m - u*|^2 / D, a mean over coordinates.
+        alignment_mixture: mean cosine of m - u_0 with the direction to the posterior mean of all points but the
+            heaviest, where u_0 points to the mean of the law (probes.py).
+        alignment_nearest: mean cosine of m - u_0 with the direction to the heaviest training point.
+        nearest_weight: how far m has gone from the first of these to the second; for the oracle the top-1 weight.
+        probes: (bins,) number of probes of each mean.
+        mixture_probes: (bins,) number of probes of alignment_mixture and nearest_weight, which are undefined where the
+            others' weight is lost to rounding.
     """
 
     loss: np.ndarray
@@ -80,8 +84,9 @@ class HeldOut(Measured):
     """What is measured on held-out points.
 
     Attributes:
-        reference: E|u* - u_cond|^2 / D, the loss that the oracle of the training set has here. Not a floor.
-        All others are as in Measured.
+        reference: E|u* - u_cond|^2 / D, the loss of the training set's oracle on these points; not a floor.
+
+    All others are those of Measured.
     """
 
     reference: np.ndarray
@@ -90,16 +95,28 @@ class HeldOut(Measured):
 
 @dataclass(frozen=True, eq=False)
 class Measurement(Measured):
-    """A model at a step of its training, by parts of time; 95 % intervals are 1.96 errors, over probes, to either side.
+    """A model at a step of its training, by parts of time; a 95 % interval is 1.96 errors to either side.
 
     Attributes:
-        step: as given. t: the middle of each part.
-        floor: what no model can beat on the training law. excess: loss - floor, from paired probes; oracle_loss is the
-            same in expectation.
-        held_out: the same on held-out points, or None. gap, gap_error: held_out.loss - loss, or None: what is learned
-            of the training points alone. It is within its error of 0 until memorisation begins.
+        step: as given.
+        t: (bins,) the middle of each part.
+        floor: the smallest loss that a model can have on the training law.
+        excess: loss - floor, from paired probes; its expectation is that of oracle_loss.
+        held_out: what is measured on held-out points; None without.
+        gap: held_out.loss - loss; None without. It is within its error of 0 until memorisation begins.
         total: means over all t by name (loss, floor, excess, oracle_loss, held_out_loss, gap), each with `_error`.
-        All others are as in Measured.
+
+    All others are those of Measured.
+
+    Example:
+        >>> import torch
+        >>> import flowscope as fs
+        >>> oracle = fs.Oracle(fs.TrainingSet(torch.eye(3)))
+        >>> measurement = fs.Monitor(oracle, bins=2, probes=8)(oracle, step=100)
+        >>> measurement.step, measurement.t.tolist(), measurement.oracle_loss.tolist()
+        (100, [0.25, 0.75], [0.0, 0.0])
+        >>> sorted(measurement.total)[:2]
+        ['excess', 'excess_error']
     """
 
     step: int
@@ -115,11 +132,11 @@ class Measurement(Measured):
 
     @property
     def t_error(self) -> np.ndarray:
-        """(bins,) zeros: the parts of time are exact. So every array by t has its error."""
+        """(bins,) zeros, so that t has its error as every other array does: the parts of time are exact."""
         return np.zeros_like(self.t)
 
     def row(self) -> dict[str, float]:
-        """One flat row for a tracker: the means over all t by name, and each part as "loss/t=0.05"."""
+        """One flat row for a tracker: the means over all t by name, and those of each part as "loss/t=0.05"."""
         names = ("loss", "excess", "oracle_loss", "alignment_mixture", "alignment_nearest", "nearest_weight", "gap")
         arrays = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         parts = {f"{name}/t={t:.3g}": v for name, a in arrays.items() for t, v in zip(self.t, a.tolist(), strict=True)}
@@ -127,27 +144,41 @@ class Measurement(Measured):
 
 
 class Monitor:
-    """Measures models against the oracle on fixed probes. Called as monitor(model, step) -> Measurement.
+    """Measures models against the oracle on fixed probes: monitor(model, step) -> Measurement.
 
     A model is a VelocityField (as_field makes one of any network), or a torch module called as module(x, t, y) with
-    x (B, *shape), t (B,) and y (B,) or None, that returns the velocity (B, *shape), t = 1 being data.
+    x (B, *shape), t (B,) and y (B,) or None, which returns the velocity (B, *shape) and for which t = 1 is data.
 
     Args:
         oracle: of the training set and the path that the model is trained on.
-        held_out: points of the same kind that it is not trained on: a TrainingSet, an array or a tensor; or None.
-        bins: into how many equal parts [0, 1) is cut.
+        held_out: points of the same kind that it is not trained on: a TrainingSet, an array or a tensor; None for none.
+        bins: number of equal parts of [0, 1).
         probes: how many there are in all, on the training law and again on held-out points; at least two a part.
             A call evaluates the model once at each.
         conditional: whether the model is given labels, and the oracle answers by class; None for models that say how
             many `classes` they have.
         dropout: the chance with which training drops a label: the loss and its floor are then mixtures.
-        seed: of the probes. batch: how many states the model is given at a time.
+        seed: of the probes.
+        batch: how many states the model is given at a time.
+
+    Attributes:
+        interval: steps between two calls that keep the monitor under 5 % of training time (benchmarks/monitor.py).
 
     Raises:
         InputError: an argument is not usable.
+
+    Example:
+        >>> import torch
+        >>> import flowscope as fs
+        >>> oracle = fs.Oracle(fs.TrainingSet([[-1.0], [1.0]]))
+        >>> monitor = fs.Monitor(oracle, bins=2, probes=8)
+        >>> def zero(x, t, y=None):
+        ...     return torch.zeros_like(x)
+        >>> bool((monitor(zero, step=0).oracle_loss > monitor(oracle, step=0).oracle_loss).all())
+        True
     """
 
-    interval = INTERVAL
+    interval = 200
 
     def __init__(
         self,
@@ -180,12 +211,16 @@ class Monitor:
             raise InputError(f"dropout is {dropout!r}; expected a chance in [0, 1]: that of a label to be dropped")
         self.conditional, self.dropout = conditional, float(dropout)
         self.seed, self.batch = check_seed(seed), check_count(batch, "batch")
-        self._known: dict[bool, tuple[Probes, Probes | None, Floor]] = {}
+        self._truths: dict[bool, tuple[Probes, Probes | None, Floor]] = {}
         if conditional is not None:
             self._truth(conditional)
 
     def __call__(self, model: Any, step: int) -> Measurement:
         """Measure a model.
+
+        Args:
+            model: a VelocityField or a module.
+            step: of its training, for the record.
 
         Raises:
             InputError: it is not a model of this oracle's path and shape, or step is no whole number of at least 0.
@@ -195,7 +230,7 @@ class Monitor:
         number = check_count(step, "step", least=0)
         conditional = label_count(model) > 0 if self.conditional is None else self.conditional
         training, held, floor = self._truth(conditional)
-        # every array has a value for each part of time, and at its end that of all of [0, 1)
+        # every array has a value for each part of time, and then one for all of [0, 1)
         values = compare(model, training, self.batch)
         values["excess"] = values.pop("loss") - values.pop("reference")
         found = self._means(training, values) | {"floor": floor.mean, "floor_error": floor.error}
@@ -214,24 +249,24 @@ class Monitor:
         return Measurement(step=number, t=t, held_out=record, total=total, **{"gap": None, "gap_error": None} | parts)
 
     def _truth(self, conditional: bool) -> tuple[Probes, Probes | None, Floor]:
-        """The probes on the training law and on held-out points, and the floor; made once."""
-        if conditional not in self._known:
+        """The probes on the training law and on held-out points, and the floor; computed once."""
+        if conditional not in self._truths:
             how = self.probes, self.bins, self.seed, conditional, self.dropout
             training = draw_probes(self.oracle, self.oracle.training_set, *how)
             held = None if self.held_out is None else draw_probes(self.oracle, self.held_out, *how)
             labels = None if training.y is None else training.y.cpu().numpy()
             floor = loss_floor(self.oracle, self.probes, self.bins, self.seed, labels, self.dropout)
-            self._known[conditional] = training, held, floor
-        return self._known[conditional]
+            self._truths[conditional] = training, held, floor
+        return self._truths[conditional]
 
     def _means(self, probes: Probes, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """(bins + 1,) means of (n,) values over the probes of each part and of all, with errors; NaN is left out."""
+        """Means (bins + 1,) of values (n,) over the probes of each part and over all, with errors; NaN is left out."""
         found: dict[str, np.ndarray] = {}
         for name, value in values.items():
             parts = [value[(probes.bin == b) & ~np.isnan(value)] for b in range(self.bins)]
             mean = np.array([part.mean() if len(part) else np.nan for part in parts])
             error = np.array([part.std(ddof=1) / len(part) ** 0.5 if len(part) > 1 else np.nan for part in parts])
-            # parts are equally long, and their probes independent
+            # the parts are equally long, and their probes independent
             found[name] = np.append(mean, mean.mean())
             found[f"{name}_error"] = np.append(error, (error**2).sum() ** 0.5 / self.bins)
         for name, value in (("probes", values["oracle_loss"]), ("mixture_probes", values["alignment_mixture"])):
@@ -240,7 +275,7 @@ class Monitor:
 
 
 def compare(model: Any, probes: Probes, batch: int) -> dict[str, np.ndarray]:
-    """(n,) by name: losses of the model and of the oracle, the model's alignments and effective weight."""
+    """The losses of the model and the oracle, and the model's alignments and effective weight, (n,) by name."""
     m, target, oracle, base = (
         v.flatten(1).double() for v in (velocities(model, probes, batch), probes.target, probes.oracle, probes.base)
     )
@@ -256,16 +291,5 @@ def compare(model: Any, probes: Probes, batch: int) -> dict[str, np.ndarray]:
 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:
-    """Of rows; NaN where a row is 0 or undefined."""
+    """Cosines of rows; NaN where a row is 0 or undefined."""
     return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
-
-
-def _plain(value: Any) -> Any:
-    """Arrays as lists, records as dictionaries; NaN as None."""
-    if isinstance(value, np.ndarray):
-        return [_plain(v) for v in value.tolist()]
-    if isinstance(value, dict):
-        return {name: _plain(v) for name, v in value.items()}
-    if isinstance(value, Record):
-        return value.to_dict()
-    return None if value != value else value

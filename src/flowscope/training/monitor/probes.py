@@ -1,12 +1,12 @@
-"""Fixed probes of the monitor: states of a law, and everything the oracle says there, computed once.
+"""Probes of the monitor: fixed states of a law, and what the oracle answers there, computed once.
 
-A probe is a time t, a pair (x1, x0) and the state x_t = alpha x1 + sigma x0. Probe i is the same however many are
-drawn, and its t and x0 are the same for training and for held-out points.
+A probe is a time t, a pair (x1, x0) and the state x_t = alpha x1 + sigma x0. Probe i is the same however many probes
+are drawn, and its t and x0 are the same for training and for held-out points.
 
 Directions. Let gamma be the posterior weights at x_t (within the class y where there is one), l the heaviest point and
 m = E[x1|y] the mean of the law. The velocity that points to x1_l is A x1_l + B x; the one that points to the others is
 A o + B x with their posterior mean o = sum_{i != l} gamma_i x1_i / (1 - gamma_l). All velocities at a state share the
-part u_0 = A m + B x, which outweighs the rest and says nothing of the points; without it the two directions are
+part u_0 = A m + B x, which is large and says nothing of the points; without it the two directions are
 a = A (x1_l - m) and b = A (o - m), and a velocity u is compared with them by the cosines of u - u_0. Since
 u* - u_0 = gamma_l a + (1 - gamma_l) b, the share of the way from b to a that any u has gone,
 
@@ -28,21 +28,21 @@ from flowscope.oracle import Oracle
 from flowscope.oracle.law import PASS_BYTES, Law
 from flowscope.paths import convert
 
-STREAM = 2**64 + 1  # of random numbers: no label has this one
-LATEST = 1 - 1e-9  # no probe lies closer to t = 1, where a path ends
-ALONE = 1e-8  # 1 - gamma_l below which the others' mean cannot be told from the mean and the heaviest: rounding is left
-NEXT = 32  # the heaviest of the others: they stand for all of them where gamma_l leaves less than ALONE
-REMAINDER = 0.01  # of the others' weight, the most that may lie beyond those
+PROBE_STREAM = 2**64 + 1  # of random numbers; labels, which are streams elsewhere, are smaller
+MAX_TIME = 1 - 1e-9  # of a probe: a path ends at t = 1
+MIN_OTHERS_WEIGHT = 1e-8  # 1 - gamma_l, below which rounding spoils the others' mean taken from the mean of all
+RUNNERS_UP = 32  # heaviest others, whose mean stands for that of all others below MIN_OTHERS_WEIGHT
+MAX_OMITTED_SHARE = 0.01  # of the others' weight that may lie beyond the runners-up
 
 
 class Probes(NamedTuple):
-    """n fixed probes; tensors on the oracle's device, vectors (n, *shape) float32."""
+    """n fixed probes; tensors on the oracle's device, states and velocities (n, *shape) float32."""
 
-    bin: np.ndarray  # (n,) which bin of time each is in
+    bin: np.ndarray  # (n,) the part of time that each is in
     t: Tensor  # (n,) float64
-    x: Tensor
+    x: Tensor  # the states
     y: Tensor | None  # (n,) int64
-    dropped: Tensor  # (n,) bool: called, and answered by the oracle, without a label
+    dropped: Tensor  # (n,) bool: without a label, for the model and for the oracle
     target: Tensor  # u_cond = alpha' x1 + sigma' x0
     oracle: Tensor  # u*
     base: Tensor  # u_0, the velocity that points to the law's mean
@@ -50,7 +50,7 @@ class Probes(NamedTuple):
     mixture: Tensor  # b; NaN where the law is one point, or the others' weight cannot be told
 
     def calls(self, batch: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """(rows, labels) of the calls that a field has to answer: with labels, then without."""
+        """Yield (rows, labels) of the calls of a field: those with labels, then those without."""
         for chosen, labelled in ((~self.dropped, self.y is not None), (self.dropped, False)):
             for rows in chosen.nonzero()[:, 0].split(batch):
                 if len(rows):
@@ -60,12 +60,16 @@ class Probes(NamedTuple):
 def draw_probes(
     oracle: Oracle, points: TrainingSet, count: int, bins: int, seed: int, conditional: bool, dropout: float
 ) -> Probes:
-    """Draw `count` probes from `points`, by turns in each of `bins` equal parts of time, and ask the oracle.
+    """Draw probes, in turn in each part of time, and ask the oracle.
 
     Args:
+        oracle: of the training set.
         points: the oracle's own training set, or held-out points.
-        conditional: ask the oracle by the points' labels.
-        dropout: the chance of a probe to lose its label.
+        count: of probes.
+        bins: equal parts of time.
+        seed: of the draw.
+        conditional: whether the oracle is asked by the points' labels.
+        dropout: the chance with which a probe loses its label.
 
     Raises:
         InputError: labels are wanted and there are none, or the oracle's training set does not know them.
@@ -85,59 +89,64 @@ def draw_probes(
     dropped = (
         torch.as_tensor(lost < dropout, device=device) if conditional else torch.zeros_like(times, dtype=torch.bool)
     )
+    target = (c.d_alpha * x1 + c.d_sigma * noise).float()
+    return Probes(np.arange(count) % bins, times, x, y, dropped, target, *_ask_by_label(oracle, x, times, y, dropped))
+
+
+def _draw(points: TrainingSet, count: int, bins: int, seed: int) -> tuple[np.ndarray, ...]:
+    """Rows (n,), times (n,), noise (n, D), and numbers (n,) in [0, 1) that decide on the label."""
+    steps = np.cumsum(points.relative_weights)
+    row, t, lost = np.empty(count, dtype=np.int64), np.empty(count), np.empty(count)
+    noise = np.empty((count, points.dimension))
+    for i in range(count):
+        rng = np.random.default_rng((seed, PROBE_STREAM, i))
+        source, within, lost[i] = rng.random(3)
+        row[i] = min(int(np.searchsorted(steps, source * steps[-1], side="right")), len(points) - 1)
+        t[i] = min((i % bins + within) / bins, MAX_TIME)
+        noise[i] = rng.standard_normal(points.dimension)
+    return row, t, noise, lost
+
+
+def _ask_by_label(oracle: Oracle, x: Tensor, t: Tensor, y: Tensor | None, dropped: Tensor) -> list[Tensor]:
+    """u*, u_0, a and b, each (n, *shape) float32, within the class of each probe that has kept its label."""
     answers = [torch.empty_like(x) for _ in range(4)]
     for label in (None, *(() if y is None else y.unique().tolist())):
         chosen = (dropped if label is None else ~dropped & (y == label)) if y is not None else ~dropped
         rows = chosen.nonzero()[:, 0]
         if len(rows):
-            for held, found in zip(answers, _ask(oracle, x[rows], times[rows], label), strict=True):
-                held[rows] = found.float()
-    target = (c.d_alpha * x1 + c.d_sigma * noise).float()
-    return Probes(np.arange(count) % bins, times, x, y, dropped, target, *answers)
-
-
-def _draw(points: TrainingSet, count: int, bins: int, seed: int) -> tuple[np.ndarray, ...]:
-    """Rows (n,), times (n,), noise (n, D) and numbers in [0, 1) that decide on the label (n,)."""
-    steps = np.cumsum(points.relative_weights)
-    row, t, lost = np.empty(count, dtype=np.int64), np.empty(count), np.empty(count)
-    noise = np.empty((count, points.dimension))
-    for i in range(count):
-        rng = np.random.default_rng((seed, STREAM, i))
-        source, within, lost[i] = rng.random(3)
-        row[i] = min(int(np.searchsorted(steps, source * steps[-1], side="right")), len(points) - 1)
-        t[i] = min((i % bins + within) / bins, LATEST)
-        noise[i] = rng.standard_normal(points.dimension)
-    return row, t, noise, lost
+            for answer, found in zip(answers, _ask(oracle, x[rows], t[rows], label), strict=True):
+                answer[rows] = found.float()
+    return answers
 
 
 def _ask(oracle: Oracle, x: Tensor, t: Tensor, label: int | None) -> tuple[Tensor, ...]:
-    """u*, u_0, a and b, float64."""
+    """u*, u_0, a and b at states of one law, float64."""
     law, y = oracle.support.law(label), None if label is None else torch.full(t.shape, label)
     x = x.to(torch.float64)
-    found = oracle.posterior(x, t, y, k=min(len(law), 1 + NEXT))
+    found = oracle.posterior(x, t, y, k=min(len(law), 1 + RUNNERS_UP))
     mean = law_mean(law).reshape(x.shape[1:]).expand_as(x)
     lead = _points(oracle, found.indices[:, 0]).to(torch.float64)
     rest = (1 - found.weights[:, 0]).reshape(-1, *[1] * (x.ndim - 1))
     others = lead + (found.mean - lead) / rest  # 0 / 0 where nothing is left
-    for i in (rest.flatten() < ALONE).nonzero()[:, 0].tolist():
-        others[i] = _mean_of_next(oracle, law, x[i : i + 1], float(t[i]), found.indices[i, 1:])
+    for i in (rest.flatten() < MIN_OTHERS_WEIGHT).nonzero()[:, 0].tolist():
+        others[i] = _mean_of_runners_up(oracle, law, x[i : i + 1], float(t[i]), found.indices[i, 1:])
     if len(law) == 1:
-        lead = others = torch.full_like(x, float("nan"))  # it is the mean: there is no direction to it
+        lead = others = torch.full_like(x, float("nan"))  # the point is the mean, so there is no direction to it
     c = oracle.path(t)
     velocity, base = (convert(data, x, c, "data", "velocity") for data in (found.mean, mean))
     A = c.expand(x.ndim).A
     return velocity, base, A * (lead - mean), A * (others - mean)
 
 
-def _mean_of_next(oracle: Oracle, law: Law, x: Tensor, t: float, indices: Tensor) -> Tensor | float:
-    """E[x1|x] among these points alone, or NaN if there are none or too much of the others' weight lies beyond them."""
+def _mean_of_runners_up(oracle: Oracle, law: Law, x: Tensor, t: float, indices: Tensor) -> Tensor | float:
+    """E[x1|x] among these points alone; NaN for no points, or where too much of the others' weight lies beyond them."""
     if len(indices) == 0:
         return float("nan")
     where = np.searchsorted(law.positions, indices.cpu().numpy())
     points = TrainingSet(_points(oracle, indices), weights=law.probabilities[where])
     found = Oracle(points, oracle.path, memory=oracle.memory).posterior(x, t, k=len(indices))
     beyond = len(law) - 1 - len(indices)
-    return found.mean[0] if beyond * float(found.weights[0, -1]) <= REMAINDER else float("nan")
+    return found.mean[0] if beyond * float(found.weights[0, -1]) <= MAX_OMITTED_SHARE else float("nan")
 
 
 def _points(oracle: Oracle, positions: Tensor) -> Tensor:
@@ -145,7 +154,7 @@ def _points(oracle: Oracle, positions: Tensor) -> Tensor:
 
 
 def law_mean(law: Law) -> Tensor:
-    """(D,) float64: E[x1] over a law."""
+    """E[x1] over a law, (D,) float64."""
     total = torch.zeros_like(law.support.centre)
     for block in law.blocks(max(1, PASS_BYTES // (8 * law.support.dimension))):
         total += block.log_weights.exp() @ block.points
