@@ -22,8 +22,21 @@ def draw_noise(
 
     Row i is drawn in float64 from np.random.default_rng((seed, first + i)) and rounded to `dtype`.
 
+    Args:
+        n: how many.
+        shape: of one sample.
+        seed: of all samples.
+        first: number of the first one.
+        dtype: a floating-point one.
+        device: where the noise is; None for the CPU.
+
     Raises:
         InputError: an argument is not usable.
+
+    Example:
+        >>> all_three, last = draw_noise(3, (2,), seed=7), draw_noise(1, (2,), seed=7, first=2)
+        >>> torch.equal(all_three[2:], last)
+        True
     """
     count, sizes, number = check_count(n, "n"), check_sizes(shape), check_seed(seed)
     if dtype not in FLOATS:
