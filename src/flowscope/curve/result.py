@@ -104,7 +104,7 @@ class StageCurve:
 
     Example:
         >>> import tempfile, torch
-        >>> from flowscope import stages
+        >>> from flowscope import StageCurve, stages
         >>> curve = stages(torch.eye(20), timesteps=3, probes=16)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     curve.save(folder)

@@ -16,7 +16,7 @@ class Counted:
 
     Example:
         >>> import torch
-        >>> from flowscope.sampling import sample
+        >>> from flowscope.sampling import Counted, sample
         >>> counted = Counted(lambda x, t, y=None: -x)
         >>> ends = sample(counted, torch.ones(3, 2), steps=5, solver="heun")
         >>> counted.states  # two of each step but the last, which lands on the data

@@ -63,7 +63,8 @@ def sample(
         MissingExtraError: dopri5 is asked for without torchdiffeq.
 
     Example:
-        >>> from flowscope import Oracle
+        >>> import torch
+        >>> from flowscope import Oracle, sample
         >>> points = torch.eye(3)
         >>> found = sample(Oracle(points), n=4, steps=10)  # the oracle ends at training points
         >>> bool(torch.cdist(found, points).min(1).values.max() < 1e-6)

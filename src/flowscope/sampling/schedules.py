@@ -61,6 +61,7 @@ def shift_time(t: Times, s: float) -> Times:
         InputError: s is not a finite number above 0, or t is not in [0, 1].
 
     Example:
+        >>> from flowscope.sampling import shift_time
         >>> float(shift_time(0.5, 3.0)), float(shift_time(1.0, 3.0))
         (0.75, 1.0)
     """
@@ -152,6 +153,7 @@ def make_nodes(steps: int = DEFAULT_STEPS, shift: float = 1.0, timesteps: Any = 
             of steps or a shift that says something else.
 
     Example:
+        >>> from flowscope.sampling import make_nodes
         >>> make_nodes(4).tolist()
         [0.0, 0.25, 0.5, 0.75, 1.0]
         >>> make_nodes(2, shift=3.0).tolist()

@@ -36,7 +36,9 @@ class Step(NamedTuple):
         nfe: network (or oracle) evaluations so far, that of `velocity` included.
 
     Example:
+        >>> import torch
         >>> from flowscope import Oracle
+        >>> from flowscope.sampling import trajectory
         >>> first, *_, last = trajectory(Oracle(torch.tensor([[2.0]])), torch.zeros(1, 1), [0, 0.5, 1])
         >>> first.velocity.item(), first.data.item(), first.nfe
         (2.0, 2.0, 1)
@@ -69,7 +71,9 @@ def trajectory(
         NumericalError: the field answers with NaN or infinity, or the state leaves the range of x0's dtype.
 
     Example:
+        >>> import torch
         >>> from flowscope import Oracle
+        >>> from flowscope.sampling import trajectory
         >>> oracle = Oracle(torch.tensor([[2.0]]))  # one point: every state moves straight to it
         >>> [(step.index, step.t, step.x.item()) for step in trajectory(oracle, torch.zeros(1, 1), [0, 0.25, 1])]
         [(0, 0.0, 0.0), (1, 0.25, 0.5), (2, 1.0, 2.0)]
