@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from flowscope.cli import main
-from flowscope.curve.sweep import variants
+from flowscope.curve.variants import variants
 from flowscope.data import TrainingSet, load
 from flowscope.errors import InputError, did_you_mean, unknown_name
 from flowscope.networks import Convention, as_field

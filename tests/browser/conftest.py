@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import flowscope
-from flowscope.curve.pictures import pictures, times_around
+from flowscope.curve.pictures import make_pictures, times_around
 from flowscope.report import ModelPart, write_finding, write_reproduction, write_stages, write_sweep
 from tests.support.fakes import (
     class_curve,
@@ -38,7 +38,7 @@ def measured(folder: Path) -> Path:
     """The digits themselves, as the command line writes them."""
     oracle = flowscope.Oracle(flowscope.load("digits"))
     curve = flowscope.stages(oracle, timesteps=16, probes=64)
-    return write_stages(curve, folder, pictures(oracle, probes=2, times=times_around(curve.half.t)))
+    return write_stages(curve, folder, make_pictures(oracle, probes=2, times=times_around(curve.half.t)))
 
 
 def beside_a_model(folder: Path) -> Path:

@@ -123,7 +123,7 @@ def test_no_images_leaves_training_images_out(
     def seen(*_: object, **__: object) -> None:
         raise RuntimeError("a training image was drawn")
 
-    monkeypatch.setattr("flowscope.curve.pictures.pictures", seen)
+    monkeypatch.setattr("flowscope.curve.pictures.make_pictures", seen)
     source = str(picture_folder(tmp_path / "data", ["a"]))
     with pytest.raises(RuntimeError, match="was drawn"):
         main(["stages", source, *SMALL, "--out", str(tmp_path / "with")])

@@ -1,4 +1,4 @@
-"""What `inspect` says of sets whose numbers are known."""
+"""What `training_set_info` says of sets whose numbers are known."""
 
 import json
 import math
@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 import flowscope
-from flowscope.curve.info import inspect
+from flowscope.curve.info import training_set_info
 
 
 def about(
     points: np.ndarray, labels: np.ndarray | None = None, weights: np.ndarray | None = None, path: str = "linear"
 ):
-    found = inspect(flowscope.Oracle(flowscope.TrainingSet(points, labels, weights, "a set"), path))
+    found = training_set_info(flowscope.Oracle(flowscope.TrainingSet(points, labels, weights, "a set"), path))
     json.dumps(found, allow_nan=False)  # plain values, none of them NaN
     return found
 
@@ -80,7 +80,7 @@ def test_classes_and_their_sizes() -> None:
     assert about(points)["classes"] == {}
     assert about(points, labels)["classes"] == {"-1": 4, "0": 2, "3": 3}
     named = flowscope.TrainingSet(points, abs(labels), class_names=["crane", "bird", "cat", "crane"])
-    assert inspect(flowscope.Oracle(named))["classes"] == {"crane (0)": 2, "bird": 4, "crane (3)": 3}
+    assert training_set_info(flowscope.Oracle(named))["classes"] == {"crane (0)": 2, "bird": 4, "crane (3)": 3}
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -106,7 +106,7 @@ def test_far_apart_points_beyond_a_path_are_none() -> None:
 
 def test_it_names_the_set_as_results_do() -> None:
     data = flowscope.load("gaussian:N=60,D=4")
-    curve, found = flowscope.stages(data, 2, 4), inspect(flowscope.Oracle(data))
+    curve, found = flowscope.stages(data, 2, 4), training_set_info(flowscope.Oracle(data))
     assert all(found[key] == value for key, value in curve.training_set.items() if key != "classes")
     assert found["predicted"] == pytest.approx(curve.predicted)
     assert found["predicted_plain"] == pytest.approx(curve.predicted_plain)

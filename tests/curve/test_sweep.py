@@ -13,7 +13,8 @@ import pytest
 import flowscope
 from flowscope.curve import sweep as module
 from flowscope.curve.result import StageCurve
-from flowscope.curve.sweep import sweep, variants
+from flowscope.curve.sweep import sweep
+from flowscope.curve.variants import variants
 from flowscope.errors import InputError
 
 FEW: dict[str, Any] = {"timesteps": 3, "probes": 6}

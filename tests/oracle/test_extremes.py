@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import flowscope as fs
-from flowscope.curve.info import inspect
+from flowscope.curve.info import training_set_info
 
 
 def gaussians(n: int = 300, d: int = 8) -> Tensor:
@@ -18,8 +18,8 @@ def gaussians(n: int = 300, d: int = 8) -> Tensor:
 @pytest.mark.parametrize("scale", [1e-30, 1e-18, 1e-3, 1e3, 1e15])
 def test_the_prediction_does_not_depend_on_the_unit(scale: float) -> None:
     """On data in other units the snr of the boundary changes by the square of the unit, and nothing else."""
-    one = inspect(fs.Oracle(gaussians().double()))["predicted_log_snr"]
-    other = inspect(fs.Oracle(gaussians().double() * scale))["predicted_log_snr"]
+    one = training_set_info(fs.Oracle(gaussians().double()))["predicted_log_snr"]
+    other = training_set_info(fs.Oracle(gaussians().double() * scale))["predicted_log_snr"]
     assert other == pytest.approx(one - 2 * math.log(scale), abs=1e-4)
 
 
@@ -28,8 +28,8 @@ def test_wide_half_precision_points_are_predicted_and_measured() -> None:
     curve = fs.stages(fs.Oracle(points, "ve"), timesteps=4, probes=32)
     wide = fs.stages(fs.Oracle(points.double(), "ve"), timesteps=4, probes=32)
     np.testing.assert_allclose(curve.total_variance, wide.total_variance)
-    assert inspect(fs.Oracle(points))["predicted_log_snr"] == pytest.approx(
-        inspect(fs.Oracle(points.double()))["predicted_log_snr"], abs=1e-4
+    assert training_set_info(fs.Oracle(points))["predicted_log_snr"] == pytest.approx(
+        training_set_info(fs.Oracle(points.double()))["predicted_log_snr"], abs=1e-4
     )
 
 

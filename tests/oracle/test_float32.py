@@ -101,12 +101,15 @@ def test_points_of_other_dtypes(dtype):
         check(points, states(points, t, rows=6, dtype=torch.float32), t)
 
 
-def test_ordinary_points_need_no_second_pass():
+@pytest.mark.parametrize("weighted", [False, True])
+def test_ordinary_points_need_no_second_pass(weighted):
+    """Not where their weights differ, either: float32 logits have the weights in them."""
     hard = []
     points = cloud(6000, (128,))
+    data = TrainingSet(points, weights=1 / np.arange(1.0, 6001) if weighted else None)
     for t in (0.0, 0.05, 0.2, 0.5, 0.9, 0.99, 0.9999):
         for source in (points, cloud(50, (128,), seed=9)):
-            small_oracle(points, hard=hard)(states(source, t, rows=16, dtype=torch.float32), t)
+            small_oracle(data, hard=hard)(states(source, t, rows=16, dtype=torch.float32), t)
     assert hard == [0.0] * 14
 
 

@@ -16,7 +16,7 @@ from jinja2 import UndefinedError
 
 import flowscope
 from flowscope.curve.crossing import NEVER, Crossing
-from flowscope.curve.pictures import pictures, times_around
+from flowscope.curve.pictures import make_pictures, times_around
 from flowscope.curve.result import Information
 from flowscope.errors import OutputError
 from flowscope.report import (
@@ -361,7 +361,7 @@ def test_a_measured_curve_becomes_a_page_that_repeats(tmp_path: Path) -> None:
     points = np.random.default_rng(0).uniform(-1, 1, (40, 3, 4, 4)).astype(np.float32)
     oracle = flowscope.Oracle(flowscope.TrainingSet(points, labels=np.arange(40) % 2, name="noise"))
     curve = flowscope.stages(oracle, timesteps=6, probes=16, conditional=True)
-    shown = pictures(oracle, probes=1, times=times_around(curve.half.t, 3), conditional=True)
+    shown = make_pictures(oracle, probes=1, times=times_around(curve.half.t, 3), conditional=True)
     first, second = (write_stages(curve, tmp_path / name, shown) for name in "ab")
     assert sorted(p.name for p in first.parent.iterdir()) == ["index.html", "stages.png", "stages.svg"]
     for path in first.parent.iterdir():

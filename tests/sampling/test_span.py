@@ -9,8 +9,7 @@ import torch
 from flowscope import Oracle, TrainingSet
 from flowscope.errors import InputError
 from flowscope.sampling import make_nodes, sample
-from flowscope.sampling.span import Inside, follow, suited
-from flowscope.sampling.span_field import Span, SpanField
+from flowscope.sampling.span import Span, SpanField, SpanRows, follow_in_span, split_rows
 from tests.reference import alpha_sigma, oracles
 from tests.reference import oracle as slow_oracle
 from tests.support.cases import DTYPES, PATHS, cloud, velocity_error
@@ -48,14 +47,15 @@ def in_span(oracle, x0, nodes, solver="euler", y=None, size=1000):
     ends, unsure = torch.empty_like(x0), torch.zeros(len(x0), dtype=torch.bool)
     for label in [None] if y is None else y.unique().tolist():
         rows = torch.arange(len(x0)) if y is None else (y == label).nonzero()[:, 0]
-        part = Inside(rows, oracle, oracle.support.law(label), size)
-        ends[rows], unsure[rows] = follow(part, x0[rows], make_nodes(timesteps=nodes), solver, size, lambda: None)
+        part = SpanRows(rows, oracle, oracle.support.law(label), size)
+        times = make_nodes(timesteps=nodes)
+        ends[rows], unsure[rows] = follow_in_span(part, x0[rows], times, solver, size, lambda: None)
     return ends, unsure
 
 
 def pays(oracle, x0, nodes, solver="euler", y=None):
     """Whether `sample` follows all of these states in a span."""
-    return len(suited(oracle, x0, y, len(nodes) - 1, solver)[1]) == 0
+    return len(split_rows(oracle, x0, y, len(nodes) - 1, solver)[1]) == 0
 
 
 def off(found, expected):
@@ -191,7 +191,7 @@ def test_a_part_of_the_states_as_large_as_memory_allows_is_followed_at_a_time():
     """Twice the memory is room for twice the states, and no answer depends on it."""
     points, x0 = cloud(100, (256,)), starts("linear", 64, width=256)
     budgets = [10**6, 2 * 10**6, 4 * 10**6]
-    most = [suited(Oracle(points, memory=budget), x0, None, 20, "euler")[0][0].most for budget in budgets]
+    most = [split_rows(Oracle(points, memory=budget), x0, None, 20, "euler")[0][0].at_once for budget in budgets]
     assert 0 < most[0] < len(x0) and most[2] - most[1] == pytest.approx(2 * (most[1] - most[0]), abs=2)
     ends = [sample(Oracle(points, memory=budget), x0, steps=20) for budget in budgets]
     torch.testing.assert_close(ends[0], ends[2], rtol=1e-9, atol=1e-9)

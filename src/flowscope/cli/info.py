@@ -6,7 +6,7 @@ from typing import Any
 from flowscope.cli import options as o
 from flowscope.cli.console import say
 from flowscope.cli.grouped import grouped
-from flowscope.curve.info import inspect
+from flowscope.curve.info import training_set_info
 from flowscope.oracle import Oracle
 
 
@@ -24,7 +24,7 @@ def info(
     Prints points, classes, duplicates, digest, total variance and the effective rank of the spectrum. Predicts the time
     t at which navigation ends. Evaluates no oracle.
     """
-    found = inspect(Oracle(data.load(source), path, memory=memory))
+    found = training_set_info(Oracle(data.load(source), path, memory=memory))
     if as_json:
         say(json.dumps(found, allow_nan=False))
         return

@@ -186,13 +186,13 @@ def _model_part(given: "StudyInputs", out: Path, seed: int) -> "ModelPart":
 
 
 def _pictures(found: StageCurve, oracle: Oracle, curve: StagesOptions) -> "Pictures | None":
-    from flowscope.curve.pictures import pictures, times_around
+    from flowscope.curve.pictures import make_pictures, times_around
     from flowscope.data.pixels import is_image
 
     if not is_image(oracle.training_set.shape):
         return None
     times = list(times_around(found.half.t))
-    return pictures(oracle, times=times, seed=curve.seed, conditional=curve.conditional)
+    return make_pictures(oracle, times=times, seed=curve.seed, conditional=curve.conditional)
 
 
 def _write(curve: StageCurve, out: Path, shown: "Pictures | None", model: "ModelPart | None") -> None:

@@ -12,8 +12,9 @@ from flowscope.cli import parse
 from flowscope.cli.console import between, progress, say, say_settings
 from flowscope.cli.grouped import Text, grouped
 from flowscope.core.files import check_writable, write_files
-from flowscope.curve.sweep import Sweep, variants
+from flowscope.curve.sweep import Sweep
 from flowscope.curve.sweep import sweep as measure
+from flowscope.curve.variants import variants
 from flowscope.data import TrainingSet
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle

@@ -14,8 +14,8 @@ from flowscope.oracle import Oracle
 from flowscope.oracle.law import ClassLaw
 
 
-def inspect(oracle: Oracle) -> dict[str, Any]:
-    """Plain facts about the oracle's training set: counts, classes, entropy, digest, spectrum, predicted boundary.
+def training_set_info(oracle: Oracle) -> dict[str, Any]:
+    """Plain facts about an oracle's training set: counts, classes, entropy, digest, spectrum, predicted boundary.
 
     Numbers that are not defined are None. `predicted_*` are t_half on the oracle's path; `effective_rank` is exp of the
     entropy of the covariance's eigenvalues (Roy and Vetterli 2007).

@@ -203,7 +203,7 @@ def _follow(
         c: the law, with its label.
         which: the numbers of the probes.
         saved: what an interrupted run has kept of this batch.
-        done: (Q, n, R) values of the batches before, to be kept beside it.
+        done: (Q, n, R) values of the batches before, kept beside it.
         report: called after every block.
     """
     law, nodes, own = c.law, what.nodes, what.points(c.law)
@@ -211,8 +211,7 @@ def _follow(
     r = torch.as_tensor(nodes.r, device=law.support.device)
     sums, start = PathSums.of_source(len(which), len(r), r.device), own.start
     if "sums" in saved:
-        sums = PathSums(*(torch.as_tensor(v, device=r.device) for v in saved["sums"]))
-        start = int(saved["at"])
+        sums, start = PathSums(*torch.as_tensor(saved["sums"], device=r.device)), int(saved["at"])
     before = which.start // sizes.queries * len(own) - own.start
     drawn = draw_probes(law, which, what.seed, c.label)
     for at in add_blocks(sums, law, drawn, r, sizes, start, what.library, own.stop, nodes.full.tolist()):

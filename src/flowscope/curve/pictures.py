@@ -16,12 +16,12 @@ from flowscope.core.settings import check_count, check_seed
 from flowscope.data.pixels import MIN_IMAGE_SIDE, is_image
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
-from flowscope.oracle import Oracle
+from flowscope.oracle import Oracle, Posterior
 from flowscope.paths import Coefficients
 
-LAST = 0.95  # the last of evenly spaced times
-REACH = 2.2  # times around a boundary go this far from it in logit t: odds of 9 to 1 either way
-SHOWN = {1: "the first is shown as grey", 3: "the first 3 are shown as red, green and blue"}
+LAST_EVEN_TIME = 0.95  # of evenly spaced times
+LOGIT_REACH = 2.2  # of times around a boundary, from it in logit t: odds of 9 to 1 either way
+CHANNEL_NOTES = {1: "the first is shown as grey", 3: "the first 3 are shown as red, green and blue"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ class Pictures:
     note: str
 
 
-def pictures(
+def make_pictures(
     oracle: Oracle,
     probes: int = 4,
     times: int | Sequence[float] = 8,
@@ -82,26 +82,23 @@ def pictures(
     labels = data.labels[chosen] if conditional and data.labels is not None else None
     c = oracle.path(_times(times))
     x = _states(data.rows(chosen).to("cpu", torch.float64), c, rng)
-    laws = [oracle.support.law()] if labels is None else [oracle.support.law(int(y)) for y in np.unique(labels)]
-    k = min(neighbours, *(len(law) for law in laws))
-    y = None if labels is None else torch.from_numpy(np.repeat(labels, len(c.t)))
-    found = oracle.posterior(x.flatten(0, 1), c.t.repeat(len(chosen)), y, k=k)
-
-    lead, channels = x.shape[:2], data.shape[0]
-    indices = found.indices.cpu().numpy().reshape(*lead, k)
-    nearest = data.rows(indices.reshape(-1)).to("cpu", torch.float64).reshape(*lead, k, *data.shape)
+    found = _posterior(oracle, x, c, labels, neighbours)
+    shape = (*x.shape[:2], found.indices.shape[1])
+    indices = found.indices.cpu().numpy().reshape(shape)
+    nearest = data.rows(indices.reshape(-1)).to("cpu", torch.float64).reshape(*shape, *data.shape)
+    channels = data.shape[0]
     shown = 3 if channels >= 3 else 1
     return Pictures(
         t=c.t.numpy(),
         states=x.numpy()[:, :, :shown],
         predictions=found.mean.cpu().reshape(x.shape).numpy()[:, :, :shown],
         neighbours=nearest.numpy()[:, :, :, :shown],
-        weights=found.weights.cpu().numpy().reshape(*lead, k),
+        weights=found.weights.cpu().numpy().reshape(shape),
         indices=indices,
         probes=chosen,
         labels=labels,
         names=None if labels is None else tuple(data.class_name(int(label)) for label in labels),
-        note="" if shown == channels else f"Points have {channels} channels; {SHOWN[shown]}.",
+        note="" if shown == channels else f"Points have {channels} channels; {CHANNEL_NOTES[shown]}.",
     )
 
 
@@ -113,12 +110,13 @@ def times_around(half: float, count: int = 8) -> np.ndarray:
         count: how many times, at least 1.
     """
     if not 0 < half < 1 or count < 3:
-        return np.linspace(0, LAST, count)
-    logit = math.log(half / (1 - half)) + np.linspace(-REACH, REACH, count - 1)
+        return np.linspace(0, LAST_EVEN_TIME, count)
+    logit = math.log(half / (1 - half)) + np.linspace(-LOGIT_REACH, LOGIT_REACH, count - 1)
     return np.concatenate([[0.0], 1 / (1 + np.exp(-logit))])
 
 
 def _check(data: TrainingSet, probes: int, neighbours: int, conditional: bool) -> None:
+    """Refuse what no pictures can be made of."""
     if not is_image(data.shape):
         raise InputError(
             f"points have shape {data.shape}; expected images (C, H, W) of at least {MIN_IMAGE_SIDE} pixels a side"
@@ -130,12 +128,21 @@ def _check(data: TrainingSet, probes: int, neighbours: int, conditional: bool) -
 
 
 def _times(times: int | Sequence[float]) -> Tensor:
+    """(T,) the times that are asked for."""
     if isinstance(times, (int, np.integer)):
-        return torch.linspace(0, LAST, check_count(times, "times"), dtype=torch.float64)
+        return torch.linspace(0, LAST_EVEN_TIME, check_count(times, "times"), dtype=torch.float64)
     t = torch.as_tensor(np.asarray(times, dtype=np.float64))
     if t.ndim != 1 or len(t) == 0:
         raise InputError(f"times have shape {tuple(t.shape)}; expected a count, or a list of at least one time")
     return t
+
+
+def _posterior(oracle: Oracle, x: Tensor, c: Coefficients, labels: np.ndarray | None, neighbours: int) -> Posterior:
+    """The posterior of states (P, T, *shape), with as many of the heaviest points as every law has."""
+    laws = [oracle.support.law()] if labels is None else [oracle.support.law(int(y)) for y in np.unique(labels)]
+    y = None if labels is None else torch.from_numpy(np.repeat(labels, len(c.t)))
+    k = min(neighbours, *(len(law) for law in laws))
+    return oracle.posterior(x.flatten(0, 1), c.t.repeat(len(x)), y, k=k)
 
 
 def _states(x1: Tensor, c: Coefficients, rng: np.random.Generator) -> Tensor:
@@ -146,6 +153,7 @@ def _states(x1: Tensor, c: Coefficients, rng: np.random.Generator) -> Tensor:
 
 
 def _draw(data: TrainingSet, probes: int, rng: np.random.Generator) -> np.ndarray:
+    """(P,) positions of points, by their weights and without repetition."""
     law = None if data.weights is None else data.relative_weights / data.relative_weights.sum()
     there = len(data) if law is None else int((law > 0).sum())
     return rng.choice(len(data), size=min(probes, there), replace=False, p=law)

@@ -21,10 +21,11 @@ from torch import Tensor
 
 from flowscope.data.training_set import TrainingSet
 
-CLUSTERS = 8
-POINTS_PER_CLUSTER = 16  # fewer than this say nothing about a cluster's covariance: then use fewer clusters
-SAMPLE, SAMPLE_BYTES = 4096, 128 << 20  # points looked at, at most, and bytes they take
-SIDE = 2048  # points or coordinates of one eigendecomposition, at most
+CLUSTERS = 8  # of the predicted boundary
+LEAST_CLUSTER_POINTS = 16  # fewer say nothing about a cluster's covariance: then there are fewer clusters
+MAX_SAMPLE_POINTS, MAX_SAMPLE_BYTES = 4096, 128 << 20  # of the points looked at
+MAX_EIGEN_SIDE = 2048  # points or coordinates of one eigendecomposition
+SMALLEST_EIGENVALUE = 1e-12  # of the largest one: those below are rounding
 
 
 @dataclass(frozen=True)
@@ -65,20 +66,21 @@ class Spectrum:
 def measure_spectra(
     training_set: TrainingSet, positions: np.ndarray, probabilities: np.ndarray, counts: Sequence[int]
 ) -> tuple[Spectrum, ...]:
-    """The spectrum of a law on distinct points of a training set, in at most so many k-means clusters, for each count.
+    """Spectra of a law on distinct points of a training set: one for each number of k-means clusters.
 
     Large sets are sampled, always in the same way: the answer depends on the data alone.
 
     Args:
+        training_set: whose points they are.
         positions: (M,) the distinct points, ascending.
         probabilities: (M,) their weights, all positive.
-        counts: 1 for the plain spectrum, CLUSTERS for the one of the predicted boundary.
+        counts: of clusters, at most: 1 for the plain spectrum, CLUSTERS for the one of the predicted boundary.
     """
-    limit = max(256, min(SAMPLE, SAMPLE_BYTES // (4 * training_set.dimension)))
+    limit = max(256, min(MAX_SAMPLE_POINTS, MAX_SAMPLE_BYTES // (4 * training_set.dimension)))
     chosen = np.arange(len(positions))
     if len(positions) > limit:
         chosen = np.sort(np.random.default_rng(0).choice(len(positions), limit, replace=False))
-    points, unit = _in_units(training_set.rows(positions[chosen]).flatten(1).to("cpu"))
+    points, unit = _normalised(training_set.rows(positions[chosen]).flatten(1).to("cpu"))
     weights = probabilities[chosen] / probabilities[chosen].sum()
     whole = len(chosen) == len(positions)
     of = f"all {len(positions):,} points" if whole else f"{len(chosen):,} of {len(positions):,} points"
@@ -86,8 +88,8 @@ def measure_spectra(
 
 
 def _spectrum(points: np.ndarray, unit: float, weights: np.ndarray, clusters: int, of: str) -> Spectrum:
-    """Of a sample in units, said to be `of` so many points."""
-    group = _clusters(points, weights, max(1, min(clusters, len(points) // POINTS_PER_CLUSTER)))
+    """The spectrum of a sample in units, which a note says is `of` so many points."""
+    group = _clusters(points, weights, max(1, min(clusters, len(points) // LEAST_CLUSTER_POINTS)))
     shares = np.bincount(group, weights=weights)
     kept = np.flatnonzero(shares > 0)
     values = tuple(unit**2 * _eigenvalues(points[group == c], weights[group == c]) for c in kept)
@@ -120,7 +122,7 @@ def boundary_snr(parts: Sequence[tuple[float, float, Spectrum]]) -> float:
     return math.exp((low + high) / 2) * scale
 
 
-def _in_units(raw: Tensor) -> tuple[np.ndarray, float]:
+def _normalised(raw: Tensor) -> tuple[np.ndarray, float]:
     """Points about their mean as float32 with a mean square of 1, and the unit that was divided out."""
     mean = torch.stack([part.to(torch.float64).mean(0) for part in raw.split(256)]).mean(0)
     size = math.sqrt(sum(float(((p.to(torch.float64) - mean) ** 2).sum()) for p in raw.split(256)) / raw.numel())
@@ -132,6 +134,7 @@ def _in_units(raw: Tensor) -> tuple[np.ndarray, float]:
 
 
 def _clusters(points: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:
+    """(M,) the cluster of each point."""
     if count == 1:
         return np.zeros(len(points), dtype=np.int64)
     from sklearn.cluster import KMeans
@@ -144,16 +147,13 @@ def _clusters(points: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray
 
 
 def _eigenvalues(points: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    if len(points) > SIDE and points.shape[1] > SIDE:
-        chosen = np.random.default_rng(1).choice(len(points), SIDE, replace=False)
+    """Those of the weighted covariance that are above rounding, descending."""
+    if len(points) > MAX_EIGEN_SIDE and points.shape[1] > MAX_EIGEN_SIDE:
+        chosen = np.random.default_rng(1).choice(len(points), MAX_EIGEN_SIDE, replace=False)
         points, weights = points[chosen], weights[chosen]
     weights = weights / weights.sum()
     points = points.astype(np.float64)
     scaled = (points - weights @ points) * np.sqrt(weights)[:, None]
     gram = scaled @ scaled.T if scaled.shape[0] < scaled.shape[1] else scaled.T @ scaled
     values = np.linalg.eigvalsh(gram)[::-1]
-    return (
-        np.ascontiguousarray(values[values > 1e-12 * max(values[0], 0)])
-        if len(values) and values[0] > 0
-        else values[:0]
-    )
+    return np.ascontiguousarray(values[values > SMALLEST_EIGENVALUE * max(values.max(initial=0), 0)])

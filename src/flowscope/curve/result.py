@@ -1,4 +1,4 @@
-"""StageCurve: the result of `stages`, frozen, with its errors, its provenance and its forms on disk."""
+"""StageCurve: the result of `stages`, with its errors, its provenance and its forms on disk."""
 
 import csv
 import dataclasses
@@ -17,17 +17,19 @@ from flowscope.curve.crossing import Crossing
 from flowscope.errors import InputError
 
 CSV_NAME, JSON_NAME = "stages.csv", "stages.json"
-
-
-AGREE = 4  # standard errors within which the self-check agrees: rare probes give its errors a long tail
-ROUNDING = 1e-9  # nats that exact numbers may differ by
+AGREES_WITHIN = 4  # standard errors: rare probes give those of the self-check a long tail
+ROUNDING_NATS = 1e-9  # that exact numbers may differ by
 
 
 class Information(NamedTuple):
     """The self-check: 1/2 the integral of mmse over snr, from snr(0) up, must be the entropy of the weights.
 
-    In nats. `log_n` is that entropy, log N for N distinct, equally likely points (less what x at t = 0 already
-    tells, on paths with snr(0) > 0, where it has an error of its own).
+    Attributes:
+        integral: the information integral, in nats.
+        integral_error: its standard error.
+        log_n: the entropy in nats, log N for N distinct, equally likely points; less what x at t = 0 already tells, on
+            paths with snr(0) > 0.
+        log_n_error: its standard error, 0 on the other paths.
     """
 
     integral: float
@@ -42,9 +44,9 @@ class Information(NamedTuple):
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the two agree within AGREE standard errors; None where that cannot be said."""
+        """Whether the two agree within AGREES_WITHIN standard errors; None where that cannot be said."""
         apart = abs(self.integral - self.log_n)
-        return None if math.isnan(apart + self.error) else apart <= max(AGREE * self.error, ROUNDING)
+        return None if math.isnan(apart + self.error) else apart <= max(AGREES_WITHIN * self.error, ROUNDING_NATS)
 
 
 class LossFloor(NamedTuple):
@@ -55,16 +57,24 @@ class LossFloor(NamedTuple):
 
 
 class ClassStages(NamedTuple):
-    """One class of a conditional curve."""
+    """One class of a conditional curve.
+
+    Attributes:
+        label: of the class.
+        name: of the class.
+        points: how many distinct points it has.
+        half, saturation, predicted: as in StageCurve.
+        top1, gap: (T,) as in StageCurve.
+    """
 
     label: int
     name: str
-    points: int  # distinct points
+    points: int
     half: Crossing
     saturation: Crossing
     predicted: float
-    top1: np.ndarray  # (T,)
-    gap: np.ndarray  # (T,)
+    top1: np.ndarray
+    gap: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,17 +82,36 @@ class StageCurve:
     """What flow matching asks for along t; all arrays (T,) float64 numpy, means over probes, `*_error` standard errors.
 
     Attributes:
-        t, log_snr: the timesteps and log (alpha/sigma)^2 there.
+        t: the timesteps.
+        log_snr: log (alpha/sigma)^2 there.
         gap: E|u* - u_cond|^2 / D, mean over coordinates: the loss floor at t. By the pair form of the trace.
-        top1: mean weight of the heaviest training point; margin: that less the second.
-        entropy: of the posterior, nats. effective_size: 1 / sum gamma^2.
-        total_variance: tr Cov(x1|x_t), a sum over coordinates. divergence: of u*, a sum over coordinates.
-        half, saturation: where the mean top-1 weight crosses 0.5 and 0.99, with 95 % bootstrap intervals over probes.
-        predicted, predicted_plain: t_half predicted from the clustered and from the plain spectrum.
-        information: the self-check. loss_floor: the gap's mean over t.
+        top1: mean weight of the heaviest training point.
+        margin: that less the weight of the second.
+        entropy: of the posterior, in nats.
+        effective_size: 1 / sum gamma^2.
+        total_variance: tr Cov(x1|x_t), a sum over coordinates.
+        divergence: of u*, a sum over coordinates.
+        half: where the mean top-1 weight crosses 0.5, with a 95 % bootstrap interval over probes.
+        saturation: where it crosses 0.99.
+        predicted: t_half predicted from the spectrum in clusters.
+        predicted_plain: t_half predicted from the plain spectrum.
+        information: the self-check.
+        loss_floor: the gap's mean over t.
+        conditional: whether the posterior is that within the source's class.
         per_class: one entry a class where conditional, else None.
         notes: plain sentences on whatever is undefined or approximate.
         training_set, settings, provenance: what the numbers are of and how they came about.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from flowscope import StageCurve, stages
+        >>> curve = stages(torch.eye(20), timesteps=3, probes=16)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     curve.save(folder)
+        ...     StageCurve.load(folder).half == curve.half
+        True
+        >>> sorted(curve.to_files())
+        ['stages.csv', 'stages.json']
     """
 
     t: np.ndarray
@@ -170,6 +199,7 @@ class StageCurve:
         return stage_figure(self)
 
     def _repr_html_(self) -> str:
+        """The figure, for notebooks."""
         from flowscope.figures import html_image
 
         return html_image(self.plot(), f"The two-stage curve of {self.training_set['name']}")

@@ -65,11 +65,12 @@ def stages(
 
     Example:
         >>> import torch
-        >>> curve = stages(torch.eye(50), timesteps=4, probes=64)
+        >>> from flowscope import stages
+        >>> curve = stages(torch.eye(20), timesteps=4, probes=64)
         >>> curve.t.tolist()
         [0.0, 0.25, 0.5, 0.75]
-        >>> float(curve.top1[0].round(6))  # at t = 0 all 50 points weigh the same
-        0.02
+        >>> float(curve.top1[0].round(6))  # at t = 0 all 20 points weigh the same
+        0.05
         >>> 0 < curve.half.t < curve.saturation.t < 1
         True
     """

@@ -1,12 +1,10 @@
 """The sweeps of arXiv 2512.02826, Fig. 3: how the two stages move with N, D, class or resolution."""
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path as FilePath
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -15,13 +13,10 @@ from flowscope.core.serialize import SCHEMA, csv_text, json_text, to_jsonable
 from flowscope.core.settings import check_count, check_seed, versions
 from flowscope.curve.result import StageCurve
 from flowscope.curve.stages import check_timesteps, stages
+from flowscope.curve.variants import Variant, variants
 from flowscope.data import TrainingSet, load
-from flowscope.data.split import take
-from flowscope.errors import InputError, unknown_name
+from flowscope.errors import InputError
 from flowscope.oracle import Oracle
-
-OVER = ("N", "D", "classes", "resolution")
-LEAST_POINTS, COUNT = 32, 7  # of a sweep over N where no values are given: the smallest subset, and how many
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,9 +25,12 @@ class Sweep:
 
     Attributes:
         over: what was swept: "N", "D", "classes" or "resolution".
-        values: its values (labels for classes, the side for resolutions). names: the values as people read them.
-        half, half_low, half_high, saturation, saturation_low, saturation_high: crossings with 95 % intervals.
-        predicted, predicted_plain: t_half from the clustered and the plain spectrum.
+        values: its values (labels for classes, the side for resolutions).
+        names: the values as people read them.
+        half, half_low, half_high: where the mean top-1 weight crosses 0.5, with a 95 % interval.
+        saturation, saturation_low, saturation_high: where it crosses 0.99.
+        predicted: t_half predicted from the spectrum in clusters.
+        predicted_plain: t_half predicted from the plain spectrum.
         curves: the whole curve of each variant.
         notes, training_set, settings, provenance: as in StageCurve.
     """
@@ -86,14 +84,6 @@ class Sweep:
         return sweep_figure(self)
 
 
-class Variant(NamedTuple):
-    """One value of a sweep, and the training set it stands for."""
-
-    value: float
-    name: str
-    make: Callable[[], TrainingSet]
-
-
 def sweep(
     source: Any,
     over: str,
@@ -116,7 +106,8 @@ def sweep(
             over classes needs labels, one over resolution images.
         over: "N" (random subsets, each within the next), "D", "classes" (each class by itself) or "resolution".
         values: numbers of points, dimensions, labels or sides; None for a choice that fits the source.
-        timesteps, probes, seed: as in `stages`; the seed also draws the subsets.
+        timesteps, probes: as in `stages`.
+        seed: as in `stages`; it also draws the subsets.
         path, memory, device: as in Oracle.
         keep: a folder in which every finished curve is saved.
         resume: take from there the curves that are of the same data, settings and version of flowscope.
@@ -128,27 +119,29 @@ def sweep(
     check_count(probes, "probes")
     data = source if over == "D" else load(source)
     found = variants(data, over, values, check_seed(seed))
-    curves, began = [], time.perf_counter()
+    measured, began = [], time.perf_counter()
     # The largest first: what does not fit is found out before anything is kept.
     for k, variant in enumerate(reversed(found)):
         if progress is not None:
             progress(k, len(found), variant.name)
         folder = None if keep is None else FilePath(keep) / _slug(over, variant.value)
         oracle = Oracle(variant.make(), path, memory=memory, device=device)
-        curve = _kept(folder, oracle, timesteps, probes, seed) if folder is not None and resume else None
+        curve = _kept(folder, oracle, timesteps, probes, seed) if resume else None
         if curve is None:
             curve = stages(oracle, timesteps, probes, seed)
             if folder is not None:
                 curve.save(folder)
-        curves.append(curve)
+        measured.append(curve)
     if progress is not None:
         progress(len(found), len(found), "")
     name = data.name if isinstance(data, TrainingSet) else str(data)
-    return _collect(over, found, curves[::-1], name, seed, time.perf_counter() - began)
+    return _collect(over, found, measured[::-1], name, seed, time.perf_counter() - began)
 
 
-def _kept(folder: FilePath, oracle: Oracle, timesteps: Any, probes: int, seed: int) -> StageCurve | None:
+def _kept(folder: FilePath | None, oracle: Oracle, timesteps: Any, probes: int, seed: int) -> StageCurve | None:
     """The curve in a folder, if it is the one that would be measured."""
+    if folder is None:
+        return None
     try:
         found = StageCurve.load(folder)
     except InputError:  # not there, cut off, or of another version: measured again
@@ -162,6 +155,7 @@ def _kept(folder: FilePath, oracle: Oracle, timesteps: Any, probes: int, seed: i
 
 
 def _collect(over: str, found: list[Variant], curves: list[StageCurve], name: str, seed: int, seconds: float) -> Sweep:
+    """The sweep of curves that were measured, one a variant."""
     first = curves[0]
     numbers = {
         f"{what}{suffix}": np.array([getattr(getattr(c, what), field) for c in curves])
@@ -182,90 +176,6 @@ def _collect(over: str, found: list[Variant], curves: list[StageCurve], name: st
         settings={**first.settings, "over": over, "seed": seed},
         provenance={**versions(), "nfe": sum(c.provenance["nfe"] for c in curves), "seconds": round(seconds, 3)},
     )
-
-
-def variants(data: Any, over: str, values: Sequence[int] | None = None, seed: int = 0) -> list[Variant]:
-    """What a sweep goes through, ascending by value; the training sets are made when they are asked for.
-
-    Args:
-        data: a TrainingSet; for a sweep over D the name of a synthetic source.
-        over, values, seed: as in `sweep`.
-
-    Raises:
-        InputError: the sweep does not apply to the data, or a value is not usable.
-    """
-    if over == "N":
-        return _over_points(data, values, seed)
-    if over == "D":
-        return _over_dimension(data, values)
-    if over == "classes":
-        return _over_classes(data, values)
-    if over == "resolution":
-        return _over_resolution(data, values)
-    raise unknown_name("over", over, OVER)
-
-
-def _over_points(base: TrainingSet, values: Any, seed: int) -> list[Variant]:
-    order = np.random.default_rng(seed).permutation(len(base))
-    least = min(LEAST_POINTS, len(base))
-    wanted = np.unique(np.geomspace(least, len(base), COUNT).round().astype(int)) if values is None else values
-    counts = _whole(wanted, 1, "numbers of points", len(base))
-
-    def subset(n: int) -> TrainingSet:
-        return take(base, np.sort(order[:n]), f"{base.name}, {n} points")
-
-    return [Variant(n, f"{n}", partial(subset, n)) for n in counts]
-
-
-def _over_dimension(source: Any, values: Any) -> list[Variant]:
-    match = re.fullmatch(r"(gaussian|mixture):(.*)", source) if isinstance(source, str) else None
-    if match is None:
-        raise InputError(
-            f"a sweep over D is asked for of {source!r}; expected a synthetic source by name, such as "
-            '"gaussian:N=1400,D=64": real data has the dimension it has (sweep its resolution instead)'
-        )
-    rest = [part for part in match[2].split(",") if part and not part.startswith("D=")]
-    dimensions = _whole([16, 64, 256, 1024, 4096] if values is None else values, 1, "dimensions")
-    return [Variant(d, f"{d}", partial(load, f"{match[1]}:" + ",".join([*rest, f"D={d}"]))) for d in dimensions]
-
-
-def _over_classes(base: TrainingSet, values: Any) -> list[Variant]:
-    if not base.classes:
-        raise InputError(
-            f"a sweep over classes is asked for, but {base.name} has no labels; expected labels: sweep over N instead"
-        )
-    labels = list(base.classes) if values is None else _whole(values, None, "labels")
-    unknown = [y for y in labels if y not in base.classes]
-    if unknown:
-        listed = ", ".join(map(str, base.classes[:12])) + (", ..." if len(base.classes) > 12 else "")
-        raise InputError(f"no point of {base.name} has label {unknown[0]}; expected labels that occur: {listed}")
-    return [Variant(y, base.class_name(y), partial(load, base, classes=y)) for y in labels]
-
-
-def _over_resolution(base: TrainingSet, values: Any) -> list[Variant]:
-    if len(base.shape) != 3:
-        raise InputError(
-            f"a sweep over resolution is asked for of points of shape {base.shape}; expected images (C, H, W)"
-        )
-    native = min(base.shape[1:])
-    default = sorted({native, *(side for side in (4, 8, 16, 32, 64, 128) if side < native)})
-    sides = _whole(default if values is None else values, 1, "sides of images")
-    whole = base.shape[1] == base.shape[2]
-    return [Variant(n, f"{n} x {n}", partial(load, base, resize=None if whole and n == native else n)) for n in sides]
-
-
-def _whole(values: Any, least: int | None, what: str, most: int | None = None) -> list[int]:
-    """Whole numbers in order, each once."""
-    try:
-        given = [v.item() if isinstance(v, np.generic) else v for v in values]
-    except TypeError:
-        given = [values]
-    good = [v for v in given if isinstance(v, int) and not isinstance(v, bool)]
-    good = [v for v in good if (least is None or v >= least) and (most is None or v <= most)]
-    if not given or len(good) < len(given):
-        limits = "" if least is None else f" of at least {least}" + ("" if most is None else f" and at most {most}")
-        raise InputError(f"values are {given!r}; expected {what}, whole numbers{limits}")
-    return sorted(set(good))
 
 
 def _slug(over: str, value: float) -> str:

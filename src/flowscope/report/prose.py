@@ -3,12 +3,12 @@
 import math
 from typing import Any, NamedTuple
 
-from flowscope.curve.result import AGREE
+from flowscope.curve.result import AGREES_WITHIN
 from flowscope.errors import InputError
 from flowscope.paths import get_path
 from flowscope.report.formatting import NBSP, crossing, number, percent, time, with_error
 from flowscope.report.plain_text import without_paths
-from flowscope.sampling.schedules import STEPS, steps_before
+from flowscope.sampling.schedules import DEFAULT_STEPS, steps_before
 
 MEAN_WEIGHT = "the mean weight of the heaviest training point"
 
@@ -85,9 +85,10 @@ def steps(curve: Any) -> str:
     if not math.isfinite(half):
         return "The end of navigation was not found, so the number of its steps is unknown."
     count = steps_before(half)
+    steps, last = DEFAULT_STEPS, 1 - 1 / DEFAULT_STEPS
     return (
-        f"Of {STEPS} uniform Euler steps, which start at t = 0, {1 / STEPS}, …, {1 - 1 / STEPS}, {count} start below "
-        f"t = {time(half)}: {percent(count / STEPS)} of the network evaluations navigate."
+        f"Of {steps} uniform Euler steps, which start at t = 0, {1 / steps}, …, {last}, {count} start below "
+        f"t = {time(half)}: {percent(count / steps)} of the network evaluations navigate."
     )
 
 
@@ -146,8 +147,8 @@ def self_check(curve: Any) -> list[str]:
         f"{number(difference / info.error, 2)} standard errors" if info.error > 0 else f"{number(difference)} nats"
     )
     if info.agrees:
-        return [identity, measured, f"They agree within {AGREE} standard errors: they differ by {distance}."]
-    refusal = f"They do not agree within {AGREE} standard errors: they differ by {distance}."
+        return [identity, measured, f"They agree within {AGREES_WITHIN} standard errors: they differ by {distance}."]
+    refusal = f"They do not agree within {AGREES_WITHIN} standard errors: they differ by {distance}."
     advice = "Do not rely on this curve before you know why. Run it again with another seed and more probes."
     return [identity, measured, refusal, advice]
 

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from flowscope.report.elements import Cell, Table
 from flowscope.report.formatting import number, percent, time
-from flowscope.sampling.schedules import STEPS, shift_for, steps_before
+from flowscope.sampling.schedules import DEFAULT_STEPS, shift_for, steps_before
 
 NAVIGATION_SHARES = (0.2, 0.3, 0.4, 0.5)  # of the steps, one row of the table each
 
@@ -31,9 +31,9 @@ def schedule(curve: Any) -> Schedule | None:
         return None
     rows = [_row(share, half, percent(share)) for share in NAVIGATION_SHARES]
     rows.append(_row(half, half, f"{percent(half)} (no shift)"))
-    columns = ("share of the steps", "shift s", "diffusers' shift 1/s", f"steps of {STEPS}")
+    columns = ("share of the steps", "shift s", "diffusers' shift 1/s", f"steps of {DEFAULT_STEPS}")
     table = Table("Shifts that give navigation a share of the steps", columns, rows)
-    return Schedule(time(half), time(1 - half), table, {"t": half, "steps": STEPS})
+    return Schedule(time(half), time(1 - half), table, {"t": half, "steps": DEFAULT_STEPS})
 
 
 def _row(share: float, half: float, label: str) -> list[Cell]:

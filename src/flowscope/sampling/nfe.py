@@ -1,4 +1,4 @@
-"""Counting what sampling costs."""
+"""NFE: what sampling costs, counted."""
 
 from typing import Any
 
@@ -11,7 +11,16 @@ class Counted:
     """A field that counts its evaluations; a VelocityField, in everything else the field itself.
 
     Attributes:
+        field: that is counted.
         states: evaluations so far, one for each state: NFE times the number of samples, whatever the batches.
+
+    Example:
+        >>> import torch
+        >>> from flowscope.sampling import Counted, sample
+        >>> counted = Counted(lambda x, t, y=None: -x)
+        >>> ends = sample(counted, torch.ones(3, 2), steps=5, solver="heun")
+        >>> counted.states  # two of each step but the last, which lands on the data
+        27
     """
 
     def __init__(self, field: VelocityField) -> None:
@@ -21,7 +30,7 @@ class Counted:
         return getattr(self.field, name)
 
     def evaluations(self, t: float) -> int:
-        """Those of the field."""
+        """How many the field counts for a call at t."""
         return evaluations(self.field, t)
 
     def __call__(self, x: Tensor, t: float | Tensor, y: Any = None) -> Tensor:
@@ -30,7 +39,7 @@ class Counted:
         return self.field(x, t, y)
 
     def unchecked(self, x: Tensor, t: float | Tensor, y: Any = None) -> Tensor:
-        """The same; see :func:`flowscope.fields.unchecked`."""
+        """The field's velocity without a look for NaN, see :func:`flowscope.fields.unchecked`."""
         self._count(x, t)
         return unchecked(self.field, x, t, y)
 

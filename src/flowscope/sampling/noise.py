@@ -22,14 +22,28 @@ def draw_noise(
 
     Row i is drawn in float64 from np.random.default_rng((seed, first + i)) and rounded to `dtype`.
 
+    Args:
+        n: how many.
+        shape: of one sample.
+        seed: of all of them.
+        first: number of the first one.
+        dtype: a floating-point one.
+        device: where the noise is; None for the CPU.
+
     Raises:
         InputError: an argument is not usable.
+
+    Example:
+        >>> from flowscope.sampling import draw_noise
+        >>> three, last = draw_noise(3, (2,), seed=7), draw_noise(1, (2,), seed=7, first=2)
+        >>> bool((three[2] == last[0]).all())
+        True
     """
-    count, sizes, number = check_count(n, "n"), check_sizes(shape), check_seed(seed)
+    count, start = check_count(n, "n"), check_count(first, "first", least=0)
+    sizes, seed = check_sizes(shape), check_seed(seed)
     if dtype not in FLOATS:
         raise InputError(f"dtype is {dtype!r}; expected torch.float16, bfloat16, float32 or float64")
-    start = check_count(first, "first", least=0)
     noise = torch.empty((count, *sizes), dtype=dtype)
     for i in range(count):
-        noise[i] = torch.as_tensor(np.random.default_rng((number, start + i)).standard_normal(sizes))
+        noise[i] = torch.as_tensor(np.random.default_rng((seed, start + i)).standard_normal(sizes))
     return noise.to(device)

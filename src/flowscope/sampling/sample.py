@@ -13,9 +13,9 @@ from flowscope.core.settings import check_count, check_seed, check_sizes
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField, check_field, shape_of
 from flowscope.sampling.noise import draw_noise
-from flowscope.sampling.schedules import STEPS, make_nodes
+from flowscope.sampling.schedules import DEFAULT_STEPS, make_nodes
 from flowscope.sampling.solvers import get_solver
-from flowscope.sampling.span import Inside, follow, suited
+from flowscope.sampling.span import SpanRows, follow_in_span, split_rows
 from flowscope.sampling.trajectory import check_start, path_of, trajectory
 
 
@@ -24,7 +24,7 @@ def sample(
     x0: Tensor | None = None,
     n: int | None = None,
     shape: tuple[int, ...] | None = None,
-    steps: int = STEPS,
+    steps: int = DEFAULT_STEPS,
     solver: str = "euler",
     shift: float = 1.0,
     timesteps: Any = None,
@@ -36,11 +36,10 @@ def sample(
     batch: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Samples of a field: (B, *shape) at the last node, in x0's dtype.
+    """Draw samples of a field: (B, *shape) at the last node, in x0's dtype.
 
-    An Oracle of few points for its dimension (of the label, where there are labels) is followed by coordinates in the
-    span of its points where that is cheaper and as exact. States are not rounded to x0's dtype on the way then, so that
-    samples differ from those of :func:`trajectory` by what that rounding does.
+    An Oracle of few points for its dimension is followed in the span of its points (span.py), where that is cheaper and
+    as exact. States are then not rounded to x0's dtype on the way, as those of :func:`trajectory` are.
 
     Args:
         field: a VelocityField. Its `path`, where it has one, says how noise and data are mixed; else it is linear.
@@ -50,40 +49,37 @@ def sample(
         steps: how many, from t = 0 to 1.
         solver: one of SOLVERS; "dopri5" needs the extra `ode`.
         shift: s of t' = s t/(1 + (s - 1) t), which moves the nodes.
-        timesteps: the increasing nodes themselves, ends included, instead of steps and shift. A last node below 1
-            returns the state there.
+        timesteps: the increasing nodes themselves, instead of steps and shift; a last one below 1 ends there.
         y: None, a label for all, or (B,) integer labels.
         seed: of the noise.
         dtype: of drawn samples; None for float32.
         device: where the samples are; None for x0's own, or the field's.
-        batch: how many at a time; None for all at once. Samples do not depend on it beyond rounding (with dopri5,
-            beyond its tolerance).
+        batch: how many at a time; None for all. Samples depend on it by rounding (dopri5: its tolerance) alone.
         progress: called as progress(done, total) in steps; the total grows where rows have to be followed again.
 
     Raises:
         InputError: an argument is not usable, or the field answers with another shape.
         NumericalError: the field answers with NaN or infinity, or the state leaves the range of x0's dtype.
         MissingExtraError: dopri5 is asked for without torchdiffeq.
+
+    Example:
+        >>> import torch
+        >>> from flowscope import Oracle, sample
+        >>> points = torch.eye(3)
+        >>> found = sample(Oracle(points), n=4, steps=10)  # the oracle ends at training points
+        >>> bool(torch.cdist(found, points).min(1).values.max() < 1e-6)
+        True
     """
     check_field(field, "field")
     get_solver(solver)
     nodes = make_nodes(steps, shift, timesteps)
-    x0, labels = check_start(
-        _first_states(field, x0, n, shape, float(nodes[0]), seed, dtype, device), float(nodes[0]), y
-    )
+    first = _first_states(field, x0, n, shape, float(nodes[0]), seed, dtype, device)
+    x0, labels = check_start(first, float(nodes[0]), y)
     size = max(1, len(x0)) if batch is None else check_count(batch, "batch")
-    work = _Work(field, x0, labels, nodes, solver, size, progress)
-    spans, rest = suited(field, x0, labels, len(nodes) - 1, solver)
-    work.plan(rest, size)
-    for span in spans:
-        work.plan(span.rows, min(size, span.most))
-    for span in spans:
-        work.in_span(span)
-    work.step_by_step(rest)
-    return work.ends
+    return _Run(field, x0, labels, nodes, solver, size, progress).run()
 
 
-class _Work:
+class _Run:
     """Samples on their way: rows of x0 are followed, in parts of at most `size`, to their ends."""
 
     def __init__(
@@ -101,20 +97,31 @@ class _Work:
         self.ends = torch.empty_like(x0)
         self.done = self.total = 0
 
+    def run(self) -> Tensor:
+        """Follow all rows; (B, *shape) their ends."""
+        parts, rest = split_rows(self.field, self.x0, self.labels, len(self.nodes) - 1, self.solver)
+        self.plan(rest, self.size)
+        for part in parts:
+            self.plan(part.rows, min(self.size, part.at_once))
+        for part in parts:
+            self.in_span(part)
+        self.step_by_step(rest)
+        return self.ends
+
     def plan(self, rows: Tensor, size: int) -> None:
         """Count the steps that these rows take."""
         self.total += math.ceil(len(rows) / size) * (len(self.nodes) - 1)
 
     def tick(self) -> None:
-        """A part has made a step."""
+        """Count a step that a part has made."""
         self.done += 1
         if self.progress is not None:
             self.progress(self.done, self.total)
 
-    def in_span(self, span: Inside) -> None:
+    def in_span(self, part: SpanRows) -> None:
         """Follow rows of one label in the span of its points, and those for which that is not exact enough again."""
-        rows, size = span.rows, min(self.size, span.most)
-        self.ends[rows], unsure = follow(span, self.x0[rows], self.nodes, self.solver, size, self.tick)
+        rows, size = part.rows, min(self.size, part.at_once)
+        self.ends[rows], unsure = follow_in_span(part, self.x0[rows], self.nodes, self.solver, size, self.tick)
         self.plan(rows[unsure], self.size)
         self.step_by_step(rows[unsure])
 
@@ -133,7 +140,7 @@ class _Work:
 def _first_states(
     field: VelocityField, x0: Any, n: Any, shape: Any, t: float, seed: int, dtype: Any, device: Any
 ) -> Any:
-    """x0 as given, or drawn, on the device where the samples are to be."""
+    """(B, *shape) x0 as given, or drawn, on the device where the samples are to be."""
     check_seed(seed)
     if x0 is None:
         x0 = _drawn(field, n, shape, t, seed, dtype)
@@ -153,6 +160,7 @@ def _first_states(
 
 
 def _drawn(field: VelocityField, n: Any, shape: Any, t: float, seed: int, dtype: Any) -> Tensor:
+    """(n, *shape) states of pure noise."""
     if n is None:
         raise InputError("neither x0 nor n is given; expected the first states x0, or how many to draw: n=16")
     if t > 0:

@@ -21,7 +21,7 @@ from flowscope.errors import InputError
 from flowscope.fields import check_interval
 from flowscope.paths import Path, get_path
 
-STEPS = 50  # uniform steps where none are asked for: times k/50, k = 0..49
+DEFAULT_STEPS = 50  # uniform ones, at times k/50, k = 0..49
 EARLY = 0.2  # steps that start up to here are the early ones of arXiv 2512.02826, Tab. 2
 Times = TypeVar("Times", float, Tensor, np.ndarray)
 
@@ -39,6 +39,7 @@ def check_shift(shift: Any, what: str = "shift") -> float:
 
 
 def _number(value: Any, what: str) -> float:
+    """A number, as a float."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)) or math.isnan(value):
         raise InputError(f"{what} is {value!r}; expected a number")
     return float(value)
@@ -52,8 +53,17 @@ def _exp(value: float) -> float:
 def shift_time(t: Times, s: float) -> Times:
     """t' = s t/(1 + (s - 1) t), in a form that keeps 0 and 1 exactly; t in [0, 1].
 
+    Args:
+        t: times in [0, 1], a number, an array or a tensor.
+        s: a finite number above 0; 1 is no shift, s < 1 spends more steps near noise.
+
     Raises:
         InputError: s is not a finite number above 0, or t is not in [0, 1].
+
+    Example:
+        >>> from flowscope.sampling import shift_time
+        >>> float(shift_time(0.5, 3.0)), float(shift_time(1.0, 3.0))
+        (0.75, 1.0)
     """
     s = check_shift(s)
     try:
@@ -113,7 +123,7 @@ def share_before(t: float, s: float) -> float:
     return float(shift_time(float(t), 1 / check_shift(s)))
 
 
-def steps_before(share: float, steps: int = STEPS) -> int:
+def steps_before(share: float, steps: int = DEFAULT_STEPS) -> int:
     """How many of `steps` uniform steps start in the first `share` of them: those with k/steps < share."""
     return min(steps, math.ceil(steps * share - 1e-9))
 
@@ -128,14 +138,26 @@ def early_share(nodes: Any, until: float = EARLY) -> float:
     return float((check_nodes(nodes)[:-1] <= _number(until, "until")).to(torch.float64).mean())
 
 
-def make_nodes(steps: int = STEPS, shift: float = 1.0, timesteps: Any = None) -> Tensor:
+def make_nodes(steps: int = DEFAULT_STEPS, shift: float = 1.0, timesteps: Any = None) -> Tensor:
     """The nodes of a schedule, (steps+1,) float64: uniform times from 0 to 1, moved by the shift; or `timesteps`.
 
     Uniform nodes are k/steps, rounded once: 0.1 is a node of 50 steps exactly.
 
+    Args:
+        steps: how many.
+        shift: s of :func:`shift_time`.
+        timesteps: the nodes themselves, instead of steps and shift.
+
     Raises:
         InputError: steps or shift is not usable, or timesteps are no increasing times in [0, 1], or come with a number
             of steps or a shift that says something else.
+
+    Example:
+        >>> from flowscope.sampling import make_nodes
+        >>> make_nodes(4).tolist()
+        [0.0, 0.25, 0.5, 0.75, 1.0]
+        >>> make_nodes(2, shift=3.0).tolist()
+        [0.0, 0.75, 1.0]
     """
     count, s = check_count(steps, "steps"), check_shift(shift)
     if timesteps is None:
@@ -144,7 +166,7 @@ def make_nodes(steps: int = STEPS, shift: float = 1.0, timesteps: Any = None) ->
             raise InputError(f"shift {shift!r} moves some of the {count} steps onto one time; expected one nearer to 1")
         return nodes
     nodes = check_nodes(timesteps)
-    if count not in (STEPS, len(nodes) - 1) or s != 1:
+    if count not in (DEFAULT_STEPS, len(nodes) - 1) or s != 1:
         raise InputError(
             f"timesteps with {len(nodes) - 1} steps are given together with steps {steps} and shift {shift}; expected "
             "either timesteps, which are taken as they are, or steps and shift: leave the others out"

@@ -1,7 +1,7 @@
 r"""Solvers: one interval of dx/dt = u(x, t), from t to `after`, given u at (x, t).
 
 Each advances the float64 state x by calling ask(x, t) -> float64 velocity. None is used for an interval that ends at
-t = 1, where a velocity is not defined: there the state lands on the predicted data (sample.py).
+t = 1, where a velocity is not defined: there the state lands on the predicted data (trajectory.py).
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from flowscope.errors import NumericalError, unknown_name
 
 Ask = Callable[[Tensor, float], Tensor]
 Advance = Callable[[Ask, Tensor, float, float, Tensor, float], Tensor]
-ATTEMPTS = 1000  # steps that dopri5 may try in one interval: a field that needs more is not smooth at its tolerance
+MAX_DOPRI5_STEPS = 1000  # in one interval: a field that needs more is not smooth at its tolerance
 
 
 def _euler(ask: Ask, x: Tensor, t: float, after: float, u: Tensor, tolerance: float) -> Tensor:
@@ -51,7 +51,7 @@ def _dopri5(ask: Ask, x: Tensor, t: float, after: float, u: Tensor, tolerance: f
         "norm": _worst_row,
         "first_step": 2 * (after - t),  # all of it at once, for step_t cuts it at the end
         "step_t": torch.tensor([after], dtype=torch.float64, device=x.device),
-        "max_num_steps": ATTEMPTS,
+        "max_num_steps": MAX_DOPRI5_STEPS,
     }
     times = torch.tensor([t, after], dtype=torch.float64, device=x.device)
     try:

@@ -22,6 +22,15 @@ class Trace(NamedTuple):
         entropy: (T, B) of the weights, in nats.
         nfe: (T,) evaluations of the field so far.
         x: (B, *shape) the state at the last node.
+
+    Example:
+        >>> import torch
+        >>> from flowscope import Oracle
+        >>> from flowscope.sampling import trace
+        >>> oracle = Oracle(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+        >>> found = trace(oracle, oracle, torch.zeros(1, 2), [0, 0.5, 1])
+        >>> found.t.tolist(), found.nfe.tolist(), tuple(found.entropy.shape), tuple(found.x.shape)
+        ([0.0, 0.5], [1, 2], (2, 1), (1, 2))
     """
 
     t: np.ndarray
@@ -39,12 +48,23 @@ def trace(
 
     Args:
         oracle: of the training set, on the path of the field.
-        field: the field that is followed; the oracle itself is one.
-        x0, timesteps, solver, y: as in :func:`flowscope.sampling.trajectory`. With labels the posterior is that
-            within the class.
+        field: that is followed; the oracle itself is one.
+        x0, timesteps, solver: as in :func:`flowscope.sampling.trajectory`.
+        y: as there; with labels the posterior is that within the class.
 
     Raises:
         InputError: an argument is not usable, or the field is on another path than the oracle.
+
+    Example:
+        >>> import torch
+        >>> from flowscope import Oracle
+        >>> from flowscope.sampling import trace
+        >>> oracle = Oracle(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
+        >>> found = trace(oracle, oracle, torch.tensor([[0.1, 0.9]]), [0, 0.5, 0.9, 1])
+        >>> found.index[:, 0].tolist()  # at t = 0 both weigh the same, and the first position counts
+        [0, 0, 0]
+        >>> found.weight[:, 0].round(2).tolist()
+        [0.5, 0.69, 1.0]
     """
     if not isinstance(oracle, Oracle):
         raise InputError(f"oracle is a {type(oracle).__name__}; expected an Oracle of the training set to look among")

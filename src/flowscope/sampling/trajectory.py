@@ -21,7 +21,7 @@ from flowscope.paths import Path, convert, get_path
 from flowscope.sampling.schedules import check_nodes
 from flowscope.sampling.solvers import Advance, get_solver
 
-TOLERANCE = 1e-6  # of dopri5, absolute and relative, but no less than rounding allows: 8 units of x0's dtype
+DOPRI5_TOLERANCE = 1e-6  # absolute and relative, but no less than rounding allows: 8 units of x0's dtype
 
 
 class Step(NamedTuple):
@@ -34,6 +34,16 @@ class Step(NamedTuple):
         velocity: (B, *shape) the field's answer at (x, t), or None at the last node.
         data: (B, *shape) the data E[x1|x] that this velocity predicts, or None at the last node.
         nfe: network (or oracle) evaluations so far, that of `velocity` included.
+
+    Example:
+        >>> import torch
+        >>> from flowscope import Oracle
+        >>> from flowscope.sampling import trajectory
+        >>> first, *_, last = trajectory(Oracle(torch.tensor([[2.0]])), torch.zeros(1, 1), [0, 0.5, 1])
+        >>> first.velocity.item(), first.data.item(), first.nfe
+        (2.0, 2.0, 1)
+        >>> last.velocity is None, last.nfe
+        (True, 2)
     """
 
     index: int  # type: ignore[assignment]  # hides a method of tuples that has no meaning here
@@ -59,16 +69,25 @@ def trajectory(
     Raises:
         InputError: an argument is not usable, or the field answers with another shape.
         NumericalError: the field answers with NaN or infinity, or the state leaves the range of x0's dtype.
+
+    Example:
+        >>> import torch
+        >>> from flowscope import Oracle
+        >>> from flowscope.sampling import trajectory
+        >>> oracle = Oracle(torch.tensor([[2.0]]))  # one point: every state moves straight to it
+        >>> [(step.index, step.t, step.x.item()) for step in trajectory(oracle, torch.zeros(1, 1), [0, 0.25, 1])]
+        [(0, 0.0, 0.0), (1, 0.25, 0.5), (2, 1.0, 2.0)]
     """
     check_field(field, "field")
     nodes, advance = check_nodes(timesteps).tolist(), get_solver(solver)
     x0, y = check_start(x0, nodes[0], y)
-    return _follow(_Asking(field, x0.dtype, y), x0, nodes, advance, path_of(field))
+    return _steps(_CountedField(field, x0.dtype, y), x0, nodes, advance, path_of(field))
 
 
 @torch.no_grad()
-def _follow(ask: "_Asking", x0: Tensor, nodes: list[float], advance: Advance, path: Path) -> Iterator[Step]:
-    tolerance = max(TOLERANCE, 8 * torch.finfo(x0.dtype).eps)
+def _steps(ask: "_CountedField", x0: Tensor, nodes: list[float], advance: Advance, path: Path) -> Iterator[Step]:
+    """The steps of a field that is asked by `ask`."""
+    tolerance = max(DOPRI5_TOLERANCE, 8 * torch.finfo(x0.dtype).eps)
     x = x0.to(torch.float64)
     for index, (t, after) in enumerate(itertools.pairwise(nodes)):
         seen, u = ask.at(x, t)
@@ -98,8 +117,8 @@ def check_start(x0: Any, t: float, y: Any) -> tuple[Tensor, Tensor | None]:
     return query.x, query.y
 
 
-class _Asking:
-    """A field asked at float64 states: they go to it in its dtype, its answers are checked, its evaluations counted."""
+class _CountedField:
+    """A field asked at float64 states, which go to it in its dtype; answers are checked and evaluations counted."""
 
     def __init__(self, field: VelocityField, dtype: torch.dtype, y: Tensor | None) -> None:
         self.field, self.dtype, self.y, self.nfe = field, dtype, y, 0
@@ -112,10 +131,12 @@ class _Asking:
         return x, velocity.to(x.device, torch.float64)
 
     def __call__(self, x: Tensor, t: float) -> Tensor:
+        """The velocity alone, as solvers ask for it."""
         return self.at(x, t)[1]
 
 
 def _rounded(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """A state as a field sees it; NumericalError where it leaves the range of its dtype."""
     rounded = x.to(dtype)
     if not bool(torch.isfinite(rounded).all()):
         raise NumericalError(
