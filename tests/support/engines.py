@@ -14,6 +14,7 @@ from flowscope.oracle.engines.base import Engine, Want
 from flowscope.oracle.engines.float32 import Float32Engine
 from flowscope.oracle.engines.float64 import Float64Policy
 from flowscope.oracle.engines.matmul import MatmulBackend
+from flowscope.oracle.engines.pruning.cascade import PruningPolicy
 from flowscope.oracle.engines.select import Policies
 from flowscope.oracle.equation.moments import Moments
 from flowscope.oracle.law import Law
@@ -28,6 +29,7 @@ def small_oracle(
     backend: MatmulBackend | None = None,
     accumulator: Accumulate | None = None,
     policy: dict[str, Any] | None = None,
+    pruning: dict[str, Any] | None = None,
     **options: Any,
 ) -> Oracle:
     """An oracle whose float32 pass, and choice of products, serve sets of any size.
@@ -38,10 +40,17 @@ def small_oracle(
         backend: the products of the float32 pass.
         accumulator: what adds up in the float32 pass.
         policy: fields of the float32 pass's policy.
+        pruning: fields of the pruning policy.
     """
     oracle = Oracle(data, path, **options)
     float32 = replace(Float32Policy(smallest=0), **(policy or {}))
-    oracle.use(Policies(Float64Policy(smallest=0), float32))
+    oracle.use(
+        Policies(
+            Float64Policy(smallest=0),
+            float32,
+            pruning=replace(PruningPolicy(smallest_law=0, smallest_kept=0), **(pruning or {})),
+        )
+    )
     oracle.engines = _watched(oracle.engines, hard, backend, accumulator)
     return oracle
 

@@ -33,7 +33,7 @@ from flowscope.oracle.distributed.process_group import Ranks
 from flowscope.oracle.engines.base import Want, select
 from flowscope.oracle.engines.distributed import shared_query
 from flowscope.oracle.engines.matmul import APPLE, check_library
-from flowscope.oracle.engines.pruning.engine import Certificate, certificate
+from flowscope.oracle.engines.pruning.certificate import Certificate, certificate
 from flowscope.oracle.engines.select import Policies, make_engines
 from flowscope.oracle.equation.moments import Moments
 from flowscope.oracle.law import Law, Support
@@ -77,10 +77,12 @@ class Batch(NamedTuple):
     """Some states of a call, and what an engine found of them.
 
     Attributes:
+        law: of all points, or of the states' label.
         queries: the states, float64.
         moments: of their law; the mean is about the centre.
     """
 
+    law: Law
     queries: Queries
     moments: Moments
 
@@ -218,7 +220,7 @@ class Oracle:
         """u*(x, t), (B, *shape), with a proof of how far it may be off; what is not left out is done in float64."""
 
         def value(batch: Batch) -> tuple[Tensor, ...]:
-            proof = certificate(self.support, batch.queries, batch.moments, torch.finfo(x.dtype).eps)
+            proof = certificate(batch.law, batch.queries, batch.moments, torch.finfo(x.dtype).eps)
             return self._quantity(batch, "velocity").to(x.dtype), *vars(proof).values()
 
         velocity, *proof = self._answer(x, t, y, Want("proof"), value)
@@ -324,7 +326,7 @@ class Oracle:
             check_k(k, law)
             moments = select(self.engines, law, queries, want).moments(law, queries, want, k)
             order.append(queries.positions)
-            pieces.append(tuple(v.to(x.device) for v in values(Batch(queries, moments))))
+            pieces.append(tuple(v.to(x.device) for v in values(Batch(law, queries, moments))))
         back = torch.cat(order).argsort().to(x.device)
         return tuple(torch.cat(column)[back][own] for column in zip(*pieces, strict=True))
 

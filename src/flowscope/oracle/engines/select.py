@@ -17,7 +17,7 @@ from flowscope.oracle.engines.distributed import DistributedEngine
 from flowscope.oracle.engines.float32 import Float32Engine
 from flowscope.oracle.engines.float64 import Float64Engine, Float64Policy
 from flowscope.oracle.engines.matmul import MatmulBackend, products
-from flowscope.oracle.engines.pruning.bounds import PruningPolicy, Sketches
+from flowscope.oracle.engines.pruning.cascade import PruningPolicy
 from flowscope.oracle.engines.pruning.engine import PruningEngine
 from flowscope.oracle.law import Support
 
@@ -59,10 +59,9 @@ def make_engines(
     float32 = Float32Engine(memory, float64, backend, policies.float32, accumulator)
     engines: tuple[Engine, ...] = (float32, float64)
     if tolerance is not None:
-        smallest = policies.pruning.times_larger * policies.float32.smallest
+        smallest = max(policies.float32.smallest, policies.pruning.smallest_kept)
         chosen = replace(float32, policy=replace(policies.float32, smallest=smallest))
-        sketches = Sketches(support, policies.pruning)
-        pruning = PruningEngine(engines, (chosen, float64), tolerance, memory, sketches, policies.pruning)
+        pruning = PruningEngine(support, engines, (chosen, float64), tolerance, memory, policies.pruning)
         engines = (pruning, *engines)
     engines = (NoiseEngine(engines), *engines)
     return engines if ranks is None else (DistributedEngine(engines, ranks),)
