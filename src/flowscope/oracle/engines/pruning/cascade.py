@@ -57,7 +57,7 @@ class PruningPolicy:
     mass_reserve: float = 4.0
     predicted: int = 512
     kept_share: float = 0.3
-    level_share: float = 0.7
+    level_share: float = 0.5
     directions: int = 1024
     levels: tuple[int, ...] = (128, 256, 512)
     group: int = 64

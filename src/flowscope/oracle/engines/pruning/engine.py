@@ -100,9 +100,11 @@ class PruningEngine:
             if not bool(good.all()):  # the first guess allowed too much
                 todo.append(_whole(part.rows[~good]))
             rows_done.append(part.rows[good])
-            found.append(Moments(*(column[good] for column in moments)))
-        back = torch.cat(rows_done).argsort()
-        return Moments(*(column[back] for column in join(found)))
+            found.append(moments if bool(good.all()) else Moments(*(column[good] for column in moments)))
+        order, joined = torch.cat(rows_done), found[0] if len(found) == 1 else join(found)
+        if bool((order[1:] > order[:-1]).all()):
+            return joined
+        return Moments(*(column[order.argsort()] for column in joined))
 
     @cached_property
     def bound(self) -> PCABound:
