@@ -273,7 +273,7 @@ MUTANTS = (
         "ClassLaw(m / total, y, self.law(y))",
         "ClassLaw(1 / len(mass), y, self.law(y))",
         "Every class has the same share.",
-        ("tests/oracle/test_conditions.py::test_against_the_slow_reference",),
+        ("tests/oracle/test_conditions.py::test_conditions_are_the_oracle_of_each_label",),
     ),
     # paths
     Mutant(

@@ -22,7 +22,7 @@ from flowscope.fields import check_interval
 from flowscope.paths import Path, get_path
 
 DEFAULT_STEPS = 50  # uniform ones, at times k/50, k = 0..49
-EARLY = 0.2  # steps that start up to here are the early ones of arXiv 2512.02826, Tab. 2
+EARLY_UNTIL = 0.2  # t: steps that start up to here are the early ones of arXiv 2512.02826, Tab. 2
 Times = TypeVar("Times", float, Tensor, np.ndarray)
 
 
@@ -128,7 +128,7 @@ def steps_before(share: float, steps: int = DEFAULT_STEPS) -> int:
     return min(steps, math.ceil(steps * share - 1e-9))
 
 
-def early_share(nodes: Any, until: float = EARLY) -> float:
+def early_share(nodes: Any, until: float = EARLY_UNTIL) -> float:
     """The share of steps that start at t <= until: the early steps of arXiv 2512.02826, Tab. 2.
 
     Args:

@@ -13,7 +13,7 @@ from flowscope.errors import InputError
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes
-from flowscope.sampling.schedules import EARLY, early_share
+from flowscope.sampling.schedules import EARLY_UNTIL, early_share
 from flowscope.studies.bench.finding import Finding, Panel, Progress, Series
 from flowscope.studies.bench.paired import (
     CLEAR_DIFFERENCE,
@@ -133,14 +133,14 @@ def _best_in_words(runs: Runs, nodes: Nodes, steps: int, half: float) -> str:
         before_half = f" and {share_before(nodes[best], half):.0%} before the oracle's half ({half:.3g})"
     return (
         f"The lowest FD is at s = {best:g} ({frechet_estimate(runs[best])}), with {early_share(nodes[best]):.0%} of "
-        f"{steps} steps up to t = {EARLY:g}{before_half}. Clearly above it: {', '.join(above) or 'none'}."
+        f"{steps} steps up to t = {EARLY_UNTIL:g}{before_half}. Clearly above it: {', '.join(above) or 'none'}."
     )
 
 
 def _panels(space: str) -> tuple[Panel, ...]:
     label = f"FD ({space})"
     shares = (
-        Series(f"up to t = {EARLY:g}", "shift", "shift", "early_steps"),
+        Series(f"up to t = {EARLY_UNTIL:g}", "shift", "shift", "early_steps"),
         Series("before the oracle's half", "shift", "shift", "steps_before_half"),
     )
     fd = (Series.with_error(label, "shift", "shift", "fd"),)
