@@ -79,9 +79,9 @@ def test_resumed_it_ends_with_the_same_weights_average_and_moments(changes: dict
 
 def test_resumed_it_draws_what_it_would_have_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, bytes]] = []
-    draw = Run._errors
+    draw = Run.squared_errors
     monkeypatch.setattr(
-        Run, "_errors", lambda run, d: (seen.append((run.step, d.positions.tobytes())), draw(run, d))[1]
+        Run, "squared_errors", lambda run, d: (seen.append((run.step, d.positions.tobytes())), draw(run, d))[1]
     )
     list(train(cloud(), tiny()))
     whole, seen[:] = list(seen), []
@@ -311,7 +311,7 @@ def test_the_record_of_losses_has_the_mean_of_every_tenth_of_t(finished: Path) -
     np.testing.assert_allclose(table["loss"], losses, rtol=1e-6)
     run = Run(split(cloud(), 5)[0], tiny())
     draw = run.draws(0)
-    each = run._errors(draw).detach().double().numpy()
+    each = run.squared_errors(draw).detach().double().numpy()
     for k in range(10):
         inside = (draw.t.numpy() >= k / 10) & (draw.t.numpy() < (k + 1) / 10)
         found = table[table.dtype.names[4 + k]][0]
