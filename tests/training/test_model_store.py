@@ -306,7 +306,7 @@ def test_the_record_of_losses_has_the_mean_of_every_tenth_of_t(finished: Path) -
     np.testing.assert_allclose(table["loss"], losses, rtol=1e-6)
     run = Run(split(cloud(), 5)[0], tiny())
     draw = run.draws(0)
-    each = run._errors(draw).detach().double().numpy()
+    each = run.squared_errors(draw).detach().double().numpy()
     for k in range(10):
         inside = (draw.t.numpy() >= k / 10) & (draw.t.numpy() < (k + 1) / 10)
         found = table[table.dtype.names[4 + k]][0]

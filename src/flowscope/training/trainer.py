@@ -101,7 +101,7 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         with tf32_matmul(self.device):
-            errors = self._squared_errors(draw)
+            errors = self.squared_errors(draw)
             loss = errors.mean()
             self.accelerator.backward(loss)
             self.accelerator.clip_grad_norm_(self.network.parameters(), self.settings.grad_clip)
@@ -114,7 +114,7 @@ class Run:
             self._record(learning_rate)
         return loss.detach(), learning_rate
 
-    def _squared_errors(self, draw: Draw) -> Tensor:
+    def squared_errors(self, draw: Draw) -> Tensor:
         """(B,) squared errors of the network's prediction, means over coordinates."""
         c = self.path(draw.t)
         parts = torch.stack([c.alpha, c.sigma, c.d_alpha, c.d_sigma, 1000 * draw.t]).to(torch.float32)
