@@ -76,6 +76,11 @@ def _fixed(value):
 _fixed_array = np.vectorize(_fixed, otypes=[object])
 
 
+@functools.lru_cache(maxsize=4)
+def _fixed_points(raw, shape):
+    return _fixed_array(np.frombuffer(raw).reshape(shape))
+
+
 def _distances(points, x, alpha, sigma, exact):
     """|x - alpha x1_i|^2 / (2 sigma^2), less the smallest; the smallest; x - alpha x1 of the nearest point."""
     residual = x - float(alpha) * points
@@ -84,7 +89,8 @@ def _distances(points, x, alpha, sigma, exact):
     if not exact:
         return energy - energy[near], energy[near], near, residual[near]
     close = np.flatnonzero(energy <= energy[near] * (1 + 1e-9) + 800)  # exp(-800) of the rest is 0 in float64
-    difference = (_fixed_array(x) << BITS) - _fixed(alpha) * _fixed_array(points[close])
+    whole = _fixed_points(points.tobytes(), points.shape)[close] if points.size < 1e5 else _fixed_array(points[close])
+    difference = (_fixed_array(x) << BITS) - _fixed(alpha) * whole
     squares = (difference**2).sum(1)
     best, unit = int(squares.argmin()), 2 * _fixed(sigma) ** 2 << 2 * BITS
     exact_energy = np.full(len(points), np.inf)

@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import flowscope
 
 HEAVY = [
@@ -25,6 +27,7 @@ HEAVY = [
     "mlxtend",
     "jinja2",
     "playwright",
+    "triton",
     "scipy.stats",
     "scipy.sparse",
 ]
@@ -119,15 +122,21 @@ def test_import_loads_no_plotting_web_or_model_library(tmp_path: Path) -> None:
     assert run(code, tmp_path) == [False, []]
 
 
-def test_global_state_is_left_as_it_was(tmp_path: Path) -> None:
-    code = f"{STATE}\nbefore = state()\n{USE}\nprint(json.dumps([json.loads(before), json.loads(state())]))"
-    before, after = run(code, tmp_path)
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any], list[str], list[Path]]:
+    """The global state before and after the library is used, what has left the process, and what is in its folder."""
+    folder = tmp_path_factory.mktemp("used")
+    code = f"{STATE}\n{WATCH}\nbefore = state()\n{USE}\nprint(json.dumps([*map(json.loads, (before, state())), seen]))"
+    return *run(code, folder), list(folder.iterdir())
+
+
+def test_global_state_is_left_as_it_was(used: Any) -> None:
+    before, after, _, _ = used
     assert [name for name in before if before[name] != after[name]] == []
 
 
-def test_nothing_is_written_or_sent(tmp_path: Path) -> None:
-    assert run(f"import json, torch\n{WATCH}\n{USE}\nprint(json.dumps(seen))", tmp_path) == []
-    assert list(tmp_path.iterdir()) == []
+def test_nothing_is_written_or_sent(used: Any) -> None:
+    assert used[2:] == ([], [])
 
 
 def test_the_logger_is_silent_until_asked() -> None:

@@ -1,8 +1,6 @@
 """load of arrays, tensors and training sets, and every option on them."""
 
 import logging
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -307,9 +305,3 @@ def test_messages_are_one_line_and_the_library_is_silent(capfd):
         assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
     assert logging.getLogger("flowscope").level == logging.NOTSET
-
-
-def test_importing_the_loaders_loads_no_picture_or_model_library():
-    heavy = ("PIL", "sklearn", "mlxtend", "matplotlib")
-    code = f"import sys, flowscope.data; print([name for name in {heavy} if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

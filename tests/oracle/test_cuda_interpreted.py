@@ -32,11 +32,10 @@ def test_the_kernels_in_the_interpreter() -> None:
 
 
 @TRITON
-@pytest.mark.parametrize("capability", [80, 90])
-def test_the_kernels_compile_without_a_device(capability: int, tmp_path: Path) -> None:
+def test_the_kernels_compile_without_a_device(tmp_path: Path) -> None:
     """For Ampere and Hopper, as they are started for 256 float16 points of 4096 coordinates; nothing runs."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(HERE / "compiled.py"), str(capability)],
+        [sys.executable, "-W", "error", str(HERE / "compiled.py"), "80", "90"],
         cwd=ROOT,
         env=os.environ | {"TRITON_CACHE_DIR": str(tmp_path), "TRITON_INTERPRET": "0", "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -45,12 +44,6 @@ def test_the_kernels_compile_without_a_device(capability: int, tmp_path: Path) -
         timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-
-
-def test_importing_flowscope_does_not_import_triton() -> None:
-    code = "import sys, flowscope, flowscope.oracle.engines.float32; print('triton' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
 
 
 @TRITON

@@ -71,4 +71,5 @@ def main(capability: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    for named in sys.argv[1:]:
+        main(int(named))
