@@ -17,7 +17,7 @@ from flowscope.reproduction.reproduce import estimate, reproduce
 from flowscope.reproduction.result import Reproduction
 from flowscope.reproduction.runner import Runner
 from flowscope.studies.catalogue import CATALOGUE
-from flowscope.studies.inputs import bring_together
+from flowscope.studies.inputs import load_inputs
 from flowscope.training import TrainSettings, load_model
 from tests.report.test_report import Page
 from tests.support.fakes import HOSTILE, fake_reproduction
@@ -260,7 +260,7 @@ def test_other_data_than_the_models_are_named_with_twelve_digits_of_their_digest
     folder, other = toy_model(tmp_path / "model"), toy_set(seed=1)
     own = load_model(folder).about["training_set"]["digest"]
     with pytest.raises(InputError) as caught:
-        bring_together(other, [folder])
+        load_inputs(other, [folder])
     said = str(caught.value)
     assert f"trained on toy.npz, 12 held out (48 points, digest {own[:12]}...), and the data are toy.npz" in said
     assert f"(48 points, digest {split(other, HELD_OUT, 0)[0].digest[:12]}...); expected the same points" in said

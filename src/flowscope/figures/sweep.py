@@ -76,8 +76,9 @@ def _by_class(sweep: Any, theme: Theme) -> Figure:
     rows = np.arange(count)
     for k, (name, label) in enumerate(BOUNDARIES.items()):
         centre, lengths = _interval(sweep, name)
-        style = {"fmt": "os"[k], "color": theme.lines[k], "capsize": 3, "markersize": 5}
-        axes.errorbar(centre, rows, xerr=lengths, label=label, **style)
+        axes.errorbar(
+            centre, rows, xerr=lengths, fmt="os"[k], color=theme.lines[k], capsize=3, markersize=5, label=label
+        )
     axes.plot(sweep.predicted, rows, "D", color=theme.lines[2], fillstyle="none", label="predicted half")
     axes.plot(sweep.predicted_plain, rows, "x", color=theme.lines[3], label="plain spectrum")
     if count <= MAX_NAMED_CLASSES:
