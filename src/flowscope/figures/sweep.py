@@ -16,6 +16,7 @@ AXIS_LABELS = {
     "resolution": "resolution (pixels a side)",
 }
 BOUNDARIES = {"half": "half (top-1 = 0.5)", "saturation": "saturation (0.99)"}
+PREDICTIONS = {"predicted": "predicted half", "predicted_plain": "plain spectrum"}
 LOG_AXIS_RATIO = 10.0  # of the largest to the smallest value, from which on the axis is logarithmic
 MAX_TICKED_VALUES = 9  # more values do not get a tick each
 MAX_NAMED_CLASSES = 60  # more classes are not named
@@ -39,11 +40,7 @@ def sweep_figure(sweep: Any, theme: Theme = LIGHT) -> Figure:
         figure = new_figure(6.8, 4.8)
         axes = figure.subplots()
         values = np.asarray(sweep.values, dtype=np.float64)
-        for k, (name, label) in enumerate(BOUNDARIES.items()):
-            centre, lengths = _interval(sweep, name)
-            axes.errorbar(values, centre, yerr=lengths, fmt="os"[k] + "-", color=theme.lines[k], capsize=4, label=label)
-        axes.plot(values, sweep.predicted, "D--", color=theme.lines[2], fillstyle="none", label="predicted half")
-        axes.plot(values, sweep.predicted_plain, "x:", color=theme.lines[3], label="plain spectrum")
+        _draw_boundaries(axes, sweep, theme, values)
         axes.set(ylabel="t  (0 = noise, 1 = data)", xlabel=AXIS_LABELS.get(sweep.over, str(sweep.over)))
         axes.set_ylim(bottom=0)
         _scale(axes, values)
@@ -52,11 +49,20 @@ def sweep_figure(sweep: Any, theme: Theme = LIGHT) -> Figure:
     return figure
 
 
-def _interval(sweep: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The values (n,) of one boundary, and the lengths (2, n) of its intervals below and above them."""
-    centre = np.asarray(getattr(sweep, name), dtype=np.float64)
-    low, high = (np.asarray(getattr(sweep, f"{name}_{end}"), dtype=np.float64) for end in ("low", "high"))
-    return centre, np.nan_to_num(np.clip(np.stack([centre - low, high - centre]), 0, None))
+def _draw_boundaries(axes: Axes, sweep: Any, theme: Theme, at: np.ndarray, rows: bool = False) -> None:
+    """Draw the boundaries with their intervals at these places: a row each, or along the horizontal axis as lines."""
+    for k, (name, label) in enumerate(BOUNDARIES.items()):
+        t, low, high = (np.asarray(getattr(sweep, name + end), dtype=np.float64) for end in ("", "_low", "_high"))
+        lengths = np.nan_to_num(np.clip(np.stack([t - low, high - t]), 0, None))
+        colour = theme.lines[k]
+        if rows:
+            axes.errorbar(t, at, xerr=lengths, fmt="os"[k], color=colour, capsize=3, markersize=5, label=label)
+        else:
+            axes.errorbar(at, t, yerr=lengths, fmt="os"[k] + "-", color=colour, capsize=4, label=label)
+    styles = ("D", "x") if rows else ("D--", "x:")
+    for style, colour, (name, label) in zip(styles, theme.lines[2:], PREDICTIONS.items(), strict=False):
+        t = getattr(sweep, name)
+        axes.plot(*((t, at) if rows else (at, t)), style, color=colour, fillstyle="none", label=label)
 
 
 def _scale(axes: Axes, values: np.ndarray) -> None:
@@ -74,13 +80,7 @@ def _by_class(sweep: Any, theme: Theme) -> Figure:
     figure = new_figure(6.8, 1.9 + 0.27 * min(count, MAX_NAMED_CLASSES))
     axes = figure.subplots()
     rows = np.arange(count)
-    for k, (name, label) in enumerate(BOUNDARIES.items()):
-        centre, lengths = _interval(sweep, name)
-        axes.errorbar(
-            centre, rows, xerr=lengths, fmt="os"[k], color=theme.lines[k], capsize=3, markersize=5, label=label
-        )
-    axes.plot(sweep.predicted, rows, "D", color=theme.lines[2], fillstyle="none", label="predicted half")
-    axes.plot(sweep.predicted_plain, rows, "x", color=theme.lines[3], label="plain spectrum")
+    _draw_boundaries(axes, sweep, theme, rows, rows=True)
     if count <= MAX_NAMED_CLASSES:
         axes.set_yticks(rows, [escape_math(_short(str(name))) for name in sweep.names])
     axes.set(xlabel="t  (0 = noise, 1 = data)", ylabel="class", ylim=(count - 0.4, -0.6))

@@ -128,16 +128,8 @@ class Runner:
             raise SkippedError(self._over_budget())
         self.tell(f"running {name}")
         first, second = (tuple(self.out / MODELS_FOLDER / model for model in part) for part in (models, others))
-        inputs = StudyInputs(
-            load_models(first, self.device),
-            load_models(second, self.device),
-            first,
-            second,
-            self.oracle,
-            self.held_out,
-            self.foreign,
-            self.space,
-        )
+        loaded, compared = load_models(first, self.device), load_models(second, self.device)
+        inputs = StudyInputs(loaded, compared, first, second, self.oracle, self.held_out, self.foreign, self.space)
         report: dict[str, Any] = {}
         if "progress" in options_of(name):
             report["progress"] = lambda done, total: self.progress(done, total, name)
