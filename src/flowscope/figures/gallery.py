@@ -14,7 +14,7 @@ from flowscope.figures.style import LIGHT, Theme, new_canvas, styled
 CELL_INCHES = 0.92  # an image with the gap after it
 GAP_INCHES = 0.04
 ROW_NAME_INCHES = 1.35
-LINE_INCHES = 0.15  # a line of a column's name
+NAME_LINE_INCHES = 0.15  # a line of a column's name
 RANGE_SLACK = 0.1  # of the largest value: images may reach this far beyond the data's own range
 
 
@@ -34,7 +34,7 @@ def gallery_figure(gallery: Any, theme: Theme = LIGHT) -> Figure:
         raise InputError(f"the images of a gallery have shape {images.shape}; expected (R, C, channels, H, W)")
     names = [wrapped(name, NAME_LETTERS - 2) for name in gallery.columns]
     left = ROW_NAME_INCHES if any(gallery.rows) else 0.05
-    top = LINE_INCHES * max((1 + name.count("\n") for name in names), default=0) + 0.08
+    top = NAME_LINE_INCHES * max((1 + name.count("\n") for name in names), default=0) + 0.08
     with styled(theme):
         rows, columns = images.shape[:2]
         figure, axes = new_canvas(left + columns * CELL_INCHES, top + rows * CELL_INCHES)

@@ -32,8 +32,8 @@ from flowscope.training.trainer import count_classes
 HELD_OUT_SHARE = 0.1  # of the points
 DEFAULT_BOUNDARY = 0.5  # between the experts, if the oracle's navigation has no end
 MAX_GAP_SHARE = 0.1  # of the gap at t = 0: below it u* and the conditional velocity are together
-CURVE_TIMESTEPS = {False: 64, True: 32}  # of the stage curve, by whether it is quick
-CURVE_PROBES = {False: 512, True: 128}
+STAGES_TIMESTEPS = {False: 64, True: 32}  # of the stage curve, by whether it is quick
+STAGES_PROBES = {False: 512, True: 128}
 STAGES_CLAIM = "u* and the conditional target are apart at first and together after; the top-1 weight saturates"
 STAGES_WHY = (
     f"Agrees if the gap is below {MAX_GAP_SHARE:g} of that at t = 0 when the mean top-1 weight crosses 0.99. Otherwise "
@@ -201,14 +201,14 @@ def held_out_count(training_set: TrainingSet, held_out: int | None) -> int:
 
 def stage_curve(runner: Runner, quick: bool) -> StageCurve:
     """The oracle's own two stages, within classes if there are labels, since models are trained with them."""
-    s, probes = runner.oracle.training_set, CURVE_PROBES[quick]
+    s, probes = runner.oracle.training_set, STAGES_PROBES[quick]
     labelled = s.labels is not None
     if labelled:
         probes = max(16, probes // len(s.classes))
-    inputs = {"timesteps": CURVE_TIMESTEPS[quick], "probes": probes, "data": s.digest, "path": runner.oracle.path.name}
+    inputs = {"timesteps": STAGES_TIMESTEPS[quick], "probes": probes, "data": s.digest, "path": runner.oracle.path.name}
 
     def make() -> StageCurve:
-        return stages(runner.oracle, CURVE_TIMESTEPS[quick], probes, conditional=labelled)
+        return stages(runner.oracle, STAGES_TIMESTEPS[quick], probes, conditional=labelled)
 
     curve: StageCurve = runner.result("stages", inputs, make, StageCurve.load)
     return curve
