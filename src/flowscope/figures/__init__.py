@@ -1,8 +1,7 @@
 """Figures: arrays in, matplotlib figures out.
 
-The only room that imports matplotlib, and only when a figure is asked for: through its object API, without pyplot's
-global state and without changing anybody's settings. Results are taken by their fields, so that any object with the
-fields of a study's result can be drawn.
+No other room imports matplotlib. It is used by its object API, without pyplot's global state, and the caller's settings
+stay as they are. A result is read by its fields, so any object with the same fields can be drawn.
 """
 
 from flowscope.figures.curve import path_figure, stage_figure

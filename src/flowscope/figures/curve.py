@@ -1,4 +1,4 @@
-"""The stage curve: one data set's measures against t, and one data set's curve on several paths."""
+"""The stage curve: the measures of one data set against t, and its curves on several paths."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,26 +9,36 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from flowscope.figures.style import LIGHT, Theme, escape_math, finish, new_figure, styled
+from flowscope.figures.style import (
+    LIGHT,
+    STANDARD_ERRORS_95,
+    Theme,
+    draw_band,
+    escape_math,
+    finish,
+    new_figure,
+    styled,
+)
 
-BAND = 1.96  # standard errors: bands hold 95 %
-ZOOM_BELOW = 0.3  # where everything happens below this time, the axis is cut ...
-ZOOM = 2.5  # ... at this multiple of the last boundary
+CUT_BELOW_TIME = 0.3  # the time axis is cut if both boundaries lie below this time
+CUT_AT_BOUNDARIES = 2.5  # the cut axis ends at this multiple of the last boundary
+DASH_DOT, DOTS, LONG_DASHES, SHORT_DASHES = (0, (4, 2, 1, 2)), (0, (1, 1.5)), (0, (6, 2)), (0, (2, 2))
 
 
 def stage_figure(curve: Any, theme: Theme = LIGHT) -> Figure:
-    """What flow matching asks a network to learn, against t.
+    """Draw what flow matching asks a network to learn, against t.
 
     Args:
         curve: a result with the fields of :class:`flowscope.StageCurve`.
         theme: LIGHT or DARK.
 
     Returns:
-        Three panels over t: the two heaviest weights, the gap, how many points share the posterior. The stages are
-        shaded; half and saturation carry their 95 % intervals, bands are 95 %, the predicted boundary is dashed.
+        Three panels over t: the weight of the heaviest point, the gap, and how many points share the posterior. The
+        stages are shaded, half and saturation carry their 95 % intervals, bands are 95 %, and the predicted boundary
+        is dashed.
     """
     with styled(theme):
-        figure = new_figure(6.8, 8.6, layout=None)  # placed by hand: a layout engine takes as long as all the rest
+        figure = new_figure(6.8, 8.6, layout=None)  # a layout engine would double the time
         panels = figure.subplots(3, 1, sharex=True, height_ratios=(1.35, 1, 1))
         figure.subplots_adjust(left=0.1, right=0.91, top=0.965, bottom=0.15, hspace=0.2)
         top, middle, bottom = panels
@@ -48,15 +58,15 @@ def stage_figure(curve: Any, theme: Theme = LIGHT) -> Figure:
 
 
 def time_limit(curve: Any) -> float:
-    """Where the time axis ends: 1, or earlier where both boundaries lie in the first part of it."""
+    """The end of the time axis: 1, or earlier if both boundaries lie below CUT_BELOW_TIME."""
     last = float(curve.saturation.t)
-    if not 0 < last < ZOOM_BELOW:
+    if not 0 < last < CUT_BELOW_TIME:
         return 1.0
-    return float(np.ceil(ZOOM * last * 20) / 20)
+    return float(np.ceil(CUT_AT_BOUNDARIES * last * 20) / 20)
 
 
 def path_figure(curves: Sequence[Any], theme: Theme = LIGHT) -> Figure:
-    """One training set on several paths, against log-snr: a law says that the curves lie on one another.
+    """Draw one training set on several paths against log-snr, where the curves of all paths coincide.
 
     Args:
         curves: results with the fields of a StageCurve; the label is `settings["path"]`.
@@ -68,7 +78,7 @@ def path_figure(curves: Sequence[Any], theme: Theme = LIGHT) -> Figure:
         for k, curve in enumerate(curves):
             colour, label = theme.lines[k % len(theme.lines)], escape_math(str(curve.settings["path"]))
             shown = np.isfinite(curve.log_snr)
-            # Later paths are drawn thinner, so that equal curves show as one line of several colours.
+            # later paths are thinner, so that equal curves show as one line of several colours
             width = 1.5 + 2.2 * (len(curves) - 1 - k)
             for axes, name in ((top, "top1"), (bottom, "entropy")):
                 axes.plot(curve.log_snr[shown], getattr(curve, name)[shown], color=colour, linewidth=width, label=label)
@@ -82,32 +92,32 @@ def path_figure(curves: Sequence[Any], theme: Theme = LIGHT) -> Figure:
 
 
 def _line(axes: Axes, curve: Any, name: str, colour: str, label: str | None, dashes: str = "-") -> None:
-    mean, error = getattr(curve, name), BAND * getattr(curve, f"{name}_error")
+    mean, error = getattr(curve, name), STANDARD_ERRORS_95 * getattr(curve, f"{name}_error")
     axes.plot(curve.t, mean, dashes, color=colour, label=label, marker="o" if len(curve.t) == 1 else None)
-    axes.fill_between(curve.t, mean - error, mean + error, color=colour, alpha=0.22, linewidth=0)
+    draw_band(axes, curve.t, mean - error, mean + error, colour)
 
 
 def _weights(axes: Axes, curve: Any, theme: Theme) -> None:
     for level in (0.5, 0.99):
-        axes.axhline(level, color=theme.faint, linewidth=0.8, linestyle=(0, (2, 2)))
+        axes.axhline(level, color=theme.faint, linewidth=0.8, linestyle=SHORT_DASHES)
     for part in curve.per_class or ():
         axes.plot(curve.t, part.top1, color=theme.faint, linewidth=0.7, alpha=0.6)
     _line(axes, curve, "top1", theme.lines[0], "top-1 weight")
     _line(axes, curve, "margin", theme.lines[1], "margin (first less second)", "--")
     for crossing, level in ((curve.half, 0.5), (curve.saturation, 0.99)):
         if np.isfinite(crossing.t):
-            reach = [[crossing.t - crossing.low], [crossing.high - crossing.t]]
-            bar = np.nan_to_num(np.clip(reach, 0, None))
+            lengths = [[crossing.t - crossing.low], [crossing.high - crossing.t]]
+            bar = np.nan_to_num(np.clip(lengths, 0, None))
             axes.errorbar(crossing.t, level, xerr=bar, fmt="o", color=theme.ink, markersize=6, capsize=4, zorder=5)
     axes.set(title="Weight of the heaviest training point", ylim=(0, 1.04))
     axes.legend(loc="best")
 
 
 def _sharing(axes: Axes, curve: Any, theme: Theme) -> None:
-    """exp(entropy) and 1/sum gamma^2 are both numbers of points; the entropy itself is read on the right."""
-    low, high = curve.entropy - BAND * curve.entropy_error, curve.entropy + BAND * curve.entropy_error
+    """The numbers of points exp(entropy) and 1/sum gamma^2; the axis on the right shows the entropy itself."""
+    error = STANDARD_ERRORS_95 * curve.entropy_error
     axes.plot(curve.t, np.exp(curve.entropy), color=theme.lines[2], label="exp(entropy)")
-    axes.fill_between(curve.t, np.exp(low), np.exp(high), color=theme.lines[2], alpha=0.22, linewidth=0)
+    draw_band(axes, curve.t, np.exp(curve.entropy - error), np.exp(curve.entropy + error), theme.lines[2])
     _line(axes, curve, "effective_size", theme.lines[3], "effective size 1/Σγ²", "--")
     axes.set_yscale("log")
     axes.set_ylim(bottom=0.9)
@@ -129,8 +139,8 @@ def _shade(axes: Axes, curve: Any, theme: Theme) -> None:
         axes.axvspan(half, saturation if np.isfinite(saturation) else 1, color=theme.transition, zorder=0, linewidth=0)
         axes.axvline(half, color=theme.ink, linewidth=1.2)
     if np.isfinite(saturation):
-        axes.axvline(saturation, color=theme.ink, linewidth=1.2, linestyle=(0, (6, 2)))
-    for value, dashes in ((curve.predicted, (0, (4, 2, 1, 2))), (curve.predicted_plain, (0, (1, 1.5)))):
+        axes.axvline(saturation, color=theme.ink, linewidth=1.2, linestyle=LONG_DASHES)
+    for value, dashes in ((curve.predicted, DASH_DOT), (curve.predicted_plain, DOTS)):
         if 0 <= value <= 1:  # False for NaN
             axes.axvline(value, color=theme.lines[1], linewidth=1.4, linestyle=dashes)
 
@@ -145,9 +155,9 @@ def _legend(curve: Any, theme: Theme) -> list[Any]:
             handles += [Patch(facecolor=getattr(theme, stage), label=stage, edgecolor=theme.faint, linewidth=0.6)]
         handles += [line("half (top-1 = 0.5)", theme.ink, "-")]
     if np.isfinite(curve.saturation.t):
-        handles += [line("saturation (0.99)", theme.ink, (0, (6, 2)))]
+        handles += [line("saturation (0.99)", theme.ink, LONG_DASHES)]
     if np.isfinite(curve.predicted):
-        handles += [line("predicted half", theme.lines[1], (0, (4, 2, 1, 2)))]
+        handles += [line("predicted half", theme.lines[1], DASH_DOT)]
     if np.isfinite(curve.predicted_plain):
-        handles += [line("plain spectrum", theme.lines[1], (0, (1, 1.5)))]
+        handles += [line("plain spectrum", theme.lines[1], DOTS)]
     return handles

@@ -1,4 +1,4 @@
-"""What a study of a model found: its panels as one figure."""
+"""The panels of a finding as one figure."""
 
 import math
 from collections.abc import Sequence
@@ -12,28 +12,37 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from flowscope.errors import InputError
-from flowscope.figures.curve import BAND
-from flowscope.figures.style import LIGHT, Theme, escape_math, finish, new_figure, styled
+from flowscope.figures.style import (
+    LIGHT,
+    STANDARD_ERRORS_95,
+    Theme,
+    draw_band,
+    escape_math,
+    finish,
+    new_figure,
+    styled,
+)
 
-FEW = 12  # points up to which each is marked, and its error drawn as a bar rather than as a band
-LETTER, LINE = 0.075, 0.19  # inches: a letter and a line of a legend
-CLOSE = 0.5  # of the largest value: where all bars reach beyond it, points on a cut axis show more than bars from 0
-SPACE = 0.82  # of the width of a row's place that its bars fill
-MANY = 10  # names under bars from which they stand upright
-LETTERS = 16  # in a line of a name under a bar or above a column of images
+MAX_MARKED_POINTS = 12  # a line of more points has no markers, and bands in place of error bars
+LETTER_INCHES, LINE_INCHES = 0.075, 0.19  # a letter and a line of a legend
+MIN_SHARE_OF_LARGEST = 0.5  # if all bars are longer than this share of the largest, points replace them on a cut axis
+BAR_SHARE = 0.82  # of the width of a row's place
+MAX_SLANTED_NAMES = 10  # more names under bars stand upright
+NAME_LETTERS = 16  # in a line of a name under a bar or above a column of images
+LEGEND_LETTERS = 32  # in a line of a legend
 DASHES = ("-", "--", "-.", ":")
 MARKERS = "osD^vP"
 
 
 def finding_figure(finding: Any, theme: Theme = LIGHT) -> Figure:
-    """The panels of a finding, two beside one another where there are several.
+    """Draw the panels of a finding, two in a row.
 
     Args:
         finding: a result with the fields of :class:`flowscope.studies.bench.finding.Finding`.
         theme: LIGHT or DARK.
 
     Returns:
-        Lines and bars as the panels say; bands and bars of errors are 95 % intervals. Rows that are NaN are left out.
+        Lines and bars as the panels say. Bands and error bars are 95 % intervals. Rows that are NaN are left out.
 
     Raises:
         InputError: the finding has no panels.
@@ -46,38 +55,38 @@ def finding_figure(finding: Any, theme: Theme = LIGHT) -> Figure:
     with styled(theme):
         width, height = (4.9, 3.7) if columns > 1 else (6.8, 4.4)
         below = [max(_legend_lines(p, width) for p in panels[k * columns : (k + 1) * columns]) for k in range(rows)]
-        heights = [height + LINE * lines for lines in below]
+        heights = [height + LINE_INCHES * lines for lines in below]
         figure = new_figure(width * columns, sum(heights))
         grid = figure.subplots(rows, columns, squeeze=False, height_ratios=heights)
         for axes, panel in zip(grid.flat, panels, strict=False):
-            _panel(axes, panel, finding.tables, theme, width)
+            _draw_panel(axes, panel, finding.tables, theme, width)
         for axes in grid.flat[len(panels) :]:
             axes.set_axis_off()
     return figure
 
 
 def _legend_columns(panel: Any, width: float) -> int:
-    """How many names of series fit beside one another under a panel of that many inches."""
-    letters = max(len(line) for s in panel.series for line in wrapped(s.label, 32).split("\n")) + 4
-    return max(1, min(len(panel.series), int((width - 0.6) / (LETTER * letters))))
+    """How many names of series fit into a row of the legend under a panel of that many inches."""
+    letters = max(len(line) for s in panel.series for line in wrapped(s.label, LEGEND_LETTERS).split("\n")) + 4
+    return max(1, min(len(panel.series), int((width - 0.6) / (LETTER_INCHES * letters))))
 
 
 def _legend_lines(panel: Any, width: float) -> int:
     if len(panel.series) < 2:
         return 0
-    tall = max(wrapped(s.label, 32).count("\n") + 1 for s in panel.series)
+    tall = max(wrapped(s.label, LEGEND_LETTERS).count("\n") + 1 for s in panel.series)
     return tall * -(-len(panel.series) // _legend_columns(panel, width))
 
 
-def _panel(axes: Axes, panel: Any, tables: Any, theme: Theme, width: float) -> None:
-    columns, below = [tables[s.table] for s in panel.series], 0.0
-    if panel.kind == "bar" or any(_named(table[s.x]) for s, table in zip(panel.series, columns, strict=True)):
-        below = _bars(axes, panel, columns, theme, width)
+def _draw_panel(axes: Axes, panel: Any, tables: Any, theme: Theme, width: float) -> None:
+    lines, below = [(s, tables[s.table]) for s in panel.series], 0.0
+    if panel.kind == "bar" or any(_named(table[s.x]) for s, table in lines):
+        below = _draw_bars(axes, lines, theme, width)
     else:
-        for k, (series, table) in enumerate(zip(panel.series, columns, strict=True)):
-            _line(axes, series, table, k, theme)
+        for k, (series, table) in enumerate(lines):
+            _draw_line(axes, series, table, k, theme)
         axes.set_xscale(panel.x_scale)
-    if panel.y_scale == "log" and any(np.any(_numbers(t[s.y]) > 0) for s, t in zip(panel.series, columns, strict=True)):
+    if panel.y_scale == "log" and any(np.any(_numbers(table[s.y]) > 0) for s, table in lines):
         axes.set_yscale("log", nonpositive="mask")
     if panel.y_scale == "symlog":
         axes.set_yscale("symlog", linthresh=1)
@@ -86,13 +95,13 @@ def _panel(axes: Axes, panel: Any, tables: Any, theme: Theme, width: float) -> N
     axes.set(xlabel=escape_math(panel.x_label), ylabel=escape_math(panel.y_label))
     axes.set_title(wrapped(panel.title, 46))
     if len(panel.series) > 1:  # under the axes, where it hides no line
-        columns_ = _legend_columns(panel, width)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14 - below / 3), ncols=columns_, borderaxespad=0.6)
+        columns = _legend_columns(panel, width)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14 - below / 3), ncols=columns, borderaxespad=0.6)
     finish(axes, theme)
 
 
 def _plain_ticks(axis: Axis) -> None:
-    """Numbers as people write them at the ticks of a logarithmic axis, and not more of them than there is room for."""
+    """Write the ticks of a logarithmic axis as plain numbers, and no more of them than there is room for."""
     if axis.get_scale() == "symlog":
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     if axis.get_scale() != "log":
@@ -108,10 +117,10 @@ def _plain_ticks(axis: Axis) -> None:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _reach(series: Any, table: Any, y: np.ndarray) -> np.ndarray | None:
-    """(2, n) how far the 95 % interval of a series reaches below and above its values; None where it has none."""
+def _error_lengths(series: Any, table: Any, y: np.ndarray) -> np.ndarray | None:
+    """(2, n) lengths of the 95 % intervals of a series below and above its values; None if it has none."""
     if series.error is not None:
-        return np.tile(np.nan_to_num(BAND * _numbers(table[series.error])), (2, 1))
+        return np.tile(np.nan_to_num(STANDARD_ERRORS_95 * _numbers(table[series.error])), (2, 1))
     if series.low is None or series.high is None:
         return None
     low, high = _numbers(table[series.low]), _numbers(table[series.high])
@@ -119,76 +128,75 @@ def _reach(series: Any, table: Any, y: np.ndarray) -> np.ndarray | None:
     return np.stack([np.subtract(b, a, out=np.zeros_like(y), where=known) for a, b in ((low, y), (y, high))]).clip(0)
 
 
-def _line(axes: Axes, series: Any, table: Any, k: int, theme: Theme) -> None:
+def _draw_line(axes: Axes, series: Any, table: Any, k: int, theme: Theme) -> None:
     x, y = _numbers(table[series.x]), _numbers(table[series.y])
     colour, dashes = theme.lines[k % len(theme.lines)], DASHES[k % len(DASHES)]
-    marker = MARKERS[k % len(MARKERS)] if len(x) <= FEW else None
-    label = wrapped(series.label, 32)
-    reach = _reach(series, table, y)
-    if reach is not None and marker:
+    marker = MARKERS[k % len(MARKERS)] if len(x) <= MAX_MARKED_POINTS else None
+    label = wrapped(series.label, LEGEND_LETTERS)
+    lengths = _error_lengths(series, table, y)
+    if lengths is not None and marker:
         axes.errorbar(
-            x, y, yerr=reach, color=colour, linestyle=dashes, marker=marker, markersize=4.5, capsize=3, label=label
+            x, y, yerr=lengths, color=colour, linestyle=dashes, marker=marker, markersize=4.5, capsize=3, label=label
         )
         return
     axes.plot(x, y, color=colour, linestyle=dashes, marker=marker, markersize=4.5, label=label)
-    if reach is not None:
-        axes.fill_between(x, y - reach[0], y + reach[1], color=colour, alpha=0.22, linewidth=0)
+    if lengths is not None:
+        draw_band(axes, x, y - lengths[0], y + lengths[1], colour)
 
 
-def _bars(axes: Axes, panel: Any, columns: Sequence[Any], theme: Theme, width: float) -> float:
-    """A place for each name on the horizontal axis, in order of appearance, and in it a bar for each series.
+def _draw_bars(axes: Axes, lines: Sequence[tuple[Any, Any]], theme: Theme, width: float) -> float:
+    """Draw a bar for each name and series, with the names along the axis in order of appearance.
 
-    Returns how many inches the names take below the axis, beyond a line.
+    Returns:
+        The inches that the names take below the axis, beyond a line.
     """
-    tables = list(zip(panel.series, columns, strict=True))
-    names = list(dict.fromkeys(_name(v) for series, table in tables for v in table[series.x]))
-    wide = SPACE / len(tables)
-    points = _close(tables)
-    for k, (series, table) in enumerate(tables):
-        at = np.array([names.index(_name(v)) for v in table[series.x]]) + (k - (len(tables) - 1) / 2) * wide
+    names = list(dict.fromkeys(_name(v) for series, table in lines for v in table[series.x]))
+    bar_width, points = BAR_SHARE / len(lines), _all_close(lines)
+    for k, (series, table) in enumerate(lines):
+        at = np.array([names.index(_name(v)) for v in table[series.x]]) + (k - (len(lines) - 1) / 2) * bar_width
         colour = theme.lines[k % len(theme.lines)]
         y = _numbers(table[series.y])
-        label, reach = wrapped(series.label, 32), _reach(series, table, y)
+        label, lengths = wrapped(series.label, LEGEND_LETTERS), _error_lengths(series, table, y)
         if points:
-            axes.errorbar(at, y, yerr=reach, fmt=MARKERS[k % len(MARKERS)], color=colour, capsize=3, label=label)
+            axes.errorbar(at, y, yerr=lengths, fmt=MARKERS[k % len(MARKERS)], color=colour, capsize=3, label=label)
             continue
-        for bar in axes.bar(at, np.nan_to_num(y), wide, color=colour, label=label):
+        for bar in axes.bar(at, np.nan_to_num(y), bar_width, color=colour, label=label):
             bar.set(edgecolor=theme.ground, linewidth=0.8, hatch=("", "//", "..", "xx")[k % 4])
-        if reach is not None:
-            axes.errorbar(at, y, yerr=reach, fmt="none", ecolor=theme.ink, capsize=3, elinewidth=1.1)
+        if lengths is not None:
+            axes.errorbar(at, y, yerr=lengths, fmt="none", ecolor=theme.ink, capsize=3, elinewidth=1.1)
     axes.set(xlim=(-0.5, len(names) - 0.5), axisbelow=True)
-    if not any(np.any(np.nan_to_num(_numbers(table[series.y]))) for series, table in tables):
-        axes.set_ylim(0, None if axes.get_ylim()[1] > 0.1 else 1)  # all bars are of no height
-    return _name_places(axes, names, width)
+    if not any(np.any(np.nan_to_num(_numbers(table[series.y]))) for series, table in lines):
+        axes.set_ylim(0, None if axes.get_ylim()[1] > 0.1 else 1)  # all bars have no height
+    return _draw_names(axes, names, width)
 
 
-def _name_places(axes: Axes, names: Sequence[str], width: float) -> float:
-    """Names under their places, turned where they are too long for them; returns how many inches they take."""
-    room = int((width - 0.75) / len(names) / LETTER)
-    shown = [wrapped(n.replace("+", "+ "), max(min(room, LETTERS), 8)).replace("+ ", "+") for n in names]
+def _draw_names(axes: Axes, names: Sequence[str], width: float) -> float:
+    """Write names under their places, turned if they are too long for them, and return the inches that they take."""
+    room = int((width - 0.75) / len(names) / LETTER_INCHES)
+    shown = [wrapped(n.replace("+", "+ "), max(min(room, NAME_LETTERS), 8)).replace("+ ", "+") for n in names]
     if max((len(line) for name in shown for line in name.split("\n")), default=0) <= room:
         axes.set_xticks(range(len(names)), shown)
-        return LINE * max((name.count("\n") for name in shown), default=0)
-    shown = [wrapped(n, LETTERS) for n in names]
+        return LINE_INCHES * max((name.count("\n") for name in shown), default=0)
+    shown = [wrapped(n, NAME_LETTERS) for n in names]
     longest = max(len(line) for name in shown for line in name.split("\n"))
     axes.set_xticks(range(len(names)), shown)
-    if len(names) > MANY:
+    if len(names) > MAX_SLANTED_NAMES:
         axes.tick_params(axis="x", labelrotation=90)
-        return LETTER * longest
+        return LETTER_INCHES * longest
     for tick in axes.get_xticklabels():
         tick.set(rotation=35, ha="right", rotation_mode="anchor")
-    return LETTER * longest * math.sin(math.radians(35)) + LINE
+    return LETTER_INCHES * longest * math.sin(math.radians(35)) + LINE_INCHES
 
 
-def _close(tables: Sequence[Any]) -> bool:
-    """Whether all values lie so close together, far from 0, that bars from 0 would look alike."""
+def _all_close(lines: Sequence[tuple[Any, Any]]) -> bool:
+    """Whether all intervals lie so close together, far from 0, that bars from 0 would look alike."""
     ends = []
-    for series, table in tables:
+    for series, table in lines:
         y = _numbers(table[series.y])
-        reach = _reach(series, table, y)
-        low, high = (y, y) if reach is None else (y - reach[0], y + reach[1])
+        lengths = _error_lengths(series, table, y)
+        low, high = (y, y) if lengths is None else (y - lengths[0], y + lengths[1])
         ends += [*low[np.isfinite(low)], *high[np.isfinite(high)]]
-    return bool(ends) and min(ends) > CLOSE * max(ends)
+    return bool(ends) and min(ends) > MIN_SHARE_OF_LARGEST * max(ends)
 
 
 def wrapped(name: str, letters: int) -> str:

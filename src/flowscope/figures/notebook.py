@@ -1,4 +1,4 @@
-"""Figures in notebooks: an image that is part of the page."""
+"""Figures in notebooks: images that the page holds itself."""
 
 import base64
 import html
@@ -12,8 +12,8 @@ def html_image(figure: Figure, alt: str) -> str:
     """A figure as an <img> element that holds its own data.
 
     Args:
-        figure: what to show.
-        alt: what it shows, for readers who cannot see it.
+        figure: to show.
+        alt: its text for readers who cannot see it.
     """
     image = base64.b64encode(to_svg(figure)).decode()
     return f'<img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{image}">'

@@ -1,4 +1,4 @@
-"""Pictures of one probe over t: the state, the oracle's prediction of the data, the heaviest training points."""
+"""Pictures of one probe over t: the state, the oracle's prediction of the data, and the heaviest training points."""
 
 from typing import Any
 
@@ -6,44 +6,43 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from flowscope.figures.style import LIGHT, Theme, new_figure, styled
+from flowscope.figures.style import LIGHT, Theme, new_canvas, styled
 
-CELL = 0.92  # inches from picture to picture, of which ...
-WIDE = 0.86  # ... the picture takes these
-LINE = 0.17  # inches above a picture for its weight
-LEFT, TOP = 0.3, 0.1  # inches for the rows' names and above the times
-ORDER = ("nearest", "second", "third")
+COLUMN_INCHES = 0.92  # from picture to picture
+PICTURE_INCHES = 0.86
+LABEL_INCHES = 0.17  # above a picture
+LEFT_INCHES, TOP_INCHES = 0.3, 0.1  # for the names of rows, and above the times
+NEIGHBOUR_NAMES = ("nearest", "second", "third")
 
 
 def picture_figure(pictures: Any, probe: int, theme: Theme = LIGHT) -> Figure:
-    """One probe's pictures: a column a time; rows x_t, E[x1|x_t] and the neighbours under their weights.
+    """Draw one probe: a column for each time, and rows for x_t, E[x1|x_t] and the neighbours under their weights.
 
     Args:
         pictures: a result with the fields of :class:`flowscope.curve.pictures.Pictures`.
-        probe: which of its probes.
+        probe: the index of the probe.
         theme: LIGHT or DARK.
     """
-    count = pictures.neighbours.shape[2]
-    names = ["state", "prediction", *(ORDER[k] if k < len(ORDER) else f"{k + 1}th" for k in range(count))]
-    span = display_range(pictures.neighbours)
+    neighbours = range(pictures.neighbours.shape[2])
+    names = ["state", "prediction", *((*NEIGHBOUR_NAMES, f"{k + 1}th")[min(k, 3)] for k in neighbours)]
+    span, row_inches = display_range(pictures.neighbours), PICTURE_INCHES + LABEL_INCHES
     with styled(theme):
-        width, height = LEFT + len(pictures.t) * CELL, TOP + len(names) * (WIDE + LINE)
-        figure = new_figure(width, height, layout=None)
-        axes = figure.add_axes((0, 0, 1, 1))  # one for all, in inches: axes for each picture would take seconds to draw
-        axes.set_axis_off()
+        width, height = LEFT_INCHES + len(pictures.t) * COLUMN_INCHES, TOP_INCHES + len(names) * row_inches
+        figure, axes = new_canvas(width, height)
         for column, t in enumerate(pictures.t):
-            x, at = LEFT + column * CELL, (probe, column)
+            x, at = LEFT_INCHES + column * COLUMN_INCHES, (probe, column)
             labels = [f"t = {t:.2f}", "", *map(_label, pictures.weights[at], pictures.indices[at])]
             images = [pictures.states[at], pictures.predictions[at], *pictures.neighbours[at]]
             for row, (image, label) in enumerate(zip(images, labels, strict=True)):
-                y = TOP + row * (WIDE + LINE) + LINE
-                _show(axes, image, span, (x, x + WIDE, y + WIDE, y))
+                y = TOP_INCHES + row * row_inches + LABEL_INCHES
+                _draw_image(axes, image, span, (x, x + PICTURE_INCHES, y + PICTURE_INCHES, y))
                 size, weight = (9, "bold") if row == 0 else (7.5, "normal")
-                axes.text(x + WIDE / 2, y - 0.03, label, fontsize=size, fontweight=weight, ha="center", va="bottom")
+                axes.text(
+                    x + PICTURE_INCHES / 2, y - 0.03, label, fontsize=size, fontweight=weight, ha="center", va="bottom"
+                )
         for row, name in enumerate(names):
-            y = TOP + row * (WIDE + LINE) + LINE + WIDE / 2
-            axes.text(LEFT - 0.06, y, name, fontsize=9, rotation=90, ha="right", va="center")
-        axes.set(xlim=(0, width), ylim=(height, 0))
+            y = TOP_INCHES + row * row_inches + LABEL_INCHES + PICTURE_INCHES / 2
+            axes.text(LEFT_INCHES - 0.06, y, name, fontsize=9, rotation=90, ha="right", va="center")
     return figure
 
 
@@ -52,7 +51,7 @@ def _label(weight: float, index: int) -> str:
 
 
 def display_range(points: np.ndarray) -> tuple[float, float]:
-    """The values drawn as black and as white: [-1, 1] or [0, 1] where the points lie in them, else what they span."""
+    """The values drawn as black and as white: [0, 1] or [-1, 1] if the points lie in it, else their own range."""
     low, high = float(points.min()), float(points.max())
     if low >= 0 and high <= 1 and high > low:
         return 0.0, 1.0
@@ -62,12 +61,21 @@ def display_range(points: np.ndarray) -> tuple[float, float]:
 
 
 def format_weight(weight: float) -> str:
-    """A weight in three characters or four."""
+    """A weight in at most four characters."""
     return f"{weight:.2f}" if weight >= 0.005 else "<.01"
 
 
-def _show(axes: Axes, image: np.ndarray, span: tuple[float, float], place: tuple[float, float, float, float]) -> None:
-    """image: (C, H, W), C = 1 (grey) or 3; what lies outside `span` is clipped. place: left, right, bottom, top."""
+def _draw_image(
+    axes: Axes, image: np.ndarray, span: tuple[float, float], place: tuple[float, float, float, float]
+) -> None:
+    """Draw an image.
+
+    Args:
+        axes: to draw on.
+        image: (C, H, W) with C = 1 (grey) or 3.
+        span: the values of black and white; values outside are clipped.
+        place: left, right, bottom, top.
+    """
     low, high = span
     channels = np.clip((np.moveaxis(image, 0, -1) - low) / (high - low), 0, 1)
     pixels = channels[..., 0] if channels.shape[-1] == 1 else channels

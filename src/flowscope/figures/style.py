@@ -1,4 +1,4 @@
-"""How figures look: colours that the colour-blind can tell apart, two schemes, output that repeats bit for bit."""
+"""The style of figures: two themes with colours for the colour-blind, and output that repeats bit for bit."""
 
 import io
 import warnings
@@ -14,11 +14,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 PNG_DPI = 160
+STANDARD_ERRORS_95 = 1.96  # bands and bars reach as many standard errors to each side: 95 % intervals
+BAND_ALPHA = 0.22  # opacity of the bands
 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of one scheme. Lines are after Okabe and Ito's palette, at 3 to 1 or more on every ground."""
+    """The colours of one scheme. Lines follow Okabe and Ito's palette, with a contrast of at least 3 to 1."""
 
     ground: str
     ink: str
@@ -51,7 +53,7 @@ DARK = Theme(
 
 @contextmanager
 def styled(theme: Theme) -> Iterator[None]:
-    """matplotlib's defaults with our rules, for the time of the block; the caller's settings come back after it."""
+    """Use matplotlib's defaults with the theme's rules within the block; the caller's settings come back after it."""
     rules = {
         "axes.edgecolor": theme.faint,
         "axes.facecolor": theme.ground,
@@ -88,20 +90,38 @@ def new_figure(width: float, height: float, layout: Literal["constrained"] | Non
     return figure
 
 
+def new_canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    """An empty figure of that many inches, with axes that count in inches from its top left corner.
+
+    Pictures share these axes: axes for each of them would take seconds to draw.
+    """
+    figure = new_figure(width, height, layout=None)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.set_autoscale_on(False)
+    return figure, axes
+
+
+def draw_band(axes: Axes, x: Any, low: Any, high: Any, colour: str) -> None:
+    """Fill the interval from `low` to `high` along x."""
+    axes.fill_between(x, low, high, color=colour, alpha=BAND_ALPHA, linewidth=0)
+
+
 def to_png(figure: Figure, dpi: int = PNG_DPI) -> bytes:
     """The figure as PNG bytes; equal figures give equal bytes under one version of matplotlib."""
-    return _saved(figure, "png", dpi=dpi, metadata={"Software": None})
+    return _save(figure, "png", dpi=dpi, metadata={"Software": None})
 
 
 def to_svg(figure: Figure) -> bytes:
-    """The figure as SVG bytes, with text as outlines (no font is needed) and without a date."""
-    return _saved(figure, "svg", metadata={"Date": None, "Creator": None})
+    """The figure as SVG bytes, without a date and with text as outlines, so that no font is needed."""
+    return _save(figure, "svg", metadata={"Date": None, "Creator": None})
 
 
-def _saved(figure: Figure, form: str, **options: Any) -> bytes:
+def _save(figure: Figure, form: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    # ticks and text that are made at drawing time take no settings of the caller's; a letter that the font lacks is
-    # drawn as a box, and nobody need be warned of it
+    # ticks and text are made at drawing time, and must not take the caller's settings then; a letter that the font
+    # lacks is drawn as a box, which needs no warning
     with styled(LIGHT), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format=form, facecolor=figure.get_facecolor(), **options)
@@ -109,7 +129,7 @@ def _saved(figure: Figure, form: str, **options: Any) -> bytes:
 
 
 def finish(axes: Axes, theme: Theme) -> None:
-    """Ticks without marks, since the grid shows where they are. Said on the axes: drawing may make further ticks."""
+    """Hide the marks of ticks, since the grid shows them; set on the axes, as drawing may make further ticks."""
     axes.tick_params(
         which="both",
         length=0,
@@ -122,5 +142,5 @@ def finish(axes: Axes, theme: Theme) -> None:
 
 
 def escape_math(text: str) -> str:
-    """A name in which dollar signs are dollar signs, and control characters, which no SVG may hold, are gone."""
+    """A name for matplotlib: dollar signs are escaped, and control characters, which no SVG may hold, replaced."""
     return "".join(c if c.isprintable() else "?" for c in text).replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""The sweep: where the boundaries lie as the training set changes (Fig. 3 of arXiv 2512.02826, on one's own data)."""
+"""The sweep: the boundaries against what changes in the training set (Fig. 3 of arXiv 2512.02826, on own data)."""
 
 from typing import Any
 
@@ -9,14 +9,22 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from flowscope.figures.style import LIGHT, Theme, escape_math, finish, new_figure, styled
 
-AXIS = {"N": "training points N", "D": "dimension D", "classes": "class", "resolution": "resolution (pixels a side)"}
-SPAN = 10.0  # largest over smallest value from which the axis is logarithmic
-FEW = 9  # values up to which each has its own tick
-MOST_NAMES = 60  # classes up to which each is named
+AXIS_LABELS = {
+    "N": "training points N",
+    "D": "dimension D",
+    "classes": "class",
+    "resolution": "resolution (pixels a side)",
+}
+BOUNDARIES = {"half": "half (top-1 = 0.5)", "saturation": "saturation (0.99)"}
+PREDICTIONS = {"predicted": "predicted half", "predicted_plain": "plain spectrum"}
+LOG_AXIS_RATIO = 10.0  # of the largest to the smallest value, from which on the axis is logarithmic
+MAX_TICKED_VALUES = 9  # more values do not get a tick each
+MAX_NAMED_CLASSES = 60  # more classes are not named
+MAX_NAME_LETTERS = 22
 
 
 def sweep_figure(sweep: Any, theme: Theme = LIGHT) -> Figure:
-    """Measured and predicted boundaries against what was swept.
+    """Draw measured and predicted boundaries against what was swept.
 
     Args:
         sweep: a result with `over`, `values`, `names`, and for each value `half`, `half_low`, `half_high`,
@@ -24,7 +32,7 @@ def sweep_figure(sweep: Any, theme: Theme = LIGHT) -> Figure:
         theme: LIGHT or DARK.
 
     Returns:
-        Classes as one row each; anything else on the horizontal axis, logarithmic where it spans a factor of ten.
+        A row for each class; anything else on the horizontal axis, logarithmic if it spans a factor of ten.
     """
     with styled(theme):
         if sweep.over == "classes":
@@ -32,12 +40,8 @@ def sweep_figure(sweep: Any, theme: Theme = LIGHT) -> Figure:
         figure = new_figure(6.8, 4.8)
         axes = figure.subplots()
         values = np.asarray(sweep.values, dtype=np.float64)
-        for k, (name, label) in enumerate((("half", "half (top-1 = 0.5)"), ("saturation", "saturation (0.99)"))):
-            centre, reach = _bars(sweep, name)
-            axes.errorbar(values, centre, yerr=reach, fmt="os"[k] + "-", color=theme.lines[k], capsize=4, label=label)
-        axes.plot(values, sweep.predicted, "D--", color=theme.lines[2], fillstyle="none", label="predicted half")
-        axes.plot(values, sweep.predicted_plain, "x:", color=theme.lines[3], label="plain spectrum")
-        axes.set(ylabel="t  (0 = noise, 1 = data)", xlabel=AXIS.get(sweep.over, str(sweep.over)))
+        _draw_boundaries(axes, sweep, theme, values)
+        axes.set(ylabel="t  (0 = noise, 1 = data)", xlabel=AXIS_LABELS.get(sweep.over, str(sweep.over)))
         axes.set_ylim(bottom=0)
         _scale(axes, values)
         finish(axes, theme)
@@ -45,34 +49,39 @@ def sweep_figure(sweep: Any, theme: Theme = LIGHT) -> Figure:
     return figure
 
 
-def _bars(sweep: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The values of one boundary, and the lengths (2, n) of its interval below and above."""
-    centre = np.asarray(getattr(sweep, name), dtype=np.float64)
-    low, high = (np.asarray(getattr(sweep, f"{name}_{end}"), dtype=np.float64) for end in ("low", "high"))
-    return centre, np.nan_to_num(np.clip(np.stack([centre - low, high - centre]), 0, None))
+def _draw_boundaries(axes: Axes, sweep: Any, theme: Theme, at: np.ndarray, rows: bool = False) -> None:
+    """Draw the boundaries with their intervals at these places: a row each, or along the horizontal axis as lines."""
+    for k, (name, label) in enumerate(BOUNDARIES.items()):
+        t, low, high = (np.asarray(getattr(sweep, name + end), dtype=np.float64) for end in ("", "_low", "_high"))
+        lengths = np.nan_to_num(np.clip(np.stack([t - low, high - t]), 0, None))
+        colour = theme.lines[k]
+        if rows:
+            axes.errorbar(t, at, xerr=lengths, fmt="os"[k], color=colour, capsize=3, markersize=5, label=label)
+        else:
+            axes.errorbar(at, t, yerr=lengths, fmt="os"[k] + "-", color=colour, capsize=4, label=label)
+    styles = ("D", "x") if rows else ("D--", "x:")
+    for style, colour, (name, label) in zip(styles, theme.lines[2:], PREDICTIONS.items(), strict=False):
+        t = getattr(sweep, name)
+        axes.plot(*((t, at) if rows else (at, t)), style, color=colour, fillstyle="none", label=label)
 
 
 def _scale(axes: Axes, values: np.ndarray) -> None:
-    if values.min() > 0 and values.max() >= SPAN * values.min():
+    if values.min() > 0 and values.max() >= LOG_AXIS_RATIO * values.min():
         axes.set_xscale("log")
-    if len(values) <= FEW:
+    if len(values) <= MAX_TICKED_VALUES:
         axes.xaxis.set_major_locator(FixedLocator([float(v) for v in values]))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(ScalarFormatter(useOffset=False))
 
 
 def _by_class(sweep: Any, theme: Theme) -> Figure:
-    """One row a class, in the order given from the top."""
+    """A row for each class, in the given order from the top."""
     count = len(sweep.values)
-    figure = new_figure(6.8, 1.9 + 0.27 * min(count, MOST_NAMES))
+    figure = new_figure(6.8, 1.9 + 0.27 * min(count, MAX_NAMED_CLASSES))
     axes = figure.subplots()
     rows = np.arange(count)
-    for k, (name, label) in enumerate((("half", "half (top-1 = 0.5)"), ("saturation", "saturation (0.99)"))):
-        centre, reach = _bars(sweep, name)
-        axes.errorbar(centre, rows, xerr=reach, fmt="os"[k], color=theme.lines[k], capsize=3, markersize=5, label=label)
-    axes.plot(sweep.predicted, rows, "D", color=theme.lines[2], fillstyle="none", label="predicted half")
-    axes.plot(sweep.predicted_plain, rows, "x", color=theme.lines[3], label="plain spectrum")
-    if count <= MOST_NAMES:
+    _draw_boundaries(axes, sweep, theme, rows, rows=True)
+    if count <= MAX_NAMED_CLASSES:
         axes.set_yticks(rows, [escape_math(_short(str(name))) for name in sweep.names])
     axes.set(xlabel="t  (0 = noise, 1 = data)", ylabel="class", ylim=(count - 0.4, -0.6))
     axes.set_xlim(left=0)
@@ -81,5 +90,5 @@ def _by_class(sweep: Any, theme: Theme) -> Figure:
     return figure
 
 
-def _short(name: str, most: int = 22) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"
+def _short(name: str) -> str:
+    return name if len(name) <= MAX_NAME_LETTERS else name[: MAX_NAME_LETTERS - 1] + "…"

@@ -1,1 +1,1 @@
-"""Reproduction: every study of the paper on one's own data, with models trained for it; the studies by name."""
+"""Reproduction: every study of the paper on one's own data, with models that are trained for it."""

@@ -1,4 +1,4 @@
-"""Reproduction: a row for each figure and table of the paper, with what was found on one's own data."""
+"""The result of a reproduction: a row for each figure and table of the paper, with what was found."""
 
 import json
 from collections.abc import Mapping
@@ -17,10 +17,16 @@ class Row(NamedTuple):
     """One figure or table of the paper.
 
     Attributes:
-        where: which. study: what tests it, and the folder of its own page. title: of it, as people read it.
-        claim: what the paper found. found: what was found here.
-        verdict: as in Finding, or "not run". why: the reason.
-        models: how many models it rests on. page: whether it has a page of its own. seconds: what it took.
+        where: the figure or table.
+        study: the study that tests it, and the name of its folder.
+        title: the title of its page.
+        claim: what the paper found.
+        found: what was found here.
+        verdict: as in Finding, or "not run".
+        why: the reason of the verdict.
+        models: the number of models it rests on.
+        page: whether it has a page of its own.
+        seconds: the time it took.
     """
 
     where: str
@@ -40,8 +46,12 @@ class Reproduction:
     """All findings on one training set.
 
     Attributes:
-        rows: one for each figure or table. models: name -> settings, parameters, seconds, digest of what was trained.
-        training_set, settings, provenance: as in StageCurve. notes: plain sentences.
+        rows: one for each figure or table.
+        models: name -> settings, parameters, seconds and digest of what was trained.
+        training_set: as in StageCurve.
+        settings: likewise.
+        provenance: likewise.
+        notes: plain sentences.
     """
 
     rows: tuple[Row, ...]
@@ -53,27 +63,23 @@ class Reproduction:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain numbers, lists and dictionaries."""
-        parts = {
-            name: to_jsonable(getattr(self, name)) for name in ("models", "training_set", "settings", "provenance")
-        }
-        return {
-            "schema": SCHEMA,
-            "rows": [to_jsonable(row._asdict()) for row in self.rows],
-            "notes": list(self.notes),
-        } | parts
+        rows = [to_jsonable(row._asdict()) for row in self.rows]
+        names = ("models", "training_set", "settings", "provenance")
+        parts = {name: to_jsonable(getattr(self, name)) for name in names}
+        return {"schema": SCHEMA, "rows": rows, "notes": list(self.notes)} | parts
 
     def to_files(self) -> dict[str, str]:
-        """reproduction.json with everything, reproduction.csv with the rows but for their seconds."""
+        """The files by name: reproduction.json with everything, reproduction.csv with the rows but their seconds."""
         names = [name for name in Row._fields if name != "seconds"]
         columns = {name: [getattr(row, name) for row in self.rows] for name in names}
         return {"reproduction.json": json_text(self.to_dict()), "reproduction.csv": csv_text(columns)}
 
     @classmethod
     def load(cls, directory: str | Path) -> "Reproduction":
-        """A reproduction as its files have it.
+        """Load a reproduction from its files.
 
         Raises:
-            InputError: it is not there, damaged, or of another version of the format.
+            InputError: the file is missing, damaged, or of another version of the format.
         """
         path = Path(directory) / "reproduction.json"
         with reading(path, "a reproduction saved by flowscope"):

@@ -1,4 +1,4 @@
-"""Work: a reproduction under way. Models that are missing are trained, studies that are missing are run."""
+"""The runner of a reproduction: trains the models and runs the studies whose results are not there yet."""
 
 import json
 import time
@@ -20,30 +20,37 @@ from flowscope.studies.inputs import StudyInputs, load_models
 from flowscope.training import TrainSettings, train_to
 from flowscope.training.model_store import upgrade_about
 
-INPUTS = "inputs.json"  # beside a result: what it was made from
-MODELS = "models"
-TRAINING_SHARE = 0.75  # of a budget that training may take
+INPUTS_FILE = "inputs.json"  # in the folder of a result: what it was made from
+MODELS_FOLDER = "models"
+MODEL_FILE = "model.json"  # in the folder of a model: its record
+MAX_TRAINING_SHARE = 0.75  # of the budget
 
 Progress = Callable[[int, int, str], None]
 
 
 class SkippedError(Exception):
-    """Something that is not done, with the reason."""
+    """A model is not trained or a study is not run; the message says why."""
 
 
 @dataclass(eq=False)
 class Runner:
-    """What a reproduction is of, and what has been done.
+    """The inputs of a reproduction, and the models that it has trained.
 
     Attributes:
-        whole: all points, of which `aside` are held out. oracle: of those that models are trained on.
-        out: the folder. quick: few samples. budget: seconds, or infinity. device: where models are trained and run.
-        progress, tell, each: as in :func:`flowscope.reproduction.reproduce.reproduce`.
-        trained: name -> what model.json says. missing: name -> why it was not trained.
+        points: all points.
+        held_out_count: the number of them that are held out.
+        oracle: of those that models are trained on.
+        held_out: the held-out points.
+        out: the folder of all results.
+        space, foreign, device, quick, resume, progress, tell, each: as in
+            :func:`flowscope.reproduction.reproduce.reproduce`.
+        budget: seconds, or infinity.
+        trained: name -> the record of a model.
+        missing: name -> the reason why a model was not trained.
     """
 
-    whole: TrainingSet
-    aside: int
+    points: TrainingSet
+    held_out_count: int
     oracle: Oracle
     held_out: TrainingSet | None
     out: Path
@@ -62,7 +69,7 @@ class Runner:
 
     @property
     def seconds(self) -> float:
-        """Since it began."""
+        """Seconds since the start."""
         return time.monotonic() - self.began
 
     def train(self, wanted: Mapping[str, TrainSettings]) -> None:
@@ -74,27 +81,27 @@ class Runner:
                 self.missing[name] = str(reason)
 
     def _trained(self, name: str, settings: TrainSettings, what: str) -> dict[str, Any]:
-        folder = self.out / MODELS / name
+        folder = self.out / MODELS_FOLDER / name
         if not is_trained(folder, settings, self.oracle.training_set):
             expected = settings.steps * self._rate(settings)
-            left = TRAINING_SHARE * self.budget - self.seconds
+            left = MAX_TRAINING_SHARE * self.budget - self.seconds
             if left <= 0 or expected > left:
-                raise SkippedError(f"over the budget of {self.budget / 60:g} minutes, of which training may take 3/4")
+                raise SkippedError(f"{self._over_budget()}, of which training may take 3/4")
             self.tell(f"training {what}: {settings.steps} steps")
             train_to(
-                self.whole,
+                self.points,
                 settings,
                 folder,
-                held_out=self.aside,
+                held_out=self.held_out_count,
                 resume=self.resume,
                 device=self.device,
                 tracker=None,
                 progress=lambda done, total, loss: self.progress(done, total, f"{name}, {loss}"),
             )
-        return upgrade_about(read_json(folder / "model.json"))
+        return upgrade_about(read_json(folder / MODEL_FILE))
 
     def _rate(self, settings: TrainSettings) -> float:
-        """Seconds a step of the models trained so far with the same network and target; 0 for none."""
+        """Seconds for each step of the models trained so far with the same network and target; 0 for none."""
         alike = [
             about["seconds"] / about["settings"]["steps"]
             for about in self.trained.values()
@@ -103,12 +110,13 @@ class Runner:
         return max(alike, default=0.0)
 
     def run(self, study: str, models: Sequence[str], others: Sequence[str], options: Mapping[str, Any]) -> Finding:
-        """The finding of a study, taken as it is where it was made from the same before.
+        """The finding of a study, from its folder if it was made from the same inputs before.
 
         Raises:
-            LeftOutError: the budget is spent, or the study cannot be made of these data.
+            SkippedError: the budget is spent, or the study cannot be run on these data.
         """
-        inputs = {"study": study, "models": self._digests(models), "others": self._digests(others)} | self._beside()
+        inputs = {"study": study, "models": self._digests(models), "others": self._digests(others)}
+        inputs |= self._point_digests()
         return self.result(
             study,
             inputs | {"options": dict(options), "quick": self.quick},
@@ -118,49 +126,58 @@ class Runner:
 
     def _study(self, name: str, models: Sequence[str], others: Sequence[str], options: Mapping[str, Any]) -> Finding:
         if self.seconds >= self.budget:
-            raise SkippedError(f"over the budget of {self.budget / 60:g} minutes")
+            raise SkippedError(self._over_budget())
         self.tell(f"running {name}")
-        folders, second = ([self.out / MODELS / model for model in part] for part in (models, others))
-        fields, beside = load_models(folders, self.device), load_models(second, self.device)
-        where = tuple(folders), tuple(second)
-        given = StudyInputs(fields, beside, *where, self.oracle, self.held_out, self.foreign, self.space)
-        told: dict[str, Any] = {}
+        first, second = (tuple(self.out / MODELS_FOLDER / model for model in part) for part in (models, others))
+        loaded, compared = load_models(first, self.device), load_models(second, self.device)
+        inputs = StudyInputs(loaded, compared, first, second, self.oracle, self.held_out, self.foreign, self.space)
+        report: dict[str, Any] = {}
         if "progress" in options_of(name):
-            told["progress"] = lambda done, total: self.progress(done, total, name)
+            report["progress"] = lambda done, total: self.progress(done, total, name)
         try:
-            return run_study(name, given, quick=self.quick, **options, **told)
+            return run_study(name, inputs, quick=self.quick, **options, **report)
         except OutputError:
             raise
         except FlowscopeError as error:
             raise SkippedError(str(error)) from None
 
+    def _over_budget(self) -> str:
+        return f"over the budget of {self.budget / 60:g} minutes"
+
     def result(self, name: str, inputs: Mapping[str, Any], make: Callable[[], Any], load: Callable[[Path], Any]) -> Any:
-        """A result with `to_files`, from its folder where it was made from the same inputs, else made now and kept."""
+        """A result, from its folder if it was made from the same inputs, else made now and written there.
+
+        Args:
+            name: of the folder.
+            inputs: what the result depends on, as plain values.
+            make: makes the result, which has `to_files`.
+            load: loads it from the folder.
+        """
         folder = self.out / name
         identity = json.loads(json_text(to_jsonable({"version": versions()["flowscope"], **inputs})))
-        if (folder / INPUTS).exists() and read_json(folder / INPUTS) == identity:
+        if (folder / INPUTS_FILE).exists() and read_json(folder / INPUTS_FILE) == identity:
             return load(folder)
         found = make()
-        remove_file(folder / INPUTS)  # what it says is no longer true of what comes
+        remove_file(folder / INPUTS_FILE)  # it is not true of the files that come now
         write_files(folder, found.to_files())
         self.each(found, folder)
-        write_files(folder, {INPUTS: json_text(identity)})  # last: only now is it done
+        write_files(folder, {INPUTS_FILE: json_text(identity)})  # last, since only now are all files there
         return found
 
     def _digests(self, models: Sequence[str]) -> dict[str, Any]:
         return {name: self.trained[name]["digests"] for name in models}
 
-    def _beside(self) -> dict[str, Any]:
+    def _point_digests(self) -> dict[str, Any]:
         sets = {"data": self.oracle.training_set, "held_out": self.held_out, "foreign": self.foreign}
         digests = {name: None if s is None else s.digest for name, s in sets.items()}
         return digests | {"space": "pixels" if self.space is None else self.space.name}
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A file that flowscope wrote.
+    """Read a JSON file that flowscope wrote.
 
     Raises:
-        InputError: it is damaged.
+        InputError: the file is missing or damaged.
     """
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
@@ -170,8 +187,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def is_trained(folder: Path, settings: TrainSettings, training_set: TrainingSet) -> bool:
     """Whether a folder holds a finished model of these settings and points."""
-    if not (folder / "model.json").exists():
+    if not (folder / MODEL_FILE).exists():
         return False
-    about = upgrade_about(read_json(folder / "model.json"))
+    about = upgrade_about(read_json(folder / MODEL_FILE))
     same = about.get("settings") == settings.to_dict() and about.get("step") == settings.steps
     return bool(same and about.get("training_set", {}).get("digest") == training_set.digest)

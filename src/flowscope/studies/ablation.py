@@ -61,11 +61,7 @@ def ablation_study(
         oracle: of their training set.
         scale: of guidance.
         intervals: parts of time in which the first model is guided, if it takes labels and can do without.
-        n: probes of the training law.
-        bins: equal parts of time.
-        seed: of the probes.
-        batch: states in a call.
-        progress: called as progress(done, total).
+        n, bins, seed, batch, progress: as for :func:`flowscope.studies.alignment_study`.
 
     Raises:
         InputError: an argument cannot be used, or a model does not fit the oracle.

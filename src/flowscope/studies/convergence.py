@@ -74,11 +74,7 @@ def convergence_study(
         space: of the Frechet distance; None to draw no samples.
         samples: to draw for each snapshot.
         steps: uniform Euler steps.
-        n: probes of the training law.
-        bins: equal parts of time in which they lie.
-        seed: of probes and samples.
-        batch: states in a call.
-        progress: called as progress(done, total).
+        n, bins, seed, batch, progress: as for :func:`flowscope.studies.alignment_study`.
 
     Raises:
         InputError: an argument cannot be used, or a model does not fit the oracle.

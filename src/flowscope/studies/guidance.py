@@ -36,16 +36,16 @@ from flowscope.studies.bench.sample_bench import SAMPLES_PER_VARIANT, SampleBenc
 from flowscope.studies.bench.variants import Models, as_models, has_null_label
 from flowscope.training.monitor.evaluate import label_count
 
-Interval = tuple[float, float]
-Runs = dict[Interval, list[Quality]]
+TimeInterval = tuple[float, float]
+Runs = dict[TimeInterval, list[Quality]]
 Tables = dict[str, dict[str, Any]]
-PAPER_INTERVALS: tuple[Interval, ...] = (
+PAPER_INTERVALS: tuple[TimeInterval, ...] = (
     (0.0, 1.0), (0.0, 0.1), (0.1, 0.2), (0.1, 0.3), (0.1, 0.5), (0.1, 0.6), (0.1, 0.7), (0.4, 0.5), (0.9, 1.0),
 )  # fmt: skip
-TENTHS: tuple[Interval, ...] = tuple((k / 10, (k + 1) / 10) for k in range(10))
-PAPER_BEST: Interval = (0.1, 0.6)
-EVERYWHERE: Interval = (0.0, 1.0)
-NOWHERE: Interval = (0.0, 0.0)
+TENTHS: tuple[TimeInterval, ...] = tuple((k / 10, (k + 1) / 10) for k in range(10))
+PAPER_BEST: TimeInterval = (0.1, 0.6)
+EVERYWHERE: TimeInterval = (0.0, 1.0)
+NOWHERE: TimeInterval = (0.0, 0.0)
 CLAIM = (
     "gFID@50K at scale 2.5 (LightningDiT-B/1): none 12.99; [0, 1] 10.79; [0, 0.1] 6.33; [0.1, 0.2] 5.21; "
     "[0.1, 0.3] 3.54; [0.1, 0.5] 2.82; [0.1, 0.6] 2.80; [0.1, 0.7] 2.86; [0.4, 0.5] 10.39; [0.9, 1] 12.20: "
@@ -64,7 +64,7 @@ def guidance_study(
     held_out: TrainingSet | None = None,
     *,
     scale: float = 2.5,
-    intervals: Sequence[Interval] = PAPER_INTERVALS,
+    intervals: Sequence[TimeInterval] = PAPER_INTERVALS,
     steps: int = 50,
     probes: int = 256,
     n: int = SAMPLES_PER_VARIANT,
@@ -130,10 +130,10 @@ def check_guidable(model: VelocityField) -> None:
         )
 
 
-def own_intervals(own: Boundaries) -> dict[str, Interval]:
+def own_intervals(own: Boundaries) -> dict[str, TimeInterval]:
     """The intervals between the oracle's own boundaries, as far as it has them."""
     half, saturation = own
-    found: dict[str, Interval] = {}
+    found: dict[str, TimeInterval] = {}
     if 0 < half < 1:
         found |= {"navigation": (0.0, half), "after navigation": (half, 1.0)}
     if half < saturation < 1:
@@ -163,7 +163,7 @@ def label_columns(curve: LabelCurve) -> dict[str, list[float]]:
     }
 
 
-def _columns(bench: SampleBench, runs: Runs, part: Sequence[Interval], nodes: np.ndarray) -> dict[str, Any]:
+def _columns(bench: SampleBench, runs: Runs, part: Sequence[TimeInterval], nodes: np.ndarray) -> dict[str, Any]:
     """A row for each interval; a gain is FD without guidance less FD with it."""
     return {
         "interval": ["none" if i == NOWHERE else f"[{i[0]:.3g}, {i[1]:.3g})" for i in part],
@@ -178,7 +178,7 @@ def _columns(bench: SampleBench, runs: Runs, part: Sequence[Interval], nodes: np
 def _finding(
     bench: SampleBench,
     runs: Runs,
-    own: dict[str, Interval],
+    own: dict[str, TimeInterval],
     curve: LabelCurve,
     tables: Tables,
     settings: dict[str, Any],
@@ -240,7 +240,7 @@ def _best_in_words(runs: Runs, curve: LabelCurve, scale: float) -> str:
     return f"{sentence} There x_t gathers {100 * share:.0f} % of the {curve.entropy:.3g} nats of the label."
 
 
-def _own_in_words(runs: Runs, own: dict[str, Interval]) -> str:
+def _own_in_words(runs: Runs, own: dict[str, TimeInterval]) -> str:
     fds = "; ".join(f"{name} {frechet_estimate(runs[i])}" for name, i in own.items())
     return f"Between the set's own boundaries: {fds}."
 

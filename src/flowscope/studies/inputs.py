@@ -176,13 +176,7 @@ def load_inputs(
     for name, other in (("held-out", held_out), ("foreign", foreign)):
         if other is not None and other.shape != train.shape:
             raise InputError(f"the {name} points have shape {other.shape}; expected {train.shape}, as {train.name} has")
-    return StudyInputs(
-        first,
-        second,
-        tuple(map(Path, models)),
-        tuple(map(Path, others)),
-        Oracle(train, first[0].path, memory=memory, device=device),
-        rest if held_out is None else held_out,
-        foreign,
-        space,
-    )
+    oracle = Oracle(train, first[0].path, memory=memory, device=device)
+    folders, other_folders = tuple(map(Path, models)), tuple(map(Path, others))
+    held_out = rest if held_out is None else held_out
+    return StudyInputs(first, second, folders, other_folders, oracle, held_out, foreign, space)

@@ -19,7 +19,7 @@ from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes, trajectory
 from flowscope.studies.bench.boundaries import Boundaries
 from flowscope.studies.bench.finding import Finding, Gallery, Panel, Progress, Series, Verdict
-from flowscope.studies.bench.paired import standard_error
+from flowscope.studies.bench.paired import Interval, standard_error
 from flowscope.studies.bench.sample_bench import SampleBench
 
 GALLERY_TRAJECTORIES, GALLERY_TIMES = 4, 9
@@ -34,17 +34,6 @@ WHY = (
     "is as clearly the other way round. Otherwise it cannot be tested. Nor can it if the model's prediction at t = 0 "
     f"is off the oracle's by over {100 * MAX_START_ERROR:g} % of the data's variance: it has not learned the beginning."
 )
-
-
-class Interval(NamedTuple):
-    """A mean over samples with its 95 % bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
 
 
 class Trajectories(NamedTuple):
@@ -222,7 +211,7 @@ def _verdict(settled: dict[str, dict[str, Interval]], start_error: float, b: Bou
 
 
 def _in_words(settled: dict[str, dict[str, Interval]], start_error: float, b: Boundaries) -> str:
-    start = f"At t = 0 the model's prediction is off the mean, the oracle's, by {start_error:.2%} of the variance."
+    start = f"At t = 0 the model's prediction is off the oracle's, the mean, by {start_error:.2%} of the variance."
     if not settled:
         return f"{start} The points are no images, so they have no layout and no detail."
     times = " ".join(

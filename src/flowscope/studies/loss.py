@@ -70,11 +70,7 @@ def loss_study(
             variant), or a mapping from labels to fields or lists of them. The path is that of the oracle.
         oracle: of their training set.
         held_out: points they were not trained on, or None.
-        n: probes of the training law, and again of held-out points.
-        bins: equal parts of time.
-        seed: of the probes.
-        batch: states in a call.
-        progress: called as progress(done, total).
+        n, bins, seed, batch, progress: as for :func:`flowscope.studies.alignment_study`.
 
     Raises:
         InputError: an argument cannot be used, or a model does not fit the oracle.

@@ -48,12 +48,8 @@ def norm_study(
     Args:
         model: the model; it must be differentiable by x.
         oracle: of its training set and path.
-        n: probes of the training law.
-        bins: equal parts of time.
         signs: random sign vectors for each probe.
-        seed: of probes and signs.
-        batch: states in a call.
-        progress: called as progress(done, total).
+        n, bins, seed, batch, progress: as for :func:`flowscope.studies.alignment_study`.
 
     Raises:
         InputError: an argument cannot be used, or the model does not fit the oracle or cannot be differentiated.

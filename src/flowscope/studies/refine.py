@@ -20,9 +20,8 @@ from flowscope.metrics.memorised import MEMORISED_RATIO, share_with_interval
 from flowscope.oracle import Oracle
 from flowscope.studies.bench.boundaries import Boundaries, check_times, halfway, times_around
 from flowscope.studies.bench.finding import Finding, Gallery, Panel, Progress, Series, Verdict
-from flowscope.studies.bench.paired import mean_and_error
+from flowscope.studies.bench.paired import Interval, mean_and_error
 from flowscope.studies.bench.restoration import (
-    Ratio,
     Restored,
     Source,
     find_sources,
@@ -51,7 +50,7 @@ WHY = (
 )
 
 Results = dict[tuple[str, str, float], Restored]  # by field, source and time
-Ratios = dict[str, list[Ratio]]  # by field: a ratio for each time
+Ratios = dict[str, list[Interval]]  # by field: a ratio for each time
 
 
 def refine_study(

@@ -37,6 +37,19 @@ class Estimate(NamedTuple):
         return int(self.value > reach) - int(self.value < -reach)
 
 
+class Interval(NamedTuple):
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        if not math.isfinite(self.value):
+            return "beyond measure"
+        return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
+
+
 class Quality(NamedTuple):
     """The measures of n samples of one variant and one seed.
 

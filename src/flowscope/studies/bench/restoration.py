@@ -12,7 +12,7 @@ from flowscope.errors import InputError
 from flowscope.fields import VelocityField
 from flowscope.metrics.memorised import MEMORISED_RATIO
 from flowscope.sampling import draw_noise, make_nodes, sample
-from flowscope.studies.bench.paired import mean_and_error
+from flowscope.studies.bench.paired import Interval, mean_and_error
 from flowscope.studies.bench.sample_bench import SampleBench, draw_rows
 from flowscope.studies.bench.variants import has_null_label
 from flowscope.studies.bench.wording import noun
@@ -47,19 +47,6 @@ class Restored(NamedTuple):
     copy: Tensor
     indices: np.ndarray
     nearest: np.ndarray
-
-
-class Ratio(NamedTuple):
-    """A ratio of two means with its 95 % interval, from the standard errors of both on a logarithmic scale."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        if not math.isfinite(self.value):
-            return "beyond measure"
-        return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
 
 
 def find_sources(bench: SampleBench, foreign: TrainingSet | None) -> list[Source]:
@@ -131,11 +118,14 @@ def restore(field: VelocityField, source: Source, t: float, steps: int, bench: S
     )
 
 
-def ratio_of_means(over: np.ndarray, under: np.ndarray) -> Ratio:
-    """The ratio of two means of independent samples: infinite over a mean of 0, NaN of one sample or of 0 over 0."""
+def ratio_of_means(over: np.ndarray, under: np.ndarray) -> Interval:
+    """The ratio of two means of independent samples, with its interval from their errors on a logarithmic scale.
+
+    It is infinite over a mean of 0, and NaN for 0 over 0. The interval is NaN for one sample.
+    """
     (a, a_error), (b, b_error) = mean_and_error(over), mean_and_error(under)
     if b == 0 or a == 0:
         edge = math.nan if a == b else math.inf if b == 0 else 0.0
-        return Ratio(edge, edge, edge)
+        return Interval(edge, edge, edge)
     factor = math.exp(1.96 * math.hypot(a_error / a, b_error / b))
-    return Ratio(a / b, a / b / factor, a / b * factor)
+    return Interval(a / b, a / b / factor, a / b * factor)
