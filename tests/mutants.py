@@ -102,7 +102,7 @@ MUTANTS = (
         ".add_(block.log_weights)",
         "",
         "(3) leaves out log w_i.",
-        (f"{LAWS}::test_integer_weights_are_repeated_points",),
+        ("tests/contracts/test_engine_laws.py::test_weights_are_repeats[float64]",),
     ),
     Mutant(
         "exact-logit-without-log-w",
@@ -360,8 +360,8 @@ MUTANTS = (
     Mutant(
         "path-second-largest",
         PATH_PASS,
-        "second = torch.where(holds, 0 * one, b.second)",
-        "second = b.second",
+        "first = torch.where(b.first == one, b.second, b.first)",
+        "first = b.first",
         "Joined sums may name the source as the second largest, too.",
         (SHARES,),
     ),

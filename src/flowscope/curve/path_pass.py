@@ -139,16 +139,15 @@ def _accumulator(
 def join_sums(a: PathSums, b: PathSums) -> PathSums:
     """The sums over two sets of points without a common point, from those of each; both hold the source, once."""
     one = torch.ones_like(b.mass)
-    holds = (b.first == one) | (b.second == one)  # the source is among its largest: it is counted in a
+    # the source is counted in a; where it is b's second, b's first and a's source are as large, so it may stay
     first = torch.where(b.first == one, b.second, b.first)
-    second = torch.where(holds, 0 * one, b.second)
     return PathSums(
         a.mass + (b.mass - one),
         a.mass2 + (b.mass2 - one),
         a.slope + b.slope,
         a.spread + b.spread,
         torch.maximum(a.first, first),
-        torch.maximum(torch.maximum(a.second, second), torch.minimum(a.first, first)),
+        torch.maximum(torch.maximum(a.second, b.second), torch.minimum(a.first, first)),
     )
 
 
