@@ -19,7 +19,7 @@ class _Failure:
 
 
 def prefetch(items: Iterator[T], depth: int = 1) -> Iterator[T]:
-    """The same items in the same order, of which up to `depth` are ready and one more is being made.
+    """Yield the items in their order, with up to `depth` of them ready and one more being made in a thread.
 
     What the maker raises is raised here, in its place. When the caller stops early (and the iterator is closed), the
     maker is closed, too, after the item that it is at, and its thread has ended.
