@@ -120,30 +120,26 @@ def iterate(run: Run, out: Path | None) -> Generator[TrainStep, None, None]:
         run: at any step.
         out: the folder of checkpoints and snapshots; None for none.
     """
-    settings, written, replace = run.settings, run.step, run.step == 0
-
-    def write(out: Path, checkpoint: bool, snapshot: bool) -> None:
-        """What is due, in place of what an earlier run left."""
-        nonlocal written, replace
-        if replace and (checkpoint or snapshot):
-            clear_model(out)
-            replace = False
-        if snapshot:
-            write_snapshot(run, out / snapshot_name(run.step))
-        if checkpoint:
-            write_checkpoint(run, out)
-            written = run.step
-
+    settings, written, fresh = run.settings, run.step, run.step == 0
     try:
         while run.step < settings.steps:
             loss, learning_rate = run.advance()
-            if out is not None:
-                due = run.step % settings.checkpoint_every == 0 or run.step == settings.steps
-                write(out, due, run.step in snapshots(settings))
+            checkpoint = run.step % settings.checkpoint_every == 0 or run.step == settings.steps
+            snapshot = run.step in snapshots(settings)
+            if out is not None and fresh and (checkpoint or snapshot):
+                clear_model(out)  # not before there is something to put in its place
+                fresh = False
+            if out is not None and snapshot:
+                write_snapshot(run, out / snapshot_name(run.step))
+            if out is not None and checkpoint:
+                write_checkpoint(run, out)
+                written = run.step
             yield TrainStep(run.step, loss, learning_rate, run.network, run.ema, run)
     except GeneratorExit:  # the loop was left early, between two steps
         if out is not None and written != run.step:
-            write(out, checkpoint=True, snapshot=False)
+            if fresh:
+                clear_model(out)
+            write_checkpoint(run, out)
         raise
     finally:
         run.end()

@@ -12,6 +12,7 @@ from flowscope.core.device import resolve_device
 from flowscope.core.settings import versions
 from flowscope.data.training_set import TrainingSet, as_training_set
 from flowscope.errors import InputError, NumericalError
+from flowscope.fields import check_shape
 from flowscope.networks.architectures import MAX_CLASSES, build_network
 from flowscope.networks.call_styles import call_state_first, first_output
 from flowscope.networks.field import NetworkField
@@ -124,12 +125,7 @@ class Run:
         target = self.target(self.step, draw, x, d_alpha * draw.x1 + d_sigma * draw.x0)
         with self.accelerator.autocast():
             found = first_output(call_state_first(self.forward, x, timestep, self._labels(draw), {}))
-        if not isinstance(found, Tensor) or found.shape != x.shape:
-            got = tuple(found.shape) if isinstance(found, Tensor) else f"a {type(found).__name__}"
-            raise InputError(
-                f"the network returned {got} for states of shape {tuple(x.shape)}; expected a velocity each"
-            )
-        return (found.to(torch.float32) - target).square().flatten(1).mean(1)
+        return (check_shape(found, x, "the network").to(torch.float32) - target).square().flatten(1).mean(1)
 
     def _labels(self, draw: Draw) -> Tensor | None:
         if self.null is None:

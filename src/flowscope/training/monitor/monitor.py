@@ -28,7 +28,8 @@ from flowscope.core.settings import check_count, check_seed
 from flowscope.data.training_set import as_training_set
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle
-from flowscope.training.monitor.evaluate import check_model, label_count, velocities
+from flowscope.training.densities import check_number
+from flowscope.training.monitor.evaluate import check_model, check_oracle, label_count, velocities
 from flowscope.training.monitor.floor import Floor, loss_floor
 from flowscope.training.monitor.probes import Probes, draw_probes
 
@@ -192,8 +193,7 @@ class Monitor:
         seed: int = 0,
         batch: int = 256,
     ) -> None:
-        if not isinstance(oracle, Oracle):
-            raise InputError(f"oracle is a {type(oracle).__name__}; expected an Oracle of the model's training set")
+        check_oracle(oracle)
         self.oracle, self.bins, self.probes = oracle, check_count(bins, "bins"), check_count(probes, "probes")
         if self.probes < 2 * self.bins:
             raise InputError(
@@ -207,8 +207,7 @@ class Monitor:
             )
         if conditional not in (None, True, False):
             raise InputError(f"conditional is {conditional!r}; expected True, False or None")
-        if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout <= 1:
-            raise InputError(f"dropout is {dropout!r}; expected a chance in [0, 1]: that of a label to be dropped")
+        check_number(dropout, "dropout", 0.0, 1.0, True)
         self.conditional, self.dropout = conditional, float(dropout)
         self.seed, self.batch = check_seed(seed), check_count(batch, "batch")
         self._truths: dict[bool, tuple[Probes, Probes | None, Floor]] = {}
