@@ -39,8 +39,9 @@ class PruningPolicy:
         predicted: points on which the cascade is tried before it is run.
         kept_share: share of points predicted to be kept from which on every point is taken.
         level_share: share of the points left before a level that it must leave at most, or the level is passed over.
-        directions: principal directions, at most; no more than a third of the dimension, but 256 in any case.
-        levels: numbers of directions at which the cascade stops to prune; the last is always `directions`.
+        directions: principal directions, at most; beyond `least_directions` no more than a third of the dimension.
+        least_directions: principal directions that are taken whatever the dimension; no more than it.
+        levels: numbers of directions after which the cascade may prune; it may after the last in any case.
         group: directions whose part of a logit is bounded together.
     """
 
@@ -59,6 +60,7 @@ class PruningPolicy:
     kept_share: float = 0.3
     level_share: float = 0.5
     directions: int = 1024
+    least_directions: int = 256
     levels: tuple[int, ...] = (128, 256, 512)
     group: int = 64
 

@@ -110,7 +110,7 @@ class PruningEngine:
     def bound(self) -> PCABound:
         """The bound by principal directions; 4 bytes a point and direction."""
         policy = self.policy
-        count = min(policy.directions, max(256, self.support.dimension // 3))
+        count = min(policy.directions, max(policy.least_directions, self.support.dimension // 3))
         return PCABound.of(self.support, principal_directions(self.support, count), policy.levels, policy.group)
 
     def _groups(self, law: Law, queries: Queries) -> Iterator[tuple[Tensor, Tensor | None]]:
