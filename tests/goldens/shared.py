@@ -20,6 +20,7 @@ def make_shared(ranks: Ranks, data: fs.TrainingSet, path: str, tolerance: float 
 
 
 def main(folder: Path) -> None:
+    torch.set_num_threads(1)  # as under torchrun: more would wait for one another
     dist.init_process_group("gloo")
     recorded = from_text(FILE.read_text(encoding="utf-8"))
     with Ranks(timeout=60) as ranks:
