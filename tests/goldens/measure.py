@@ -3,7 +3,7 @@
 Only what users may call is called. Two ranks must say the same, so nothing is recorded of them: see shared.py.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -221,7 +221,11 @@ def name_of(dtype: torch.dtype) -> str:
 
 
 def measure(
-    name: str, folder: Path, dtype: torch.dtype, make: Callable[..., fs.Oracle] = fs.Oracle
+    name: str,
+    folder: Path,
+    dtype: torch.dtype,
+    make: Callable[..., fs.Oracle] = fs.Oracle,
+    paths: Sequence[str] | None = None,
 ) -> dict[str, Goldens]:
     """All that is recorded of a set, by path and what is asked.
 
@@ -230,10 +234,11 @@ def measure(
     Args:
         folder: where files may be written. dtype: of states.
         make: an oracle of a training set, the name of a path and perhaps a tolerance.
+        paths: by name; None for all that are recorded of the set.
     """
     found: dict[str, Goldens] = {}
     data = SETS[name](folder)
-    for path in PATHS if name in ALL_PATHS else PATHS[:1]:
+    for path in paths or (PATHS if name in ALL_PATHS else PATHS[:1]):
         oracle = make(data, path)
         found |= {f"{name}|{path}|{what}": values for what, values in state_goldens(oracle, dtype)}
         if path == "linear":
