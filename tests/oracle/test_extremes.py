@@ -92,3 +92,14 @@ def test_a_state_too_far_out_to_be_resolved_is_refused() -> None:
     torch.testing.assert_close(oracle.denoise(1e15 * x, 0.1).float(), furthest)
     with pytest.raises(fs.InputError, match="further out"):
         oracle(1e30 * x, 0.1)
+
+
+@pytest.mark.parametrize("scale", [1e18, 1e30])
+@pytest.mark.parametrize("dimension", [8, 300])  # by float64 and by float32 products
+def test_numpy_warns_of_nothing_in_a_curve(scale: float, dimension: int) -> None:
+    """Whatever a user has numpy do about overflow and underflow; and the points are told apart where they should be."""
+    points = gaussians(300, dimension).double()
+    with np.errstate(all="raise"):
+        wide = fs.stages(fs.Oracle(points * scale, library="numpy"), timesteps=8, probes=64)
+    t = fs.stages(fs.Oracle(points), timesteps=8, probes=64).half.t
+    assert wide.half.t == pytest.approx(t / (1 - t) / scale, rel=0.02)

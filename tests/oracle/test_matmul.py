@@ -2,7 +2,9 @@
 
 import contextlib
 import logging
+import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,6 +22,36 @@ def test_products_against_float64(library):
     assert dots.dtype == sums.dtype == torch.float32
     torch.testing.assert_close(dots.double(), points.double() @ queries.double().T, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(sums.double(), weights.double().T @ points.double(), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1e-10, 1e18, 1e25, 1e150])
+@pytest.mark.parametrize("tolerance", [None, 1e-3])
+def test_numpy_warns_of_nothing_that_leaves_a_dtypes_range(scale, tolerance):
+    """Whatever a user has numpy do about overflow and underflow: infinity and 0 are handled, as torch's are."""
+    points = cloud(2100, (500,), dtype=torch.float64, scale=scale)  # enough for float32 products and for pruning
+    t = torch.tensor([0.0, 0.5, max(0.9, 1 - 3 * scale)], dtype=torch.float64)  # in the last, many points share
+    for dtype in (torch.float64, torch.float32)[: 1 if scale > 1e38 else 2]:
+        x = states(points, t, rows=3, dtype=dtype)
+        with np.errstate(all="raise"):
+            u, other = (Oracle(points, library=name, tolerance=tolerance)(x, t) for name in ("numpy", "torch"))
+        for i in range(3):
+            answer = expected(points, x[i : i + 1], float(t[i]))
+            for found in (u, other):
+                assert (velocity_error(found[i : i + 1], answer) < (tolerance or 0) + 1e-6).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_leaves_a_dtypes_range_is_infinity_nan_or_0_with_every_library(dtype):
+    root = 2e19 if dtype == torch.float32 else 2e154  # of what is just beyond the range
+    points = torch.tensor([[root, root], [root, 0.0], [1 / root, 1 / root], [1.0, 0.0]], dtype=dtype)
+    queries = torch.tensor([[root, root], [-root, 1.0], [math.inf, -math.inf], [0.0, 1e-9 / root]], dtype=dtype)
+    for library in products.LIBRARIES.values():
+        with np.errstate(all="raise"):
+            dots, sums = library.dots(points, queries), library.sums(queries.T.contiguous(), points[:2])
+        assert dots[0, :2].tolist() == [math.inf, -math.inf] and bool(dots[0, 2].isnan())
+        assert dots[1:, :2].isfinite().tolist() == [[False, False], [True, True], [True, True]]
+        assert abs(float(dots[2, 3])) < 1e-9 / root
+        assert sums[:2, 0].tolist() == [math.inf, -math.inf] and bool(sums[2, 0].isnan())
 
 
 def test_the_fastest_is_chosen_by_trial_and_logged(monkeypatch, caplog):

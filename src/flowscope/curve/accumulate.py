@@ -81,25 +81,26 @@ class PathAccumulator:
 
     def _follow(self, out: np.ndarray, pairs: np.ndarray, scratch: np.ndarray) -> int:
         """Fill the sums (7, n, R) of pairs (n, 2 or 3, M); up to which node some pair is alive."""
-        rows, widths = np.arange(len(pairs)), np.full(len(pairs), pairs.shape[2])
-        for group, rest in zip(self._groups, self._rests, strict=True):
-            few = False
-            if max(group.radii) > NEAR:
-                alive = _alive(pairs, min(group.radii))
-                count = np.count_nonzero(alive, axis=1)
-                living = int(count.sum())
-                if living == 0:
-                    return min(group.nodes)
-                if living < SPARSE * int(widths.sum()):
-                    order = np.argsort(-count, kind="stable")[: np.count_nonzero(count)]
-                    pairs, rows, widths = _compact(alive, count, order, pairs), rows[order], count[order]
-                few = len(rows) * int(widths[0]) * len(rest.nodes) <= TILE
-            nodes = rest.nodes if few else group.nodes
-            found = _sums_of(pairs, widths, rest if few else group, scratch)
-            out[:, rows[:, None], nodes] = found
-            if few:  # all is done at once: there is little left to drop
-                return max(np.array(nodes)[found[5].any(0)], default=min(nodes)) + 1
-        return self._nodes
+        with np.errstate(all="ignore"):  # of each thread; what leaves float32 is infinity or 0, and no news to a user
+            rows, widths = np.arange(len(pairs)), np.full(len(pairs), pairs.shape[2])
+            for group, rest in zip(self._groups, self._rests, strict=True):
+                few = False
+                if max(group.radii) > NEAR:
+                    alive = _alive(pairs, min(group.radii))
+                    count = np.count_nonzero(alive, axis=1)
+                    living = int(count.sum())
+                    if living == 0:
+                        return min(group.nodes)
+                    if living < SPARSE * int(widths.sum()):
+                        order = np.argsort(-count, kind="stable")[: np.count_nonzero(count)]
+                        pairs, rows, widths = _compact(alive, count, order, pairs), rows[order], count[order]
+                    few = len(rows) * int(widths[0]) * len(rest.nodes) <= TILE
+                nodes = rest.nodes if few else group.nodes
+                found = _sums_of(pairs, widths, rest if few else group, scratch)
+                out[:, rows[:, None], nodes] = found
+                if few:  # all is done at once: there is little left to drop
+                    return max(np.array(nodes)[found[5].any(0)], default=min(nodes)) + 1
+            return self._nodes
 
 
 def make_groups(radii: list[float], full: Sequence[bool]) -> Iterator[Group]:
@@ -127,8 +128,7 @@ def _columns(radii: list[float], count: int) -> np.ndarray:
 
 def _logits(columns: np.ndarray, pairs: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """(n, K, M) logits; -inf where they leave float32, at late nodes."""
-    with np.errstate(over="ignore"):
-        return np.matmul(columns, pairs, out=out)
+    return np.matmul(columns, pairs, out=out)
 
 
 def _alive(pairs: np.ndarray, r: float) -> np.ndarray:

@@ -77,13 +77,15 @@ def _numpy_dots(points: Tensor, queries: Tensor) -> Tensor:
     out = points.new_empty(len(points), len(queries))
     given, into = points.numpy(), out.numpy()
     step = _even(len(points))
-    for i in range(0, len(points), step):
-        np.dot(given[i : i + step], queries.numpy().T, out=into[i : i + step])
+    with np.errstate(all="ignore"):  # infinity and NaN are the passes' to handle, as with torch, which warns of none
+        for i in range(0, len(points), step):
+            np.dot(given[i : i + step], queries.numpy().T, out=into[i : i + step])
     return out
 
 
 def _numpy_sums(weights: Tensor, points: Tensor) -> Tensor:
-    return torch.from_numpy(np.dot(weights.numpy().T, points.numpy()))
+    with np.errstate(all="ignore"):
+        return torch.from_numpy(np.dot(weights.numpy().T, points.numpy()))
 
 
 APPLE = "mps"
