@@ -3,7 +3,7 @@
 Only what users may call is called. Two ranks must say the same, so nothing is recorded of them: see shared.py.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ import flowscope as fs
 from tests.goldens.sets import SETS, states
 
 DOUBLE, SINGLE = 1e-12, 1e-6  # share of a natural size that may change: of float64 and of float32 arithmetic
+ROUNDING = 2.0**-52  # of float64
 BOUND = 1e-9  # of a certificate's errors, which are bounds
 ALL_PATHS = ("three", "weights")  # sets asked about on all paths
 PRUNED = ("large",)  # sets of which points can be left out
@@ -29,11 +30,14 @@ class Golden(NamedTuple):
 
     values: np.ndarray
     size: np.ndarray
-    share: float
+    share: float | np.ndarray  # (B, 1) where it differs from row to row
 
 
 class Sizes(NamedTuple):
-    """Natural sizes (B,) at some states; of vectors, those of what one point of the posterior says."""
+    """Natural sizes (B,) at some states; of vectors, those of what one point of the posterior says.
+
+    `logit` is that of the squares of which logits are differences: their rounding is one of it.
+    """
 
     velocity: np.ndarray
     data: np.ndarray
@@ -41,6 +45,7 @@ class Sizes(NamedTuple):
     score: np.ndarray
     variance: np.ndarray
     divergence: np.ndarray
+    logit: np.ndarray
 
 
 Goldens = dict[str, Golden]
@@ -70,7 +75,9 @@ def sizes(oracle: fs.Oracle, x: Tensor, t: Tensor, y: Tensor | None = None) -> S
         return np.sqrt((plain(value) ** 2).sum(1) + factor**2 * spread)
 
     points = plain(oracle.training_set.rows(slice(None)))
-    wide = np.full(len(x), ((points - points.mean(0)) ** 2).sum(1).max())
+    centre = points.mean(0)
+    wide = np.full(len(x), ((points - centre) ** 2).sum(1).max())
+    away = ((plain(x) - alpha[:, None] * centre) ** 2).sum(1)
     noise = size(oracle.noise(x, t, y), alpha / sigma)
     return Sizes(
         size(oracle.velocity(x, t, y), A),
@@ -79,10 +86,16 @@ def sizes(oracle: fs.Oracle, x: Tensor, t: Tensor, y: Tensor | None = None) -> S
         noise / sigma,
         wide,
         np.abs(A * alpha / sigma**2) * wide + oracle.training_set.dimension * np.abs(B),
+        (away + alpha**2 * wide) / (2 * sigma**2),
     )
 
 
-def golden(values: Tensor | np.ndarray, size: Any, share: float) -> Golden:
+def of_logits(share: float, size: Sizes) -> np.ndarray:
+    """(B, 1) the share by which weights, and what follows from them, may be off: logits are rounded, too."""
+    return np.maximum(share, DOUBLE + ROUNDING * size.logit)[:, None]
+
+
+def golden(values: Tensor | np.ndarray, size: Any, share: float | np.ndarray) -> Golden:
     rows = plain(values) if isinstance(values, Tensor) else np.asarray(values, np.float64)
     return Golden(rows, np.asarray(size, np.float64).reshape(-1, 1), share)
 
@@ -102,14 +115,15 @@ def posterior_goldens(oracle: fs.Oracle, ask: tuple[Any, ...], size: Sizes, shar
     p = oracle.posterior(*ask, k=3 if len(ask) == 2 else 1)
     named = torch.where(p.weights > 1e-6, p.indices, -1)
     density = np.abs(p.log_density.double().numpy()) + oracle.training_set.dimension
+    weighed = of_logits(share, size)
     return {
         "mean": golden(sketch(p.mean), size.data, share),
-        "weights": golden(p.weights, 1.0, share),
+        "weights": golden(p.weights, 1.0, weighed),
         "indices": golden(named, 1.0, 0.0),
-        "entropy": golden(p.entropy, 1.0 + p.entropy.double().numpy(), share),
-        "effective_size": golden(p.effective_size, p.effective_size, share),
+        "entropy": golden(p.entropy, 1.0 + p.entropy.double().numpy(), weighed),
+        "effective_size": golden(p.effective_size, p.effective_size, weighed),
         "total_variance": golden(p.total_variance, size.variance, share),
-        "log_density": golden(p.log_density, density, share),
+        "log_density": golden(p.log_density, density, weighed),
     }
 
 
@@ -130,13 +144,13 @@ def condition_goldens(oracle: fs.Oracle, x: Tensor, t: Tensor, share: float) -> 
     found = oracle.conditions(x, t)
     labels = found.labels.tolist()
     each = [sizes(oracle, x.double(), t, torch.full((len(x),), label)).velocity for label in labels]
-    whole = sizes(oracle, x.double(), t).velocity
+    whole = sizes(oracle, x.double(), t)
     velocities = {
         f"velocity of {label}": golden(sketch(found.velocities[:, k]), each[k], share) for k, label in enumerate(labels)
     }
     return velocities | {
-        "velocity": golden(sketch(found.velocity), whole, share),
-        "probabilities": golden(found.probabilities, 1.0, share),
+        "velocity": golden(sketch(found.velocity), whole.velocity, share),
+        "probabilities": golden(found.probabilities, 1.0, of_logits(share, whole)),
     }
 
 
@@ -150,7 +164,13 @@ def state_goldens(oracle: fs.Oracle, dtype: torch.dtype) -> Iterator[tuple[str, 
     yield "fields", vector_goldens(oracle, (given, t), size, share)
     yield "posterior", posterior_goldens(oracle, (given, t), size, share)
     divergence = golden(oracle.divergence(given, t), size.divergence, share)
-    yield "density", {"log_density": golden(oracle.log_density(given, t), density, share), "divergence": divergence}
+    yield (
+        "density",
+        {
+            "log_density": golden(oracle.log_density(given, t), density, of_logits(share, size)),
+            "divergence": divergence,
+        },
+    )
     yield f"certify {name_of(dtype)}", certificate_goldens(oracle, (given, t), size, share)
     if path != "linear":
         return
@@ -201,7 +221,11 @@ def name_of(dtype: torch.dtype) -> str:
 
 
 def measure(
-    name: str, folder: Path, dtype: torch.dtype, make: Callable[..., fs.Oracle] = fs.Oracle
+    name: str,
+    folder: Path,
+    dtype: torch.dtype,
+    make: Callable[..., fs.Oracle] = fs.Oracle,
+    paths: Sequence[str] | None = None,
 ) -> dict[str, Goldens]:
     """All that is recorded of a set, by path and what is asked.
 
@@ -210,10 +234,11 @@ def measure(
     Args:
         folder: where files may be written. dtype: of states.
         make: an oracle of a training set, the name of a path and perhaps a tolerance.
+        paths: by name; None for all that are recorded of the set.
     """
     found: dict[str, Goldens] = {}
     data = SETS[name](folder)
-    for path in PATHS if name in ALL_PATHS else PATHS[:1]:
+    for path in paths or (PATHS if name in ALL_PATHS else PATHS[:1]):
         oracle = make(data, path)
         found |= {f"{name}|{path}|{what}": values for what, values in state_goldens(oracle, dtype)}
         if path == "linear":

@@ -34,7 +34,7 @@ def to_text(goldens: dict[str, Goldens]) -> str:
 
 
 def _to_json(golden: Golden) -> dict[str, Any]:
-    digits = 9 if golden.share == SINGLE else 15  # far more than are compared
+    digits = 9 if np.all(golden.share == SINGLE) else 15  # far more than are compared
     return {
         "size": [float(f"{value:.2g}") for value in golden.size[:, 0]],
         "values": [[float(f"{value:.{digits}g}") for value in row] for row in golden.values],
