@@ -130,15 +130,15 @@ def main() -> None:
             ["gain (goal 1.8)", round(gain, 2), round(by_processor, 2), ""],
         ],
     )
-    per_point, statistics = own["one 0"] / asked.points, wall["census 0"] / asked.points
+    per_point, census = own["one 0"] / asked.points, wall["census 0"] / asked.points
     fixed = max(own["census 0"] - own["one 0"], 0.0)  # of a whole curve: the prediction
     times = np.arange(asked.timesteps) / asked.timesteps
     nodes = len(place_nodes(get_path("linear"), times, float(asked.dimension), math.log(asked.points)).r)
     message = 48.0 * asked.probes * nodes  # six sums of 8 bytes
-    rows = model(per_point, statistics, fixed, message, 1)
+    rows = model(per_point, census, fixed, message, 1)
     columns = ["points", "ranks", "pass, s", "messages, s", "gain of the pass", "census, s", "all, s", "gain", "kept"]
     table(
-        f"Model: {1e6 * per_point:.2f} us a point in the pass and {1e6 * statistics:.2f} in the census, {fixed:.1f} s "
+        f"Model: {1e6 * per_point:.2f} us a point in the pass and {1e6 * census:.2f} in the census, {fixed:.1f} s "
         f"fixed, messages of {message / 1e6:.1f} MB",
         columns,
         rows,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowscope.curve.checkpoint import ResumeState
+from flowscope.curve.checkpoint import ResumeState, pack, unpack
 from flowscope.errors import OutputError, ResumeError
 
 IDENTITY = {"training_set": "3f", "timesteps": [0.0, 0.1, 1 / 3], "probes": 8, "label": None}
@@ -69,9 +69,11 @@ def test_another_computation_is_refused_and_the_file_stays(tmp_path: Path, chang
     assert (tmp_path / "state.npz").read_bytes() == before
 
 
-def test_another_version_is_another_computation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_version_is_another_computation(tmp_path: Path) -> None:
     written(tmp_path / "state.npz", x=[1.0])
-    monkeypatch.setattr("flowscope.curve.checkpoint.version", lambda _: "0.0.1")
+    with (tmp_path / "state.npz").open("rb") as stream:
+        identity, groups = unpack(stream)
+    (tmp_path / "state.npz").write_bytes(pack(identity | {"version": "0.0.1"}, groups))
     with pytest.raises(ResumeError, match="differs in version"):
         reopened(tmp_path / "state.npz")
 
