@@ -36,6 +36,14 @@ def stage_figure(curve: Any, theme: Theme = LIGHT) -> Figure:
         Three panels over t: the weight of the heaviest point, the gap, and how many points share the posterior. The
         stages are shaded, half and saturation carry their 95 % intervals, bands are 95 %, and the predicted boundary
         is dashed.
+
+    Example:
+        >>> import torch
+        >>> import flowscope as fs
+        >>> curve = fs.stages(torch.randn(40, 3, generator=torch.Generator().manual_seed(0)), timesteps=6, probes=16)
+        >>> from flowscope.figures import stage_figure
+        >>> type(stage_figure(curve)).__name__
+        'Figure'
     """
     with styled(theme):
         figure = new_figure(6.8, 8.6, layout=None)  # a layout engine would double the time
@@ -71,6 +79,14 @@ def path_figure(curves: Sequence[Any], theme: Theme = LIGHT) -> Figure:
     Args:
         curves: results with the fields of a StageCurve; the label is `settings["path"]`.
         theme: LIGHT or DARK.
+
+    Example:
+        >>> import torch
+        >>> import flowscope as fs
+        >>> curve = fs.stages(torch.randn(40, 3, generator=torch.Generator().manual_seed(0)), timesteps=6, probes=16)
+        >>> from flowscope.figures import path_figure
+        >>> type(path_figure([curve])).__name__
+        'Figure'
     """
     with styled(theme):
         figure = new_figure(6.8, 5.6)

@@ -46,6 +46,14 @@ def finding_figure(finding: Any, theme: Theme = LIGHT) -> Figure:
 
     Raises:
         InputError: the finding has no panels.
+
+    Example:
+        >>> import flowscope as fs
+        >>> from flowscope.figures import finding_figure
+        >>> from flowscope.studies import switch_study
+        >>> oracle = fs.Oracle(fs.load("digits", subset=50))
+        >>> type(finding_figure(switch_study(oracle, oracle, n=4, steps=4, times=[0.5]))).__name__
+        'Figure'
     """
     panels = finding.panels
     if not panels:

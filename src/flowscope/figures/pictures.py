@@ -22,6 +22,14 @@ def picture_figure(pictures: Any, probe: int, theme: Theme = LIGHT) -> Figure:
         pictures: a result with the fields of :class:`flowscope.curve.pictures.Pictures`.
         probe: the index of the probe.
         theme: LIGHT or DARK.
+
+    Example:
+        >>> import flowscope as fs
+        >>> from flowscope.curve.pictures import make_pictures
+        >>> from flowscope.figures import picture_figure
+        >>> pictures = make_pictures(fs.Oracle(fs.load("digits", subset=50)), times=3, probes=1)
+        >>> type(picture_figure(pictures, 0)).__name__
+        'Figure'
     """
     neighbours = range(pictures.neighbours.shape[2])
     names = ["state", "prediction", *((*NEIGHBOUR_NAMES, f"{k + 1}th")[min(k, 3)] for k in neighbours)]

@@ -20,7 +20,13 @@ BAND_ALPHA = 0.22  # opacity of the bands
 
 @dataclass(frozen=True)
 class Theme:
-    """The colours of one scheme. Lines follow Okabe and Ito's palette, with a contrast of at least 3 to 1."""
+    """The colours of one scheme. Lines follow Okabe and Ito's palette, with a contrast of at least 3 to 1.
+
+    Example:
+        >>> from flowscope.figures import DARK, LIGHT
+        >>> type(LIGHT).__name__, LIGHT == DARK
+        ('Theme', False)
+    """
 
     ground: str
     ink: str
@@ -109,12 +115,26 @@ def draw_band(axes: Axes, x: Any, low: Any, high: Any, colour: str) -> None:
 
 
 def to_png(figure: Figure, dpi: int = PNG_DPI) -> bytes:
-    """The figure as PNG bytes; equal figures give equal bytes under one version of matplotlib."""
+    """The figure as PNG bytes; equal figures give equal bytes under one version of matplotlib.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> from flowscope.figures import to_png
+        >>> to_png(Figure())[1:4]
+        b'PNG'
+    """
     return _save(figure, "png", dpi=dpi, metadata={"Software": None})
 
 
 def to_svg(figure: Figure) -> bytes:
-    """The figure as SVG bytes, without a date and with text as outlines, so that no font is needed."""
+    """The figure as SVG bytes, without a date and with text as outlines, so that no font is needed.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> from flowscope.figures import to_svg
+        >>> b"<svg" in to_svg(Figure())
+        True
+    """
     return _save(figure, "svg", metadata={"Date": None, "Creator": None})
 
 

@@ -33,6 +33,14 @@ def sweep_figure(sweep: Any, theme: Theme = LIGHT) -> Figure:
 
     Returns:
         A row for each class; anything else on the horizontal axis, logarithmic if it spans a factor of ten.
+
+    Example:
+        >>> import torch
+        >>> from flowscope.curve.sweep import sweep
+        >>> from flowscope.figures import sweep_figure
+        >>> points = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+        >>> type(sweep_figure(sweep(points, "N", [32, 64], timesteps=6, probes=16))).__name__
+        'Figure'
     """
     with styled(theme):
         if sweep.over == "classes":

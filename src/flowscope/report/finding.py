@@ -43,6 +43,11 @@ def finding_files(finding: Any) -> dict[str, bytes | str]:
 
     Args:
         finding: a :class:`flowscope.studies.bench.finding.Finding`. Its own `to_files` makes CSV, JSON and images.
+
+    Example:
+        >>> from flowscope.report import finding_files
+        >>> sorted(finding_files(finding))  # doctest: +SKIP
+        ['index.html', 'norm.png', 'norm.svg']
     """
     image: ThemedImage | None = None
     files: dict[str, bytes | str] = {}
@@ -72,6 +77,11 @@ def write_finding(finding: Any, directory: str | os.PathLike[str]) -> Path:
 
     Raises:
         OutputError: the files cannot be written.
+
+    Example:
+        >>> from flowscope.report import write_finding
+        >>> write_finding(finding, "runs/norm")  # doctest: +SKIP
+        PosixPath('runs/norm/index.html')
     """
     write_files(directory, finding_files(finding))
     return Path(directory) / "index.html"

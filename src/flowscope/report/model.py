@@ -17,6 +17,11 @@ class ModelPart(NamedTuple):
         finding: of the study `switch`.
         page: where that has its own page, relative to this one; None for none.
         conditional: whether the model is given labels.
+
+    Example:
+        >>> from flowscope.report import ModelPart
+        >>> ModelPart("my U-Net", gallery=None, finding=None).page is None
+        True
     """
 
     name: str

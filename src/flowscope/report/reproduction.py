@@ -29,6 +29,11 @@ def reproduction_files(result: Any) -> dict[str, bytes | str]:
 
     Args:
         result: a :class:`flowscope.reproduction.result.Reproduction`; pages of studies lie in folders beside the page.
+
+    Example:
+        >>> from flowscope.report import reproduction_files
+        >>> sorted(reproduction_files(result))  # doctest: +SKIP
+        ['index.html']
     """
     html = render(
         "reproduction.html.j2",
@@ -48,6 +53,11 @@ def write_reproduction(result: Any, directory: str | os.PathLike[str]) -> Path:
 
     Raises:
         OutputError: the files cannot be written.
+
+    Example:
+        >>> from flowscope.report import write_reproduction
+        >>> write_reproduction(result, "runs/reproduction")  # doctest: +SKIP
+        PosixPath('runs/reproduction/index.html')
     """
     write_files(directory, reproduction_files(result))
     return Path(directory) / "index.html"

@@ -39,6 +39,14 @@ def stages_files(
         curve: a :class:`flowscope.StageCurve`, or an object with its fields. Its own `to_files` makes CSV and JSON.
         pictures: of the same oracle; None leaves pictures and training images out, and the page says so.
         model: what is to be shown of a model that was trained on the same points.
+
+    Example:
+        >>> import torch
+        >>> import flowscope as fs
+        >>> curve = fs.stages(torch.randn(40, 3, generator=torch.Generator().manual_seed(0)), timesteps=6, probes=16)
+        >>> from flowscope.report import stages_files
+        >>> sorted(stages_files(curve))
+        ['index.html', 'stages.png', 'stages.svg']
     """
     image, files = figure_and_files("stages", lambda theme: stage_figure(curve, theme), prose.alt_text(curve))
     given = "conditional on the label" if curve.conditional else "unconditional"
@@ -69,6 +77,11 @@ def write_stages(
 
     Raises:
         OutputError: the files cannot be written.
+
+    Example:
+        >>> from flowscope.report import write_stages
+        >>> write_stages(curve, "runs/curve")  # doctest: +SKIP
+        PosixPath('runs/curve/index.html')
     """
     write_files(directory, stages_files(curve, pictures, model))
     return Path(directory) / "index.html"

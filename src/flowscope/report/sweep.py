@@ -29,6 +29,11 @@ def sweep_files(result: Any) -> dict[str, bytes | str]:
     Args:
         result: a sweep: `over`, `values`, `names` and, for each value, `half`, `saturation` with `_low` and `_high`,
             `predicted` and `predicted_plain`; `training_set`, `settings`, `provenance`, `notes` and `to_files`.
+
+    Example:
+        >>> from flowscope.report import sweep_files
+        >>> sorted(sweep_files(result))  # doctest: +SKIP
+        ['index.html', 'sweep.png', 'sweep.svg']
     """
     boundaries = _boundaries(result)
     alt = f"Boundaries against the {_over(result)}. {boundaries} The table has all values."
@@ -52,6 +57,11 @@ def write_sweep(result: Any, directory: str | os.PathLike[str]) -> Path:
 
     Raises:
         OutputError: the files cannot be written.
+
+    Example:
+        >>> from flowscope.report import write_sweep
+        >>> write_sweep(result, "runs/sweep")  # doctest: +SKIP
+        PosixPath('runs/sweep/index.html')
     """
     write_files(directory, sweep_files(result))
     return Path(directory) / "index.html"

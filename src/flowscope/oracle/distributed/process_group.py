@@ -54,6 +54,17 @@ class Ranks:
     Raises:
         InputError: there is no process group, or the timeout is not usable.
         RankError: the ranks have other versions of flowscope, torch or numpy, or one did not come.
+
+    Example:
+        >>> import torch.distributed as dist
+        >>> import flowscope as fs
+        >>> from flowscope.oracle import Ranks
+        >>> dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # torchrun has more
+        >>> with Ranks() as ranks:
+        ...     oracle = fs.Oracle([[0.0], [1.0], [4.0]], ranks=ranks)
+        >>> ranks.size
+        1
+        >>> dist.destroy_process_group()
     """
 
     def __init__(self, timeout: float = TIMEOUT) -> None:
