@@ -88,6 +88,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Reproduction, 
     return folder, result, told
 
 
+@pytest.mark.slow
 def test_models_and_studies_lie_in_their_folders(done: tuple[Path, Reproduction, list[str]]) -> None:
     folder, result, told = done
     assert list(result.models) == ["small-0", "large-0", "navigation-0", "refinement-0"]
@@ -108,6 +109,7 @@ def test_models_and_studies_lie_in_their_folders(done: tuple[Path, Reproduction,
     assert meet == pytest.approx(half, abs=6e-4) == result.settings["boundary"]
 
 
+@pytest.mark.slow
 def test_what_is_there_is_taken_and_what_changed_is_made_again(
     done: tuple[Path, Reproduction, list[str]], tmp_path: Path
 ) -> None:
@@ -129,6 +131,7 @@ def test_what_is_there_is_taken_and_what_changed_is_made_again(
     ]
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_is_run_again_and_models_are_kept(tmp_path: Path) -> None:
     told: list[str] = []
 
@@ -142,6 +145,7 @@ def test_an_interrupted_study_is_run_again_and_models_are_kept(tmp_path: Path) -
     assert told == ["running norm"]
 
 
+@pytest.mark.slow
 def test_what_was_half_replaced_is_not_taken_for_what_was_there(tmp_path: Path) -> None:
     reproduce(toy_set(), tmp_path, only=["norm"], **QUICK)
 
@@ -166,6 +170,7 @@ def test_over_the_budget_nothing_new_is_begun_and_the_row_says_so(
     assert not (tmp_path / "models").exists()
 
 
+@pytest.mark.slow
 def test_a_study_that_these_data_do_not_allow_is_not_run_with_its_reason(tmp_path: Path) -> None:
     plain = toy_set()
     bare = type(plain)(plain.points, name="bare")
@@ -228,6 +233,7 @@ def test_a_table_of_all_rows_leads_to_the_pages(tmp_path: Path) -> None:
     assert len(csv) == 3
 
 
+@pytest.mark.slow
 def test_the_command_trains_runs_and_writes_one_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
