@@ -67,6 +67,7 @@ def begun(command: list[str], log: Path, far_enough: Callable[[], bool]) -> Iter
             running.wait()
 
 
+@pytest.mark.slow
 def test_a_quick_run(tmp_path: Path) -> None:
     missing = ["--no-install", "--environments", str(tmp_path / "none")]
     command = suite("--only", *HERE, "faiss", *missing, "--out", str(tmp_path / "out"))
@@ -93,6 +94,7 @@ def test_a_quick_run(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "suite-growth.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_its_truth_is_the_reference(tmp_path: Path, module: Any) -> None:
     cases = module("_cases")
     for t in (0.1, 0.5, 0.9):
@@ -149,6 +151,7 @@ def test_whatever_a_contender_does_is_told(tmp_path: Path, module: Any, monkeypa
         second.close()
 
 
+@pytest.mark.slow
 def test_what_does_not_install_says_why(tmp_path: Path, module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     contenders = module("_contenders")
     monkeypatch.setattr(contenders, "RIVALS", tmp_path)
@@ -160,6 +163,7 @@ def test_what_does_not_install_says_why(tmp_path: Path, module: Any, monkeypatch
         contenders.interpreter("odd", tmp_path / "environments", False, 300)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are read off /proc")
 def test_an_interrupt_ends_every_worker(tmp_path: Path) -> None:
     log = tmp_path / "log"
@@ -172,6 +176,7 @@ def test_an_interrupt_ends_every_worker(tmp_path: Path) -> None:
     assert "interrupted; nothing was written" in log.read_text()
 
 
+@pytest.mark.slow
 def test_an_ended_run_goes_on_after_the_cases_it_has(tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = suite("--only", "one-shot-numpy", "--no-growth", "--out", str(out))

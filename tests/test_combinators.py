@@ -46,6 +46,7 @@ def test_scale_one_is_the_field_itself_and_costs_nothing():
     assert len(field.calls) == 2 and evaluations(guide(ORACLE, 1), 0.5) == 1
 
 
+@pytest.mark.slow
 def test_guidance_is_linear_in_its_scale():
     """Through the unconditional field at 0 and the conditional one at 1."""
     at = {scale: guide(ORACLE, scale)(X, T, Y) for scale in (-1.0, 0.0, 1.0, 2.0, 7.5)}

@@ -45,6 +45,7 @@ def test_every_example_is_tested() -> None:
     }
 
 
+@pytest.mark.slow
 def test_stages_of_an_array(tmp_path: Path) -> None:
     output = run("stages_of_an_array.py", tmp_path)
     half, _, low, high = numbers(line(output, "navigation ends"))
@@ -54,6 +55,7 @@ def test_stages_of_an_array(tmp_path: Path) -> None:
     assert abs(integral - entropy) < 4 * error
 
 
+@pytest.mark.slow
 def test_oracle_sampling_lands_on_training_points(tmp_path: Path) -> None:
     output = run("oracle_sampling.py", tmp_path)
     evaluations, largest = numbers(line(output, "50 function"))
@@ -62,6 +64,7 @@ def test_oracle_sampling_lands_on_training_points(tmp_path: Path) -> None:
     assert len(points) > 4  # different noise, different points
 
 
+@pytest.mark.slow
 def test_coarse_to_fine_is_best_where_navigation_ends(tmp_path: Path) -> None:
     output = run("coarse_to_fine.py", tmp_path)
     half = numbers(line(output, "navigation ends"))[0]
@@ -74,6 +77,7 @@ def test_coarse_to_fine_is_best_where_navigation_ends(tmp_path: Path) -> None:
     assert max(different) == best[-1] > 5 * late[-1] and one[-1] == 1
 
 
+@pytest.mark.slow
 def test_conditional_curves(tmp_path: Path) -> None:
     output = run("conditional_curves.py", tmp_path)
     digits = [numbers(found) for found in output.splitlines() if found.startswith("digit")]

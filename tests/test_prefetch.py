@@ -86,6 +86,7 @@ else:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="processes are not forked there")
 def test_a_forked_child_can_drop_its_parents_and_begin_its_own() -> None:
     command = [sys.executable, "-c", FORKED]

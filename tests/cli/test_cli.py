@@ -54,6 +54,7 @@ def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flowscope.report.stages_files", lambda *_: {})
 
 
+@pytest.mark.slow
 def test_stages_writes_a_page_figures_and_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "a folder" / "ü [red]"
     text = printed(capsys, "stages", GAUSSIAN, *SMALL, "--out", str(out), "--seed", "3")
@@ -117,6 +118,7 @@ def test_the_folder_may_be_this_one_or_below_home(
     assert "~" not in printed(capsys, "stages", "~/x.npy", *SMALL, "--out", "~/below", "--dry-run")
 
 
+@pytest.mark.slow
 def test_no_images_leaves_training_images_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,6 +136,7 @@ def test_no_images_leaves_training_images_out(
     assert "no training image is in it" in page
 
 
+@pytest.mark.slow
 def test_names_of_folders_may_hold_anything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = ["[red]", "[", "a\x1b[31mb", "line\nbreak", "t", "<script>", b"\xff\xfe".decode(errors="surrogateescape")]
     source = picture_folder(tmp_path / b"w\xe9".decode(errors="surrogateescape"), names)

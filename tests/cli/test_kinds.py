@@ -37,6 +37,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_of_points_is_learned_sampled_and_studied(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -52,6 +53,7 @@ def test_every_kind_of_points_is_learned_sampled_and_studied(
         assert found["found"] and found["training_set"]["N"] == len(KINDS[name]["points"])
 
 
+@pytest.mark.slow
 def test_vectors_go_through_the_studies_of_samples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = tmp_path / "model"
     run(capsys, "train", VECTORS, "--model", "mlp", "--held-out", 12, "--out", model, *QUICK)

@@ -24,6 +24,7 @@ def start(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_script_and_module_are_the_same_program(tmp_path: Path) -> None:
     wrong = ["stages", "gaussian:N=9,D=2", "--out", "new", "--probes", "abc"]
     script, module = start([SCRIPT, *wrong], tmp_path), start([*MODULE, *wrong], tmp_path)
@@ -36,6 +37,7 @@ def test_script_and_module_are_the_same_program(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
     done = start(["bash", "-c", f"{' '.join(MODULE)} info gaussian:N=9,D=2 | true; exit ${{PIPESTATUS[0]}}"], tmp_path)
     assert done.stdout == ""
@@ -43,6 +45,7 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
     assert done.returncode == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 def test_standard_output_on_a_full_disk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     with open("/dev/full", "w") as full, monkeypatch.context() as patch:
@@ -53,6 +56,7 @@ def test_standard_output_on_a_full_disk(monkeypatch: pytest.MonkeyPatch, capsys:
     assert "no space left on device; expected" in line
 
 
+@pytest.mark.slow
 def test_a_terminal_sees_a_bar_with_the_time_left(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     command = [*MODULE, "sweep", "mixture:N=40,D=3,modes=2", "--over", "classes", *SMALL, "--json"]
@@ -112,6 +116,7 @@ print(json.dumps([whole, interrupted, left, resumed, kills, finished]))
 """
 
 
+@pytest.mark.slow
 def test_runs_that_are_interrupted_or_killed_go_on_to_the_same_numbers(tmp_path: Path) -> None:
     done = start([sys.executable, "-c", SIGNALS], tmp_path)
     assert done.stderr == ""
@@ -128,6 +133,7 @@ def test_runs_that_are_interrupted_or_killed_go_on_to_the_same_numbers(tmp_path:
         assert sorted(p.name for p in (tmp_path / name).iterdir()) == ["stages.csv", "stages.json"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_left_as_it_was(
     small_disk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -179,6 +185,7 @@ def test_state_of_another_run_is_refused_and_kept(
     assert np.isfinite(np.loadtxt(tmp_path / "stages.csv", delimiter=",", skiprows=2)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loaded", ["_struct", "libtorch_cpu", "_umath_linalg", "_safetensors_rust"])
 @pytest.mark.parametrize("program", [[SCRIPT], MODULE])
 def test_an_interrupt_while_it_loads_is_one_line(program: list[str], loaded: str, tmp_path: Path) -> None:

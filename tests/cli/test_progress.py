@@ -72,6 +72,7 @@ def test_a_time_is_told_in_two_units(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["stages", "train", "sample", "sweep"])
 def test_commands_tell_their_progress_and_keep_standard_output(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

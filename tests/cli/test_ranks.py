@@ -12,6 +12,8 @@ from flowscope.cli import main
 from flowscope.curve.checkpoint import unpack
 from tests.support.ranks_job import Job, until
 
+pytestmark = pytest.mark.slow
+
 RUN = ["stages", "gaussian:N=1500,D=3", "--timesteps", "6", "--probes", "16", "--memory", "60KB", "--rank-timeout", "4"]
 PROGRAM = "import sys\nfrom flowscope.cli import main\nsys.exit(main())\n"
 SLOW = """

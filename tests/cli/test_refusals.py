@@ -45,6 +45,7 @@ def refused(capsys: pytest.CaptureFixture[str], folder: Path, *arguments: str) -
     return err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -68,6 +69,7 @@ def test_what_typer_refuses(
     assert "--help" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "got", "expected"),
     [
@@ -130,6 +132,7 @@ def test_an_unknown_source(tmp_path: Path, capsys: pytest.CaptureFixture[str], s
     assert "expected" in line or "are free" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -158,6 +161,7 @@ def test_a_sweep_that_does_not_apply(
     assert said in refused(capsys, tmp_path, "sweep", G, *options, "--timesteps", "2", *out)
 
 
+@pytest.mark.slow
 def test_a_sweep_over_values_that_real_data_does_not_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = ["--probes", "4", "--timesteps", "2", "--out", str(tmp_path / "new")]
     assert "0, 1, 2" in refused(capsys, tmp_path, "sweep", "digits", "--over", "classes", "--values", "17", *out)
@@ -220,6 +224,7 @@ FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_that_is_no_set_of_points(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
@@ -245,6 +250,7 @@ def test_code_in_a_file_does_not_run(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "objects" in refused(capsys, tmp_path, "stages", str(path), "--out", str(tmp_path / "new"))
 
 
+@pytest.mark.slow
 def test_folders_of_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = ["--out", str(tmp_path / "new")]
     for name, files in {

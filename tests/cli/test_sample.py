@@ -47,6 +47,7 @@ def run(capsys, *arguments):
     return out
 
 
+@pytest.mark.slow
 def test_samples_are_those_of_the_library(model, tmp_path, capsys):
     out = tmp_path / "new" / "samples"
     text = run(capsys, model, "--n", 10, "--out", out, "--steps", 5, "--seed", 7, "--shift", 0.5, "--solver", "heun")
@@ -128,6 +129,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REFUSED)
 def test_wrong_options_are_refused_in_one_line(name, model, tmp_path, capsys):
     options, message = REFUSED[name]

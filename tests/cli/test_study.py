@@ -60,6 +60,7 @@ def test_every_study_has_a_case_here() -> None:
     assert set(KINDS) == set(CATALOGUE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_a_study_gives_a_finding_of_the_points_the_model_was_trained_on(
     room: Path, name: str, capsys: pytest.CaptureFixture[str]
@@ -112,6 +113,7 @@ def test_other_data_are_refused_with_both_digests(room: Path, capsys: pytest.Cap
     assert "it was trained with" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -263,6 +265,7 @@ def on_stages(room: Path, *more: str) -> list[str]:
     return [*source, "--model", str(room / "small-0"), *more]
 
 
+@pytest.mark.slow
 def test_the_stage_page_shows_the_model_beside_the_oracle_of_its_own_points(
     room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

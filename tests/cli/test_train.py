@@ -11,6 +11,7 @@ from flowscope.training import load_model
 QUICK = ["--steps", "3", "--batch", "4", "--model", "mlp", "--width", "8", "--tracker", "none"]
 
 
+@pytest.mark.slow
 def test_a_model_is_trained_resumed_at_once_and_said_in_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -39,6 +40,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "said"),
     [

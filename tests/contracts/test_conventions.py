@@ -173,6 +173,7 @@ def test_every_ready_convention_has_a_dress():
     assert set(DRESSES) == set(CONVENTIONS) and set(CONVENTION_NAMES) == {*DRESSES, "diffusers"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["linear", "cosine"])
 @pytest.mark.parametrize("name", DRESSES)
 def test_the_oracle_comes_back_as_the_same_field(name, path):

@@ -121,6 +121,7 @@ def crowd():
     return TrainingSet(points, generator.integers(0, 3, 4000), generator.random(4000) + 0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", [False, True])
 def test_the_budget_does_not_change_the_answer(crowd, labels):
     x = torch.cat([states(crowd.points, t, rows=4, seed=int(100 * t)) for t in (0.0, 0.1, 0.2, 0.5, 0.99)])

@@ -38,6 +38,7 @@ APART = 2.5  # |PAIR[0] - PAIR[1]|
 # Exact truths
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.5, 0.2])
 @pytest.mark.parametrize("path", PATHS)
 def test_two_points_are_one_integral(path, share):
@@ -54,6 +55,7 @@ def test_two_points_are_one_integral(path, share):
             assert curve.effective_size[k] < 1.03 and curve.total_variance[k] < 0.01 * APART**2
 
 
+@pytest.mark.slow
 def test_standard_errors_are_honest():
     """Over many seeds, deviations from the exact curve are as large as the errors say."""
     times, scores = [0.1, 0.4], []
@@ -67,6 +69,7 @@ def test_standard_errors_are_honest():
     assert (np.abs(np.mean(scores, axis=0)) < 0.6).all()
 
 
+@pytest.mark.slow
 def test_two_points_intervals_cover_and_check_holds():
     truth = two_point_time("top1", 0.99, APART)
     curves = [measure(PAIR, timesteps=8, probes=200, seed=seed) for seed in range(10)]
@@ -106,6 +109,7 @@ def test_one_point_has_nothing_to_navigate():
 # Direct estimates, from probes of the tests' own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_one_pass_is_the_direct_estimate(path, weighted):
@@ -127,6 +131,7 @@ def test_the_gap_is_smaller_in_error_than_the_direct_one():
         assert 0.4 < ratio < 1.1
 
 
+@pytest.mark.slow
 def test_crossings_cover_a_run_of_many_probes():
     points = cloud(60, (8,))
     curves = [measure(points, timesteps=16, probes=128, seed=seed) for seed in range(6)]
@@ -166,6 +171,7 @@ def entropy(weights):
     return float(-(shares * np.log(shares)).sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", INFORMATION)
 def test_information_integral(name):
     make, weights = INFORMATION[name]
@@ -179,6 +185,7 @@ def test_information_integral(name):
     assert check.integral_error < 0.2 * check.log_n
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("scale", [1.0, 40.0])
 def test_information_integral_on_every_path(path, scale):
@@ -196,6 +203,7 @@ def test_information_integral_on_every_path(path, scale):
 # Invariances
 
 
+@pytest.mark.slow
 def test_all_paths_give_the_same_curve_against_log_snr():
     points, base = cloud(80, (10,)), (0.1, 0.3, 0.45, 0.6, 0.8)
     snr = [(t / (1 - t)) ** 2 for t in base]
@@ -305,6 +313,7 @@ def test_a_tensor_a_set_and_an_oracle_are_the_same_source():
 # Classes
 
 
+@pytest.mark.slow
 def test_a_conditional_curve_is_the_mixture_of_its_classes():
     points = torch.cat([cloud(40, (6,)), cloud(25, (6,), seed=1) + 2, cloud(15, (6,), seed=2, scale=2)])
     labels, weights = np.repeat([3, 5, 8], [40, 25, 15]), np.repeat([1.0, 2.0, 1.0], [40, 25, 15])
@@ -351,6 +360,7 @@ def test_conditional_needs_labels():
 # The prediction
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dimension", "measured", "room"), [(64, 0.312, 0.12), (256, 0.179, 0.13)])
 def test_prediction_on_unit_gaussians(dimension, measured, room):
     """N = 1400: the measured t_half, and its prediction within the error found for Gaussians (plain: +8 and +9 %)."""

@@ -69,6 +69,7 @@ def follow(oracle: fs.Oracle, probes, r: Tensor, memory: int) -> PathSums:
     return sums
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 def test_every_probe_agrees_with_the_oracle(name: str) -> None:
     oracle = fs.Oracle(SETS[name]())
@@ -194,6 +195,7 @@ def exact_sums(half: Tensor, cross: Tensor, shift: Tensor | None, radii: list[fl
 RADII = [*np.geomspace(0.03, 300, 57).tolist(), 1e4, 1e9]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", [False, True])
 @pytest.mark.parametrize("threads", [1, 3, 40])
 def test_sums_are_those_of_float64(weights: bool, threads: int) -> None:

@@ -80,6 +80,7 @@ def test_classes_are_swept_each_by_itself() -> None:
     assert [v.name for v in variants(data, "classes", [2, 0])] == ["ant", "cat"]
 
 
+@pytest.mark.slow
 def test_labels_below_zero_are_swept() -> None:
     data = flowscope.TrainingSet(np.random.default_rng(0).standard_normal((6, 2)), np.array([-1, -1, -1, 2, 2, 2]))
     assert sweep(data, "classes", **FEW).names == ("-1", "2")
@@ -127,6 +128,7 @@ def test_what_does_not_fit_is_found_before_anything_is_kept(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_each_curve_is_that_of_its_set() -> None:
     data = flowscope.load("gaussian:N=50,D=3")
     result = sweep(data, "N", [10, 50], 4, 8, seed=5, path="vp")
@@ -140,6 +142,7 @@ def test_each_curve_is_that_of_its_set() -> None:
     assert result.settings["seed"] == 5
 
 
+@pytest.mark.slow
 def test_boundaries_move_as_the_paper_says() -> None:
     """Fig. 3 on unit Gaussians: more points, later; more dimensions, earlier."""
     points = sweep("gaussian:N=1000,D=64", "N", [50, 1000], 4, 128)
@@ -155,6 +158,7 @@ def test_progress_says_what_is_next() -> None:
     assert {name for *_, name in said[:3]} == {"ant", "bee", "cat"}
 
 
+@pytest.mark.slow
 def test_kept_curves_are_taken_only_where_all_agrees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, other = (flowscope.load(f"gaussian:N=40,D=3,seed={seed}") for seed in (0, 1))
     settings: dict[str, Any] = {"values": [10, 40], "timesteps": 2, "probes": 6, "seed": 0, "path": "linear"}
@@ -191,6 +195,7 @@ def test_explicit_times_are_not_a_count_of_them(tmp_path: Path, monkeypatch: pyt
     assert measured == [12]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut", "empty", "version", "settings", "missing"])
 def test_a_damaged_curve_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
     sweep(images(), "N", [6, 12], keep=tmp_path, **FEW)
@@ -246,6 +251,7 @@ def test_plain_values_and_frozen_fields() -> None:
         result.over = "D"  # type: ignore[misc]
 
 
+@pytest.mark.slow
 def test_plot_shows_every_value() -> None:
     figure = sweep(images(), "classes", **FEW).plot()
     figure.canvas.draw()

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-import flowscope.data.assemble as build
 from flowscope.data import TrainingSet, load
+from flowscope.data.assemble import assemble
+from flowscope.data.loaders.source import Source
+from flowscope.data.options import Options
 from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.errors import FlowscopeError, InputError
 
@@ -169,22 +171,28 @@ def test_resize_of_arrays_and_of_decoded_images_agree(tmp_path):
     np.testing.assert_allclose(one.points, other.points, atol=1.5 / 127.5)  # Pillow rounds to whole pixel values
 
 
-@pytest.mark.parametrize("options", [{}, {"flips": True}, {"subset": 7}, {"grey": True, "flips": True}, {"resize": 4}])
-def test_large_sets_are_mapped_on_demand_with_the_same_digest(monkeypatch, options):
+def mapped(values, labels=None, **options):
+    """The set as `load` makes it where it is larger than what is mapped at once."""
+    return assemble(Source(values, "points", labels), Options(eager_bytes=100, **options), None)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"flips": True}, {"subset": 7}, {"grey": True, "flips": True}, {"resize": (4, 4)}]
+)
+def test_large_sets_are_mapped_on_demand_with_the_same_digest(options):
     eager = load(PIXELS, labels=LABELS, **options)
-    monkeypatch.setattr(build, "EAGER_BYTES", 100)
-    lazy = load(PIXELS, labels=LABELS, **options)
+    lazy = mapped(PIXELS, LABELS, **options)
     assert isinstance(eager.points, np.ndarray)
     assert isinstance(lazy.points, MappedRows)
     assert eager.digest == lazy.digest
     np.testing.assert_array_equal(torch.as_tensor(lazy.points).numpy(), eager.points)
 
 
-def test_an_option_on_large_floats_copies_nothing(monkeypatch):
-    monkeypatch.setattr(build, "EAGER_BYTES", 100)
-    assert load(VECTORS).points is VECTORS
-    assert isinstance(load(VECTORS, subset=8).points, MappedRows)
-    assert load(VECTORS, subset=8).digest == load(torch.from_numpy(VECTORS), subset=8).digest
+def test_an_option_on_large_floats_copies_nothing():
+    assert mapped(VECTORS).points is VECTORS
+    for values in (VECTORS, torch.from_numpy(VECTORS)):
+        assert isinstance(mapped(values, subset=8).points, MappedRows)
+        assert mapped(values, subset=8).digest == load(VECTORS, subset=8).digest
 
 
 def test_other_byte_orders_and_misaligned_values_are_the_same_points():

@@ -70,6 +70,7 @@ def write_legacy_pt(path, **arrays):
     torch.save(saved, path, _use_new_zipfile_serialization=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("write", "suffix"),
     [
@@ -248,6 +249,7 @@ def test_junk_is_refused(tmp_path, suffix, junk):
     refused(tmp_path / f"junk.{suffix}", "junk")
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.sampled_from(["npy", "npz", "safetensors", "pt"]), st.integers(0, 10**6), st.binary(min_size=1, max_size=8))
 def test_damage_gives_points_or_an_input_error_and_nothing_else(tmp_path, suffix, at, bytes_):

@@ -56,6 +56,7 @@ def test_every_figure_draws_and_leaves_settings_alone(name: str) -> None:
     assert dict(matplotlib.rcParams) == before
 
 
+@pytest.mark.slow
 def test_output_repeats_whatever_the_caller_has_set() -> None:
     curve = digits_curve(4)
     first = stage_figure(curve)
@@ -67,6 +68,7 @@ def test_output_repeats_whatever_the_caller_has_set() -> None:
     assert b"<dc:date>" not in svg
 
 
+@pytest.mark.slow
 def test_svg_asks_for_nothing_outside_itself() -> None:
     for element in ET.fromstring(to_svg(stage_figure(digits_curve(8)))).iter():
         for key, value in element.attrib.items():
@@ -74,6 +76,7 @@ def test_svg_asks_for_nothing_outside_itself() -> None:
                 assert value.startswith("#")
 
 
+@pytest.mark.slow
 def test_drawing_needs_no_pyplot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # from now on its import fails
     to_svg(stage_figure(digits_curve(4)))
@@ -109,6 +112,7 @@ def test_curves_boundaries_and_stages_are_where_the_numbers_are() -> None:
         assert spans(figure, panel) == {"navigation": (0, 0.537), "transition": (0.537, 0.752)}
 
 
+@pytest.mark.slow
 def test_entropy_in_nats_and_in_points_are_read_off_one_line() -> None:
     figure = stage_figure(digits_curve())
     points, nats = figure.axes[2], figure.axes[3]

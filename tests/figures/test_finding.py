@@ -25,6 +25,7 @@ def lines_of(count: int, **panel: object) -> Finding:
     return fake_finding(tables={"loss": table}, panels=(Panel("Loss", "t", "mean", series, **panel),))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
 def test_a_figure_and_a_gallery_draw(theme: Theme) -> None:
     finding = fake_finding()
@@ -68,6 +69,7 @@ def test_ends_of_an_interval_are_drawn_as_it() -> None:
     np.testing.assert_allclose(ends, np.stack([table["low"], table["high"]], 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 6])
 def test_a_legend_hides_nothing_that_is_drawn(count: int) -> None:
     table = {"t": np.linspace(0, 1, 30)} | {f"model of size {k}": np.linspace(k, 0, 30) for k in range(count)}

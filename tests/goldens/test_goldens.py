@@ -28,6 +28,7 @@ def recorded() -> dict[str, Goldens]:
     return from_text(FILE.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 def test_answers_are_what_they_were(

@@ -38,6 +38,7 @@ def correlated(n: int, d: int, seed: int) -> np.ndarray:
     return draw.standard_normal((n, d)) @ draw.standard_normal((d, d)) + draw.standard_normal(d)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (1e-4, 3.0), (1e3, 1e8)])
 def test_frechet_is_that_of_a_matrix_square_root_wherever_the_data_lie(scale: float, offset: float) -> None:
     a, b = correlated(300, 12, 0) * scale + offset, correlated(200, 12, 1) * scale + offset
@@ -56,6 +57,7 @@ def test_frechet_of_gaussians_tends_to_the_closed_form() -> None:
     assert found.error < 0.05
 
 
+@pytest.mark.slow
 def test_the_error_of_frechet_is_the_spread_of_independent_draws() -> None:
     def draw(seed: int) -> tuple[np.ndarray, np.ndarray]:
         return rng(seed).standard_normal((400, 3)), 0.7 + 1.5 * rng(1000 + seed).standard_normal((400, 3))
@@ -83,6 +85,7 @@ def test_precision_and_recall_of_constructed_cases() -> None:
     assert half.recall_error == pytest.approx(0.5 / math.sqrt(600))
 
 
+@pytest.mark.slow
 def test_precision_and_recall_are_those_of_a_loop_over_all_pairs() -> None:
     draw = rng(3)
     real, fake = draw.standard_normal((90, 4)).astype(np.float32), 1.4 * draw.standard_normal((70, 4)) + 0.3
@@ -137,6 +140,7 @@ def test_low_frequencies_are_projections_of_the_waves_that_make_an_image() -> No
     np.testing.assert_allclose(high[0, 0], fast, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [(8, 8), (7, 10)])
 def test_bands_are_orthogonal_and_add_up(side: tuple[int, int]) -> None:
     image = torch.from_numpy(rng(0).standard_normal((2, 3, *side)))

@@ -134,6 +134,7 @@ def test_memorised_counts_copies_and_not_new_points() -> None:
     assert memorised(held_out, data).share == 0.0  # a set is samples too
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("m", [1, 2])
 def test_on_a_simple_manifold_fresh_points_trip_the_test_too(m: int) -> None:
     """Among many points on a plane of m dimensions d1 is the m-th root of a uniform share of d2: P(d1/d2 < r) = r^m."""

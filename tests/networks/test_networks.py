@@ -74,6 +74,7 @@ def close(a, b, tolerance=1e-5):
 # Real models
 
 
+@pytest.mark.slow
 def test_the_unet_and_dit_of_flowscopes_own_convention():
     x, t = noise(3, 1, 8, 8), torch.tensor([0.0, 0.3, 0.9], dtype=torch.float64)
     model = unet(num_class_embeds=4)
@@ -233,6 +234,7 @@ def test_flow_matching_models_give_the_target_of_its_loss_and_its_samples():
         assert close(x, theirs[i + 1], 1e-9)
 
 
+@pytest.mark.slow
 def test_torchcfm_models_give_the_target_of_its_loss():
     torchcfm = pytest.importorskip("torchcfm")
     point, x0 = noise(1, 5, dtype=torch.float64), noise(4, 5, seed=1, dtype=torch.float64)
@@ -296,6 +298,7 @@ def test_the_mode_of_the_module_is_left_alone(training):
     assert all(torch.equal(weights[name], value) for name, value in toy.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # inside torch.func.jvp
 @pytest.mark.parametrize("convention", ["repa", "edm", Convention("eps", "noise", path="cosine")])
 def test_derivatives_go_through(convention):

@@ -19,6 +19,7 @@ def labelled(weights=None, count=120, shape=(4, 6)):
     return TrainingSet(points, labels, weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("path", ["linear", "cosine", "vp", "ve"])
 def test_conditions_are_the_oracle_of_each_label(path, weighted):

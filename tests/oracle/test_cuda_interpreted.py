@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 HERE = ROOT / "tests" / "support"
 
 
+@pytest.mark.slow
 @TRITON
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with a device Triton compiles; there is test_cuda.py for it")
 def test_the_kernels_in_the_interpreter() -> None:
@@ -31,6 +32,7 @@ def test_the_kernels_in_the_interpreter() -> None:
     assert " passed" in done.stdout and "skipped" not in done.stdout
 
 
+@pytest.mark.slow
 @TRITON
 def test_the_kernels_compile_without_a_device(tmp_path: Path) -> None:
     """For Ampere and Hopper, as they are started for 256 float16 points of 4096 coordinates; nothing runs."""
@@ -67,6 +69,7 @@ def test_factors_that_tf32_holds() -> None:
     assert bool((low.abs() <= 2.0**-10 * values.abs()).all())
 
 
+@pytest.mark.slow
 def test_products_of_split_factors() -> None:
     points, x, weights = cloud(300, (70,)), cloud(9, (70,), seed=1), cloud(300, (9,), seed=2).abs()
     torch.testing.assert_close(split_dots(points, x).double(), points.double() @ x.double().T, rtol=1e-5, atol=1e-5)

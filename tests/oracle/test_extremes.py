@@ -15,6 +15,7 @@ def gaussians(n: int = 300, d: int = 8) -> Tensor:
     return torch.randn(n, d, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-30, 1e-18, 1e-3, 1e3, 1e15])
 def test_the_prediction_does_not_depend_on_the_unit(scale: float) -> None:
     """On data in other units the snr of the boundary changes by the square of the unit, and nothing else."""
@@ -38,6 +39,7 @@ def test_squares_beyond_float64_are_refused() -> None:
         fs.Oracle(gaussians().double() * 1e160)
 
 
+@pytest.mark.slow
 def test_a_far_point_without_weight_is_not_there() -> None:
     points = gaussians().double()
     far = torch.cat([points, torch.full((1, 8), 1e30, dtype=torch.float64)])
@@ -94,6 +96,7 @@ def test_a_state_too_far_out_to_be_resolved_is_refused() -> None:
         oracle(1e30 * x, 0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e18, 1e30])
 @pytest.mark.parametrize("dimension", [8, 300])  # by float64 and by float32 products
 def test_numpy_warns_of_nothing_in_a_curve(scale: float, dimension: int) -> None:

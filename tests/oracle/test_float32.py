@@ -37,6 +37,7 @@ def test_velocity(name, library):
         check(points, queries(points, t, "linear").float(), t, library=library)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ("cosine", "vp", "ve"))
 @pytest.mark.parametrize("name", ["ordinary", "offset 1e3", "swarm"])
 def test_velocity_on_other_paths(name, path):
@@ -45,6 +46,7 @@ def test_velocity_on_other_paths(name, path):
         check(points, queries(points, t, path)[::2].float(), t, path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["denoise", "noise", "score"])
 def test_other_quantities(target):
     points = cloud(300, (64,))
@@ -57,6 +59,7 @@ def test_other_quantities(target):
         torch.testing.assert_close(single_.double(), double, rtol=0, atol=1e-6 * float(double.abs().max()))
 
 
+@pytest.mark.slow
 def test_many_points_in_many_blocks():
     """Levels that rise from block to block, sums that are flushed, leaders that are overtaken."""
     points = torch.cat([cloud(1500, (48,), seed=k, scale=s) for k, s in enumerate((3.0, 1.0, 0.3, 0.1))])
@@ -122,6 +125,7 @@ def test_states_at_their_points_need_none_either():
     assert max(hard) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e2, 1e4, 1e6])
 def test_many_nearly_equal_points_do(scale):
     """A sum of terms that are nearly the same is rounded the same way each time: float32 is no good then."""
@@ -160,6 +164,7 @@ def test_points_too_close_for_float32_do():
     assert hard[1:] == [1.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["bf16", "one leader", "one part in 1e4"])
 def test_a_library_that_errs_is_found_out(fault):
     """Products with 8 bits, with one wrong entry in a leader, or off by a factor: slower, not wrong."""

@@ -33,6 +33,7 @@ def test_velocity(name, dtype):
         check(points, queries(points, t, "linear").to(dtype), t)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ("cosine", "vp", "ve"))
 @pytest.mark.parametrize("name", ["ordinary", "offset 1e6", "swarm"])
 def test_velocity_on_other_paths(name, path):
@@ -129,6 +130,7 @@ def test_blocks_are_combined_by_their_partition_sums():
         check(points, x, t, memory="1MB")
 
 
+@pytest.mark.slow
 def test_each_row_has_its_own_maximum():
     """A maximum shared over the batch makes every other row underflow."""
     points = cloud(50, (D,))

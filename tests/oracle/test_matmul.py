@@ -17,6 +17,7 @@ from tests.support.cases import cloud, expected, states, velocity_error
 from tests.support.engines import small_oracle
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", products.LIBRARIES)
 def test_products_against_float64(library):
     points, queries, weights = cloud(300, (70,)), cloud(9, (70,), seed=1), cloud(300, (9,), seed=2).abs()
@@ -27,6 +28,7 @@ def test_products_against_float64(library):
     torch.testing.assert_close(sums.double(), weights.double().T @ points.double(), rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-10, 1e18, 1e25, 1e150])
 @pytest.mark.parametrize("tolerance", [None, 1e-3])
 def test_numpy_warns_of_nothing_that_leaves_a_dtypes_range(scale, tolerance):
@@ -80,6 +82,7 @@ def test_the_processor_vendor_is_read_from_the_system(tmp_path):
     assert products.processor_vendor(file) == products.processor_vendor(tmp_path / "absent") == ""
 
 
+@pytest.mark.slow
 def test_every_process_chooses_the_same_library():
     """Whatever was loaded and multiplied before, with any number of threads; and this one agrees."""
     busy = "import numpy, scipy.linalg, sklearn; a = numpy.ones((600, 600)); a @ a"

@@ -50,6 +50,7 @@ def check(data, x, t, path="linear", **options):
     assert (error < TOLERANCE + lost).all(), f"t = {t}, whole: errors {error}, allowed {TOLERANCE + lost}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("name", SETS)
 def test_classes_of_hard_sets(name, dtype):
@@ -59,6 +60,7 @@ def test_classes_of_hard_sets(name, dtype):
         check(data, queries(points, t, "linear")[::2].to(dtype), t)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("path", ["cosine", "vp", "ve"])
 def test_on_other_paths_with_weights(path, library):
@@ -68,6 +70,7 @@ def test_on_other_paths_with_weights(path, library):
         check(data, queries(points, t, path)[::2].float(), t, path, library=library)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_blocks_and_points_without_weight(dtype):
     """Small budgets, and states that few points of a class matter to: the answer is that of one block."""

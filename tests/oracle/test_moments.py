@@ -31,6 +31,7 @@ def blocks_of(oracle: fs.Oracle, t: float, x: Tensor, cuts: list[int]) -> list:
     return [block_moments(law.block(a, b), queries, None, 3, 1000) for a, b in pairs]
 
 
+@pytest.mark.slow
 @given(
     cuts=st.lists(st.integers(1, 39), max_size=4), order=st.permutations(range(5)), t=st.sampled_from([0.0, 0.5, 0.999])
 )
@@ -92,6 +93,7 @@ def test_blocks_whose_peaks_differ_in_their_low_parts() -> None:
         np.testing.assert_allclose(found.weights[0].numpy(), np.sort(truth)[::-1][:3], rtol=1e-6)
 
 
+@pytest.mark.slow
 @given(st.floats(-700, 700), st.floats(-700, 700))
 def test_what_was_left_out_adds_up(one: float, other: float) -> None:
     points = torch.eye(4, dtype=torch.float64)

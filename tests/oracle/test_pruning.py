@@ -71,6 +71,7 @@ def every_level(bounds, count, log_weights=None):
         yield (bounds.raised(level, points, values).double() + bounds.room(heaviest)).numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("t", [0.0, 0.3, 0.9, 0.999])
 def test_bounds_hold_for_every_logit_at_every_level(name, t):
@@ -148,6 +149,7 @@ def test_points_of_unlike_weights_are_bounded_with_their_weights():
     assert below.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tolerance", [1e-2, 1e-4, 1e-6, 1e-9])
 @pytest.mark.parametrize("name", SETS)
 def test_no_velocity_is_off_by_more_than_its_certificate(name, tolerance):
@@ -228,6 +230,7 @@ def crowd(gap, count=2000, dimension=64):
     return points
 
 
+@pytest.mark.slow
 def test_an_adversary_comes_close_to_the_bound_but_not_past_it(record_property):
     """The crowd is as far and as heavy as it may be: the bound has a factor of a few to spare there, and no more."""
     tightest, tolerance = 0.0, 1e-1

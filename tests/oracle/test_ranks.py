@@ -22,6 +22,8 @@ from tests.reference import oracle
 from tests.support.rank_sets import CURVES, make_set, states
 from tests.support.ranks_job import Job, until
 
+pytestmark = pytest.mark.slow
+
 BEGIN = """
 import sys, json, time, os
 from datetime import timedelta

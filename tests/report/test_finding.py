@@ -23,6 +23,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
     return page_of(tmp_path_factory.mktemp("finding"))
 
 
+@pytest.mark.slow
 def test_the_page_is_self_contained_and_described(page: Page) -> None:
     for _, attributes in page.elements:
         for name in ("src", "href", "srcset"):
@@ -75,6 +76,7 @@ def test_numbers_can_be_saved_from_the_page(page: Page) -> None:
     assert saved["settings"]["weights"] == "model"
 
 
+@pytest.mark.slow
 def test_without_panels_there_is_a_page_and_no_figure() -> None:
     assert set(finding_files(fake_finding(panels=(), galleries=()))) == {"index.html"}
     assert set(finding_files(fake_finding(galleries=()))) == {"index.html", "switch.png", "switch.svg"}
@@ -85,6 +87,7 @@ def test_points_that_are_no_images_are_said(tmp_path: Path) -> None:
     assert "Points of shape 16 are not images" in page_of(tmp_path, panels=(), galleries=(gallery,)).text
 
 
+@pytest.mark.slow
 def test_a_stage_page_shows_a_model_beside_the_oracle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw_nothing(monkeypatch)
     finding = fake_finding()

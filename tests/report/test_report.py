@@ -356,6 +356,7 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("blank")
 def test_a_measured_curve_becomes_a_page_that_repeats(tmp_path: Path) -> None:
     points = np.random.default_rng(0).uniform(-1, 1, (40, 3, 4, 4)).astype(np.float32)

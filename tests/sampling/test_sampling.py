@@ -25,6 +25,7 @@ def start(n=6, dtype=torch.float64, shape=(3,), seed=0):
     return draw_noise(n, shape, seed, dtype=dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", [Gaussian("cosine"), Pendulum()], ids=["Gaussian", "pendulum"])
 @pytest.mark.parametrize("solver", ORDERS)
 def test_solvers_have_their_order(solver, field):
@@ -36,6 +37,7 @@ def test_solvers_have_their_order(solver, field):
     assert slope == pytest.approx(ORDERS[solver], abs=0.15), errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["linear", "cosine"])
 @pytest.mark.parametrize("nodes", [[0.0, 0.8], [0.0, 0.1, 0.8]])
 def test_dopri5_keeps_its_tolerance_and_its_interval(path, nodes):
@@ -47,6 +49,7 @@ def test_dopri5_keeps_its_tolerance_and_its_interval(path, nodes):
         assert float((step.x - field.flow(x, 0.0, t)).abs().max()) < 1e-5
 
 
+@pytest.mark.slow
 def test_dopri5_says_when_it_cannot_go_on():
     with pytest.raises(NumericalError, match=r"dopri5 cannot go from t = 0\.0 to 0\.5"):
         sample(lambda x, t, y: torch.sin(1e9 * t + 1e7 * x), start(1), timesteps=[0, 0.5], solver="dopri5")
@@ -61,6 +64,7 @@ def test_dopri5_without_torchdiffeq_says_what_to_install(monkeypatch):
         sample(Gaussian(), n=1, steps=2, solver="dopri5")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_an_interval_that_ends_at_one_lands_on_the_predicted_data(solver, path):
@@ -78,6 +82,7 @@ def test_one_step_from_noise_lands_on_the_mean(solver, path):
     torch.testing.assert_close(x, MEAN.expand(4, 3), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("path", PATHS)
 def test_the_oracle_sampled_to_one_ends_on_a_training_point(path, dtype):
@@ -161,6 +166,7 @@ class Network(torch.nn.Module):
         return self.last(torch.tanh(self.first(torch.cat([x, plane], 1))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_samples_do_not_depend_on_the_batch(solver):
     labels = torch.tensor([0, 3, 1, 2, 0, 1, 2])

@@ -24,6 +24,7 @@ def logit(t):
     return math.log(t / (1 - t))
 
 
+@pytest.mark.slow
 @given(times, shifts)
 def test_a_shift_adds_its_logarithm_to_the_logit(t, shift):
     assert logit(shift_time(t, shift)) == pytest.approx(logit(t) + math.log(shift), abs=1e-9)
@@ -88,6 +89,7 @@ def scheduler(**settings):
     return diffusers.FlowMatchEulerDiscreteScheduler(**settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 4, 28])
 @pytest.mark.parametrize("shift", [1.0, 3.0, 5.0])
 def test_diffusers_steps_at_the_same_nodes(steps, shift):

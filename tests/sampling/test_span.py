@@ -63,6 +63,7 @@ def off(found, expected):
     return np.max(np.linalg.norm(found - expected, axis=1) / np.linalg.norm(expected, axis=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nodes", NODES)
 @pytest.mark.parametrize("solver", ["euler", "rk4"])
 @pytest.mark.parametrize("path", PATHS)
@@ -76,6 +77,7 @@ def test_samples_are_those_of_the_reference(path, solver, nodes):
     assert not unsure.any() and off(found, np.stack(truth)) < 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["euler", "midpoint", "heun", "rk4"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_labels_batches_and_dtypes(dtype, solver):

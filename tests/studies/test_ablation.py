@@ -22,6 +22,7 @@ def record(shift: float, seed: int = 0) -> dict:
     return {"about": {"settings": {"shift": shift, "seed": seed}, "step": 10}}
 
 
+@pytest.mark.slow
 def test_models_that_turn_with_the_oracle_agree() -> None:
     found = ablation_study([near(0.01, **record(1.0)), near(0.02, **record(0.3))], ORACLE, n=200, bins=10)
     table = found.tables["ablation"]
@@ -34,6 +35,7 @@ def test_models_that_turn_with_the_oracle_agree() -> None:
     assert ablation_study({"same": near(0.01), "moved": off}, ORACLE, n=200, bins=10).verdict == "differs"
 
 
+@pytest.mark.slow
 def test_one_model_alone_cannot_show_that_nothing_moves() -> None:
     found = ablation_study([near(0.01, **record(1.0, s)) for s in (0, 1)], ORACLE, n=100, bins=10)
     assert found.verdict == "cannot be tested"
@@ -41,6 +43,7 @@ def test_one_model_alone_cannot_show_that_nothing_moves() -> None:
     assert np.isfinite(found.tables["ablation"]["learned_error_seeds"]).all()
 
 
+@pytest.mark.slow
 def test_another_path_has_its_own_prediction() -> None:
     other = fs.Oracle(SET, "vp")
     moved = off_by(other, lambda t: 0.01 + 0 * t, name="other", path=get_path("vp"))
@@ -52,6 +55,7 @@ def test_another_path_has_its_own_prediction() -> None:
     assert found.verdict == "agrees", found.found
 
 
+@pytest.mark.slow
 def test_guidance_is_predicted_by_the_guided_oracle() -> None:
     oracle = fs.Oracle(LABELLED)
     model = off_by(oracle, lambda t: 0.001 + 0 * t, classes=2, null=2)

@@ -18,6 +18,7 @@ def bench(oracle: fs.Oracle = ORACLE, n: int = 600) -> ProbeBench:
     return ProbeBench(oracle, n, 20, False, 0, 256)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["linear", "cosine", "vp"])
 def test_of_the_oracle_it_is_where_the_top_weight_crosses_one_half(path: str) -> None:
     oracle = fs.Oracle(SET, path)
@@ -29,6 +30,7 @@ def test_of_the_oracle_it_is_where_the_top_weight_crosses_one_half(path: str) ->
     assert abs(found.t - half.t) < 0.03
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", [0.3, 0.55])
 def test_it_is_found_where_it_was_put(where: float) -> None:
     def weight(t: float) -> float:
@@ -49,6 +51,7 @@ def test_a_field_without_a_turn_has_none() -> None:
     assert here.transition_times(here.measure(on_the_way(SET, lambda t: 0.8)))[0] == 0
 
 
+@pytest.mark.slow
 def test_the_study_says_whether_the_model_turns_where_the_oracle_does() -> None:
     half = fs.stages(ORACLE, 1, 300).half.t
     same = off_by(ORACLE, lambda t: 0.001 + 0 * t, name="same")

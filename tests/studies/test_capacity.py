@@ -26,6 +26,7 @@ def row(table: dict, **where: object) -> int:
     return next(k for k in range(len(table["split"])) if all(table[name][k] == v for name, v in where.items()))
 
 
+@pytest.mark.slow
 def test_a_model_that_fails_late_costs_in_refinement_alone(oracle: Oracle) -> None:
     found = capacity(oracle, [Known(oracle, late(0.8, start=0.9)), Known(oracle, late(0.9, start=0.9))])
     assert found.verdict == "agrees"
@@ -38,6 +39,7 @@ def test_a_model_that_fails_late_costs_in_refinement_alone(oracle: Oracle) -> No
     assert "2 seeds" in found.found
 
 
+@pytest.mark.slow
 def test_a_model_that_fails_early_costs_in_navigation_alone_and_the_verdict_turns(oracle: Oracle) -> None:
     found = capacity(oracle, [Known(oracle, early(15.0, until=0.1))])
     assert found.verdict == "differs"
@@ -48,10 +50,12 @@ def test_a_model_that_fails_early_costs_in_navigation_alone_and_the_verdict_turn
     assert "over samples only" in found.found
 
 
+@pytest.mark.slow
 def test_two_models_alike_can_test_nothing(oracle: Oracle) -> None:
     assert capacity(oracle, [Known(oracle)]).verdict == "cannot be tested"
 
 
+@pytest.mark.slow
 def test_the_four_pairs_are_the_two_models_alone_at_the_ends(oracle: Oracle) -> None:
     calls: list[tuple[int, int]] = []
     found = capacity(oracle, [Known(oracle, early(15.0))], progress=lambda *done: calls.append(done))
@@ -65,6 +69,7 @@ def test_the_four_pairs_are_the_two_models_alone_at_the_ends(oracle: Oracle) -> 
     assert found.settings["half"] in found.settings["splits"]
 
 
+@pytest.mark.slow
 def test_a_finding_is_drawn_and_comes_back_from_disk(oracle: Oracle, tmp_path) -> None:
     found = capacity(oracle, [Known(oracle, early(15.0))])
     found.save(tmp_path)
@@ -108,6 +113,7 @@ def experts(oracle: Oracle, **options: object) -> Finding:
     return experts_study(whole, first, second, oracle, n=100, steps=10, **options)
 
 
+@pytest.mark.slow
 def test_experts_that_are_good_at_their_part_beat_one_model_that_is_good_at_none(oracle: Oracle) -> None:
     found = experts(oracle)
     assert found.verdict == "no claim"
@@ -122,6 +128,7 @@ def test_experts_that_are_good_at_their_part_beat_one_model_that_is_good_at_none
     assert gains["gain_error"][0] < 0.2 * gains["gain"][0]
 
 
+@pytest.mark.slow
 def test_equal_compute_is_said_as_a_number_or_said_to_be_unknown(oracle: Oracle) -> None:
     assert any("1.00 times" in note for note in experts(oracle).notes)
     bare = experts_study(Known(oracle), Known(oracle), Known(oracle), oracle, boundary=0.5, n=20, steps=4)

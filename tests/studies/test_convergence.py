@@ -20,6 +20,7 @@ def run(*epsilons: float) -> list:
     return [(10 * k, off_by(ORACLE, lambda t, e=e: e + 0 * t)) for k, e in enumerate(epsilons, 1)]
 
 
+@pytest.mark.slow
 def test_smooth_and_wavy_are_told_apart() -> None:
     found = convergence_study({"falls": run(1.0, 0.5, 0.3), "waves": run(0.5, 0.7, 0.3, 0.6)}, ORACLE, n=80, bins=10)
     table, shape = found.tables["convergence"], found.tables["shape"]
@@ -44,6 +45,7 @@ def test_quality_is_measured_where_a_space_is_given() -> None:
     assert fd[1] < fd[0]
 
 
+@pytest.mark.slow
 def test_a_trained_folder_is_read_with_its_snapshots_and_losses(tmp_path: Path) -> None:
     settings = TrainSettings(model="mlp", width=8, steps=8, batch=8, snapshots=2, warmup=1)
     folder = train_to(SET, settings, tmp_path / "net", device="cpu", tracker=None)

@@ -44,6 +44,7 @@ def line() -> Oracle:
     return Oracle(TrainingSet(POINTS[:, None], labels=LABELS, weights=WEIGHTS))
 
 
+@pytest.mark.slow
 def test_the_label_curve_is_the_integral(line: Oracle) -> None:
     t = np.array([0.1, 0.3, 0.5, 0.65])
     curve = label_curve(line, t, probes=3000)
@@ -114,6 +115,7 @@ def two() -> Oracle:
     return Oracle(cloud(120, labels=True))
 
 
+@pytest.mark.slow
 def test_guidance_is_found_to_help_where_it_was_made_to(two: Oracle) -> None:
     model = Guidable(two, (0.1, 0.6), 2.5)
     state = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
@@ -129,10 +131,12 @@ def test_guidance_is_found_to_help_where_it_was_made_to(two: Oracle) -> None:
     assert all((gains[lo] > 0) == (0.1 <= lo < 0.6) for lo in gains)
 
 
+@pytest.mark.slow
 def test_the_verdict_turns_where_guidance_is_made_to_help_elsewhere(two: Oracle) -> None:
     assert guidance_study(Guidable(two, (0.6, 0.9), 2.5), two, n=60, steps=10, probes=16).verdict == "differs"
 
 
+@pytest.mark.slow
 def test_scale_one_changes_nothing_and_nothing_can_be_tested(two: Oracle) -> None:
     calls: list[tuple[int, int]] = []
     found = guidance_study(Straight(), two, scale=1.0, n=40, steps=10, probes=32, progress=lambda *v: calls.append(v))
@@ -144,6 +148,7 @@ def test_scale_one_changes_nothing_and_nothing_can_be_tested(two: Oracle) -> Non
     found.plot()
 
 
+@pytest.mark.slow
 def test_intervals_are_the_papers_the_tenths_and_the_sets_own(two: Oracle) -> None:
     found = guidance_study(Straight(), two, n=20, steps=50, probes=8)
     parts = {name: list(zip(t["lo"], t["hi"], strict=True)) for name, t in found.tables.items() if "hi" in t}

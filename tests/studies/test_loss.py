@@ -41,6 +41,7 @@ def test_oracle_losses_are_what_was_put_in() -> None:
     assert (np.abs(cfm - floor - 0.04)[early] < 4 * error[early]).all()
 
 
+@pytest.mark.slow
 def test_the_share_that_goes_away_is_right_and_decides() -> None:
     small, large = record(10), record(20)
     agrees = study(steps(0.05, 0.5, **small), steps(0.05, 0.1, **large))
@@ -53,6 +54,7 @@ def test_the_share_that_goes_away_is_right_and_decides() -> None:
     assert study(steps(0.1, 0.2, **small)).verdict == "cannot be tested"
 
 
+@pytest.mark.slow
 def test_training_length_is_compared_within_one_setting() -> None:
     models = [steps(0.1, 0.9 / k, **record(10, 10 * k)) for k in (1, 3, 10)]
     found = study(*models)
@@ -62,6 +64,7 @@ def test_training_length_is_compared_within_one_setting() -> None:
     assert found.verdict == "agrees"
 
 
+@pytest.mark.slow
 def test_seeds_are_one_variant_with_errors_over_both() -> None:
     seeds = [steps(0.1, 0.2 + 0.1 * s, **record(10, seed=s)) for s in range(3)]
     one, three = study(seeds[0]), study(*seeds)
@@ -75,6 +78,7 @@ def test_seeds_are_one_variant_with_errors_over_both() -> None:
     assert "3 seeds" in three.found
 
 
+@pytest.mark.slow
 def test_held_out_losses_stand_beside_their_reference() -> None:
     found = study(steps(0.0, 0.0), held_out=fs.load("gaussian:N=40,D=8,seed=4"))
     table = found.tables["held_out"]
@@ -84,6 +88,7 @@ def test_held_out_losses_stand_beside_their_reference() -> None:
     assert titles[: len(found.panels)] == [panel.title for panel in found.panels]
 
 
+@pytest.mark.slow
 def test_models_that_learned_nothing_in_between_agree_with_nothing() -> None:
     found = study(steps(0.3, 0.5, **record(10)), steps(0.3, 0.4999, **record(20)))
     assert found.tables["change"]["refinement"][0] < 0.01

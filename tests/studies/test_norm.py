@@ -30,6 +30,7 @@ def test_of_a_field_with_labels_it_is_asked_by_label() -> None:
     np.testing.assert_allclose(found, 5 * states.y.numpy())
 
 
+@pytest.mark.slow
 def test_norms_add_up_as_the_law_of_total_variance_says() -> None:
     found = norm_study(Made(lambda x, t, y: 2 + 0 * x), ORACLE, n=600, bins=4)
     norm, gap = found.tables["norm"], fs.stages(ORACLE, 80, 600, seed=2)

@@ -139,6 +139,7 @@ def test_every_variant_starts_from_the_same_noise_which_is_that_of_its_seed(orac
     assert torch.equal(first, draw_noise(40, (2,), seed=5))
 
 
+@pytest.mark.slow
 def test_the_oracle_itself_comes_out_as_copies_and_held_out_points_as_the_null(oracle: Oracle) -> None:
     bench = SampleBench(oracle, cloud(60, seed=7), (oracle,), 1, n=60)
     found = bench.measure(oracle, make_nodes(400).numpy())

@@ -46,6 +46,7 @@ def early_speed(t: float) -> float:
     return 16 * (1 - t) ** 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("speed", "verdict"), [(late_speed, "agrees"), (early_speed, "differs")])
 def test_fd_follows_the_steps_where_the_flow_bends(oracle: Oracle, speed: Any, verdict: str) -> None:
     found = shift_study(flow(speed), oracle, steps=20, n=100)
@@ -65,6 +66,7 @@ def draws_apart(oracle: Oracle, n: int) -> float:
     return float(noise[0]) - float(np.asarray(oracle.training_set.points)[:, 0].mean())
 
 
+@pytest.mark.slow
 def test_where_the_steps_do_not_matter_nothing_is_found(oracle: Oracle) -> None:
     found = shift_study([flow(lambda t: 1.0)] * 2, oracle, steps=10, n=60)
     assert found.verdict == "cannot be tested"
@@ -72,6 +74,7 @@ def test_where_the_steps_do_not_matter_nothing_is_found(oracle: Oracle) -> None:
     assert "Clearly above it: none" in found.found
 
 
+@pytest.mark.slow
 def test_shares_of_early_steps_are_those_of_the_paper(oracle: Oracle) -> None:
     found = shift_study(flow(lambda t: 1.0), oracle, shifts=(1.0, 0.7, 0.5, 0.1), steps=50, n=20)
     assert found.tables["shift"]["early_steps"] == [0.22, 0.28, 0.34, 0.72]

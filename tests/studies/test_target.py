@@ -20,6 +20,7 @@ def constant(size: float) -> object:
     return lambda x, t: torch.full_like(x, size)
 
 
+@pytest.mark.slow
 def test_the_oracle_loss_is_the_square_of_what_was_added_in_every_stage(oracle: Oracle) -> None:
     usual = [Known(oracle, constant(0.5)), Known(oracle, constant(0.7))]
     found = target_study(usual, [Known(oracle)] * 2, oracle, cloud(40, 3), n=60, steps=10, probes=96)

@@ -88,6 +88,7 @@ def findings() -> dict[bool, list[Finding]]:
     return found
 
 
+@pytest.mark.slow
 def test_points_that_are_no_images_are_called_points(findings: dict[bool, list[Finding]]) -> None:
     for image, found in findings.items():
         for one in found:

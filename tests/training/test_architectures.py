@@ -25,6 +25,7 @@ def shaken(network: nn.Module) -> nn.Module:
     return network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "shape"), [(m, s) for m, shapes in SHAPES.items() for s in shapes])
 def test_every_network_begins_as_the_zero_field_and_then_depends_on_state_time_and_label(
     model: str, shape: tuple[int, ...]
@@ -87,6 +88,7 @@ def test_sides_are_halved_as_far_as_they_go() -> None:
     assert [build_network("dit-s", (4, s, s), width=64).config["patch_size"] for s in (16, 17, 32)] == [1, 1, 2]
 
 
+@pytest.mark.slow
 def test_sizes_of_the_dits_are_those_of_the_paper() -> None:
     """arXiv 2212.09748, Table 1: depth, channels, heads."""
     with torch.device("meta"):  # nothing is allocated

@@ -51,6 +51,7 @@ def model(finished: Path, tmp_path: Path) -> Path:
 # resuming
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -98,6 +99,7 @@ def test_resumed_it_draws_what_it_would_have_drawn(tmp_path: Path) -> None:
     assert len(set(whole)) == 12 and seen == whole
 
 
+@pytest.mark.slow
 def test_killed_at_any_of_20_moments_it_loses_at_most_one_interval_and_ends_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +144,7 @@ train_to(cloud(), settings, sys.argv[1], resume=True, tracker=None, progress=lam
 """
 
 
+@pytest.mark.slow
 def test_really_killed_twice_it_goes_on_each_time(tmp_path: Path) -> None:
     out, steps = tmp_path / "m", 0
     for further in (25, 37):
@@ -168,6 +171,7 @@ def test_really_killed_twice_it_goes_on_each_time(tmp_path: Path) -> None:
         assert torch.equal(value, kept[name]), name
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_step_and_leaves_the_signal_as_it_was(finished: Path, tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
     settings = tiny(checkpoint_every=4, snapshots=3)
@@ -321,6 +325,7 @@ def test_a_network_of_ones_own_is_loaded_into_a_network_like_it(tmp_path: Path) 
     assert torch.isfinite(field(torch.zeros(2, 3), 0.5)).all()
 
 
+@pytest.mark.slow
 def test_images_are_shown_as_they_are_learned_and_tensorboard_is_told(tmp_path: Path) -> None:
     from PIL import Image
 
@@ -452,6 +457,7 @@ def test_too_many_points_held_out_are_refused(tmp_path: Path) -> None:
         to(tmp_path, tiny(), held_out=40)
 
 
+@pytest.mark.slow
 def test_moments_lie_in_memory_as_their_parameters_do(tmp_path: Path) -> None:
     """As fused optimizers on a GPU, where networks are channels-last, demand."""
     points, settings = load("digits", subset=20), TrainSettings(steps=4, batch=4, width=8)

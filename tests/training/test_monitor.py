@@ -66,6 +66,7 @@ def points_of(training_set: fs.TrainingSet) -> np.ndarray:
     return training_set.rows(slice(None)).double().numpy()
 
 
+@pytest.mark.slow
 def test_the_oracle_itself_is_at_the_floor_and_turns_to_the_nearest_point() -> None:
     found = Monitor(fs.Oracle(TRAIN), probes=120)(fs.Oracle(TRAIN), 7)
     assert found.step == 7
@@ -82,6 +83,7 @@ def test_the_oracle_itself_is_at_the_floor_and_turns_to_the_nearest_point() -> N
     assert not ahead[:half].any() and ahead[half + 1 :].all()  # it turns where the posterior collapses
 
 
+@pytest.mark.slow
 def test_floor_is_the_gap_of_the_stage_curve() -> None:
     found = Monitor(fs.Oracle(TRAIN), bins=5, probes=600, seed=3)(rough, 0)
     curve = fs.stages(TRAIN, 100, 600, seed=8)
@@ -93,6 +95,7 @@ def test_floor_is_the_gap_of_the_stage_curve() -> None:
     )
 
 
+@pytest.mark.slow
 def test_loss_is_the_loss_and_splits_into_floor_and_oracle_loss() -> None:
     found = Monitor(fs.Oracle(TRAIN), bins=4, probes=1200, seed=1)(rough, 0)
     for b in range(4):
@@ -103,6 +106,7 @@ def test_loss_is_the_loss_and_splits_into_floor_and_oracle_loss() -> None:
     np.testing.assert_allclose(found.loss, found.floor + found.excess, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["cosine", "vp", "ve"])
 def test_the_identity_holds_on_every_path(path: str) -> None:
     oracle = fs.Oracle(TRAIN, path)
@@ -119,6 +123,7 @@ def test_the_identity_holds_on_every_path(path: str) -> None:
     np.testing.assert_allclose(found.floor[early], expected[early], rtol=0.25)
 
 
+@pytest.mark.slow
 def test_errors_say_how_far_another_seed_comes_out() -> None:
     runs = [Monitor(fs.Oracle(TRAIN), bins=2, probes=100, seed=s)(rough, 0) for s in range(24)]
     for name in ("excess", "oracle_loss", "floor", "alignment_nearest"):
@@ -127,6 +132,7 @@ def test_errors_say_how_far_another_seed_comes_out() -> None:
         assert ((spread / claimed > 0.6) & (spread / claimed < 1.5)).all(), name
 
 
+@pytest.mark.slow
 def test_a_conditional_floor_with_label_dropout_is_the_mixture() -> None:
     found = Monitor(fs.Oracle(TRAIN), bins=2, probes=800, conditional=True, dropout=0.3)(rough, 0)
     gaps = [fs.stages(TRAIN, 64, 800, seed=5, conditional=c) for c in (True, False)]
@@ -139,6 +145,7 @@ def test_a_conditional_floor_with_label_dropout_is_the_mixture() -> None:
     np.testing.assert_allclose(own.oracle_loss, 0, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_floor_and_alignments_are_those_of_their_definitions() -> None:
     """A^2 tr Cov / D, mixed by label dropout, and the oracle's cosines, by plain sampling: weights and classes."""
     bins, p, n, rng = 3, 0.35, 40_000, np.random.default_rng(5)
@@ -180,6 +187,7 @@ def test_held_out_points_may_come_in_any_form_and_arguments_in_order() -> None:
     assert not found[0].t_error.any()
 
 
+@pytest.mark.slow
 def test_weights_and_copies_are_part_of_the_law() -> None:
     points = points_of(TRAIN)[:12]
     weights = np.linspace(0.2, 3, 12)
@@ -192,6 +200,7 @@ def test_weights_and_copies_are_part_of_the_law() -> None:
     np.testing.assert_allclose(runs[0].floor, runs[1].floor, rtol=1e-9)  # the same pairs of the same law
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nearest", [False, True])
 def test_fields_that_point_to_one_part_are_aligned_with_it(nearest: bool) -> None:
     """Also where the others' weight is far below the smallest float, since few enough points are left."""
@@ -203,6 +212,7 @@ def test_fields_that_point_to_one_part_are_aligned_with_it(nearest: bool) -> Non
     assert (found.mixture_probes == found.probes).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("conditional", [False, True])
 def test_the_weight_of_the_nearest_is_the_top_weight_of_the_stage_curve(conditional: bool) -> None:
     oracle = fs.Oracle(TRAIN)
@@ -227,6 +237,7 @@ def test_directions_that_are_not_defined_are_left_out_and_counted() -> None:
     assert 0 < late.mixture_probes[2] < late.probes[2] == 20
 
 
+@pytest.mark.slow
 def test_held_out_points_show_memorisation() -> None:
     oracle = fs.Oracle(TRAIN)
     monitor = Monitor(oracle, HELD, bins=4, probes=400)
@@ -322,6 +333,7 @@ def test_the_result_is_frozen_and_goes_to_a_tracker() -> None:
     assert "gap" not in Monitor(fs.Oracle(TRAIN), probes=40)(rough, 0).row()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -73,6 +73,7 @@ def test_points_without_weights_are_drawn_alike_and_differ_from_step_to_step() -
     assert not np.array_equal(draws.positions(3), draws.positions(4))
 
 
+@pytest.mark.slow
 def test_labels_are_dropped_at_their_rate_and_others_are_the_points_own() -> None:
     data = cloud()
     draw = Draws(data, tiny(batch=4000, label_dropout=0.2), torch.device("cpu"))(5)
@@ -124,6 +125,7 @@ def test_the_stable_target_over_the_whole_set_is_the_oracle(weights: Any) -> Non
     torch.testing.assert_close(found, velocity(Oracle(data), draw, x), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_stable_target_holds_the_point_itself_and_nears_the_oracle_as_its_reference_grows() -> None:
     data = cloud(400, labels=False)
     oracle = Oracle(data)
@@ -143,6 +145,7 @@ def test_the_stable_target_holds_the_point_itself_and_nears_the_oracle_as_its_re
     assert errors[0] > 2 * errors[1] > 4 * errors[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["linear", "cosine"])
 def test_the_losses_on_the_two_targets_differ_by_the_gap(path: str) -> None:
     """E[u_cond | x_t] = u*, so for any network loss(cfm) - loss(oracle) = E|u* - u_cond|^2 / D, the gap of `stages`."""
@@ -173,6 +176,7 @@ def test_the_losses_on_the_two_targets_differ_by_the_gap(path: str) -> None:
 # the loop
 
 
+@pytest.mark.slow
 def test_the_loss_falls_below_that_of_the_zero_field_and_the_field_learns_the_oracle() -> None:
     data = TrainingSet(np.array([[1.0, -1.0], [1.0, -1.0]], dtype=np.float32))  # one point: u* = (x1 - x)/(1 - t)
     settings = tiny(steps=200, width=32, batch=64, learning_rate=0.01, interval=(0.0, 0.5), schedule="cosine", ema=0.95)
@@ -214,6 +218,7 @@ def test_the_average_forgets_the_beginning_at_once_and_then_reaches_as_far_back_
     assert lag[-1] == pytest.approx(0.9 / (1 - 0.9))  # of a weight that rises by 1 an update
 
 
+@pytest.mark.slow
 def test_the_average_is_made_of_the_weights_of_every_step() -> None:
     settings = tiny(steps=40, ema=0.9, seed=3)
     network = Run(cloud(), settings).network
@@ -242,6 +247,7 @@ def test_gradients_are_clipped() -> None:
     assert float(torch.cat([m.flatten() for m in moments]).norm()) == pytest.approx(1e-4, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_seed_decides_and_the_callers_random_numbers_are_left_alone() -> None:
     before = torch.get_rng_state()
     ends = [[p.clone() for p in [*train(cloud(), tiny(seed=seed))][-1].network.parameters()] for seed in (5, 5, 6)]

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowscope.core.memory import GIB
 from flowscope.data.loaders.images import Decoded, EncodedImages
 from flowscope.data.loaders.source import Source, is_pixels
 from flowscope.data.options import Options, choose
@@ -18,7 +17,6 @@ from flowscope.data.rows.mapped_rows import MappedRows, RowFunction
 from flowscope.data.training_set import TrainingSet, check_labels, check_points, check_weights
 from flowscope.errors import InputError
 
-EAGER_BYTES = GIB  # of a set, at most, that is mapped at once; a larger one is mapped as it is read
 BLOCK_BYTES = 32 << 20  # of points in float64, at most, that are mapped at a time
 
 
@@ -89,10 +87,10 @@ def _points(values: Any, index: np.ndarray | None, options: Options, latents: bo
         return values
     if not isinstance(values, Tensor):
         rows = _mapped(values, index, functions, options.flips)
-        return rows if _bytes(rows) > EAGER_BYTES else _read_all(rows)
+        return rows if _bytes(rows) > options.eager_bytes else _read_all(rows)
     if values.device.type == "cpu" and values.dtype != torch.bfloat16:
         rows = _mapped(values.numpy(), index, functions, options.flips)
-        return rows if _bytes(rows) > EAGER_BYTES else torch.from_numpy(_read_all(rows))
+        return rows if _bytes(rows) > options.eager_bytes else torch.from_numpy(_read_all(rows))
     # numpy has neither bfloat16 nor other devices; the way there and back loses nothing
     chosen = values if index is None else values[torch.as_tensor(index, device=values.device)]
     array = (chosen.float() if chosen.dtype == torch.bfloat16 else chosen).cpu().numpy()

@@ -7,14 +7,20 @@ from typing import Any
 
 import numpy as np
 
+from flowscope.core.memory import GIB
 from flowscope.errors import InputError
 
+EAGER_BYTES = GIB
 LAYOUTS = ("chw", "hwc")  # orders of an image's axes
 
 
 @dataclass(frozen=True)
 class Options:
-    """Checked options; :func:`flowscope.data.load.load` says what each does."""
+    """Checked options; :func:`flowscope.data.load.load` says what each does.
+
+    Attributes:
+        eager_bytes: of a set, at most, that is mapped at once; a larger one is mapped as it is read.
+    """
 
     resize: tuple[int, int] | None = None
     grey: bool = False
@@ -24,6 +30,7 @@ class Options:
     skip_broken: bool = False
     layout: str | None = None
     seed: int = 0
+    eager_bytes: int = EAGER_BYTES
 
     @property
     def for_images(self) -> list[str]:
