@@ -27,7 +27,7 @@ from flowscope.oracle.law import Support
 from flowscope.oracle.queries import Queries
 
 FLOAT32_STEP = 2.0**-23  # relative rounding of a float32 sum, in whatever direction
-LARGEST_SIZE = 1e37  # of products, from which on float32 may not hold their sums: there is no bound then
+LARGEST_SIZE = 1e37  # of products and squared lengths, from which on float32 may not hold their sums
 ROUNDED_UP = 1 + 1e-9  # on norms computed in float64
 SQUARE_ERROR = 1e-12  # of |v|^2, that a float64 difference of squares may be off by
 BLOCK_BYTES = 32 << 20  # float64 bytes of points worked on at a time
@@ -45,7 +45,7 @@ class Bounds:
         coefficients: of each level, (B, K) float32; the products with the columns add up to the logits.
         lengths: (G, M) float32, at least |a_ig| of each group, and |r_i|.
         beyond: of each level, (M, B) float32, at least |V_g'q| of the groups beyond it, and |q - VV'q|.
-        slack: (B,) float64, what rounding may add to the products.
+        slack: (B,) float64, what rounding may add to the products; infinite where float32 does not hold them.
     """
 
     columns: tuple[Tensor, ...]
@@ -53,6 +53,11 @@ class Bounds:
     lengths: Tensor
     beyond: tuple[Tensor, ...]
     slack: Tensor
+
+    @property
+    def exist(self) -> bool:
+        """Whether float32 holds all the numbers: nothing may be asked of the bounds otherwise."""
+        return bool(torch.isfinite(self.slack).all())
 
     def start(self, points: Points, log_weights: Tensor | None) -> Tensor:
         """(n, B) float32, the products of the first level with the weights: close to the logits less the offset.
@@ -133,35 +138,32 @@ class PCABound:
 
         Args:
             directions: (D, T) float64, nearly orthonormal for close bounds; any are allowed.
-            levels: ascending numbers of directions, multiples of `group`; those above T count as T.
+            levels: numbers of directions after which the cascade may prune; those above T count as T, which is one.
             group: directions in a group.
         """
         count, width = len(support.first), directions.shape[1]
-        ends = sorted({min(level, width) for level in levels} | {width})
-        starts = [0, *ends[:-1]]
-        columns = tuple(torch.empty(count, end - low + 2 * (low == 0)) for low, end in zip(starts, ends, strict=True))
-        columns[0][:, 0], columns[0][:, 1] = support.norms.to(torch.float32), 1
+        widths = np.diff(sorted({0, width, *(min(level, width) for level in levels)})).tolist()
         skew = float((directions.T @ directions - torch.eye(width, dtype=torch.float64)).norm()) + 1e-9
-        lengths = torch.empty(count, -(-width // group) + 1)
-        nu = reach = 0.0
+        columns = [torch.empty(count, size) for size in widths]
+        lengths, nu, reach = torch.empty(count, -(-width // group) + 1), 0.0, 0.0
         step = max(1, BLOCK_BYTES // (8 * support.dimension))
         for low in range(0, count, step):
             rows = slice(low, min(low + step, count))
-            points = support.rows(support.first[rows]).to(torch.float64) - support.centre
-            exact, norms = points @ directions, support.norms[rows]
-            short = exact.to(torch.float32)
-            for part, begin, end in zip(columns, starts, ends, strict=True):
-                part[rows, part.shape[1] - (end - begin) :] = short[:, begin:end]
+            exact = (support.rows(support.first[rows]).to(torch.float64) - support.centre) @ directions
+            short, norms = exact.to(torch.float32), support.norms[rows]
+            for column, part in zip(columns, short.split(widths, 1), strict=True):
+                column[rows] = part
             a = short.to(torch.float64)
             size = ROUNDED_UP * a.norm(dim=1)
             # |r|^2 = |p|^2 - 2 <a, V'p> + |Va|^2, and V'r = V'p - V'V a
             square = norms - 2 * (a * exact).sum(1) + (1 + skew) * size**2
-            lengths[rows, :-1] = _above(_group_norms(a, group))
-            lengths[rows, -1] = _above((square.clamp_min(0) + SQUARE_ERROR * norms).sqrt())
+            beside = (square.clamp_min(0) + SQUARE_ERROR * norms).sqrt()
+            lengths[rows] = _above(torch.cat([_group_norms(a, group), beside[:, None]], 1))
             nu = max(nu, float(((exact - a).norm(dim=1) + skew * size + SQUARE_ERROR * norms.sqrt()).max()))
             reach = max(reach, float(size.max()))
+        columns[0] = torch.cat([support.norms.to(torch.float32)[:, None], torch.ones(count, 1), columns[0]], 1)
         largest, furthest = ROUNDED_UP * float(support.norms.max()), float(lengths[:, -1].max())
-        return cls(directions, group, skew, columns, lengths, nu, reach, furthest, largest)
+        return cls(directions, group, skew, tuple(columns), lengths, nu, reach, furthest, largest)
 
     def bound(self, queries: Queries, offset: Tensor) -> Bounds:
         """Upper bounds of l_i - log w_i - offset; offset (B,) float64."""
@@ -187,7 +189,7 @@ class PCABound:
         sizes = sizes + across.to(torch.float64).norm(dim=0) * 1.001 * math.hypot(self.reach, self.furthest)
         terms = self.directions.shape[1] + self.lengths.shape[1] + len(self.columns) + 10
         slack = terms * FLOAT32_STEP * sizes + length * self.nu + queries.error
-        slack = torch.where(sizes < LARGEST_SIZE, slack, math.inf)
+        slack = torch.where(sizes + self.largest < LARGEST_SIZE, slack, math.inf)
         return Bounds(self.columns, tuple(coefficients), self.lengths, tuple(beyond), slack)
 
 

@@ -104,6 +104,8 @@ class Cascade:
         """
         plain = float(self.law.log_weights[0])  # log w of all points, where they have the same weight
         bounds = self.bound.bound(self.queries, self.guess - plain)
+        if not bounds.exist:
+            return torch.ones(len(self.guess), dtype=torch.bool), None
         values = bounds.start(self._points(None), self._log_weights(None))
         best, nearest = self._best(values)
         mass = allowed_mass(self.law, self.queries, nearest, self.tolerance, self.policy.mass_reserve)
