@@ -64,7 +64,7 @@ def test_logits_err_by_less_than_their_bound_and_by_a_good_part_of_it(dimensions
         share = np.abs(found.numpy() - truth) / bound.numpy()
         assert share.max() <= 1
         nearest = max(nearest, share.max())
-    record_property("nearest", nearest)
+    record_property("nearest", float(nearest))
     assert nearest > least
 
 
@@ -126,5 +126,5 @@ def test_the_certificate_is_within_2_3_times_of_an_error_found(record_property):
         assert off <= float(proof.error[0])
         if int(proof.touched[0]) < len(points):
             nearest = max(nearest, off / float(proof.error[0]))
-    record_property("nearest", nearest)
+    record_property("nearest", float(nearest))
     assert 1 / 2.3 <= nearest <= 1
