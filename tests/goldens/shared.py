@@ -28,7 +28,7 @@ def main(folder: Path) -> None:
         for name, dtype in ASKED:
             found = measure(name, folder, dtype, partial(make_shared, ranks), ("linear",))
             for change in changes(recorded, found):
-                if "pruned certify" not in change:  # each rank prunes its own points, so others are left out
+                if "pruned certify" not in str(change):  # each rank prunes its own points, so others are left out
                     print(change)
 
 

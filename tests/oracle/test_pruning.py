@@ -248,7 +248,7 @@ def test_an_adversary_comes_close_to_the_bound_but_not_past_it(record_property):
             assert off <= float(proof.error[0])
             if int(proof.touched[0]) < len(points) and off > 1e-9:
                 tightest = max(tightest, off / float(proof.error[0]))
-    record_property("tightest", tightest)
+    record_property("tightest", float(tightest))
     assert 0.05 < tightest <= 1
 
 

@@ -16,7 +16,7 @@ from flowscope.errors import MissingExtraError, NumericalError
 from flowscope.training import TrainSettings, train
 from flowscope.training.densities import draw_times
 from flowscope.training.draws import Draws
-from flowscope.training.ema import average_in, make_average
+from flowscope.training.ema import make_average, update_average
 from flowscope.training.targets import make_target, velocity
 from flowscope.training.trainer import Run, learning_rate_at
 from tests.support.trainings import Own, cloud, tiny
@@ -201,7 +201,7 @@ def averaged(decay: float, values: list[float]) -> np.ndarray:
     average, found = make_average(network), []
     for update, value in enumerate(values[1:], start=1):
         network.weight.data.fill_(value)
-        average_in(average, network, decay, update)
+        update_average(average, network, decay, update)
         found.append(float(average.weight))
     return np.array(found)
 
@@ -224,7 +224,7 @@ def test_the_average_is_made_of_the_weights_of_every_step() -> None:
     network = Run(cloud(), settings).network
     average = make_average(network)
     for step in train(cloud(), settings):
-        average_in(average, step.network, 0.9, step.step)
+        update_average(average, step.network, 0.9, step.step)
         for ours, theirs in zip(average.parameters(), step.ema.parameters(), strict=True):
             assert torch.equal(ours, theirs)
 

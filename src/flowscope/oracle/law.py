@@ -57,7 +57,7 @@ class Support:
         self._part: np.ndarray | None = None
 
     def restrict(self, member: np.ndarray) -> "Support":
-        """The same with laws on the points that `member` (N,) holds true for; what was computed is shared."""
+        """A support with laws on some of the points, those where `member` (N,) is true; it shares what was computed."""
         part = copy.copy(self)
         part._laws, part._part = {}, member
         return part
@@ -204,7 +204,7 @@ class Law:
 
     @cached_property
     def places(self) -> Tensor:
-        """The same on the device."""
+        """(M,) positions on the device."""
         return torch.as_tensor(self.positions, device=self.support.device)
 
     @cached_property

@@ -113,7 +113,7 @@ class Ranks:
 
     @property
     def sharded(self) -> "Ranks":
-        """The same ranks, for oracles of which each rank asks for states of its own, and is given the answers to those.
+        """These ranks, for oracles of which each rank asks for states of its own and is given the answers to those.
 
         A rank may give as many states as it likes, x (0, *shape) for none; all ranks give one dtype, and all give
         labels or none does.

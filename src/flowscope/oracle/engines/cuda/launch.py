@@ -169,5 +169,5 @@ def sums(weights: Tensor, points: Tensor) -> Tensor:
 
 
 def dense(rows: Tensor) -> Tensor:
-    """The same with coordinates one beside the other."""
+    """Rows whose coordinates lie one beside the other."""
     return rows if rows.stride(1) == 1 or rows.shape[1] == 1 else rows.contiguous()

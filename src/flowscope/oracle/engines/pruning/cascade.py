@@ -181,13 +181,16 @@ class Cascade:
         return needy, [float(at[:, ~needy].any(1).double().mean()) for at in kept]
 
     def _plan(self, shares: list[float]) -> list[int]:
-        """The levels that prune enough to be worth their comparison, by the share of points that each leaves."""
+        """The levels that prune enough to be worth their comparison, by the share of points that each leaves.
+
+        Where the bounds are summed it is the last level of all, whose bounds are the closest.
+        """
         left, levels = 1.0, []
         for level, share in enumerate(shares):
             if share < self.policy.level_share * left:
                 levels.append(level)
                 left = share
-        return levels
+        return [len(shares) - 1] if levels and self.tight else levels
 
     def _prune(self, bounds: Bounds, values: Tensor, threshold: Tensor, levels: list[int]) -> tuple[Tensor, Tensor]:
         """Run the cascade.
