@@ -115,6 +115,7 @@ def run(code: str, folder: Path) -> Any:
     return json.loads(done.stdout)  # fails if anything else was printed
 
 
+@pytest.mark.slow
 def test_import_loads_no_plotting_web_or_model_library(tmp_path: Path) -> None:
     code = "import json, sys, flowscope; loaded = 'torch' in sys.modules\n"
     code += "names = [getattr(flowscope, name) for name in flowscope.__all__]\n"
@@ -130,11 +131,13 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict
     return *run(code, folder), list(folder.iterdir())
 
 
+@pytest.mark.slow
 def test_global_state_is_left_as_it_was(used: Any) -> None:
     before, after, _, _ = used
     assert [name for name in before if before[name] != after[name]] == []
 
 
+@pytest.mark.slow
 def test_nothing_is_written_or_sent(used: Any) -> None:
     assert used[2:] == ([], [])
 
@@ -145,6 +148,7 @@ def test_the_logger_is_silent_until_asked() -> None:
     assert logger.level == logging.NOTSET
 
 
+@pytest.mark.slow
 def test_it_runs_as_a_module_from_any_folder(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "flowscope", "--help"], cwd=tmp_path, capture_output=True, text=True, check=False
