@@ -4,8 +4,8 @@ Queries on the path of training points and of held-out ones, B = 64, float32, to
 the dense oracle's at t = 0.1, where nothing can be left out, and to the dense oracle's at the same t, all called in
 turn. Beside stand the points touched and the largest certificate, and the error against the dense oracle in float64.
 
-A second table has 50 Euler steps from noise, by the dense oracle and by pruned ones, in dense evaluations: `fs.sample`
-carries what it knows from step to step. A third says in which part of the trajectory they are spent.
+A second table has 50 Euler steps from noise, by the dense oracle and by pruned ones, in dense evaluations. A third says
+in which part of the trajectory they are spent.
 
 CIFAR-10 is looked for in the folder that FLOWSCOPE_DATA names (else ../shared/data); without it Gaussian points of the
 same size are used, and the table says so.
@@ -21,7 +21,6 @@ from torch import Tensor
 
 import flowscope as fs
 from _harness import interleave, save, table
-from flowscope.oracle.engines.pruning import bounds as sketches
 from flowscope.sampling import trajectory
 from oracle import QUICK, images
 
@@ -58,11 +57,6 @@ def measure(name: str, source: Tensor, dense: fs.Oracle, pruned: fs.Oracle) -> l
     return rows
 
 
-def single(field: fs.Oracle) -> Any:
-    """An oracle that carries nothing from step to step."""
-    return lambda x, t, y=None: field(x, t, y)
-
-
 def seconds_of_steps(field: Any, x0: Tensor) -> list[float]:
     """Seconds of every step of a trajectory."""
     spent, began = [], time.perf_counter()
@@ -77,8 +71,7 @@ def trajectories(points: Tensor, dense: fs.Oracle, pruned: fs.Oracle) -> tuple[l
     x0 = torch.randn(BATCH, points.shape[1], generator=torch.Generator().manual_seed(1))
     half = 0.1 * points[:BATCH] + 0.9 * x0
     loose = fs.Oracle(points, tolerance=10 * TOLERANCE)
-    fields = {"dense": dense, f"{TOLERANCE}, nothing carried": single(pruned), f"{TOLERANCE}": pruned}
-    fields |= {f"{10 * TOLERANCE}": loose}
+    fields = {"dense": dense, f"{TOLERANCE}": pruned, f"{10 * TOLERANCE}": loose}
     calls: dict[str, Any] = {"base": partial(dense, half, 0.1)}
     calls |= {k: partial(fs.sample, f, x0, steps=STEPS) for k, f in fields.items()}
     s = interleave(calls, 3)
@@ -108,10 +101,9 @@ def main() -> None:
     where = ["t", *(str(row[0]) for row in steps)]
     table("The same by parts of the trajectory, in dense evaluations", where, parts)
     if not QUICK:
-        half = "yes" if sketches.half_is_worth(points.shape[1]) else "no"
         found = {"columns": columns, "rows": rows, "trajectories": {"columns": told, "rows": steps}}
         found |= {"parts": {"columns": where, "rows": parts}}
-        save("pruning", {"data": name, "bfloat16 sketches": half, **found})
+        save("pruning", {"data": name, **found})
 
 
 if __name__ == "__main__":
