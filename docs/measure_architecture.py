@@ -34,13 +34,15 @@ class Module:
 
     Attributes:
         name: dotted, without the package: "oracle.law"; "oracle" is oracle/__init__.py, "" the package's own.
-        lines: all lines of the file. functions: lines of each function and method, nested ones too.
+        lines: all lines of the file. text: those of docstrings, and empty ones.
+        functions: lines of each function and method, nested ones too.
         imports: modules of the package that are imported when this one is. later: those that only functions import.
         types: those that only type checkers import.
     """
 
     name: str
     lines: int
+    text: int
     functions: list[int]
     imports: set[str]
     later: set[str]
@@ -69,7 +71,16 @@ def read_module(name: str, file: Path, package: str, known: set[str]) -> Module:
     for statement, kind in imports_of(tree):
         found[kind] |= targets(statement, package, known) - {name}
     now, later = found["module"], found["function"] - found["module"]
-    return Module(name, len(text.splitlines()), lengths, now, later, found["types"] - now - later)
+    lines = text.splitlines()
+    return Module(name, len(lines), text_lines(tree, lines), lengths, now, later, found["types"] - now - later)
+
+
+def text_lines(tree: ast.Module, lines: list[str]) -> int:
+    """How many lines are part of a docstring, or empty."""
+    kinds = ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef
+    texts = [node.body[0] for node in ast.walk(tree) if isinstance(node, kinds) and ast.get_docstring(node)]
+    inside = {line for text in texts for line in range(text.lineno, (text.end_lineno or text.lineno) + 1)}
+    return len(inside | {k for k, line in enumerate(lines, 1) if not line.strip()})
 
 
 def imports_of(node: ast.AST, kind: str = "module") -> Iterator[tuple[ast.Import | ast.ImportFrom, str]]:
@@ -172,15 +183,16 @@ def room_table(modules: list[Module]) -> str:
         lines = sum(module.lines for module in some)
         long = [sum(n > most for n in lengths) for most in (LONG, LONGEST)]
         middle = median(module.lines for module in some)
-        return [name, len(some), lines, f"{middle:.0f}", len(lengths), *long, f"{lines / total:.1%}"]
+        code = lines - sum(module.text for module in some)
+        return [name, len(some), lines, code, f"{middle:.0f}", len(lengths), *long, f"{lines / total:.1%}"]
 
     rooms: dict[str | None, list[Module]] = {}
     for module in modules:
         rooms.setdefault(room_of(module.name), []).append(module)
     face = rooms.pop(None, [])
     rows = [row(f"`{name}`", some) for name, some in rooms.items()] + ([row(FACE, face)] if face else [])
-    head = ["room", "files", "lines", "median of a file", "functions", f"over {LONG}", f"over {LONGEST}", "share"]
-    return table(head, [*rows, row("all", modules)])
+    counted = ["room", "files", "lines", "without docstrings", "median of a file", "functions"]
+    return table([*counted, f"over {LONG}", f"over {LONGEST}", "share"], [*rows, row("all", modules)])
 
 
 def import_table(modules: list[Module]) -> str:

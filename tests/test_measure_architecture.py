@@ -77,10 +77,19 @@ def test_files_lines_and_functions(script, modules):
     assert sorted(modules["top"].functions) == [37, 39]
     rows = [line.split(" | ") for line in script.room_table(list(modules.values())).splitlines()]
     top = next(row for row in rows if "top" in row[0])
-    assert top[1:7] == ["1", "41", "41", "2", "2", "0"]
+    assert top[1:8] == ["1", "41", "41", "41", "2", "2", "0"]
     total = sum(len(text.splitlines()) for text in FILES.values())
-    assert rows[-1][1:4] == [f"{len(FILES)}", f"{total}", "2"]
+    assert rows[-1][1:3] == [f"{len(FILES)}", f"{total}"]
+    assert rows[-1][4] == "2"
     assert rows[-1][-1] == "100.0% |"
+
+
+def test_docstrings_and_empty_lines_are_no_code(script, tmp_path):
+    code = "A = 1  # a comment is code", "def f():", "    return A"
+    text = f'"""A module.\n\nOf two lines.\n"""\n\n{code[0]}\n\n\n{code[1]}\n    """Nothing."""\n{code[2]}\n'
+    (tmp_path / "file.py").write_text(text)
+    module = script.read_module("file", tmp_path / "file.py", "file", set())
+    assert (module.lines, module.lines - module.text) == (11, 3)
 
 
 def test_tables_and_notes_name_what_was_found(script, modules):
