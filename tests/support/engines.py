@@ -14,7 +14,7 @@ from flowscope.oracle.engines.base import Engine, Want
 from flowscope.oracle.engines.float32 import Float32Engine
 from flowscope.oracle.engines.float64 import Float64Policy
 from flowscope.oracle.engines.matmul import MatmulBackend
-from flowscope.oracle.engines.pruning.cascade import PruningPolicy
+from flowscope.oracle.engines.pruning.policy import PruningPolicy
 from flowscope.oracle.engines.select import Policies
 from flowscope.oracle.equation.moments import Moments
 from flowscope.oracle.law import Law

@@ -17,8 +17,8 @@ from flowscope.oracle.engines.distributed import DistributedEngine
 from flowscope.oracle.engines.float32 import Float32Engine
 from flowscope.oracle.engines.float64 import Float64Engine, Float64Policy
 from flowscope.oracle.engines.matmul import MatmulBackend, products
-from flowscope.oracle.engines.pruning.cascade import PruningPolicy
 from flowscope.oracle.engines.pruning.engine import PruningEngine
+from flowscope.oracle.engines.pruning.policy import PruningPolicy
 from flowscope.oracle.law import Support
 
 

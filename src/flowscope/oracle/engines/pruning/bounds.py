@@ -41,8 +41,8 @@ class Bounds:
     """Upper bounds of the logits of any points at B states, less an offset, at every level of a cascade.
 
     Attributes:
-        columns: of each level, (G, K) float32 rows of all points of the support.
-        coefficients: of each level, (B, K) float32; the products with the columns add up to the logits.
+        columns: of each level after the first, (G, K) float32 rows of all points of the support.
+        coefficients: of each of these levels, (B, K) float32; the products with the columns add up to the logits.
         lengths: (G, M) float32, at least |a_ig| of each group, and |r_i|.
         beyond: of each level, (M, B) float32, at least |V_g'q| of the groups beyond it, and |q - VV'q|.
         slack: (B,) float64, what rounding may add to the products; infinite where float32 does not hold them.
@@ -55,37 +55,13 @@ class Bounds:
     slack: Tensor
 
     @property
-    def exist(self) -> bool:
-        """Whether float32 holds all the numbers: nothing may be asked of the bounds otherwise."""
-        return bool(torch.isfinite(self.slack).all())
-
-    def start(self, points: Points, log_weights: Tensor | None) -> Tensor:
-        """(n, B) float32, the products of the first level with the weights: close to the logits less the offset.
-
-        Args:
-            log_weights: (n,) float32, added to the logits; None for nothing.
-        """
-        parts = [found for _, found in self._products(0, points)]
-        values = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return values if log_weights is None else values.add_(log_weights[:, None])
+    def levels(self) -> int:
+        return len(self.beyond)
 
     def add_level(self, level: int, points: Points, values: Tensor) -> None:
-        """Add the products of a level to those of the levels before, (n, B) float32, in place."""
-        for part, found in self._products(level, points):
+        """Add the products of a level from 1 on to those of the levels before, (n, B) float32, in place."""
+        for part, found in _products(self.columns[level - 1], points, self.coefficients[level - 1]):
             values[part] += found
-
-    def _products(self, level: int, points: Points) -> Iterator[tuple[slice, Tensor]]:
-        """The products of a level, some points at a time."""
-        columns, coefficients = self.columns[level], self.coefficients[level]
-        by = products(None)
-        if isinstance(points, range):
-            yield slice(0, len(points)), by.dots(columns[points.start : points.stop], coefficients)
-            return
-        gathered = torch.empty(BLOCK_POINTS, columns.shape[1])  # fresh memory each time takes longer than the copy
-        for low in range(0, len(points), BLOCK_POINTS):
-            some = points[low : low + BLOCK_POINTS]
-            rows = torch.index_select(columns, 0, some, out=gathered[: len(some)])
-            yield slice(low, low + len(some)), by.dots(rows, coefficients)
 
     def raised(self, level: int, points: Points, values: Tensor) -> Tensor:
         """(n, B) float32 upper bounds up to rounding: the products with what lies beyond the level."""
@@ -97,7 +73,7 @@ class Bounds:
         Args:
             heaviest: the largest |log weight| that was added to the products.
         """
-        return self.slack + (len(self.columns) + 4) * FLOAT32_STEP * heaviest
+        return self.slack + (self.levels + 4) * FLOAT32_STEP * heaviest
 
     def floor(self, threshold: Tensor, heaviest: float) -> Tensor:
         """(B,) float32, at most the raised value of any logit at or above the threshold (B,), less the offset."""
@@ -144,15 +120,15 @@ class PCABound:
         count, width = len(support.first), directions.shape[1]
         widths = np.diff(sorted({0, width, *(min(level, width) for level in levels)})).tolist()
         skew = float((directions.T @ directions - torch.eye(width, dtype=torch.float64)).norm()) + 1e-9
-        columns = [torch.empty(count, size) for size in widths]
+        parts = [torch.empty(count, size) for size in widths]
         lengths, nu, reach = torch.empty(count, -(-width // group) + 1), 0.0, 0.0
         step = max(1, BLOCK_BYTES // (8 * support.dimension))
         for low in range(0, count, step):
             rows = slice(low, min(low + step, count))
             exact = (support.rows(support.first[rows]).to(torch.float64) - support.centre) @ directions
             short, norms = exact.to(torch.float32), support.norms[rows]
-            for column, part in zip(columns, short.split(widths, 1), strict=True):
-                column[rows] = part
+            for column, found in zip(parts, short.split(widths, 1), strict=True):
+                column[rows] = found
             a = short.to(torch.float64)
             size = ROUNDED_UP * a.norm(dim=1)
             # |r|^2 = |p|^2 - 2 <a, V'p> + |Va|^2, and V'r = V'p - V'V a
@@ -161,26 +137,36 @@ class PCABound:
             lengths[rows] = _above(torch.cat([_group_norms(a, group), beside[:, None]], 1))
             nu = max(nu, float(((exact - a).norm(dim=1) + skew * size + SQUARE_ERROR * norms.sqrt()).max()))
             reach = max(reach, float(size.max()))
-        columns[0] = torch.cat([support.norms.to(torch.float32)[:, None], torch.ones(count, 1), columns[0]], 1)
+        parts[0] = torch.cat([support.norms.to(torch.float32)[:, None], torch.ones(count, 1), parts[0]], 1)
         largest, furthest = ROUNDED_UP * float(support.norms.max()), float(lengths[:, -1].max())
-        return cls(directions, group, skew, tuple(columns), lengths, nu, reach, furthest, largest)
+        return cls(directions, group, skew, tuple(parts), lengths, nu, reach, furthest, largest)
+
+    def holds(self, queries: Queries) -> bool:
+        """Whether float32 holds the numbers that bounds are made of; if not, nothing may be asked of them."""
+        q, rho, own = _terms(queries)
+        sizes = 4 * (q.norm(dim=1) + rho * self.largest + 1) * (math.sqrt(self.largest) + 1) + own + self.largest
+        return bool((sizes < LARGEST_SIZE).all())
+
+    def likely(self, queries: Queries, offset: Tensor, points: Points) -> Tensor:
+        """(n, B) float32, the products of the first level: close to l_i - log w_i - offset; offset (B,) float64."""
+        q, rho, own = _terms(queries)
+        inside = q @ self.directions[:, : self.columns[0].shape[1] - 2]
+        coefficients = torch.cat([-rho[:, None], -(own + offset)[:, None], inside], 1).to(torch.float32)
+        found = [product for _, product in _products(self.columns[0], points, coefficients)]
+        return found[0] if len(found) == 1 else torch.cat(found)
 
     def bound(self, queries: Queries, offset: Tensor) -> Bounds:
-        """Upper bounds of l_i - log w_i - offset; offset (B,) float64."""
-        ratio, rho = queries.alpha / queries.sigma**2, 0.5 * (queries.alpha / queries.sigma) ** 2
-        inside = ratio[:, None] * (queries.z @ self.directions)  # V'q
-        square = ratio**2 * queries.norms  # |q|^2
+        """Upper bounds of l_i - log w_i - offset, from the products of :meth:`likely` on; offset (B,) float64."""
+        q, rho, own = _terms(queries)
+        inside, square = q @ self.directions, (q * q).sum(1)
         length = ROUNDED_UP * inside.norm(dim=1)
         # |q - VV'q|^2 = |q|^2 - 2 |V'q|^2 + |VV'q|^2
         beside = (square - (1 - self.skew) * length**2 / ROUNDED_UP**2).clamp_min(0) + SQUARE_ERROR * square
-        constant = 0.5 * queries.norms / queries.sigma**2 + offset
+        constant = own + offset
         across = _above(torch.cat([_group_norms(inside, self.group), beside.sqrt()[:, None]], 1)).T
-        coefficients, beyond, begin = [], [], 0
-        for level, part in enumerate(self.columns):
-            end = begin + part.shape[1] - 2 * (level == 0)
-            own = [] if level else [-rho[:, None], -constant[:, None]]
-            coefficients.append(torch.cat([*own, inside[:, begin:end]], 1).to(torch.float32))
-            begin = end
+        widths = [columns.shape[1] - 2 * (columns is self.columns[0]) for columns in self.columns]
+        coefficients, beyond = inside.to(torch.float32).split(widths, 1)[1:], []
+        for end in np.cumsum(widths).tolist():
             later = across.clone()
             # a group that a level cuts counts as beyond it
             later[: -1 if end == inside.shape[1] else end // self.group] = 0
@@ -190,7 +176,7 @@ class PCABound:
         terms = self.directions.shape[1] + self.lengths.shape[1] + len(self.columns) + 10
         slack = terms * FLOAT32_STEP * sizes + length * self.nu + queries.error
         slack = torch.where(sizes + self.largest < LARGEST_SIZE, slack, math.inf)
-        return Bounds(self.columns, tuple(coefficients), self.lengths, tuple(beyond), slack)
+        return Bounds(self.columns[1:], coefficients, self.lengths, tuple(beyond), slack)
 
 
 def principal_directions(support: Support, count: int) -> Tensor:
@@ -205,6 +191,25 @@ def principal_directions(support: Support, count: int) -> Tensor:
     else:
         leading = torch.linalg.eigh(some.T @ some)[1][:, -width:]
     return torch.linalg.qr(leading.flip(1).to(torch.float64))[0]
+
+
+def _products(columns: Tensor, points: Points, coefficients: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Float32 products of rows of (G, K) with coefficients (B, K), (n, B) some points at a time."""
+    by = products(None)
+    if isinstance(points, range):
+        yield slice(0, len(points)), by.dots(columns[points.start : points.stop], coefficients)
+        return
+    gathered = torch.empty(BLOCK_POINTS, columns.shape[1])  # fresh memory each time takes longer than the copy
+    for low in range(0, len(points), BLOCK_POINTS):
+        some = points[low : low + BLOCK_POINTS]
+        rows = torch.index_select(columns, 0, some, out=gathered[: len(some)])
+        yield slice(low, low + len(some)), by.dots(rows, coefficients)
+
+
+def _terms(queries: Queries) -> tuple[Tensor, Tensor, Tensor]:
+    """q (B, D), rho (B,), and |z|^2 / (2 sigma^2) (B,)."""
+    q = (queries.alpha / queries.sigma**2)[:, None] * queries.z
+    return q, 0.5 * (queries.alpha / queries.sigma) ** 2, 0.5 * queries.norms / queries.sigma**2
 
 
 def _selected(points: Points) -> slice | Tensor:

@@ -1,4 +1,4 @@
-"""The cascade: which points some states need, told by bounds of more and more principal directions."""
+"""The cascade of bounds: which points some states provably need together (docs/mathematics.md, (9) to (9b))."""
 
 import math
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from flowscope.oracle.engines.pruning.bounds import BLOCK_POINTS, Bounds, PCABound, Points
 from flowscope.oracle.engines.pruning.certificate import allowed_mass
+from flowscope.oracle.engines.pruning.policy import PruningPolicy
 from flowscope.oracle.equation.posterior import expand_logits
 from flowscope.oracle.law import Law
 from flowscope.oracle.queries import Queries
@@ -17,79 +18,18 @@ from flowscope.oracle.queries import Queries
 BEYOND_ALL = 1e300  # nats, that no logit reaches
 
 
-@dataclass(frozen=True)
-class PruningPolicy:
-    """When and how points are pruned. Answers keep their proofs whatever the values are; they decide about speed.
-
-    A share is a fraction of the points of a law, from 0 to 1.
-
-    Attributes:
-        smallest_law: coordinates (points times dimension) of a law below which every point is taken.
-        smallest_kept: coordinates of the points kept from which on the float32 pass serves them.
-        sample: points of the law whose exact logits are computed first.
-        sample_margin: nats added to log(N / tolerance): points of the sample whose logits lie within that of the
-            largest one count as needed.
-        state_share: share of the sample needed by a state from which on the state takes every point.
-        mean_share: mean of these shares over a batch from which on the batch takes every point.
-        dense_states: fraction of the states that take every point from which on all states do.
-        batch: states that share the points they keep, at most.
-        part: points in a part of the law; the likeliest point of a part stands for it.
-        parts: parts whose likeliest point is tried by its exact logit.
-        mass_reserve: how many times smaller the mass allowed beforehand is than the tolerance allows.
-        predicted: points on which the cascade is tried before it is run.
-        kept_share: share of points predicted to be kept from which on every point is taken.
-        level_share: share of the points left before a level that it must leave at most, or the level is passed over.
-        directions: principal directions, at most; beyond `least_directions` no more than a third of the dimension.
-        least_directions: principal directions that are taken whatever the dimension; no more than it.
-        levels: numbers of directions after which the cascade may prune; it may after the last in any case.
-        group: directions whose part of a logit is bounded together.
-    """
-
-    smallest_law: int = 1 << 20
-    smallest_kept: int = 2 << 20
-    sample: int = 128
-    sample_margin: float = 4.0
-    state_share: float = 0.2
-    mean_share: float = 0.05
-    dense_states: float = 0.4
-    batch: int = 64
-    part: int = 256
-    parts: int = 2
-    mass_reserve: float = 4.0
-    predicted: int = 512
-    kept_share: float = 0.3
-    level_share: float = 0.5
-    directions: int = 1024
-    least_directions: int = 256
-    levels: tuple[int, ...] = (128, 256, 512)
-    group: int = 64
-
-
-def spread(count: int, most: int) -> np.ndarray:
-    """At most `most` of so many points, evenly spaced."""
-    return np.unique(np.linspace(0, count - 1, most).round().astype(np.int64))
-
-
-def look(law: Law, queries: Queries, tolerance: float, policy: PruningPolicy) -> tuple[Tensor, Tensor]:
-    """Exact logits of a sample of the law: (B,) the largest, and (B,) the share of the sample that may be needed."""
-    logits = expand_logits(law.take(spread(len(law), policy.sample)), queries)
-    guess = logits.amax(1)
-    window = math.log(len(law) / min(tolerance, 1.0)) + policy.sample_margin
-    return guess, (logits > (guess - window)[:, None]).double().mean(1)
-
-
 @dataclass
 class Cascade:
     """The search for the points that some states need together.
 
     Attributes:
-        guess: (b,) the logit of some point.
+        sample: (b, n) exact logits of some points of the law.
         tight: sum the bounds of the points left out, not only count them.
     """
 
     law: Law
     queries: Queries
-    guess: Tensor
+    sample: Tensor
     tolerance: float
     policy: PruningPolicy
     bound: PCABound
@@ -102,21 +42,31 @@ class Cascade:
             (b,) bool, states that take all points; and for the others, if any, which points they need, and (b',) the
             log of a bound on the sum of e^l over all others.
         """
-        plain = float(self.law.log_weights[0])  # log w of all points, where they have the same weight
-        bounds = self.bound.bound(self.queries, self.guess - plain)
-        if not bounds.exist:
-            return torch.ones(len(self.guess), dtype=torch.bool), None
-        values = bounds.start(self._points(None), self._log_weights(None))
+        everything = torch.ones(len(self.sample), dtype=torch.bool), None
+        if not self.bound.holds(self.queries):
+            return everything
+        weights, offset = self._log_weights, self._guess - self._plain
+        values = self.bound.likely(self.queries, offset, self._points(None))
+        values = values if weights is None else values.add_(weights[:, None])
         best, nearest = self._best(values)
+        window = needed_window(len(self.law), self.tolerance, self.policy)
+        if float((self.sample > (best - window)[:, None]).any(0).double().mean()) > self.policy.union_share:
+            return everything
         mass = allowed_mass(self.law, self.queries, nearest, self.tolerance, self.policy.mass_reserve)
-        threshold = best - math.log(len(self.law)) + mass.log() - self.guess
-        needy, shares = self._predict(bounds, threshold)
+        threshold = best - math.log(len(self.law)) + mass.log() - self._guess
+        bounds = self.bound.bound(self.queries, offset)
+        needy, shares = self._predict(bounds, values, threshold)
         levels = self._plan(shares)
         if bool(needy.all()) or not levels:
-            return torch.ones_like(needy), None
+            return everything
         threshold = torch.where(needy, BEYOND_ALL, threshold)
         index, far = self._prune(bounds, values, threshold, levels)
-        return needy, (index, (far + self.guess)[~needy])
+        return needy, (index, (far + self._guess)[~needy])
+
+    @cached_property
+    def _guess(self) -> Tensor:
+        """(b,) the logit of some point."""
+        return self.sample.amax(1)
 
     def _points(self, index: Tensor | None) -> Points:
         """Points of the law, or some of them, as points of its support."""
@@ -125,18 +75,20 @@ class Cascade:
         chosen = torch.from_numpy(self.law.chosen)
         return chosen if index is None else chosen[index]
 
-    def _log_weights(self, index: Tensor | None) -> Tensor | None:
-        """(n,) log w_i beside that of the first point; None where all have one weight."""
-        if self.law.uniform:
-            return None
-        weights = (self.law.log_weights - self.law.log_weights[0]).to(torch.float32)
-        return weights if index is None else weights[index]
+    @cached_property
+    def _plain(self) -> float:
+        """log w of the first point: of all, where they have the same weight."""
+        return float(self.law.log_weights[0])
+
+    @cached_property
+    def _log_weights(self) -> Tensor | None:
+        """(N,) float32 log w_i beside that of the first point; None where all have one weight."""
+        return None if self.law.uniform else (self.law.log_weights - self._plain).to(torch.float32)
 
     @cached_property
     def _heaviest(self) -> float:
         """The largest |log weight| among those."""
-        weights = self._log_weights(None)
-        return 0.0 if weights is None else float(weights.abs().max())
+        return 0.0 if self._log_weights is None else float(self._log_weights.abs().max())
 
     def _best(self, likely: Tensor) -> tuple[Tensor, Tensor]:
         """(b,) a bound from below on the largest logit, (b, D) the likeliest point, about the centre.
@@ -157,9 +109,9 @@ class Cascade:
         block = self.law.take(index.numpy())
         logits = expand_logits(block, self.queries).gather(1, column)
         best, where = logits.max(1)
-        return torch.maximum(best, self.guess) - self.queries.error, block.points[column[every, where]]
+        return torch.maximum(best, self._guess) - self.queries.error, block.points[column[every, where]]
 
-    def _predict(self, bounds: Bounds, threshold: Tensor) -> tuple[Tensor, list[float]]:
+    def _predict(self, bounds: Bounds, values: Tensor, threshold: Tensor) -> tuple[Tensor, list[float]]:
         """What the levels leave of some points.
 
         Returns:
@@ -168,8 +120,8 @@ class Cascade:
         """
         index = torch.from_numpy(spread(len(self.law), self.policy.predicted))
         points, least, kept = self._points(index), bounds.floor(threshold, self._heaviest), []
-        values = bounds.start(points, self._log_weights(index))
-        for level in range(len(bounds.columns)):
+        values = values[index]
+        for level in range(bounds.levels):
             if level:
                 bounds.add_level(level, points, values)
             kept.append(~(bounds.raised(level, points, values) < least))
@@ -226,3 +178,13 @@ class Cascade:
             if self.tight:
                 far = torch.logaddexp(far, bounds.log_sum(found[~kept], self._heaviest))
         return near, far
+
+
+def needed_window(count: int, tolerance: float, policy: PruningPolicy) -> float:
+    """Nats below the largest logit to where one of so many points is taken to be needed."""
+    return math.log(count / min(tolerance, 1.0)) + policy.sample_margin
+
+
+def spread(count: int, most: int) -> np.ndarray:
+    """At most `most` of so many points, evenly spaced."""
+    return np.unique(np.linspace(0, count - 1, most).round().astype(np.int64))

@@ -3,8 +3,9 @@ r"""Certified pruning: leave out the points that a posterior provably does not n
 A tolerance on the velocity allows some posterior mass to be left out. A cascade of bounds (cascade.py, bounds.py) tells
 which points weigh surely less than that together:
 
-1. Exact logits of a few points. Where many of them share the weight, pruning cannot pay, and every point is taken.
-2. One short product of all points finds the likeliest ones. Their exact logits bound the largest logit from below.
+1. Exact logits of a sample. Where many points of it share the weight, pruning cannot pay, and every point is taken.
+2. One short product of all points finds the likeliest ones. Their exact logits bound the largest logit from below, and
+   tell better how many points of the sample are needed.
 3. All levels of bounds on some points predict how many points each level leaves. Where they leave too many, every
    point is taken.
 4. The levels that prune do so in turn. The points that are left go through the dense engine as a law of their own.
@@ -24,9 +25,11 @@ from torch import Tensor
 
 from flowscope.oracle.engines.base import Engine, Want, select
 from flowscope.oracle.engines.pruning.bounds import PCABound, principal_directions
-from flowscope.oracle.engines.pruning.cascade import Cascade, PruningPolicy, look
+from flowscope.oracle.engines.pruning.cascade import Cascade, needed_window, spread
 from flowscope.oracle.engines.pruning.certificate import left_out
+from flowscope.oracle.engines.pruning.policy import PruningPolicy
 from flowscope.oracle.equation.moments import Moments, join
+from flowscope.oracle.equation.posterior import expand_logits
 from flowscope.oracle.law import Law, Support
 from flowscope.oracle.queries import Queries
 
@@ -76,13 +79,13 @@ class PruningEngine:
     def moments(self, law: Law, queries: Queries, want: Want, k: int = 1) -> Moments:
         """Moments whose mean is good for a relative velocity error of the tolerance beside the dense engine's."""
         todo, whole = [], []
-        for rows, guess in self._groups(law, queries):
-            if guess is None:
+        for rows, sample in self._groups(law, queries):
+            if sample is None:
                 whole.append(rows)
                 continue
             tight = want.kind == "proof"
             some = queries.rows(rows)
-            needy, kept = Cascade(law, some, guess, self.tolerance, self.policy, self.bound, tight).run()
+            needy, kept = Cascade(law, some, sample, self.tolerance, self.policy, self.bound, tight).run()
             whole.append(rows[needy])
             if kept is not None:
                 todo.append(Part(rows[~needy], *kept))
@@ -114,17 +117,19 @@ class PruningEngine:
         return PCABound.of(self.support, principal_directions(self.support, count), policy.levels, policy.group)
 
     def _groups(self, law: Law, queries: Queries) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """States that may share the points they need, with (b,) the logit of some point; None where they need all."""
+        """States that may share the points they need, with (b, n) logits of a sample; None where they need all."""
         policy = self.policy
-        guess, share = look(law, queries, self.tolerance, policy)
+        sample = expand_logits(law.take(spread(len(law), policy.sample)), queries)
+        window = needed_window(len(law), self.tolerance, policy)
+        share = (sample > (sample.amax(1) - window)[:, None]).double().mean(1)
         dense = share > policy.state_share
         if float(dense.double().mean()) > policy.dense_states:
-            yield torch.arange(len(guess)), None
+            yield torch.arange(len(share)), None
             return
         yield dense.nonzero()[:, 0], None
         early = (queries.alpha / queries.sigma).argsort(stable=True)  # states of alike times need alike many points
         for rows in early[~dense[early]].split(max(1, min(policy.batch, self.memory // 4 // PAIR_BYTES // len(law)))):
-            yield rows, None if float(share[rows].mean()) > policy.mean_share else guess[rows]
+            yield rows, None if float(share[rows].mean()) > policy.mean_share else sample[rows]
 
 
 def _whole(rows: Tensor) -> Part:
