@@ -16,7 +16,9 @@ RESULTS = Path(__file__).parent / "results"
 REST = 0.25  # seconds before a call: after a product of numpy OpenBLAS's threads look for work on all cores for 0.1 s
 
 
-def interleave(contenders: Mapping[str, Callable[[], Any]], rounds: int = 5) -> dict[str, float]:
+def interleave(
+    contenders: Mapping[str, Callable[[], Any]], rounds: int = 5, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
     """Median seconds of each contender over rounds in which all run one after the other, after one warm-up each."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for call in contenders.values():
@@ -24,9 +26,9 @@ def interleave(contenders: Mapping[str, Callable[[], Any]], rounds: int = 5) -> 
     for _ in range(rounds):
         for name, call in contenders.items():
             time.sleep(REST)
-            began = time.perf_counter()
+            began = clock()
             call()
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(clock() - began)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 

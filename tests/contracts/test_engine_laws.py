@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from flowscope import Oracle, TrainingSet
 from flowscope.oracle.engines.at_noise import NoiseEngine
@@ -99,10 +100,10 @@ class Case:
     tolerance: float = 1e-6
     options: dict[str, Any] = field(default_factory=dict)
 
-    def velocity(self, data: TrainingSet, x: torch.Tensor, t: float, y: Any = None, **options: Any) -> torch.Tensor:
+    def velocity(self, data: TrainingSet, x: Tensor, t: float, y: Any = None, **options: Any) -> Tensor:
         """u*(x, t) by this engine, which is seen to suit."""
 
-        def call(ranks: Half | None = None) -> torch.Tensor:
+        def call(ranks: Half | None = None) -> Tensor:
             oracle = small_oracle(data, **self.options, **options, ranks=ranks)
             for law, queries in queries_of(oracle, x, t, y):
                 assert isinstance(select(oracle.engines, law, queries, Want("mean", x.dtype)), self.kind)
@@ -121,7 +122,7 @@ CASES = {
 every_engine = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
-def clusters(dtype: torch.dtype = torch.float32) -> torch.Tensor:
+def clusters(dtype: torch.dtype = torch.float32) -> Tensor:
     """Points in tight clusters far apart, of which one prunes most."""
     centres = cloud(12, (1, 24), seed=3, scale=4.0, dtype=torch.float64)
     return (
@@ -148,7 +149,7 @@ def test_equals_the_reference(case, stored):
         assert (error < case.tolerance).all(), f"t = {t}, {x.dtype}: {error}"
 
 
-def near(a: torch.Tensor, b: torch.Tensor, answer: Any, case: Case) -> bool:
+def near(a: Tensor, b: Tensor, answer: Any, case: Case) -> bool:
     """Whether two velocities differ by less than an engine's tolerance, relative to the conditional velocity."""
     return bool(((a - b).double().norm(dim=1).numpy() < 2 * case.tolerance * answer.scale).all())
 
