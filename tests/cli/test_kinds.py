@@ -65,6 +65,7 @@ def test_vectors_go_through_the_studies_of_samples(tmp_path: Path, capsys: pytes
         assert found["study"] == study and found["training_set"]["shape"] == [3] and not found["galleries"]
 
 
+@pytest.mark.slow
 def test_what_needs_labels_is_refused_without(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, "train", VECTORS, "--out", tmp_path / "model", *QUICK)
     options = ["--model", str(tmp_path / "model"), "--data", VECTORS, "--out", str(tmp_path / "out")]

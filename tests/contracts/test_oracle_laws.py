@@ -93,7 +93,7 @@ def test_any_float_dtype_goes_in_and_the_dtype_of_x_comes_out(dtype, points_dtyp
         assert_equals_reference(oracle, x, t, expected(points, x, t), "linear", tolerance)
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", [PATHS[0], *(pytest.param(path, marks=pytest.mark.slow) for path in PATHS[1:])])
 @given(
     seed=st.integers(0, 10**6),
     count=st.integers(1, 12),

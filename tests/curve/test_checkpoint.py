@@ -87,6 +87,7 @@ def test_without_resume_the_file_is_deleted(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_refused_or_whole(tmp_path: Path) -> None:
     """Cut off or with bytes changed anywhere: never a traceback, never other numbers."""
     path, rng = tmp_path / "state.npz", random.Random(0)

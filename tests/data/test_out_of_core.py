@@ -33,6 +33,7 @@ def in_file(path: Path, values: np.ndarray) -> np.memmap:
 # reading
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_rows_of_a_file_are_the_rows_of_its_map(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     whole = in_file(tmp_path_factory.mktemp("rows") / "a.npy", np.arange(240, dtype=np.int16).reshape(20, 3, 4))

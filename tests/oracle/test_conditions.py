@@ -69,6 +69,7 @@ def test_guided(scale):
         torch.testing.assert_close(found.guided(scale)[:, k], alone, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_float32_states_and_little_memory():
     data = labelled()
     x = states(data.rows(slice(None)), 0.3, rows=40, dtype=torch.float32)

@@ -184,7 +184,9 @@ def test_points_of_unlike_weights_are_bounded_with_their_weights(chosen):
         assert np.all(np.log(left) <= bounds.log_sum(raised[~kept], most).numpy())
 
 
-@pytest.mark.parametrize("tolerance", [1e-2, 1e-4, 1e-6, 1e-9])
+@pytest.mark.parametrize(
+    "tolerance", [1e-6, *(pytest.param(other, marks=pytest.mark.slow) for other in (1e-2, 1e-4, 1e-9))]
+)
 @pytest.mark.parametrize("name", SETS)
 def test_no_velocity_is_off_by_more_than_its_certificate(name, tolerance):
     points = SETS[name]()
@@ -374,7 +376,7 @@ def test_wrong_input():
     assert Oracle(cloud(20, (4,)), tolerance=np.float32(1e-3)).tolerance == np.float32(1e-3)
 
 
-@pytest.mark.parametrize("solver", ["euler", "heun", "dopri5"])
+@pytest.mark.parametrize("solver", ["euler", "heun", pytest.param("dopri5", marks=pytest.mark.slow)])
 def test_samples_are_those_of_the_dense_oracle(solver):
     if solver == "dopri5":
         pytest.importorskip("torchdiffeq")
