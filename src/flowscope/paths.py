@@ -203,7 +203,7 @@ def convert(value: Tensor, x: Tensor, coefficients: Coefficients, source: Quanti
     if source == target:
         return value
     c = coefficients.expand(x.ndim)
-    (a, b), (to_data, to_noise) = _weights(c, source), _weights(c, target)
+    (a, b), (to_data, to_noise) = quantity_weights(c, source), quantity_weights(c, target)
     if {source, target} == {"noise", "score"}:  # the score is the noise over -sigma, whatever x is
         return (value * (to_noise / b)).to(value.dtype)
     determinant = c.alpha * b - c.sigma * a
@@ -227,7 +227,7 @@ def _check_conversion(value: Tensor, x: Tensor, source: Quantity, target: Quanti
         )
 
 
-def _weights(c: Coefficients, quantity: Quantity) -> tuple[Tensor, Tensor]:
+def quantity_weights(c: Coefficients, quantity: Quantity) -> tuple[Tensor, Tensor]:
     """(a, b) of equation (2): the quantity is a x1_hat + b x0_hat."""
     zero, one = torch.zeros_like(c.alpha), torch.ones_like(c.alpha)
     table = {

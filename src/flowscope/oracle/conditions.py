@@ -45,30 +45,26 @@ class Conditions:
 
 
 def all_labels(
-    laws: Sequence[ClassLaw], moments: Callable[[Law], Moments], scale: tuple[Tensor, Tensor], velocities: Tensor
+    laws: Sequence[ClassLaw], found_of: Callable[[Law], tuple[Moments, Tensor]], velocities: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Velocities of every label at b states.
 
     Args:
-        moments: of a law at the states; peak, mass and mean are taken.
-        scale: A (b,), and (b, D) what is added to A times the mean about the centre; float64.
+        found_of: the moments of a law at the states, of which peak and mass are taken, and the velocity (b, D).
         velocities: (b, C, D), to be filled; float32 or float64.
 
     Returns:
         (b, D) the unconditional velocity, and (b, C) the probabilities of the labels; float64.
     """
-    A, beside = scale
-    velocity, sizes = torch.empty_like(beside), []
+    sizes = []
     for k, (share, _, law) in enumerate(laws):
-        found = moments(law)
-        torch.addcmul(beside, A[:, None], found.mean, out=velocity)
-        velocities[:, k] = velocity
+        found, velocities[:, k] = found_of(law)
         sizes.append(torch.stack([found.peak, found.peak_low, found.mass.log() + math.log(share)]))
     high, low, rest = torch.stack(sizes, -1)
     high -= high.amax(1, keepdim=True)  # first: what a large peak lacks in digits stands in its low part
     probabilities = (high + low + rest).softmax(1)
     # from rounded velocities: with |u_y| of size s_y, sum_y p_y s_y <= s, so their roundings are one of s
-    whole = torch.empty_like(beside)
+    whole = torch.empty_like(velocities[:, 0], dtype=torch.float64, device=probabilities.device)
     for row, (p, of) in enumerate(zip(probabilities, velocities, strict=True)):
         whole[row] = p @ of.to(p.device, p.dtype)
     return whole, probabilities

@@ -62,6 +62,17 @@ class Support:
         part._laws, part._part = {}, member
         return part
 
+    def about(self, centre: Tensor) -> "Support":
+        """The same points about another centre (D,) float64; one pass over them."""
+        other = copy.copy(self)
+        other._laws, other.centre, other.norms = {}, centre, torch.empty_like(self.norms)
+        for start in range(0, len(self.first), self._rows):
+            rows = slice(start, start + self._rows)
+            other.norms[rows] = (self.rows(self.first[rows]).to(torch.float64) - centre).square().sum(1)
+        mean = self.training_set.statistics.mean.to(centre.device)
+        other.beside = float((mean - centre).square().sum())
+        return other
+
     @property
     def dimension(self) -> int:
         return self.training_set.dimension
@@ -262,6 +273,10 @@ class Law:
         at = torch.as_tensor(index, device=self.support.device)
         rows = self.support.rows(self.positions[index])
         return self._centred(RawBlock(0, rows, self.norms[at], self.log_weights[at], self.places[at]))
+
+    def about(self, centre: Tensor) -> "Law":
+        """The same law about another centre (D,) float64."""
+        return Law(self.support.about(centre), self.chosen, self.probabilities)
 
     def part(self, which: slice | np.ndarray) -> "Law":
         """Some points of the law with the weights that they have in it, which sum to less than 1.

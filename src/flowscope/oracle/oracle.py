@@ -28,18 +28,20 @@ from flowscope.core.memory import check_memory, parse_memory
 from flowscope.data.training_set import TrainingSet, as_training_set
 from flowscope.errors import InputError
 from flowscope.fields import check_query
+from flowscope.oracle.certificate import Certificate, certificate
 from flowscope.oracle.conditions import Conditions, all_labels
 from flowscope.oracle.distributed.process_group import Ranks
 from flowscope.oracle.engines.base import Want, select
 from flowscope.oracle.engines.distributed import shared_query
+from flowscope.oracle.engines.float64 import Float64Engine
 from flowscope.oracle.engines.matmul import APPLE, check_library
-from flowscope.oracle.engines.pruning.certificate import Certificate, certificate
 from flowscope.oracle.engines.select import Policies, make_engines
 from flowscope.oracle.equation.moments import Moments
+from flowscope.oracle.last_step import exact_variance, last_step
 from flowscope.oracle.law import Law, Support
 from flowscope.oracle.plan import plan
 from flowscope.oracle.queries import Queries
-from flowscope.paths import Path, Quantity, convert, get_path
+from flowscope.paths import Path, Quantity, get_path
 
 
 @dataclass(frozen=True)
@@ -211,7 +213,7 @@ class Oracle:
 
         def value(batch: Batch) -> tuple[Tensor]:
             c = batch.queries.path
-            trace = batch.moments.total_variance
+            trace = exact_variance(*batch, self._exact)
             return ((c.A * c.alpha / c.sigma**2 * trace + self.training_set.dimension * c.B).to(x.dtype),)
 
         return self._answer(x, t, y, Want(), value)[0]
@@ -220,8 +222,9 @@ class Oracle:
         """u*(x, t), (B, *shape), with a proof of how far it may be off; what is not left out is done in float64."""
 
         def value(batch: Batch) -> tuple[Tensor, ...]:
-            proof = certificate(batch.law, batch.queries, batch.moments, torch.finfo(x.dtype).eps)
-            return self._quantity(batch, "velocity").to(x.dtype), *vars(proof).values()
+            step = last_step(*batch, "velocity", self._exact)
+            proof = certificate(batch.law, batch.queries, batch.moments, step, torch.finfo(x.dtype).eps)
+            return self._shaped(step.value).to(x.dtype), *vars(proof).values()
 
         velocity, *proof = self._answer(x, t, y, Want("proof"), value)
         return velocity, Certificate(*proof)
@@ -271,24 +274,23 @@ class Oracle:
         whole, probabilities = x.new_empty(len(x), self.training_set.dimension), x.new_empty(len(x), len(laws))
         for _, queries in Queries.batches(query, self.support, self.path, self.memory):
             part = slice(int(queries.positions[0]), int(queries.positions[-1]) + 1) if len(queries) else slice(0)
-            beside = queries.B[:, None] * queries.z + queries.path.d_alpha[:, None] * self.support.centre
-            whole[part], probabilities[part] = all_labels(
-                laws, self._means_of(queries, Want("mean", x.dtype)), (queries.A, beside), velocities[part]
-            )
+            found_of = self._velocities_of(queries, Want("mean", x.dtype))
+            whole[part], probabilities[part] = all_labels(laws, found_of, velocities[part])
         shape = self.training_set.shape
         labels = torch.tensor([law.label for law in laws], device=x.device)
         return Conditions(
             labels, whole.reshape(-1, *shape), velocities.reshape(len(x), len(laws), *shape), probabilities
         )
 
-    def _means_of(self, queries: Queries, want: Want) -> Callable[[Law], Moments]:
-        """What gives the moments of any law at some states."""
+    def _velocities_of(self, queries: Queries, want: Want) -> Callable[[Law], tuple[Moments, Tensor]]:
+        """What gives the moments of any law at some states, and the velocity (b, D)."""
 
-        def moments(law: Law) -> Moments:
+        def found_of(law: Law) -> tuple[Moments, Tensor]:
             bounded = queries.with_error_bound(law)
-            return select(self.engines, law, bounded, want).moments(law, bounded, want)
+            moments = select(self.engines, law, bounded, want).moments(law, bounded, want)
+            return moments, last_step(law, bounded, moments, "velocity", self._exact).value
 
-        return moments
+        return found_of
 
     def _log_density(self, batch: Batch) -> Tensor:
         m = batch.moments
@@ -297,11 +299,15 @@ class Oracle:
 
     def _quantity(self, batch: Batch, target: Quantity) -> Tensor:
         """(b, *shape) what the mean of the posterior says of data, noise, velocity or score."""
-        # About the centre c, where nothing large cancels; what c itself adds follows from x = alpha x1 + sigma x0.
-        c = batch.queries.path
-        shift = {"data": torch.ones_like(c.alpha), "velocity": c.d_alpha}.get(target, torch.zeros_like(c.alpha))
-        about = convert(batch.moments.mean, batch.queries.z, c, "data", target)
-        return (about + shift[:, None] * self.support.centre).reshape(-1, *self.training_set.shape)
+        return self._shaped(last_step(*batch, target, self._exact).value)
+
+    def _shaped(self, values: Tensor) -> Tensor:
+        return values.reshape(-1, *self.training_set.shape)
+
+    @property
+    def _exact(self) -> Float64Engine:
+        """The engine for states that need more care: every rank does them by itself."""
+        return Float64Engine(self.memory, self.library)
 
     def _mean_as(self, target: Quantity, x: Any) -> tuple[Want, Callable[[Batch], tuple[Tensor, ...]]]:
         """What to ask of an engine for a quantity, and what to make of its answer."""

@@ -15,6 +15,10 @@ class Plan(NamedTuple):
     points: int
     pairs: int  # (query, point) pairs done again in doubled precision at a time
 
+    def terms(self, points: int) -> int:
+        """Roundings, at most, of any one term of a sum over so many points: inside a block, and where blocks join."""
+        return self.points + 6 * -(-points // self.points)
+
 
 def plan(budget: int, queries: int, points: int, dimension: int) -> Plan:
     """Divide a budget for a pass of `queries` states over `points` points of `dimension` coordinates.

@@ -65,6 +65,11 @@ class Queries:
             self, positions=self.positions[which], x=x, z=z, norms=norms, path=self.path.rows(which), error=error
         )
 
+    def about(self, law: Law) -> "Queries":
+        """The states about the centre of a law, with its error bound."""
+        z = self.x - self.alpha[:, None] * law.support.centre
+        return replace(self, z=z, norms=(z * z).sum(1)).with_error_bound(law)
+
     def with_error_bound(self, law: Law) -> "Queries":
         """The states with E and N of a law.
 

@@ -1,4 +1,4 @@
-"""Squared distances in doubled float64: an unevaluated sum of two floats, about 32 digits.
+"""Doubled float64: an unevaluated sum of two floats, about 32 digits.
 
 Near sigma = 0 the logit -|x - alpha x1|^2 / (2 sigma^2) is so large that float64 no longer tells points apart that
 share the weight. The few points for which that matters are done here with error-free transformations (Dekker 1971,
@@ -34,8 +34,15 @@ def scale(value: Doubled, factor: Tensor) -> Doubled:
     return add(high, low + value[1] * factor)
 
 
-def squared_distance(x: Tensor, y: Tensor, alpha: Tensor) -> Doubled:
-    """|x - alpha y|^2 over the last axis.
+def divide(value: Doubled, divisor: Tensor) -> Doubled:
+    """A doubled value over a float."""
+    first = value[0] / divisor
+    product, product_low = multiply(first, divisor)
+    return add(first, (((value[0] - product) - product_low) + value[1]) / divisor)
+
+
+def difference(x: Tensor, y: Tensor, alpha: Tensor) -> Doubled:
+    """x - alpha y.
 
     Args:
         x, y: (n, D) float64.
@@ -43,7 +50,17 @@ def squared_distance(x: Tensor, y: Tensor, alpha: Tensor) -> Doubled:
     """
     product, product_low = multiply(alpha.expand_as(y), y)
     high, low = add(x, -product)
-    high, low = add(high, low - product_low)
+    return add(high, low - product_low)
+
+
+def squared_distance(x: Tensor, y: Tensor, alpha: Tensor) -> Doubled:
+    """|x - alpha y|^2 over the last axis.
+
+    Args:
+        x, y: (n, D) float64.
+        alpha: (n, 1) float64.
+    """
+    high, low = difference(x, y, alpha)
     square, square_low = multiply(high, high)
     return _sum(square, square_low + 2 * high * low)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from flowscope.oracle.engines.pruning.bounds import BLOCK_POINTS, Bounds, PCABound, Points
-from flowscope.oracle.engines.pruning.certificate import allowed_mass
+from flowscope.oracle.engines.pruning.mass import allowed_mass
 from flowscope.oracle.engines.pruning.policy import PruningPolicy
 from flowscope.oracle.equation.posterior import expand_logits
 from flowscope.oracle.law import Law

@@ -26,7 +26,7 @@ from torch import Tensor
 from flowscope.oracle.engines.base import Engine, Want, select
 from flowscope.oracle.engines.pruning.bounds import PCABound, principal_directions
 from flowscope.oracle.engines.pruning.cascade import Cascade, needed_window, spread
-from flowscope.oracle.engines.pruning.certificate import left_out
+from flowscope.oracle.engines.pruning.mass import left_out
 from flowscope.oracle.engines.pruning.policy import PruningPolicy
 from flowscope.oracle.equation.moments import Moments, join
 from flowscope.oracle.equation.posterior import expand_logits

@@ -1,4 +1,4 @@
-r"""Certificates: what leaving points out may do to a velocity (docs/mathematics.md, (9)).
+r"""What leaving points out may do to a velocity (docs/mathematics.md, (9)).
 
 Leaving out points of posterior mass m moves the velocity by at most
 
@@ -7,35 +7,14 @@ Leaving out points of posterior mass m moves the velocity by at most
 over those left out, with x1~ the mean of the rest.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from flowscope.oracle.equation.moments import Moments
-from flowscope.oracle.equation.posterior import LOGIT_TOLERANCE
 from flowscope.oracle.law import Law
 from flowscope.oracle.queries import Queries
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """What is proven of the velocity that :meth:`Oracle.certify` gives with it, for each of B states.
-
-    It is no bound on what :meth:`Oracle.velocity` says of float32 states, which takes a float32 pass, good to 1e-6.
-
-    Attributes:
-        mass: (B,) the posterior mass of the points left out is at most this.
-        error: (B,) |velocity - u*| is at most this: by what was left out, and by rounding.
-        relative: (B,) the same, relative to sqrt(|u|^2 + A^2 tr Cov), the size of a conditional velocity.
-        touched: (B,) int64, of how many points the exact logit was computed.
-    """
-
-    mass: Tensor
-    error: Tensor
-    relative: Tensor
-    touched: Tensor
 
 
 class LeftOut(NamedTuple):
@@ -46,14 +25,12 @@ class LeftOut(NamedTuple):
         shift: of the velocity, at most, (9).
         speed: |u~|.
         size: sqrt(|u|^2 + A^2 tr Cov), at least.
-        most: that size, at most.
     """
 
     mass: Tensor
     shift: Tensor
     speed: Tensor
     size: Tensor
-    most: Tensor
 
 
 def allowed_mass(law: Law, queries: Queries, nearest: Tensor, tolerance: float, reserve: float) -> Tensor:
@@ -83,19 +60,4 @@ def left_out(law: Law, queries: Queries, moments: Moments) -> LeftOut:
     # by the law of total variance; the points left out lie within `reach` of the mean of the others
     inside = A**2 * moments.total_variance
     size = ((speed - shift).clamp_min(0) ** 2 + (1 - mass) * inside).sqrt()
-    most = ((speed + shift) ** 2 + inside + 2 * A**2 * mass * reach**2).sqrt()
-    return LeftOut(mass, shift, speed, size, most)
-
-
-def certificate(law: Law, queries: Queries, moments: Moments, rounding: float) -> Certificate:
-    """What is proven of a velocity computed in float64 and rounded to a dtype.
-
-    Args:
-        law: the whole law.
-        queries: B states.
-        moments: of the points that were evaluated, and the bound on the others.
-        rounding: of the dtype, relative.
-    """
-    off = left_out(law, queries, moments)
-    error = off.shift + LOGIT_TOLERANCE * off.most + rounding * off.speed
-    return Certificate(off.mass, error, error / off.size.clamp_min(1e-300), moments.evaluated.to(torch.int64))
+    return LeftOut(mass, shift, speed, size)
