@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import threshold
 
+from flowscope.oracle.engines.draws import Draws
 from flowscope.oracle.engines.matmul import MatmulBackend
 from flowscope.oracle.equation.moments import NEGLIGIBLE_NATS, Moments, combine, mean_moments
 from flowscope.oracle.equation.posterior import float32_logits
@@ -28,7 +29,8 @@ class Float32Policy:
         most: relative error of the velocity by logits, or by averages, above which a state is done in float64.
         sample: points on which the logits' error e is measured.
         safety: times the measured e that is taken for e, since dominant points err more than those.
-        foreseen: times e, above which a state's float32 logits err more than was foreseen.
+        draws: points of the rest that every state looks at again; for few states more, up to `most_draws`.
+        drawn: points of the rest, of all states together, from which on there are no more for each.
         rise: nats by which logits may rise above the level of their sums.
         pairs: (point, state) pairs of a block, on the CPU.
         held: dominant pairs collected before those that were overtaken are dropped.
@@ -48,7 +50,9 @@ class Float32Policy:
     most: float = 8e-7
     sample: int = 64
     safety: float = 2.5
-    foreseen: float = 4.0
+    draws: int = 16
+    most_draws: int = 64
+    drawn: int = 1024
     rise: float = 30.0
     pairs: int = 1 << 20
     held: int = 1 << 20
@@ -136,6 +140,8 @@ class Float32Accumulator:
 
     Attributes:
         crowded: (B,) bool, states with more dominant pairs than that.
+        draws: points of the rest to look at again.
+        least_height: nu of their heights.
     """
 
     def __init__(self, law: Law, frame: Frame, most: int, by: MatmulBackend, policy: Float32Policy) -> None:
@@ -152,6 +158,9 @@ class Float32Accumulator:
         self._window = float(NEGLIGIBLE_NATS + 2 * frame.error.max())
         self._found, self._held = [DominantPairs(*torch.zeros(3, 0, dtype=torch.int64, device=empty.device))], 0
         self._total: Moments | None = None
+        self.least_height = max(law.mean_square, 1e-30)  # nu
+        count = max(policy.draws, min(policy.most_draws, policy.drawn // max(1, len(empty))))
+        self.draws = Draws(len(empty), count, empty.device)
         self._clear()
 
     def _clear(self) -> None:
@@ -186,8 +195,10 @@ class Float32Accumulator:
         else:
             alive = torch.arange(len(rows), device=rows.device)
         weights = self._weights(logits, top, level, block.start + alive)
+        norms = norms.to(torch.float32)
+        self.draws.add(weights, logits, level, norms + self.least_height, block.start + alive)
         self.mass += weights.sum(0)
-        self.second += norms.to(torch.float32) @ weights
+        self.second += norms @ weights
         self.vector += self.by.sums(weights, rows)
         self.points += len(rows)
 

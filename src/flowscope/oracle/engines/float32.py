@@ -94,13 +94,13 @@ class Float32Engine:
                 for block in sums.blocks(room):
                     sums.add(block)
                 rest = sums.finish()
-                led, widest, off = dominant_moments(law, queries, frame, sums.dominant(), sizes, policy)
+                led, widest = dominant_moments(law, queries, frame, sums.dominant(), sizes, policy)
                 total = combine(rest, led)._replace(evaluated=torch.full_like(rest.mass, len(law)))
                 share = (rest.peak - total.peak - total.peak_low).exp() * rest.mass / total.mass
                 hard = sums.crowded | (widest > frame.error + 2 * queries.error)  # no bound, then
-                matters = off * torch.minimum(frame.share.exp(), share).sqrt() > policy.most
-                hard |= matters & (off > policy.foreseen * frame.scatter)
-                hard |= average_error(law, queries, share, rest, total, policy) > policy.most
+                size, roundings = average_error(law, queries, share, rest, total, policy)
+                hard |= roundings > policy.most
+                hard |= rest_error(law, queries, frame, sums, total, size) > policy.most
                 hard |= ~torch.isfinite(total.mean).all(1)
                 break
         if bool(hard.any()):
@@ -130,13 +130,9 @@ def make_frame(law: Law, queries: Queries, by: MatmulBackend, policy: Float32Pol
 
 def dominant_moments(
     law: Law, queries: Queries, frame: Frame, pairs: DominantPairs, sizes: Plan, policy: Float32Policy
-) -> tuple[Moments, Tensor, Tensor]:
-    """Moments of the dominant pairs by the float64 equation, and how far their float32 logits were off.
-
-    Returns:
-        Moments; (B,) the largest error; and (B,) the root mean square of all but the heaviest pair's.
-    """
-    done, widest, square = [], torch.zeros_like(frame.error), torch.zeros_like(frame.error)
+) -> tuple[Moments, Tensor]:
+    """Moments of the dominant pairs by the float64 equation, and (B,) how far a float32 logit was off at most."""
+    done, widest = [], torch.zeros_like(frame.error)
     together, size = policy.together, policy.dominant_bytes
     if law.support.device.type != "cpu":
         together, size = policy.together_on_device, policy.dominant_bytes_on_device
@@ -155,15 +151,11 @@ def dominant_moments(
         exact = logits[row - low, column]
         off = (logit - exact - frame.constant[row]).abs()
         widest.scatter_reduce_(0, row, off, "amax")
-        # the heaviest may lie much nearer than all others, and err more: it says nothing of those that are not dominant
         logits.masked_fill_(~member, NO_POINTS)
-        off = torch.where(exact < logits.amax(1)[row - low], off, 0)
-        square.index_add_(0, row, off**2)
         peak = refine_leading_logits(logits, block, part, None, sizes.pairs)
         found = moments_of(logits, *peak, block, 1)
         done.append(found._replace(mass=torch.where(member.any(1), found.mass, 0)))
-    others = (torch.bincount(pairs.row, minlength=len(queries)) - 1).clamp_min(1)
-    return join(done), widest, (square / others).sqrt()
+    return join(done), widest
 
 
 def _ranges(pairs: DominantPairs, rows: int, most: int, together: int) -> Iterator[tuple[int, int]]:
@@ -181,8 +173,8 @@ def _ranges(pairs: DominantPairs, rows: int, most: int, together: int) -> Iterat
 
 def average_error(
     law: Law, queries: Queries, share: Tensor, rest: Moments, total: Moments, policy: Float32Policy
-) -> Tensor:
-    """(B,) what float32 sums over the rest, of share gamma_U, may do to the velocity, relative to its size."""
+) -> tuple[Tensor, Tensor]:
+    """(B,) the size of a conditional velocity, and what float32 sums over the rest may add to a velocity, over that."""
     A, B = queries.A, queries.B
     width = furthest(law)
     length = torch.linalg.vector_norm(rest.mean + origin(law), dim=1)  # of what was summed
@@ -192,7 +184,34 @@ def average_error(
     velocity = (total.mean + law.support.centre).mul_(A[:, None]).addcmul_(B[:, None], queries.x)
     variance = (total.total_variance - roundings * width).clamp_min(0)
     size = (torch.linalg.vector_norm(velocity, dim=1) ** 2 + A**2 * variance).sqrt()
-    return roundings * A.abs() / size.clamp_min(1e-300)
+    size = size.clamp_min(1e-300)
+    return size, roundings * A.abs() / size
+
+
+def rest_error(
+    law: Law, queries: Queries, frame: Frame, sums: Float32Accumulator, total: Moments, size: Tensor
+) -> Tensor:
+    """(B,) what float32 logits of the rest do to the velocity, relative to its size, by points that were drawn of it.
+
+    The smaller of two estimates: of (5d) itself, and of its bound by the Cauchy-Schwarz inequality,
+    |A| sqrt(sum_U gamma delta^2) sqrt(tr Cov), which holds however errors hang together.
+    """
+    draws, A, errors = sums.draws, queries.A.abs(), []
+    whole = total.peak + total.peak_low + total.mass.log() + frame.constant
+    scale = (draws.log_total - whole).exp() / draws.index.shape[1]  # V/k
+    for rows in torch.arange(len(A), device=A.device).split(sums.policy.together):
+        index, place = draws.index[rows].unique(return_inverse=True)
+        block = law.take(index.cpu().numpy())
+        points, part = block.points[place], queries.rows(rows)
+        square = part.norms[:, None] - 2 * part.alpha[:, None] * torch.einsum("bd,bkd->bk", part.z, points)
+        square += (part.alpha**2)[:, None] * block.norms[place]
+        exact = block.log_weights[place] - 0.5 * square / part.sigma[:, None] ** 2
+        off = draws.logit[rows] - exact - frame.constant[rows, None]
+        share = scale[rows, None] / (block.norms[place] + sums.least_height)
+        spread = (share * off**2).sum(1).sqrt() * total.total_variance[rows].sqrt()
+        moved = torch.einsum("bk,bkd->bd", share * off, points) - (share * off).sum(1)[:, None] * total.mean[rows]
+        errors.append(torch.minimum(spread, torch.linalg.vector_norm(moved, dim=1)))
+    return A * torch.cat(errors) / size
 
 
 def in_range(law: Law, queries: Queries, largest_square: float) -> bool:

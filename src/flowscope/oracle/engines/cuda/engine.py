@@ -131,7 +131,9 @@ class FusedAccumulator(Float32Accumulator):
         weights, mass, second = run_weights(logits, level, bound, norms, rows.dtype, self.tiles)
         vector = run_sums(weights, rows, self.tiles)
         self._join(level, mass, second, vector.sum(0, dtype=torch.float64))
-        point, row = (logits > bound).nonzero(as_tuple=True)
+        dominant = logits > bound
+        self._draw((logits - level).exp().masked_fill(dominant, 0), logits, level, norms, start)
+        point, row = dominant.nonzero(as_tuple=True)
         self._keep(DominantPairs(row, point + start, logits[point, row].to(torch.float64)))
 
     def _once(self, rows: Tensor, norms: Tensor, log_weights: Tensor, start: int) -> None:
@@ -150,7 +152,16 @@ class FusedAccumulator(Float32Accumulator):
         logit = logits[point, row]
         leads = logit > self._bound()[row]
         self._keep(DominantPairs(row[leads], point[leads] + start, logit[leads].to(torch.float64)))
+        top = logits.amax(0)
+        rest = (logits - top).exp()
+        rest[point[leads], row[leads]] = 0
+        self._draw(rest, logits, top, norms, start)
         self.add_back(rows, norms, DominantPairs(row[~leads], point[~leads], logit[~leads]))
+
+    def _draw(self, weights: Tensor, logits: Tensor, level: Tensor, norms: Tensor, start: int) -> None:
+        """Draw points of the rest, whose weights are relative to e^level, by logits that are not."""
+        points = torch.arange(start, start + len(weights), device=weights.device)
+        self.draws.add(weights, logits - level, level.to(torch.float64), norms + self.least_height, points)
 
     def _see(self, top: Tensor, mass: Tensor) -> None:
         """Take notice of the largest logit of some points, and of the log of their mass."""
