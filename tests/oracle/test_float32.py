@@ -12,7 +12,19 @@ from flowscope.oracle.engines.accumulator import Float32Policy
 from flowscope.oracle.engines.matmul import LIBRARIES, MatmulBackend
 from tests.support.cases import cloud, expected, flat, states, velocity_error
 from tests.support.engines import small_oracle
-from tests.support.hard_sets import GRID, SETS, TOLERANCE, near_duplicates, queries, resolution, swarm
+from tests.support.hard_sets import (
+    GRID,
+    SETS,
+    TOLERANCE,
+    crowd_and_rare,
+    far_classes,
+    near_duplicates,
+    pair,
+    periodic,
+    queries,
+    resolution,
+    swarm,
+)
 
 SAMPLE = Float32Policy().sample  # points on which the error of logits is measured
 
@@ -151,6 +163,21 @@ def test_points_whose_squares_leave_float32(scale):
     torch.testing.assert_close(
         small_oracle(points).denoise(0.5 * points[:3], 0.5), points[:3], rtol=1e-6, atol=1e-6 * scale
     )
+
+
+@pytest.mark.parametrize("library", ["torch", pytest.param("numpy", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("scale", [1.0, pytest.param(1e3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "family", [crowd_and_rare, *(pytest.param(one, marks=pytest.mark.slow) for one in (periodic, pair, far_classes))]
+)
+def test_errors_are_seen_where_the_weight_is(family, scale, library):
+    """Sets whose every even sample says nothing of the points that share a posterior."""
+    for t in (0.5, 0.8, 0.95):
+        points, sources = family(np.random.default_rng(1), t, 20000)
+        noise = np.random.default_rng(2).normal(size=sources[:8].shape)
+        at = t / (t + scale * (1 - t))  # where the posteriors are those of scale 1 at t
+        x = at * scale * sources[:8] + (1 - at) * noise
+        check(torch.from_numpy(scale * points).float(), torch.from_numpy(x).float(), at, library=library)
 
 
 def test_points_too_close_for_float32_do():

@@ -42,6 +42,37 @@ SETS = {
 }
 
 
+def crowd_and_rare(random, t, count):
+    """A tight crowd, and a few far points close together."""
+    points, direction = 1e-4 * random.normal(size=(count, 64)), random.normal(size=64)
+    rare = random.choice(count, 30, replace=False)
+    points[rare] = 30 * direction / np.linalg.norm(direction) + 0.5 * (1 - t) / t * random.normal(size=(30, 64))
+    return points, points[rare]
+
+
+def periodic(random, t, count):
+    """Just those points are blank that lie where a sample of the set would lie."""
+    points = random.normal(size=(200, 64))[random.integers(0, 200, count)] + 0.1 * random.normal(size=(count, 64))
+    blank = np.linspace(0, count - 1, 64).round().astype(int)
+    points[blank] = points.mean(0) + 1e-4 * random.normal(size=(64, 64))
+    return points, np.delete(points, blank, 0)[:8]
+
+
+def pair(random, t, count):
+    """A near-duplicate pair in a tight crowd."""
+    points = 1e-4 * random.normal(size=(count, 64))
+    points[7], noise = 1.0, random.normal(size=64)
+    points[77] = points[7] + 1e-4 * noise / np.linalg.norm(noise)
+    return points, points[[7, 77]]
+
+
+def far_classes(random, t, count):
+    """Classes far apart, of points that are nearly alike: they are rounded alike, and their errors add up."""
+    points = np.repeat(30 * random.normal(size=(1, 64)) + 0.3 * random.normal(size=(2, 64)), count // 2, 0)
+    points = points + 1e-3 * random.normal(size=(count, 64))
+    return points, points[:8]
+
+
 def queries(points, t, path):
     """On the path of training points, of held-out points and of midpoints; pure noise; a corner of space."""
     held_out = points.mean(0) + points.std(0, correction=0) * cloud(2, (points.shape[1],), seed=20)

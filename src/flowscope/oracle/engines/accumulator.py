@@ -25,8 +25,8 @@ class Float32Policy:
 
     Attributes:
         smallest: numbers of a law (points times coordinates) from which on the float32 pass is faster than float64.
-        tolerance: tau of (5c), the aim of the velocity's relative error by float32 logits.
-        most: relative error of the velocity by logits, or by averages, above which a state is done in float64.
+        tolerance: tau of (5c), relative error of the velocity by float32 logits above which a state is done in float64.
+        most: the same of float32 averages.
         sample: points on which the logits' error e is measured.
         safety: times the measured e that is taken for e, since dominant points err more than those.
         draws: points of the rest that every state looks at again; for few states more, up to `most_draws`.
@@ -50,7 +50,7 @@ class Float32Policy:
     most: float = 8e-7
     sample: int = 64
     safety: float = 2.5
-    draws: int = 16
+    draws: int = 12
     most_draws: int = 64
     drawn: int = 1024
     rise: float = 30.0

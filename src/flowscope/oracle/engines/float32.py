@@ -4,12 +4,12 @@ For states that are float32 themselves, velocity, data, noise and score are want
 can be float32. Two things cannot: logits of points that share the weight, and averages of points close to the queries.
 
 Logits. About the centre, l_i = <q, x1_i> + b_i + const with q = alpha/sigma^2 z and b_i = log w_i - snr |p_i|^2 / 2.
-A float32 product leaves in each an error of standard deviation e, independent from point to point, and never above E.
-The velocity then errs, relative to sqrt(|u|^2 + A^2 tr Cov), by about e sqrt(max_i gamma_i)                  (5c)
+A float32 product leaves in each an error delta_i of standard deviation e, never above E. If errors were independent, the
+velocity would err, relative to sqrt(|u|^2 + A^2 tr Cov), by about e sqrt(max_i gamma_i)                      (5c)
 
 So every point with a share above theta = (tau / e)^2, whatever its logit's error up to E, is *dominant*: left out of
-the float32 sums and done again by the float64 equation. e is measured for each state, on points spread over the set,
-and again on the dominant points, where both logits are known.
+the float32 sums and done again by the float64 equation. e is measured on points spread over the set. That only decides
+what is likely to matter: whether it was enough is measured for each state on points drawn by their weight (draws.py).
 
 Averages. Float32 sums over the rest, of share gamma_U, err by some roundings of gamma_U |x1|, and by more, the more
 terms there are, where these are nearly equal: then every sum is rounded the same way. It is measured against
@@ -100,7 +100,9 @@ class Float32Engine:
                 hard = sums.crowded | (widest > frame.error + 2 * queries.error)  # no bound, then
                 size, roundings = average_error(law, queries, share, rest, total, policy)
                 hard |= roundings > policy.most
-                hard |= rest_error(law, queries, frame, sums, total, size) > policy.most
+                bound = share.sqrt() * frame.error * total.total_variance.clamp_min(0).sqrt() * queries.A.abs()
+                some = ~hard & (bound > policy.tolerance * size)  # late on the path the rest is next to nothing
+                hard[some] = rest_error(law, queries, frame, sums, total, some) > policy.tolerance * size[some]
                 hard |= ~torch.isfinite(total.mean).all(1)
                 break
         if bool(hard.any()):
@@ -189,17 +191,17 @@ def average_error(
 
 
 def rest_error(
-    law: Law, queries: Queries, frame: Frame, sums: Float32Accumulator, total: Moments, size: Tensor
+    law: Law, queries: Queries, frame: Frame, sums: Float32Accumulator, total: Moments, some: Tensor
 ) -> Tensor:
-    """(B,) what float32 logits of the rest do to the velocity, relative to its size, by points that were drawn of it.
+    """(b,) what float32 logits of the rest do to the velocity of some states, by points that were drawn of it.
 
     The smaller of two estimates: of (5d) itself, and of its bound by the Cauchy-Schwarz inequality,
     |A| sqrt(sum_U gamma delta^2) sqrt(tr Cov), which holds however errors hang together.
     """
-    draws, A, errors = sums.draws, queries.A.abs(), []
+    draws, errors = sums.draws, [queries.A.new_zeros(0)]
     whole = total.peak + total.peak_low + total.mass.log() + frame.constant
     scale = (draws.log_total - whole).exp() / draws.index.shape[1]  # V/k
-    for rows in torch.arange(len(A), device=A.device).split(sums.policy.together):
+    for rows in some.nonzero()[:, 0].split(sums.policy.together):
         index, place = draws.index[rows].unique(return_inverse=True)
         block = law.take(index.cpu().numpy())
         points, part = block.points[place], queries.rows(rows)
@@ -210,8 +212,8 @@ def rest_error(
         share = scale[rows, None] / (block.norms[place] + sums.least_height)
         spread = (share * off**2).sum(1).sqrt() * total.total_variance[rows].sqrt()
         moved = torch.einsum("bk,bkd->bd", share * off, points) - (share * off).sum(1)[:, None] * total.mean[rows]
-        errors.append(torch.minimum(spread, torch.linalg.vector_norm(moved, dim=1)))
-    return A * torch.cat(errors) / size
+        errors.append(part.A.abs() * torch.minimum(spread, torch.linalg.vector_norm(moved, dim=1)))
+    return torch.cat(errors)
 
 
 def in_range(law: Law, queries: Queries, largest_square: float) -> bool:
