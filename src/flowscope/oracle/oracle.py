@@ -25,6 +25,7 @@ from torch import Tensor
 
 from flowscope.core.device import resolve_device
 from flowscope.core.memory import check_memory, parse_memory
+from flowscope.core.surroundings import plain_arithmetic, undisturbed
 from flowscope.data.training_set import TrainingSet, as_training_set
 from flowscope.errors import InputError
 from flowscope.fields import check_query
@@ -145,7 +146,8 @@ class Oracle:
         self.memory = parse_memory(memory)
         self.device = resolve_device(device, self.training_set.points)
         plan(self.memory, 1, 1, self.training_set.dimension)  # a budget too small is said now, not at the first call
-        self.support = Support(self.training_set, self.device, self.memory)
+        with plain_arithmetic():
+            self.support = Support(self.training_set, self.device, self.memory)
         self.tolerance, self.library = tolerance, check_library(library)
         self.ranks = ranks
         self.use(Policies())
@@ -245,6 +247,7 @@ class Oracle:
 
         return Posterior(*self._answer(x, t, y, Want(), values, k))
 
+    @undisturbed
     def conditions(self, x: Tensor, t: float | Tensor) -> Conditions:
         """The oracle of every label and of all points, and p(y | x_t), from one pass over the points.
 
@@ -314,6 +317,7 @@ class Oracle:
         dtype = x.dtype if isinstance(x, Tensor) else torch.float64
         return Want("mean", dtype), lambda batch: (self._quantity(batch, target).to(dtype),)
 
+    @undisturbed
     def _answer(
         self,
         x: Tensor,

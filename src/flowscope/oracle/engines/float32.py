@@ -4,8 +4,8 @@ For states that are float32 themselves, velocity, data, noise and score are want
 can be float32. Two things cannot: logits of points that share the weight, and averages of points close to the queries.
 
 Logits. About the centre, l_i = <q, x1_i> + b_i + const with q = alpha/sigma^2 z and b_i = log w_i - snr |p_i|^2 / 2.
-A float32 product leaves in each an error delta_i of standard deviation e, never above E. If errors were independent, the
-velocity would err, relative to sqrt(|u|^2 + A^2 tr Cov), by about e sqrt(max_i gamma_i)                      (5c)
+A float32 product leaves in each an error delta_i of standard deviation e, never above E. If errors were independent,
+the velocity would err, relative to sqrt(|u|^2 + A^2 tr Cov), by about e sqrt(max_i gamma_i)                  (5c)
 
 So every point with a share above theta = (tau / e)^2, whatever its logit's error up to E, is *dominant*: left out of
 the float32 sums and done again by the float64 equation. e is measured on points spread over the set. That only decides

@@ -120,8 +120,8 @@ class PCABound:
         count, width = len(support.first), directions.shape[1]
         widths = np.diff(sorted({0, width, *(min(level, width) for level in levels)})).tolist()
         skew = float((directions.T @ directions - torch.eye(width, dtype=torch.float64)).norm()) + 1e-9
-        parts = [torch.empty(count, size) for size in widths]
-        lengths, nu, reach = torch.empty(count, -(-width // group) + 1), 0.0, 0.0
+        parts = [torch.empty(count, size, dtype=torch.float32) for size in widths]
+        lengths, nu, reach = torch.empty(count, -(-width // group) + 1, dtype=torch.float32), 0.0, 0.0
         step = max(1, BLOCK_BYTES // (8 * support.dimension))
         for low in range(0, count, step):
             rows = slice(low, min(low + step, count))
@@ -137,7 +137,8 @@ class PCABound:
             lengths[rows] = _above(torch.cat([_group_norms(a, group), beside[:, None]], 1))
             nu = max(nu, float(((exact - a).norm(dim=1) + skew * size + SQUARE_ERROR * norms.sqrt()).max()))
             reach = max(reach, float(size.max()))
-        parts[0] = torch.cat([support.norms.to(torch.float32)[:, None], torch.ones(count, 1), parts[0]], 1)
+        first = support.norms.to(torch.float32)[:, None]
+        parts[0] = torch.cat([first, torch.ones_like(first), parts[0]], 1)
         largest, furthest = ROUNDED_UP * float(support.norms.max()), float(lengths[:, -1].max())
         return cls(directions, group, skew, tuple(parts), lengths, nu, reach, furthest, largest)
 
@@ -199,7 +200,8 @@ def _products(columns: Tensor, points: Points, coefficients: Tensor) -> Iterator
     if isinstance(points, range):
         yield slice(0, len(points)), by.dots(columns[points.start : points.stop], coefficients)
         return
-    gathered = torch.empty(BLOCK_POINTS, columns.shape[1])  # fresh memory each time takes longer than the copy
+    # fresh memory each time takes longer than the copy
+    gathered = torch.empty(BLOCK_POINTS, columns.shape[1], dtype=torch.float32)
     for low in range(0, len(points), BLOCK_POINTS):
         some = points[low : low + BLOCK_POINTS]
         rows = torch.index_select(columns, 0, some, out=gathered[: len(some)])
