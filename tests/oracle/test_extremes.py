@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 import flowscope as fs
+from flowscope import InputError, Oracle, TrainingSet
 from flowscope.curve.info import training_set_info
+from tests.support.cases import cloud
 
 
 def gaussians(n: int = 300, d: int = 8) -> Tensor:
@@ -106,3 +108,47 @@ def test_numpy_warns_of_nothing_in_a_curve(scale: float, dimension: int) -> None
         wide = fs.stages(fs.Oracle(points * scale, library="numpy"), timesteps=8, probes=64)
     t = fs.stages(fs.Oracle(points), timesteps=8, probes=64).half.t
     assert wide.half.t == pytest.approx(t / (1 - t) / scale, rel=0.02)
+
+
+def test_points_beyond_what_float64_can_square_twice_are_refused():
+    for size in (1e101, 1e152):
+        with pytest.raises(InputError, match="rescale them"):
+            Oracle(size * cloud(5, (3,), dtype=torch.float64))
+    points = 1e90 * cloud(5, (3,), dtype=torch.float64)
+    assert bool(torch.isfinite(Oracle(points)(points, 0.5)).all())
+
+
+@pytest.mark.parametrize("kind", ["tensor", "array"])
+def test_points_that_are_changed_in_place_are_noticed(kind):
+    points = cloud(50, (4,))
+    data = TrainingSet(points if kind == "tensor" else points.numpy())
+    oracle = Oracle(data)
+    x = points[:2].clone()
+    oracle(x, 0.5)
+    if kind == "tensor":
+        points[7] += 1.0  # tensors count their changes
+    else:
+        points.numpy()[:] *= 2.0
+    for ask in (lambda: oracle(x, 0.5), lambda: Oracle(data), lambda: oracle.posterior(x, 0.5)):
+        with pytest.raises(InputError, match="changed in place"):
+            ask()
+    assert Oracle(TrainingSet(points))(x, 0.5).shape == x.shape
+
+
+def test_a_part_of_a_part():
+    points = cloud(20, (3,))
+    whole = Oracle(points)
+    part = whole.restrict(range(10)).restrict(range(5, 15))
+    torch.testing.assert_close(part(points[:3], 0.5), Oracle(points[5:10])(points[:3], 0.5))
+    with pytest.raises(InputError, match="none of these positions"):
+        whole.restrict(range(10)).restrict(range(12, 15))
+
+
+def test_weights_that_only_rounding_tells_apart_are_in_order_of_their_index():
+    """Six points at the same distance from the state, in every order of the points."""
+    angles = torch.arange(6, dtype=torch.float64) * (torch.pi / 3) + 0.1
+    points = torch.stack([angles.cos(), angles.sin()], 1)
+    for seed in range(5):
+        order = torch.randperm(6, generator=torch.Generator().manual_seed(seed))
+        found = Oracle(points[order]).posterior(torch.zeros(1, 2, dtype=torch.float64), 0.5, k=6)
+        assert found.indices[0].tolist() == list(range(6))

@@ -108,6 +108,25 @@ class TrainingSet:
         block = np.ascontiguousarray(self._stored[which])
         return torch.from_numpy(block if block.flags.writeable else block.copy())
 
+    def check_unchanged(self) -> None:
+        """Refuse points that are not those that were measured; a look at 256 numbers, which may miss a small change.
+
+        Raises:
+            InputError: they were changed in place.
+        """
+        if not self.streamed and "statistics" in vars(self) and self._glance() != self._measured:
+            raise InputError(
+                f"{self.name} was changed in place after it was measured; expected the points as they were: make a new "
+                "TrainingSet of them, or give it a copy"
+            )
+
+    def _glance(self) -> tuple[int, bytes]:
+        """What tells whether the points were changed in place: their version, and some numbers of 16 points."""
+        some = self.rows(np.unique(np.linspace(0, len(self) - 1, 16).round().astype(np.int64))).flatten()
+        seen = some[:: max(1, len(some) // 256)].cpu().contiguous().view(torch.uint8).numpy().tobytes()
+        tensor = isinstance(self.points, Tensor) and not self.points.is_inference()
+        return self.points._version if tensor else 0, seen
+
     @property
     def streamed(self) -> bool:
         """Whether the points lie in a file and are read from it each time they are needed."""
@@ -116,6 +135,7 @@ class TrainingSet:
     @cached_property
     def statistics(self) -> Statistics:
         """What one pass over the points measures; taken once."""
+        self._measured = self._glance()
         return measure_statistics(self, digest=False)
 
     def pieces(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Tensor]]:

@@ -21,6 +21,7 @@ from flowscope.data.rows.prefetch import prefetch
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 
+LARGEST_SQUARE = 1e200  # of a distance from the centre, whose square float64 still holds
 PASS_BYTES = 16 << 20  # float64 bytes of points looked at at a time, at most
 
 
@@ -52,14 +53,26 @@ class Support:
                 "squares can be computed: rescale them"
             )
         self.norms = torch.from_numpy(statistics.norms[self.first]).to(device)
+        if float(self.norms.max()) > LARGEST_SQUARE:
+            raise InputError(
+                f"points of {training_set.name} lie {math.sqrt(float(self.norms.max())):.1e} from their mean; expected "
+                f"at most {math.sqrt(LARGEST_SQUARE):.0e}, where float64 holds what is computed of them: rescale them"
+            )
+        training_set.check_unchanged()
         self.beside = float(((statistics.mean - statistics.centre) ** 2).sum())  # 0 where the centre is the mean
         self._laws: dict[int | None, Law] = {}
         self._part: np.ndarray | None = None
 
     def restrict(self, member: np.ndarray) -> "Support":
-        """A support with laws on some of the points, those where `member` (N,) is true; it shares what was computed."""
+        """A support with laws on some of its points, those where `member` (N,) is true; it shares what was computed.
+
+        Raises:
+            InputError: it has none of them.
+        """
         part = copy.copy(self)
-        part._laws, part._part = {}, member
+        part._laws, part._part = {}, member if self._part is None else member & self._part
+        if not part._part.any():
+            raise InputError("none of these positions is among those that the oracle is restricted to; expected some")
         return part
 
     def about(self, centre: Tensor) -> "Support":

@@ -44,6 +44,8 @@ from flowscope.oracle.plan import plan
 from flowscope.oracle.queries import Queries
 from flowscope.paths import Path, Quantity, get_path
 
+TIED = 2.0**36  # weights that differ by less than one part in it are equal
+
 
 @dataclass(frozen=True)
 class Posterior:
@@ -243,7 +245,7 @@ class Oracle:
             mean = (m.mean + self.support.centre).reshape(-1, *self.training_set.shape)
             sizes = m.entropy, m.effective_size, m.total_variance, self._log_density(batch)
             mean, weights, *rounded = (v.to(x.dtype) for v in (mean, m.weights, *sizes))
-            return mean, weights, m.top_index, *rounded
+            return mean, *ordered(weights, m.top_index), *rounded
 
         return Posterior(*self._answer(x, t, y, Want(), values, k))
 
@@ -257,6 +259,7 @@ class Oracle:
             InputError: the set has no labels, the results do not fit into memory, or each rank has states of its own.
         """
         query = check_query(x, t, None, self.training_set.shape)
+        self.training_set.check_unchanged()
         if self.ranks is not None:
             if self.ranks.queries != "replicated":
                 raise InputError(
@@ -329,6 +332,7 @@ class Oracle:
     ) -> tuple[Tensor, ...]:
         """What `values` makes of the moments of all states, batch by batch, in x's order and on its device."""
         query, own = check_query(x, t, y, self.training_set.shape), slice(None)
+        self.training_set.check_unchanged()
         if self.ranks is not None:
             query, own = shared_query(query, self.ranks)
         order, pieces = [], []
@@ -339,6 +343,15 @@ class Oracle:
             pieces.append(tuple(v.to(x.device) for v in values(Batch(law, queries, moments))))
         back = torch.cat(order).argsort().to(x.device)
         return tuple(torch.cat(column)[back][own] for column in zip(*pieces, strict=True))
+
+
+def ordered(weights: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights (B, k), descending, and their indices; of those that only rounding tells apart the lowest index first."""
+    mantissa, exponent = torch.frexp(weights.to(torch.float64))
+    alike = torch.ldexp((mantissa * TIED).round() / TIED, exponent).to(weights.dtype)
+    by_index = index.argsort(1)
+    order = by_index.gather(1, alike.gather(1, by_index).sort(dim=1, descending=True, stable=True).indices)
+    return weights.gather(1, order), index.gather(1, order)
 
 
 def check_k(k: Any, law: Law) -> None:
