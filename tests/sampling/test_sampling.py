@@ -1,7 +1,9 @@
 """Sampling: orders of the solvers against exact flows, where samples land, and that they belong to their seeds."""
 
+import copy
 import itertools
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from flowscope import InputError, Oracle
 from flowscope.errors import MissingExtraError, NumericalError
 from flowscope.fields import guide, switch
 from flowscope.paths import PATHS
-from flowscope.sampling import SOLVERS, draw_noise, make_nodes, sample, trace, trajectory
+from flowscope.sampling import SOLVERS, Counted, draw_noise, make_nodes, sample, trace, trajectory
 from tests.reference import oracles
 from tests.support.cases import DTYPES, cloud
 from tests.support.flows import MEAN, Gaussian, Pendulum, Recorder
@@ -343,3 +345,30 @@ def test_arguments_of_a_trajectory_are_checked_before_it_begins():
     ):
         with pytest.raises(InputError, match=said):
             trajectory(Gaussian(), start(), nodes, solver)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, lambda f: switch(f, f, 0.5), lambda f: guide(f, 1.0)])
+def test_evaluations_are_counted_through_fields_of_fields_and_at_a_time_for_each_row(wrap):
+    seen = []
+
+    def field(x, t, y=None):
+        seen.append(len(x))
+        return -x
+
+    guided = guide(field, 2.0, (0.2, 0.6))
+    counted, inner = Counted(wrap(guided)), Counted(field)
+    x, y = torch.ones(4, 2), torch.tensor([0, 1, 0, 1])
+    for t in (0.1, 0.3, torch.tensor([0.1, 0.2, 0.5, 0.6]), torch.tensor([0.3])):
+        seen.clear()
+        before, within = counted.states, inner.states
+        counted(x, t, y)
+        wrap(guide(inner, 2.0, (0.2, 0.6)))(x, t, y)
+        made = sum(seen) // 2
+        assert counted.states - before == inner.states - within == made
+
+
+def test_a_counted_field_can_be_copied():
+    for counted in (copy.deepcopy(Counted(Pendulum())), pickle.loads(pickle.dumps(Counted(Pendulum())))):
+        assert torch.equal(counted(start(), 0.5), Pendulum()(start(), 0.5)) and counted.states == 6
+        with pytest.raises(AttributeError, match="nothing"):
+            _ = counted.nothing

@@ -9,6 +9,7 @@ from torch import Tensor
 from flowscope.errors import InputError, NumericalError
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # dtypes of states and points
+TIME_ROUNDING = 1e-7  # in t: 1 - 0.7 and a float32 0.3 count as 0.3
 
 
 class Query(NamedTuple):
@@ -112,6 +113,13 @@ def check_interval(interval: Any, what: str = "interval") -> tuple[float, float]
         reversed_ = " (it is reversed)" if 0 <= high < low <= 1 else ""
         raise InputError(f"{what} is ({low}, {high}){reversed_}; expected 0 <= lo <= hi <= 1")
     return low, high
+
+
+def is_within(t: Tensor, interval: tuple[float, float], closed: bool = False) -> Tensor:
+    """Whether times lie in [lo, hi), or in [lo, hi] if closed: bool of t's shape, with both ends right to 1e-7."""
+    low, high = interval
+    last = t <= high + TIME_ROUNDING if closed else t < high - TIME_ROUNDING
+    return (t >= low - TIME_ROUNDING) & last & ((low < high) | closed)
 
 
 def check_field(field: Any, what: str) -> None:
