@@ -54,6 +54,13 @@ class NumericalError(FlowscopeError, ArithmeticError):
     """A result left the range of the arithmetic, so that it is no number to be trusted."""
 
 
+class FlowscopeWarning(UserWarning):
+    """Something was decided that changes a result: a number was rounded or clamped, or a setting replaced another.
+
+    Pages of studies repeat it in their notes.
+    """
+
+
 def unknown_name(what: str, got: Any, known: Iterable[str], also: str = "") -> InputError:
     """Make the error for a name that is unknown: it lists the known ones and asks which was meant.
 

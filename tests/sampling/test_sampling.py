@@ -213,7 +213,7 @@ def test_evaluations_are_counted(solver):
         assert [step.index for step in followed] == list(range(steps + 1))
         assert followed[0].nfe == 1  # that of the velocity it holds
     field = Recorder(Gaussian())
-    *_, last = trajectory(guide(field, 2.0, (0.3, 0.6)), start(), make_nodes(10), solver)
+    *_, last = trajectory(guide(field, 2.0, (0.3, 0.6)), start(), make_nodes(10), solver, y=0)
     assert last.nfe == len(field.calls) > NFE[solver](10)
 
 

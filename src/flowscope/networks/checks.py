@@ -2,16 +2,18 @@
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from os import PathLike
 from typing import Any
 
 from torch import nn
 
 from flowscope.errors import InputError, unknown_name
-from flowscope.networks.call_styles import call_state_first, call_time_first
+from flowscope.networks.call_styles import call_by_name, call_state_first, call_time_first
 from flowscope.networks.convention import CONVENTION_NAMES, CONVENTIONS, Convention
 from flowscope.networks.diffusers import diffusers_convention
-from flowscope.networks.labels import Labels, config_of, kind_of
+from flowscope.networks.labels import Labels, config_of, kind_of, signature_of
+from flowscope.networks.tabulated_path import levels_path
 
 
 def check_module(module: Any) -> None:
@@ -47,7 +49,16 @@ def resolve_convention(module: nn.Module, convention: Any, scheduler: Any) -> Co
         return convention
     if key not in CONVENTIONS:
         raise unknown_name("convention", convention, CONVENTION_NAMES, "a flowscope.networks.Convention")
-    return CONVENTIONS[key]
+    return with_own_levels(module) if key == "edm" else CONVENTIONS[key]
+
+
+def with_own_levels(module: nn.Module) -> Convention:
+    """EDM's convention, with the noise levels of the module where it says them: its sigma_min and sigma_max."""
+    low, high = (getattr(module, name, None) for name in ("sigma_min", "sigma_max"))
+    says = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (low, high))
+    if not says or not 0 < low < high < float("inf"):  # EDM's own say 0 to infinity
+        return CONVENTIONS["edm"]
+    return replace(CONVENTIONS["edm"], path=levels_path(float(low), float(high)))
 
 
 def check_mapping(values: Any, what: str) -> dict[str, Any]:
@@ -81,18 +92,25 @@ def check_call(module: nn.Module, found: Convention, labels: Labels, extras: Map
             "the module has a learned embedding of whole timesteps; expected one that takes any number, since t falls "
             "between them"
         )
+    parameters = [*signature_of(module).values()]
     needs = (*found.needs, "guidance") if config.get("guidance_embeds") else found.needs
+    if found.call is call_by_name:
+        given = {parameters[0].name, "timestep", *(["class_labels"] if labels.classes else []), *needs}
+        needs = (*needs, *(p.name for p in parameters if _is_required(p) and p.name not in given))
     missing = [word for word in needs if word not in extras]
     if missing:
         raise InputError(f"a {kind_of(module)} cannot be called without {', '.join(missing)}; expected them in extras")
     if labels != (None, None) or found.call not in (call_state_first, call_time_first):
         return
-    for third in [*inspect.signature(module.forward).parameters.values()][2:3]:
-        required = third.kind is third.POSITIONAL_OR_KEYWORD and third.default is third.empty
-        if required and third.name not in extras:
+    for third in parameters[2:3]:
+        if _is_required(third) and third.name not in extras:
             raise InputError(
                 f"the module must be given {third.name!r} and does not say how many labels it has; expected classes=N"
             )
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
+    return parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is parameter.empty
 
 
 def config_shape(module: nn.Module) -> tuple[int, ...] | None:

@@ -9,9 +9,14 @@ is a state with the same data and noise. The prediction gives E[x1|x], which giv
 
 Where the network's schedule ends before flowscope's path (DDPM's noisiest timestep still holds a little data; EDM's
 levels are 0.002 to 80), the network is asked at its last level, with x scaled to it. So sampling may begin at t = 0.
+A FlowscopeWarning says so.
+
+Timesteps are given in float32 at least: bfloat16 would make 988 of 987.5. A module of half precision that cannot take
+them so is given rounded ones, which a FlowscopeWarning says.
 """
 
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -20,14 +25,15 @@ import torch
 from torch import Tensor, nn
 
 from flowscope.core.settings import check_sizes
-from flowscope.errors import InputError
+from flowscope.errors import FlowscopeWarning, InputError
 from flowscope.fields import Query, check_query, check_shape, check_velocity
-from flowscope.networks.call_styles import first_output
+from flowscope.networks.call_styles import expand_rows, first_output
 from flowscope.networks.checks import check_call, check_mapping, check_module, config_shape, resolve_convention
 from flowscope.networks.convention import Convention
-from flowscope.networks.labels import Labels, check_trained_labels, config_of, kind_of, network_labels, resolve_labels
+from flowscope.networks.labels import Labels, check_trained_labels, kind_of, network_labels, resolve_labels
 from flowscope.paths import Coefficients, Path, convert, get_path
 
+TIME_ROUNDING = 1e-9  # of an own time before it counts as beyond the path
 MAX_TIME = 1 - 2**-53  # the largest float64 below 1
 
 
@@ -65,6 +71,7 @@ class NetworkField:
     about: dict[str, Any] = field(default_factory=dict)
     extras: Mapping[str, Any] = field(default_factory=dict)
     labels: tuple[int, ...] | None = None
+    _rounds_time: list[bool] = field(default_factory=list, init=False)  # not empty: its timesteps have to be rounded
 
     def __repr__(self) -> str:
         return f"NetworkField({self.name!r}, convention={self.convention.name!r}, path={self.path.name!r})"
@@ -113,7 +120,22 @@ class NetworkField:
     def _own_coefficients(self, here: Coefficients) -> Coefficients:
         """The network's own path at the signal-to-noise ratios of the field's path, or at the nearest that it has."""
         own = self.convention.own_path()
-        return here if own == self.path else own(own.time_of_snr(here.snr).clamp(0, MAX_TIME))
+        if own == self.path:
+            return here
+        times = own.time_of_snr(here.snr)
+        if bool(((times < -TIME_ROUNDING) | (times > 1)).any()):
+            self._warn_of_levels(own)
+        return own(times.clamp(0, MAX_TIME))
+
+    def _warn_of_levels(self, own: Path) -> None:
+        ends = own(torch.tensor([MAX_TIME, 0.0], dtype=torch.float64, device="cpu"))
+        low, high = (ends.sigma / ends.alpha).tolist()
+        warnings.warn(
+            f"{self.name} knows noise levels sigma/alpha from {low:.4g} to {high:.4g} and is wanted beyond them: there "
+            "it is asked at the nearest level, with x scaled to it",
+            FlowscopeWarning,
+            stacklevel=2,
+        )
 
     def _predict(self, state: Tensor, own: Coefficients, query: Query, checked: bool) -> Tensor:
         """The network's prediction for states of its own path, in state's dtype and device."""
@@ -121,14 +143,41 @@ class NetworkField:
         dtype, device = (state.dtype, state.device) if reference is None else (reference.dtype, reference.device)
         known = Labels(self.classes, self.null)
         labels = network_labels(known, query.y, len(state), device, self.name, self.labels)
-        timestep = self.convention.timestep(own).to(device, _time_dtype(self.module, dtype))
-        found = first_output(self.convention.call(self.module, state.to(device, dtype), timestep, labels, self.extras))
+        extras = expand_rows(self.extras, state.to(device, dtype))
+        timestep = self.convention.timestep(own).to(device)
+
+        def call(time_dtype: torch.dtype) -> Any:
+            states, times = state.to(device, dtype), timestep.to(time_dtype)
+            return first_output(self.convention.call(self.module, states, times, labels, extras))
+
+        found = self._call_with_exact_time(call, dtype)
         if self.convention.variance and isinstance(found, Tensor) and found.ndim > 1:
             found = found[:, : state.shape[1]]
         check_shape(found, state, self.name)
         if checked and not _is_hidden(state) and not _is_hidden(found):
             check_velocity(found, state, self.name, query.t)
         return found.to(state.device, state.dtype)
+
+
+    def _call_with_exact_time(self, call: Callable[[torch.dtype], Any], dtype: torch.dtype) -> Any:
+        """call(dtype of timesteps), in float32 at least where the module can take them so."""
+        if dtype.itemsize >= 4 or self._rounds_time:
+            return call(dtype)
+        try:
+            return call(torch.float32)
+        except RuntimeError as error:
+            if "type" not in str(error):  # of a product of two dtypes
+                raise
+        found = call(dtype)
+        self._rounds_time.append(True)
+        said = str(dtype).removeprefix("torch.")
+        warnings.warn(
+            f"{self.name} takes timesteps in {said} alone, which rounds them (bfloat16 makes 988 of 987.5): expected a "
+            "module that embeds its timestep in float32 and casts the embedding",
+            FlowscopeWarning,
+            stacklevel=2,
+        )
+        return found
 
 
 def as_field(
@@ -200,11 +249,6 @@ def as_field(
 def _first_float(module: nn.Module) -> Tensor | None:
     """The first floating-point parameter or buffer, whose dtype and device are the module's; None without any."""
     return next((v for v in chain(module.parameters(), module.buffers()) if v.is_floating_point()), None)
-
-
-def _time_dtype(module: nn.Module, dtype: torch.dtype) -> torch.dtype:
-    """The dtype of timesteps: at least float32 for diffusers models, which embed them before they cast."""
-    return torch.float32 if config_of(module) and dtype.itemsize < 4 else dtype
 
 
 def _cast(c: Coefficients, x: Tensor) -> Coefficients:

@@ -7,6 +7,7 @@ last timestep is pure noise (arXiv 2305.08891).
 """
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,25 @@ def tabulated_path(alphas_cumprod: Any, name: str) -> Path:
         return (low + (angle - nodes[low]) / (nodes[low + 1] - nodes[low])) / last
 
     return Path(name, formula, time)
+
+
+def levels_path(low: float, high: float) -> Path:
+    """Make a path like "ve" (alpha = 1) between two noise levels: sigma = high (low/high)^t.
+
+    Args:
+        low: the noise level at t = 1, above 0.
+        high: the one at t = 0.
+    """
+    rate = math.log(low / high)
+
+    def formula(t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        sigma = high * torch.exp(rate * t)
+        return torch.ones_like(t), sigma, torch.zeros_like(t), rate * sigma
+
+    def time(snr: Tensor) -> Tensor:
+        return (-0.5 * torch.log(snr) - math.log(high)) / rate
+
+    return Path(f"noise levels {low:.4g} to {high:.4g}", formula, time)
 
 
 @functools.cache
