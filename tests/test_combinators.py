@@ -98,7 +98,8 @@ def test_a_weaker_field_is_given_the_labels_where_that_is_said():
         expected = torch.where(inside, base + 2.0 * (ORACLE(X, T, Y) - base), ORACLE(X, T, Y))
         guided = guide(ORACLE, 2.0, (0.1, 0.6), recorded, null_labels=said)
         torch.testing.assert_close(guided(X, T, Y), expected)
-        torch.testing.assert_close(guided(X, 0.2, 1), guide(ORACLE, 2.0, null=weak, null_labels=said)(X, 0.2, Y * 0 + 1))
+        of_one = guide(ORACLE, 2.0, null=weak, null_labels=said)
+        torch.testing.assert_close(guided(X, 0.2, 1), of_one(X, 0.2, torch.ones_like(Y)))
     assert torch.equal(guide(ORACLE, 2.0, null=Oracle(POINTS))(X, 0.2, Y), guide(ORACLE, 2.0)(X, 0.2, Y))
     torch.testing.assert_close(asked(X, T), torch.where(inside, 2 * ORACLE(X, T) - weak(X, T), ORACLE(X, T)))
 

@@ -104,13 +104,12 @@ def _is_transformer(module: nn.Module) -> bool:
 
 
 def _unknown_transformer(module: nn.Module) -> InputError:
-    kind = kind_of(module)
+    how = "sign=-1, reverse=True, scale=1000, call=flowscope.networks.call_styles.call_by_name"
     return InputError(
-        f"flowscope does not know which time a {kind} is given, nor the sign of what it predicts; expected a Convention "
-        "by what its pipeline does: flowscope.networks.Convention('mine', sign=-1, reverse=True, scale=1000, call="
-        "flowscope.networks.call_styles.call_by_name) where the transformer is given the scheduler's timestep; scale=1 "
-        "where that is divided by 1000, reverse=False where it is given 1 - sigma, sign=1 where the pipeline negates "
-        "what it returns"
+        f"flowscope does not know which time a {kind_of(module)} is given, nor the sign of what it predicts; expected "
+        f"a Convention by what its pipeline does: flowscope.networks.Convention('mine', {how}) where the transformer "
+        "is given the scheduler's timestep; scale=1 where that is divided by 1000, reverse=False where it is given "
+        "1 - sigma, sign=1 where the pipeline negates what it returns"
     )
 
 

@@ -158,7 +158,6 @@ class NetworkField:
             check_velocity(found, state, self.name, query.t)
         return found.to(state.device, state.dtype)
 
-
     def _call_with_exact_time(self, call: Callable[[torch.dtype], Any], dtype: torch.dtype) -> Any:
         """call(dtype of timesteps), in float32 at least where the module can take them so."""
         if dtype.itemsize >= 4 or self._rounds_time:

@@ -26,7 +26,7 @@ def kind_of(module: nn.Module) -> str:
 
 
 def signature_of(module: nn.Module) -> Mapping[str, inspect.Parameter]:
-    """The parameters of a module's forward by name; of a module that torch.compile wraps, those of the wrapped one's."""
+    """The parameters of a module's forward by name; of a module that torch.compile wraps, the wrapped one's."""
     return inspect.signature(getattr(module, "_orig_mod", module).forward).parameters
 
 
