@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import flowscope.core.settings
-from flowscope import InputError, Oracle
+from flowscope import InputError, Oracle, load
 from flowscope.errors import MissingExtraError, NumericalError
 from flowscope.fields import guide, switch
 from flowscope.paths import PATHS
@@ -68,7 +68,7 @@ def test_dopri5_without_torchdiffeq_says_what_to_install(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", ORDERS)
 def test_an_interval_that_ends_at_one_lands_on_the_predicted_data(solver, path):
     field = Recorder(Gaussian(path))
     *_, before, last = trajectory(field, start(), [0.0, 0.3, 0.6, 1.0], solver)
@@ -78,7 +78,7 @@ def test_an_interval_that_ends_at_one_lands_on_the_predicted_data(solver, path):
 
 
 @pytest.mark.parametrize("path", ["linear", "cosine"])
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", ORDERS)
 def test_one_step_from_noise_lands_on_the_mean(solver, path):
     x = sample(Gaussian(path), n=4, steps=1, solver=solver, dtype=torch.float64)
     torch.testing.assert_close(x, MEAN.expand(4, 3), rtol=1e-12, atol=1e-12)
@@ -372,3 +372,30 @@ def test_a_counted_field_can_be_copied():
         assert torch.equal(counted(start(), 0.5), Pendulum()(start(), 0.5)) and counted.states == 6
         with pytest.raises(AttributeError, match="nothing"):
             _ = counted.nothing
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("nodes", [[0, 0.3, 1], [0, 0.9, 1], [0, 1]])
+def test_dopri5_ends_on_the_points_wherever_the_last_interval_begins(nodes, path):
+    """One Euler step of 0.7 ended 2.5 from the nearest digit."""
+    oracle, solver = Oracle(load("digits"), path), "dopri5"
+    x = float(oracle.path(0.0).sigma) * draw_noise(4, oracle.training_set.shape, dtype=torch.float64)
+    counted = Counted(oracle)
+    *_, last = trajectory(counted, x, nodes, solver)
+    points = oracle.training_set.rows(slice(None)).to(torch.float64).flatten(1)
+    assert float(torch.cdist(last.x.flatten(1), points).amin(1).max()) < 1e-5
+    assert last.nfe * len(x) == counted.states
+    fine = sample(oracle, x, timesteps=[*np.linspace(0, 0.99, 12), 1], solver=solver)
+    torch.testing.assert_close(last.x, fine, atol=1e-4, rtol=0)
+
+
+def test_dopri5_goes_on_to_where_only_landing_is_left():
+    """A Gaussian's flow ends, in closed form, at the images of noise; one step of 0.5 would end at the mean."""
+    field, x = Recorder(Gaussian()), start()
+    *_, last = trajectory(field, x, [0, 0.5, 1], "dopri5")
+    torch.testing.assert_close(last.x, field.flow(x, 0.0, 0.9999), atol=1e-3, rtol=0)
+    assert last.nfe == len(field.calls) and 0.5 < max(field.times) <= 0.999 == field.times[-1]
+    field = Recorder(Gaussian())
+    *_, last = trajectory(field, x, [0.9995, 1], "dopri5")
+    assert last.nfe == len(field.calls) == 1

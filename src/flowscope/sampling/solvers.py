@@ -70,6 +70,7 @@ def _worst_row(error: Tensor) -> Tensor:
 
 _SOLVERS: dict[str, Advance] = {"euler": _euler, "heun": _heun, "midpoint": _midpoint, "rk4": _rk4, "dopri5": _dopri5}
 SOLVERS = tuple(_SOLVERS)
+ADAPTIVE_SOLVERS = ("dopri5",)  # which choose their steps
 
 
 def get_solver(solver: Any) -> Advance:
