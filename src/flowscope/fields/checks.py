@@ -75,7 +75,7 @@ def check_velocity(u: Any, x: Tensor, what: str = "the field", t: float | Tensor
     check_shape(u, x, what)
     if not bool(torch.isfinite(u).all()):
         bad = ~torch.isfinite(u).reshape(len(u), -1).all(1)
-        times = "" if t is None else f" at t = {float(torch.as_tensor(t).expand(len(u)).to(bad.device)[bad][0]):.6g}"
+        times = "" if t is None else f" at t = {float(_as_tensor(t).expand(len(u)).to(bad.device)[bad][0]):.6g}"
         raise NumericalError(
             f"{what} returned NaN or infinity{times} for {int(bad.sum())} of {len(u)} finite states; expected finite "
             "velocities: look at its weights, and for half precision at its range"
@@ -173,8 +173,8 @@ def labels_of_rows(y: Any, x: Tensor) -> Tensor:
 
 
 def _as_tensor(values: Any) -> Tensor:
-    """Values as a tensor without a gradient; through numpy, so that a Python float stays float64."""
-    return values.detach() if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+    """Values as a tensor without a gradient; through numpy on the CPU, so that a float stays float64."""
+    return values.detach() if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values), device="cpu")
 
 
 def _name(dtype: torch.dtype) -> str:

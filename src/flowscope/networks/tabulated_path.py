@@ -18,6 +18,7 @@ from flowscope.errors import InputError
 from flowscope.paths import Path
 
 
+@torch.inference_mode(False)  # the path may be kept, and asked for gradients later
 def tabulated_path(alphas_cumprod: Any, name: str) -> Path:
     """Make the path of a discrete variance-preserving schedule, with t = 1 - k/(K - 1).
 
@@ -28,7 +29,11 @@ def tabulated_path(alphas_cumprod: Any, name: str) -> Path:
     Raises:
         InputError: the table is not such a schedule.
     """
-    table = torch.as_tensor(alphas_cumprod).detach().to("cpu", torch.float64)
+    table = (
+        torch.as_tensor(alphas_cumprod, device=getattr(alphas_cumprod, "device", "cpu"))
+        .detach()
+        .to("cpu", torch.float64)
+    )
     usable = table.ndim == 1 and len(table) > 1 and bool((table.diff() < 0).all())
     if not usable or not bool(((table >= 0) & (table < 1)).all()):
         raise InputError("alphas_cumprod is not a noise schedule; expected (K,) numbers in [0, 1) that decrease with k")

@@ -1,7 +1,7 @@
 r"""Solvers: one interval of dx/dt = u(x, t), from t to `after`, given u at (x, t).
 
-Each advances the float64 state x by calling ask(x, t) -> float64 velocity. None is used for an interval that ends at
-t = 1, where a velocity is not defined: there the state lands on the predicted data (trajectory.py).
+Each advances the float64 state x by calling ask(x, t) -> float64 velocity. None is asked to go to t = 1, where a
+velocity is not defined: there the state lands on the predicted data (trajectory.py).
 """
 
 from collections.abc import Callable

@@ -52,7 +52,7 @@ def check_labels_arrive(network: nn.Module, classes: int, label_dropout: float, 
 @torch.no_grad()
 def _try_null_label(network: nn.Module, null: int, shape: tuple[int, ...]) -> None:
     """Refuse a network that can be called with the label 0 and not with that for none."""
-    like = next((p for p in network.parameters() if p.is_floating_point()), torch.zeros(0))
+    like = next((p for p in network.parameters() if p.is_floating_point()), torch.zeros(0, device="cpu"))
     if like.device.type == "meta":
         return
 
