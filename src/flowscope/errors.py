@@ -55,9 +55,13 @@ class NumericalError(FlowscopeError, ArithmeticError):
 
 
 class FlowscopeWarning(UserWarning):
-    """Something was decided that changes a result: a number was rounded or clamped, or a setting replaced another.
+    """What flowscope did, beside what was asked, that may matter to a result: files that it skipped, and the like.
 
-    Pages of studies repeat it in their notes.
+    Example:
+        >>> import warnings
+        >>> import flowscope as fs
+        >>> from flowscope.errors import FlowscopeWarning
+        >>> warnings.simplefilter("error", FlowscopeWarning)  # in a script that must not go on then
     """
 
 

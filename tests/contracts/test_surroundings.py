@@ -132,5 +132,5 @@ def test_autocast_is_for_the_network_alone(convention: Any) -> None:
 @pytest.mark.slow
 def test_a_compiled_call_answers_the_same() -> None:
     field = FIELDS["network of another path"]
-    compiled = torch.compile(lambda x, t, y: field(x, t, y), backend="eager")
+    compiled = torch.compile(field, backend="eager")
     assert torch.equal(compiled(X, 0.3, Y), field(X, 0.3, Y))

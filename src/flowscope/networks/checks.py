@@ -1,6 +1,7 @@
 """Checks of what as_field is given: the module, its convention, and whether that is enough to call the module."""
 
 import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from os import PathLike
@@ -54,11 +55,11 @@ def resolve_convention(module: nn.Module, convention: Any, scheduler: Any) -> Co
 
 def with_own_levels(module: nn.Module) -> Convention:
     """EDM's convention, with the noise levels of the module where it says them: its sigma_min and sigma_max."""
-    low, high = (getattr(module, name, None) for name in ("sigma_min", "sigma_max"))
-    says = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (low, high))
-    if not says or not 0 < low < high < float("inf"):  # EDM's own say 0 to infinity
+    levels = [getattr(module, name, None) for name in ("sigma_min", "sigma_max")]
+    low, high = (float(v) if isinstance(v, (int, float)) and not isinstance(v, bool) else math.nan for v in levels)
+    if not 0 < low < high < math.inf:  # EDM's own say 0 to infinity
         return CONVENTIONS["edm"]
-    return replace(CONVENTIONS["edm"], path=levels_path(float(low), float(high)))
+    return replace(CONVENTIONS["edm"], path=levels_path(low, high))
 
 
 def check_mapping(values: Any, what: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from flowscope.sampling import make_nodes
 from flowscope.studies.bench.boundaries import Boundaries
 from flowscope.studies.bench.finding import Finding, Panel, Progress, Series
 from flowscope.studies.bench.label_information import LAST_TIME, LabelCurve, label_curve
+from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.paired import (
     CLEAR_DIFFERENCE,
     Estimate,
@@ -59,6 +60,7 @@ WHY = (
 )
 
 
+@noted
 def guidance_study(
     models: Models,
     oracle: Oracle,

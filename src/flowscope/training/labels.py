@@ -79,7 +79,8 @@ def _try_null_label(network: nn.Module, null: int, shape: tuple[int, ...]) -> No
 
 def _check_rows(table: nn.Module, given: tuple[Any, ...]) -> None:
     """A look at the indices that an embedding is given."""
-    rows, indices = table.num_embeddings, given[0] if given else None
+    indices = given[0] if given else None
+    rows = len(table.weight)  # type: ignore[arg-type]
     if isinstance(indices, Tensor) and indices.numel() and int(indices.max()) >= rows:
         raise IndexError(f"its embedding has {rows} rows")
 
