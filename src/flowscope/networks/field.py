@@ -123,7 +123,7 @@ class NetworkField:
         if own == self.path:
             return here
         times = own.time_of_snr(here.snr)
-        if bool(((times < -TIME_ROUNDING) | (times > 1)).any()):
+        if bool(((times < -TIME_ROUNDING) | (times > 1 + TIME_ROUNDING)).any()):
             self._warn_of_levels(own)
         return own(times.clamp(0, MAX_TIME))
 
