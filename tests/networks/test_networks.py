@@ -444,7 +444,7 @@ class Broken(nn.Module):
         super().__init__()
         self.value = value
 
-    def forward(self, x, t):
+    def forward(self, x, t, y=None):
         return self.value(x)
 
 
@@ -576,6 +576,16 @@ def test_a_module_that_must_have_labels_is_not_called_without():
     assert torch.equal(as_field(Labelled(), "sit", classes=3)(x, 0.5), x * 3)
     with pytest.raises(InputError, match="no label_dim"):
         as_field(Labelled(), "edm", classes=3)(x, 0.5)
+
+
+@pytest.mark.parametrize("convention", ["sit", "torchcfm", "flow_matching", "edm"])
+def test_labels_that_would_never_reach_a_network_are_refused(convention):
+    for given in ({"classes": 3}, {"null": 0}):
+        with pytest.raises(InputError, match=r"labels, which would never reach its forward\(x, t\); expected one that"):
+            as_field(Toy(), convention, **given)
+    with pytest.raises(InputError, match="would never reach its forward"):
+        as_field(flux(guidance=False), "flux", extras=TEXT, classes=3)
+    assert as_field(Toy(), convention, classes=0).classes == 0
 
 
 def test_text_models_must_have_their_embeddings():

@@ -399,3 +399,11 @@ def test_dopri5_goes_on_to_where_only_landing_is_left():
     field = Recorder(Gaussian())
     *_, last = trajectory(field, x, [0.9995, 1], "dopri5")
     assert last.nfe == len(field.calls) == 1
+
+
+def test_sampling_with_a_tolerance_in_few_dimensions_is_sampling():
+    """Of 20,000 points in 64 dimensions, fewer than the directions of the bounds, which once were NaN there."""
+    points = cloud(20_000, (64,), seed=3)
+    whole, pruned = (sample(Oracle(points, tolerance=tolerance), n=4, steps=6) for tolerance in (None, 1e-6))
+    assert torch.isfinite(pruned).all()  # and nothing is warned of: warnings are errors here
+    torch.testing.assert_close(pruned, whole, rtol=0, atol=1e-4)

@@ -10,7 +10,17 @@ from typing import Any
 from torch import nn
 
 from flowscope.errors import InputError, unknown_name
-from flowscope.networks.call_styles import call_by_name, call_state_first, call_time_first
+from flowscope.networks.call_styles import (
+    Call,
+    call_by_name,
+    call_flux,
+    call_hidream,
+    call_labels_by_name,
+    call_one_hot,
+    call_state_first,
+    call_time_first,
+    call_z_image,
+)
 from flowscope.networks.convention import CONVENTION_NAMES, CONVENTIONS, Convention
 from flowscope.networks.diffusers import diffusers_convention
 from flowscope.networks.labels import Labels, config_of, kind_of, signature_of
@@ -85,7 +95,7 @@ def check_call(module: nn.Module, found: Convention, labels: Labels, extras: Map
         extras: the keyword arguments of every call.
 
     Raises:
-        InputError: it takes whole timesteps alone, or an argument is missing.
+        InputError: it takes whole timesteps alone, an argument is missing, or labels would never reach it.
     """
     config = config_of(module)
     if config.get("time_embedding_type") == "learned":
@@ -101,6 +111,11 @@ def check_call(module: nn.Module, found: Convention, labels: Labels, extras: Map
     missing = [word for word in needs if word not in extras]
     if missing:
         raise InputError(f"a {kind_of(module)} cannot be called without {', '.join(missing)}; expected them in extras")
+    if (labels.classes or labels.null is not None) and not _takes_labels(found.call, module):
+        raise InputError(
+            f"the {kind_of(module)} is said to have labels, which would never reach its "
+            f"forward({', '.join(signature_of(module))}); expected one that takes them, such as forward(x, t, y)"
+        )
     if labels != (None, None) or found.call not in (call_state_first, call_time_first):
         return
     for third in parameters[2:3]:
@@ -108,6 +123,19 @@ def check_call(module: nn.Module, found: Convention, labels: Labels, extras: Map
             raise InputError(
                 f"the module must be given {third.name!r} and does not say how many labels it has; expected classes=N"
             )
+
+
+def _takes_labels(call: Call, module: nn.Module) -> bool:
+    """Whether labels can reach the forward of a module in this call style; of a style of the user's own, yes."""
+    parameters = signature_of(module)
+    kinds = [p.kind for p in parameters.values()]
+    if call in (call_labels_by_name, call_by_name):
+        name = "y" if call is call_labels_by_name else "class_labels"
+        return name in parameters or inspect.Parameter.VAR_KEYWORD in kinds
+    if call in (call_state_first, call_time_first, call_one_hot):
+        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        return inspect.Parameter.VAR_POSITIONAL in kinds or sum(kind in positional for kind in kinds) > 2
+    return call not in (call_flux, call_hidream, call_z_image)
 
 
 def _is_required(parameter: inspect.Parameter) -> bool:

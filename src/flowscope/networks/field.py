@@ -230,6 +230,7 @@ def as_field(
     check_module(module)
     found = resolve_convention(module, convention, scheduler)
     known = resolve_labels(module, found.last_is_null, classes, null)
+    trained = check_trained_labels(labels, known.classes)
     arguments = check_mapping(extras, "extras")
     check_call(module, found, known, arguments)
     return NetworkField(
@@ -241,7 +242,7 @@ def as_field(
         str(name or kind_of(module)),
         check_mapping(about, "about"),
         arguments,
-        check_trained_labels(labels, known.classes),
+        trained,
     )
 
 
