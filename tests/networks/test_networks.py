@@ -266,6 +266,68 @@ def test_a_conditional_unet_is_given_its_labels_and_further_embeddings_by_name()
     assert torch.equal(field(x, 0.3, y), expected)
 
 
+TEXTS = noise(1, 5, 8, seed=2)
+EMBEDDED = {"encoder_hidden_states": TEXTS}
+
+
+def z_image(model, x):
+    found = model(list(x[:, :, None]), torch.full((2,), 0.3), [TEXTS[0]] * 2, return_dict=False)[0]
+    return torch.stack(found)[:, :, 0]
+
+
+REAL = {  # kind, sizes, states, extras, and its velocity at t = 0.3 as its pipeline asks it for noise minus data
+    "Wan": (
+        "WanTransformer3DModel",
+        dict(num_attention_heads=2, attention_head_dim=12, text_dim=8, freq_dim=16, ffn_dim=16, rope_max_seq_len=32)
+        | dict(num_layers=1, out_channels=4),
+        noise(2, 4, 1, 8, 8),
+        EMBEDDED,
+        lambda m, x: -m(x, torch.full((2,), 700.0), TEXTS.expand(2, 5, 8)).sample,
+    ),
+    "Sana": (
+        "SanaTransformer2DModel",
+        dict(num_attention_heads=2, attention_head_dim=8, num_cross_attention_heads=2, cross_attention_head_dim=8)
+        | dict(cross_attention_dim=16, caption_channels=8, sample_size=8, patch_size=1, timestep_scale=0.5)
+        | dict(num_layers=1, out_channels=4),
+        noise(2, 4, 8, 8),
+        EMBEDDED,
+        lambda m, x: -m(x, TEXTS.expand(2, 5, 8), torch.full((2,), 350.0)).sample,
+    ),
+    "Lumina2": (
+        "Lumina2Transformer2DModel",
+        dict(sample_size=8, num_layers=1, hidden_size=24, num_refiner_layers=1, num_attention_heads=1, num_kv_heads=1)
+        | dict(multiple_of=16, axes_dim_rope=(8, 8, 8), axes_lens=(64, 64, 64), cap_feat_dim=8),
+        noise(2, 4, 8, 8),
+        EMBEDDED | {"encoder_attention_mask": torch.ones(1, 5, dtype=torch.bool)},
+        lambda m, x: m(x, torch.full((2,), 0.3), TEXTS.expand(2, 5, 8), torch.ones(2, 5, dtype=torch.bool)).sample,
+    ),
+    "Z-Image": (
+        "ZImageTransformer2DModel",
+        dict(
+            all_patch_size=(2,), all_f_patch_size=(1,), dim=24, n_layers=1, n_refiner_layers=1, n_heads=1, n_kv_heads=1
+        )
+        | dict(cap_feat_dim=8, axes_dims=[8, 8, 8], axes_lens=[64, 64, 64]),
+        noise(2, 4, 8, 8),
+        {"cap_feats": [TEXTS[0]]},
+        z_image,
+    ),
+}
+
+
+@pytest.mark.slow
+@torch.no_grad()
+@pytest.mark.parametrize("name", REAL)
+def test_real_transformers_are_called_as_their_pipelines_call_them(name):
+    diffusers = pytest.importorskip("diffusers")
+    kind, sizes, x, extras, velocity = REAL[name]
+    model = seeded(lambda: getattr(diffusers, kind)(in_channels=4, **sizes))
+    field = as_field(model, "diffusers", extras=extras)
+    u = field(x, 0.3)
+    assert torch.equal(u, velocity(model, x)) and bool(u.any())
+    with pytest.raises(InputError, match="cannot be called without"):
+        as_field(model, "diffusers")
+
+
 def test_flow_matching_models_give_the_target_of_its_loss_and_its_samples():
     paths = pytest.importorskip("flow_matching.path")
     solvers = pytest.importorskip("flow_matching.solver")

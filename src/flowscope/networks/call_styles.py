@@ -78,8 +78,6 @@ def call_flux(module: nn.Module, x: Tensor, timestep: Tensor, y: Tensor | None, 
     named = dict(extras)
     named.setdefault("img_ids", torch.cartesian_prod(*places))  # (tokens, 3): zero, row, column
     named.setdefault("txt_ids", x.new_zeros(named["encoder_hidden_states"].shape[1], 3))
-    if "guidance" in named:
-        named["guidance"] = torch.as_tensor(named["guidance"], dtype=x.dtype, device=x.device).expand(rows)
     found = first_output(module(hidden_states=tokens, timestep=timestep, **named))
     back = found.reshape(rows, height // 2, width // 2, channels, 2, 2)
     return back.permute(0, 3, 1, 4, 2, 5).reshape(x.shape)
@@ -109,6 +107,7 @@ ROW_ARGUMENTS = (  # arguments of diffusers models that hold one row for each st
     "text_embeds",
     "image_embeds",
     "time_ids",
+    "guidance",
 )
 
 
@@ -120,7 +119,9 @@ def expand_rows(extras: Extras, x: Tensor) -> dict[str, Any]:
     """
     named = dict(extras)
     for name, value in extras.items():
-        if isinstance(value, Mapping):
+        if name == "guidance" and isinstance(value, (int, float)):
+            named[name] = x.new_full((len(x),), value)
+        elif isinstance(value, Mapping):
             named[name] = expand_rows(value, x)
         elif name in ROW_ARGUMENTS and isinstance(value, Tensor):
             if len(value) not in (1, len(x)):
