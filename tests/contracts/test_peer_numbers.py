@@ -58,6 +58,7 @@ def test_one_step_of_a_solver(solver: str) -> None:
     assert float(sample(wave, one(), timesteps=[0.2, 0.7], solver=solver)) == pytest.approx(STEPS[solver], abs=1e-10)
 
 
+@pytest.mark.slow
 def test_rk4_of_torchdiffeq_is_another_one() -> None:
     """It is the 3/8 rule: at one large step it differs in the fourth digit, and flowscope's is the classical one."""
     torchdiffeq = pytest.importorskip("torchdiffeq")
@@ -105,6 +106,7 @@ SIGMAS = [1, 0.900359, 0.751121, 0.502985, 0.00892857, 0]  # of SD3's pipeline i
 SHIFTS = {1.0: [1, 0.75025, 0.5005, 0.25075, 0.001, 0], 3.0: SIGMAS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", SHIFTS)
 def test_a_flow_matching_scheduler_is_followed_by_the_nodes_one_minus_sigma(shift: float) -> None:
     diffusers = pytest.importorskip("diffusers")

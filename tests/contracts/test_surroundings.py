@@ -73,6 +73,7 @@ def answers(field: VelocityField) -> Iterator[Tensor]:
         yield value if isinstance(value, Tensor) else torch.from_numpy(value)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Still knows noise levels")  # of the table, at t = 0
 @pytest.mark.parametrize("around", SURROUNDINGS)
 @pytest.mark.parametrize("name", FIELDS)
@@ -94,6 +95,7 @@ def test_surroundings_change_no_step_of_dopri5(around: str) -> None:
         assert torch.equal(sample(field, X, timesteps=[0, 0.5, 0.9], solver="dopri5", y=Y), expected)
 
 
+@pytest.mark.slow
 def test_what_is_made_in_inference_mode_serves_gradients_later() -> None:
     linear_betas.cache_clear()
     with torch.inference_mode():

@@ -25,6 +25,7 @@ class Still(torch.nn.Module):
         return 0 * x
 
 
+@pytest.mark.slow
 def test_a_page_says_what_was_clamped() -> None:
     field = as_field(Still(), Convention("mine", "data", path=levels_path(0.5, 2.0)), name="net")
     with pytest.warns(FlowscopeWarning, match=SAID):

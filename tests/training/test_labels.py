@@ -113,6 +113,7 @@ def test_labels_that_were_never_trained_are_none_of_the_field(
     assert (field.classes, field.null) == (classes, null)
 
 
+@pytest.mark.slow
 def test_labels_are_dropped_once() -> None:
     """SiT drops a tenth, and so does label_dropout: 0.1, not 1 - 0.9^2 = 0.19, of them."""
     network = SiT(0.1)
