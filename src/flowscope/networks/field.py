@@ -16,7 +16,7 @@ them so is given rounded ones, which a FlowscopeWarning says.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -30,6 +30,7 @@ from flowscope.fields import Query, check_query, check_shape, check_velocity
 from flowscope.networks.call_styles import expand_rows, first_output
 from flowscope.networks.checks import check_call, check_mapping, check_module, config_shape, resolve_convention
 from flowscope.networks.convention import Convention
+from flowscope.networks.exact_time import call_with_exact_time
 from flowscope.networks.labels import Labels, check_trained_labels, kind_of, network_labels, resolve_labels
 from flowscope.paths import Coefficients, Path, convert, get_path
 
@@ -150,33 +151,13 @@ class NetworkField:
             states, times = state.to(device, dtype), timestep.to(time_dtype)
             return first_output(self.convention.call(self.module, states, times, labels, extras))
 
-        found = self._call_with_exact_time(call, dtype)
+        found = call_with_exact_time(call, dtype, self.name, self._rounds_time)
         if self.convention.variance and isinstance(found, Tensor) and found.ndim > 1:
             found = found[:, : state.shape[1]]
         check_shape(found, state, self.name)
         if checked and not _is_hidden(state) and not _is_hidden(found):
             check_velocity(found, state, self.name, query.t)
         return found.to(state.device, state.dtype)
-
-    def _call_with_exact_time(self, call: Callable[[torch.dtype], Any], dtype: torch.dtype) -> Any:
-        """call(dtype of timesteps), in float32 at least where the module can take them so."""
-        if dtype.itemsize >= 4 or self._rounds_time:
-            return call(dtype)
-        try:
-            return call(torch.float32)
-        except RuntimeError as error:
-            if "type" not in str(error):  # of a product of two dtypes
-                raise
-        found = call(dtype)
-        self._rounds_time.append(True)
-        said = str(dtype).removeprefix("torch.")
-        warnings.warn(
-            f"{self.name} takes timesteps in {said} alone, which rounds them (bfloat16 makes 988 of 987.5): expected a "
-            "module that embeds its timestep in float32 and casts the embedding",
-            FlowscopeWarning,
-            stacklevel=2,
-        )
-        return found
 
 
 def as_field(
