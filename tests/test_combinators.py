@@ -152,8 +152,16 @@ def test_rows_take_the_field_of_their_time():
     torch.testing.assert_close(labels, other(X, T, 2))
 
 
+def test_a_switch_does_not_hang_on_rounding():
+    for at, t in ((1 - 0.7, 0.3), (0.3, 1 - 0.7), (0.1 + 0.2, 0.3), (0.3, torch.tensor(0.3))):
+        made = switch(ORACLE, other, at)
+        assert torch.equal(made(X, t, Y), other(X, t, Y)) and evaluations(made, float(t)) == 1
+    low, high = guide(ORACLE, 2.0, (0.0, 0.0)), guide(ORACLE, 2.0, (0.5, 1.0))
+    assert [evaluations(field, t) for field in (low, high) for t in (0.0, 1 - 1e-12)] == [1, 1, 1, 2]
+
+
 def test_at_its_ends_a_switch_is_one_field():
-    for t in (0.0, 0.5, T):
+    for t in (0.0, 0.5, T, 1 - 1e-9):
         assert torch.equal(switch(ORACLE, other, 0)(X, t, Y), other(X, t, Y))
         assert torch.equal(switch(ORACLE, other, 1)(X, t, Y), ORACLE(X, t, Y))
 

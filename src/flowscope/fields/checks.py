@@ -116,9 +116,12 @@ def check_interval(interval: Any, what: str = "interval") -> tuple[float, float]
 
 
 def is_within(t: Tensor, interval: tuple[float, float], closed: bool = False) -> Tensor:
-    """Whether times lie in [lo, hi), or in [lo, hi] if closed: bool of t's shape, with both ends right to 1e-7."""
+    """Whether times lie in [lo, hi), or in [lo, hi] if closed: bool of t's shape, with both ends right to 1e-7.
+
+    No time is 1, so an interval to 1 holds all times from lo on.
+    """
     low, high = interval
-    last = t <= high + TIME_ROUNDING if closed else t < high - TIME_ROUNDING
+    last = t <= high + TIME_ROUNDING if closed or high == 1 else t < high - TIME_ROUNDING
     return (t >= low - TIME_ROUNDING) & last & ((low < high) | closed)
 
 

@@ -249,12 +249,16 @@ class Switched(_Combined):
 
     def evaluations(self, t: float) -> int:
         """Evaluations of one call at t: those of the field of that time."""
-        return evaluations(self.first if t < self.at else self.second, t)
+        early = bool(self._is_early(torch.as_tensor(t, dtype=torch.float64, device="cpu")))
+        return evaluations(self.first if early else self.second, t)
+
+    def _is_early(self, t: Tensor) -> Tensor:
+        return is_within(t, (0.0, self.at))
 
     def answer(self, call: Call, x: Tensor, t: float | Tensor, y: Any) -> Tensor:
         """The first field's velocity for t < at, the second's from there on."""
         times = times_of_rows(t, x)
-        early = times < self.at
+        early = self._is_early(times)
         if bool(early.all()):
             return call(self.first, x, t, y)
         if not bool(early.any()):
