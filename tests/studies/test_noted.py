@@ -35,6 +35,19 @@ def test_a_page_says_what_was_clamped() -> None:
     assert SAID in (page if isinstance(page, str) else page.decode())
 
 
+def test_a_page_says_what_was_decided_in_the_training_of_a_model() -> None:
+    about = {"notes": ["labels are dropped once", 3]}
+    one, two = (as_field(Still(), "sit", about=about) for _ in range(2))
+
+    @noted
+    def study(models: object, other: object = None) -> Finding:
+        return Finding("demo", "", "Fig. 0", "", "", "agrees", "", {"demo": {"t": [0.0]}})
+
+    for found in (study(one), study([one, two]), study({"a": [one]}, other=two), study(None, other=two)):
+        assert found.notes == ("labels are dropped once.",)
+    assert study(as_field(Still(), "sit", about={"notes": 3})).notes == ()
+
+
 def test_every_study_is_noted_and_keeps_its_arguments() -> None:
     for entry in catalogue.CATALOGUE.values():
         assert hasattr(entry.study, "__wrapped__") and "oracle" in inspect.signature(entry.study).parameters

@@ -118,10 +118,11 @@ def test_labels_are_dropped_once() -> None:
     """SiT drops a tenth, and so does label_dropout: 0.1, not 1 - 0.9^2 = 0.19, of them."""
     network = SiT(0.1)
     with pytest.warns(FlowscopeWarning, match=r"drops labels itself \(its LabelEmbedder has dropout_prob 0.1\)"):
-        list(train(TWO, tiny(steps=100, batch=100, label_dropout=0.1), network=network))
+        *_, last = train(TWO, tiny(steps=100, batch=100, label_dropout=0.1), network=network)
     share = float((torch.cat(network.y_embedder.given) == 2).double().mean())
     assert share == pytest.approx(0.1, abs=0.012)  # four standard errors of 10,000
     assert network.y_embedder.dropout_prob == 0.1  # as it was
+    assert ["drops labels itself" in note for note in last.field.about["notes"]] == [True]  # for pages of studies
 
 
 def test_a_try_of_the_null_label_leaves_no_trace() -> None:

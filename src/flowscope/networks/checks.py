@@ -105,7 +105,7 @@ def check_call(module: nn.Module, found: Convention, labels: Labels, extras: Map
         )
     parameters = [*signature_of(module).values()]
     needs = (*found.needs, "guidance") if config.get("guidance_embeds") else found.needs
-    if found.call is call_by_name:
+    if found.call is call_by_name and parameters:
         given = {parameters[0].name, "timestep", *(["class_labels"] if labels.classes else []), *needs}
         needs = (*needs, *(p.name for p in parameters if _is_required(p) and p.name not in given))
     missing = [word for word in needs if word not in extras]
@@ -129,6 +129,8 @@ def _takes_labels(call: Call, module: nn.Module) -> bool:
     """Whether labels can reach the forward of a module in this call style; of a style of the user's own, yes."""
     parameters = signature_of(module)
     kinds = [p.kind for p in parameters.values()]
+    if not parameters:
+        return True  # nothing is known of them
     if call in (call_labels_by_name, call_by_name):
         name = "y" if call is call_labels_by_name else "class_labels"
         return name in parameters or inspect.Parameter.VAR_KEYWORD in kinds

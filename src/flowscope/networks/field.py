@@ -144,12 +144,12 @@ class NetworkField:
         dtype, device = (state.dtype, state.device) if reference is None else (reference.dtype, reference.device)
         known = Labels(self.classes, self.null)
         labels = network_labels(known, query.y, len(state), device, self.name, self.labels)
-        extras = expand_rows(self.extras, state.to(device, dtype))
-        timestep = self.convention.timestep(own).to(device)
+        given, timestep = state.to(device, dtype), self.convention.timestep(own)
+        extras = expand_rows(self.extras, given)
 
         def call(time_dtype: torch.dtype) -> Any:
-            states, times = state.to(device, dtype), timestep.to(time_dtype)
-            return first_output(self.convention.call(self.module, states, times, labels, extras))
+            times = timestep.to(device, time_dtype)
+            return first_output(self.convention.call(self.module, given, times, labels, extras))
 
         found = call_with_exact_time(call, dtype, self.name, self._rounds_time)
         if self.convention.variance and isinstance(found, Tensor) and found.ndim > 1:

@@ -26,8 +26,14 @@ def kind_of(module: nn.Module) -> str:
 
 
 def signature_of(module: nn.Module) -> Mapping[str, inspect.Parameter]:
-    """The parameters of a module's forward by name; of a module that torch.compile wraps, the wrapped one's."""
-    return inspect.signature(getattr(module, "_orig_mod", module).forward).parameters
+    """The parameters of a module's forward by name; of a module that torch.compile wraps, the wrapped one's.
+
+    Empty where Python does not know them, as of compiled code.
+    """
+    try:
+        return inspect.signature(getattr(module, "_orig_mod", module).forward).parameters
+    except (TypeError, ValueError):
+        return {}
 
 
 def config_of(thing: Any) -> Mapping[str, Any]:

@@ -52,6 +52,7 @@ def check_labels_arrive(network: nn.Module, classes: int, label_dropout: float, 
 @torch.no_grad()
 def _try_null_label(network: nn.Module, null: int, shape: tuple[int, ...]) -> None:
     """Refuse a network that can be called with the label 0 and not with that for none."""
+    network = getattr(network, "_orig_mod", network)  # torch.compile need not compile this call
     like = next((p for p in network.parameters() if p.is_floating_point()), torch.zeros(0, device="cpu"))
     if like.device.type == "meta":
         return
@@ -105,13 +106,14 @@ def droppers_of(network: nn.Module) -> list[nn.Module]:
     return [m for m in embedders if float(getattr(m, "dropout_prob", 0) or 0) > 0]
 
 
-def warn_of_own_dropout(network: nn.Module, label_dropout: float) -> None:
-    """Say that a network would drop labels itself, and that it does not while it is trained here."""
-    for module in droppers_of(network):
-        warnings.warn(
-            f"the {kind_of(network)} drops labels itself (its {type(module).__name__} has dropout_prob "
-            f"{float(module.dropout_prob):g}), which would add to label_dropout {label_dropout:g}; its own is off in "  # type: ignore[arg-type]
-            "this training, so that labels are dropped once, by label_dropout",
-            FlowscopeWarning,
-            stacklevel=2,
-        )
+def warn_of_own_dropout(network: nn.Module, label_dropout: float) -> tuple[str, ...]:
+    """Warn that a network would drop labels itself, and does not while it is trained here; return what was said."""
+    said = tuple(
+        f"the {kind_of(network)} drops labels itself (its {type(module).__name__} has dropout_prob "
+        f"{float(module.dropout_prob):g}), which would add to label_dropout {label_dropout:g}; its own is off in "  # type: ignore[arg-type]
+        "training, so that labels are dropped once, by label_dropout"
+        for module in droppers_of(network)
+    )
+    for note in said:
+        warnings.warn(note, FlowscopeWarning, stacklevel=2)
+    return said

@@ -42,6 +42,7 @@ class Run:
         classes: one more than the largest label; 0 without labels.
         labels: those that occur, where some below the largest do not; else None.
         null: the network's label for none; None where it has none.
+        notes: what was decided of the network, in sentences.
         network: the network, in train mode.
         ema: its averaged copy, in eval mode.
         optimizer: torch's AdamW.
@@ -74,8 +75,7 @@ class Run:
         if on_gpu and len(self.shape) == 3:
             self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.null = check_labels_arrive(self.network, self.classes, settings.label_dropout, self.shape)
-        if self.classes:
-            warn_of_own_dropout(self.network, settings.label_dropout)
+        self.notes = warn_of_own_dropout(self.network, settings.label_dropout) if self.classes else ()
         self.ema = make_average(self.network)
         self.forward: Any = torch.compile(self.network) if settings.compile else self.network
         weights, decay = self.network.parameters(), settings.weight_decay
@@ -165,6 +165,7 @@ class Run:
             "shape": list(self.shape),
             "classes": self.classes,
             "labels": self.labels,
+            "notes": list(self.notes),
             "step": self.step,
             "parameters": sum(p.numel() for p in self.network.parameters()),
             "seconds": self.elapsed(),
