@@ -84,6 +84,62 @@ def test_another_null_field_is_asked_without_labels():
     assert y is None and torch.equal(x, X[inside]) and torch.equal(t, T[inside])  # only where it is needed
 
 
+def test_a_weaker_field_is_given_the_labels_where_that_is_said():
+    """Autoguidance (arXiv 2406.02507): u_weak(y) + w (u(y) - u_weak(y))."""
+    weak = Oracle(TrainingSet(POINTS[:20], labels=LABELS[:20]))
+    asked, recorded = guide(ORACLE, 2.0, (0.1, 0.6), weak), Recorder(weak)
+    with pytest.raises(InputError, match="takes labels, and it is not said whether it is given them; expected guide"):
+        asked(X, T, Y)
+    with pytest.raises(InputError, match="takes labels"):  # nor of a field made of fields
+        guide(ORACLE, 2.0, null=switch(other, weak, 0.3))(X, 0.2, Y)
+    inside = ((T >= 0.1) & (T < 0.6))[:, None]
+    for said, labels in ((True, Y), (False, None)):
+        base = weak(X, T, labels)
+        expected = torch.where(inside, base + 2.0 * (ORACLE(X, T, Y) - base), ORACLE(X, T, Y))
+        guided = guide(ORACLE, 2.0, (0.1, 0.6), recorded, null_labels=said)
+        torch.testing.assert_close(guided(X, T, Y), expected)
+        of_one = guide(ORACLE, 2.0, null=weak, null_labels=said)
+        torch.testing.assert_close(guided(X, 0.2, 1), of_one(X, 0.2, torch.ones_like(Y)))
+    assert torch.equal(guide(ORACLE, 2.0, null=Oracle(POINTS))(X, 0.2, Y), guide(ORACLE, 2.0)(X, 0.2, Y))
+    torch.testing.assert_close(asked(X, T), torch.where(inside, 2 * ORACLE(X, T) - weak(X, T), ORACLE(X, T)))
+
+
+@pytest.mark.parametrize("t", [0.05, 0.2, T], ids=["outside", "inside", "rows"])
+def test_guidance_without_labels_would_do_nothing_and_is_refused(t):
+    with pytest.raises(InputError, match="does nothing; expected labels y, a null field"):
+        guide(ORACLE, 2.0, (0.1, 0.3))(X, t)
+    with pytest.raises(InputError, match="does nothing"):
+        sample(guide(ORACLE, 2.0, (0.1, 0.3)), X, steps=4)
+    assert torch.equal(guide(ORACLE, 1.0)(X, t), ORACLE(X, t))
+    torch.testing.assert_close(guide(ORACLE, 2.0, null=other)(X, t), 2 * ORACLE(X, t) - other(X, t))
+
+
+def test_channels_beyond_those_that_are_guided_are_the_fields_own():
+    states = cloud(6, (4, 2), seed=3, dtype=torch.float64)
+
+    def other_images(x, t, y=None):
+        return other(x.flatten(1), t, y).reshape(x.shape)
+
+    guided, whole = (guide(other_images, 3.0, (0.1, 0.6), channels=n) for n in (3, None))
+    for t in (0.3, T):
+        torch.testing.assert_close(guided(states, t, Y)[:, :3], whole(states, t, Y)[:, :3])
+        assert torch.equal(guided(states, t, Y)[:, 3:], other_images(states, t, Y)[:, 3:])
+    with pytest.raises(InputError, match="channels is 5 for states of shape"):
+        guide(other_images, 3.0, channels=5)(states, 0.3, Y)
+
+
+@pytest.mark.parametrize(("low", "high"), [(1 - 0.9, 0.3), (0.1 + 1e-12, 0.3), (0.1, 0.1 + 0.2), (0.1, 0.3 - 1e-12)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_ends_of_an_interval_do_not_hang_on_rounding(low, high, dtype):
+    guided = guide(ORACLE, 3.0, (low, high))
+    expected = guide(ORACLE, 3.0)(X[:4], T[:4].to(dtype), Y[:4])
+    expected[[0, 3]] = ORACLE(X[[0, 3]], T[[0, 3]].to(dtype), Y[[0, 3]])
+    torch.testing.assert_close(guided(X[:4], T[:4].to(dtype), Y[:4]), expected)
+    closed = guide(ORACLE, 3.0, (low, high), closed=True)
+    assert [evaluations(closed, t) for t in T.tolist()] == [1, 2, 2, 2, 1, 1]
+    assert evaluations(guide(ORACLE, 3.0, (0.3, 0.3), closed=True), 0.3) == 2
+
+
 def test_rows_take_the_field_of_their_time():
     at = 0.3
     expected = torch.stack(
@@ -96,8 +152,16 @@ def test_rows_take_the_field_of_their_time():
     torch.testing.assert_close(labels, other(X, T, 2))
 
 
+def test_a_switch_does_not_hang_on_rounding():
+    for at, t in ((1 - 0.7, 0.3), (0.3, 1 - 0.7), (0.1 + 0.2, 0.3), (0.3, torch.tensor(0.3))):
+        made = switch(ORACLE, other, at)
+        assert torch.equal(made(X, t, Y), other(X, t, Y)) and evaluations(made, float(t)) == 1
+    low, high = guide(ORACLE, 2.0, (0.0, 0.0)), guide(ORACLE, 2.0, (0.5, 1.0))
+    assert [evaluations(field, t) for field in (low, high) for t in (0.0, 1 - 1e-12)] == [1, 1, 1, 2]
+
+
 def test_at_its_ends_a_switch_is_one_field():
-    for t in (0.0, 0.5, T):
+    for t in (0.0, 0.5, T, 1 - 1e-9):
         assert torch.equal(switch(ORACLE, other, 0)(X, t, Y), other(X, t, Y))
         assert torch.equal(switch(ORACLE, other, 1)(X, t, Y), ORACLE(X, t, Y))
 
@@ -178,6 +242,11 @@ REFUSED = {
     "interval NaN": (lambda: guide(ORACLE, 2.0, (math.nan, 1.0)), r"interval is \(nan, 1.0\)"),
     "interval of one": (lambda: guide(ORACLE, 2.0, (0.1,)), "expected two times"),
     "interval text": (lambda: guide(ORACLE, 2.0, "01"), "interval is '01'; expected two times"),
+    "null_labels text": (lambda: guide(ORACLE, 2.0, null=other, null_labels="y"), "null_labels is 'y'; expected True"),
+    "null_labels alone": (lambda: guide(ORACLE, 2.0, null_labels=True), "without a null field"),
+    "closed none": (lambda: guide(ORACLE, 2.0, closed=None), "closed is None; expected True or False"),
+    "no channels": (lambda: guide(ORACLE, 2.0, channels=0), "channels is 0; expected how many"),
+    "channels true": (lambda: guide(ORACLE, 2.0, channels=True), "channels is True; expected how many"),
     "no field": (lambda: guide(3, 2.0), "field is a int; expected a velocity field"),
     "no null field": (lambda: guide(ORACLE, 2.0, null=3), "null is a int; expected a velocity field"),
     "null of another path": (
@@ -246,7 +315,7 @@ def test_answers_of_another_shape_are_not_broadcast(answer):
 
     for made in (
         guide(ORACLE, 2.0, null=wrong),
-        guide(wrong, 2.0, null=ORACLE),
+        guide(wrong, 2.0, null=ORACLE, null_labels=False),
         switch(wrong, ORACLE, 0.3),
         switch(ORACLE, wrong, 0.3),
     ):

@@ -97,13 +97,18 @@ class Path:
         Raises:
             InputError: t is NaN or outside [0, 1).
         """
-        t = torch.as_tensor(t, dtype=torch.float64)
+        t = _float64(t)
         check_time(t)
         return Coefficients(t, *self.formula(t))
 
     def time_of_snr(self, snr: float | Tensor) -> Tensor:
         """The time at which (alpha/sigma)^2 equals snr, float64; outside [0, 1) where the path does not reach it."""
-        return self.time(torch.as_tensor(snr, dtype=torch.float64))
+        return self.time(_float64(snr))
+
+
+def _float64(value: float | Tensor) -> Tensor:
+    """A number as float64 on the CPU, whatever the default device; a tensor as float64 where it is."""
+    return torch.as_tensor(value, dtype=torch.float64, device=value.device if isinstance(value, Tensor) else "cpu")
 
 
 def _linear(t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -4,8 +4,10 @@ Every dress below is written from the other project's own formula, with the post
 nothing of flowscope is in it.
 """
 
+import inspect
 import math
 import re
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +15,10 @@ import pytest
 import torch
 from torch import nn
 
+import flowscope
+import flowscope.networks.call_styles
 from flowscope import InputError, Oracle, TrainingSet
+from flowscope.errors import FlowscopeWarning
 from flowscope.networks import CONVENTIONS, Convention, as_field
 from flowscope.networks.convention import CONVENTION_NAMES
 
@@ -222,7 +227,40 @@ def test_sampling_may_begin_at_pure_noise(name):
     x = states(oracle, 0.0)
     alpha, sigma = ENDS.get(name, [0.0, 1.0])
     expected = Dress().mean(x * math.hypot(alpha, sigma), alpha, sigma) - x
-    assert torch.allclose(field(x, 0.0), expected, atol=1e-8)
+    with said(ENDS.get(name)):
+        assert torch.allclose(field(x, 0.0), expected, atol=1e-8)
+
+
+def said(ends):
+    """A context that expects the warning of a noise level that is clamped, if there are ends to clamp it to."""
+    if ends is None:
+        return nullcontext()
+    words = r"knows noise levels sigma/alpha from .* to .* and is wanted beyond them: there it is asked at the nearest"
+    return pytest.warns(FlowscopeWarning, match=words)
+
+
+class VPPrecond(EDM):
+    """EDM's own network of a VP schedule: it knows levels from 0.001 to 152, and says so."""
+
+    sigma_min, sigma_max = 0.00100, 152.0
+
+
+@pytest.mark.parametrize(("dress", "low", "high"), [(EDM, 0.002, 80.0), (VPPrecond, 0.001, 152.0)])
+def test_noise_levels_beyond_those_of_a_network_are_said_and_asked_at_the_nearest(dress, low, high):
+    oracle, field = Oracle(POINTS), as_field(dress(), "edm")
+    for level in (low * 1.001, 0.5, 79.9, high * 0.999):
+        agree(field, oracle, 1 / (1 + level))
+    for level, nearest in ((high * 2, high), (low / 2, low)):
+        t = 1 / (1 + level)
+        x = states(oracle, t)
+        with said((low, high)):
+            found = field(x, t)
+        assert torch.allclose(
+            found,
+            (Dress().mean(x / t * (1 + nearest**2) ** 0.5 / (1 + level**2) ** 0.5, 1.0, nearest) - x) / (1 - t),
+            rtol=1e-6,
+            atol=1e-6,
+        )
 
 
 @pytest.mark.parametrize("prediction", ["velocity", "data", "noise", "score"])
@@ -237,7 +275,8 @@ def test_sampling_of_a_network_of_the_vp_path_may_begin_at_pure_noise(prediction
 
     field = as_field(Network(), Convention("mine", prediction, path="vp"))
     expected = Dress().mean(x, math.exp(-10.05 / 2), math.sqrt(1 - math.exp(-10.05))) - x
-    assert torch.allclose(field(x, 0.0), expected, atol=1e-8)
+    with said("its noisiest level"):
+        assert torch.allclose(field(x, 0.0), expected, atol=1e-8)
 
 
 class Bare(Dress):
@@ -336,3 +375,150 @@ def test_a_schedule_that_ends_in_pure_noise_can_be_sampled_from_there():
     scheduler = diffusers.DDIMScheduler(prediction_type="epsilon", rescale_betas_zero_snr=True)
     with pytest.raises(InputError, match="does not determine"):
         as_field(Scheduled(scheduler), "diffusers", scheduler=scheduler)(states(oracle, 0.0), 0.0)
+
+
+# Time given and sign of what comes back against x0 - x1, by the pipelines of diffusers, sigma the noise level
+PIPELINES = {
+    ("SD3Transformer2DModel", "WanTransformer3DModel", "CogView4Transformer2DModel"): (lambda s: 1000 * s, 1),
+    ("HunyuanImageTransformer2DModel",): (lambda s: 1000 * s, 1),
+    ("FluxTransformer2DModel", "Flux2Transformer2DModel", "QwenImageTransformer2DModel"): (lambda s: s, 1),
+    ("AuraFlowTransformer2DModel", "ChromaTransformer2DModel", "PRXTransformer2DModel"): (lambda s: s, 1),
+    ("Lumina2Transformer2DModel", "ZImageTransformer2DModel"): (lambda s: 1 - s, -1),
+    ("HiDreamImageTransformer2DModel",): (lambda s: 1000 * s, -1),
+    ("SanaTransformer2DModel",): (lambda s: 250 * s, 1),
+}
+KINDS = {kind: how for kinds, how in PIPELINES.items() for kind in kinds}
+TEXTS = {
+    **TEXT,
+    "encoder_hidden_states_2": torch.zeros(1, 3, 8),
+    "encoder_attention_mask": torch.ones(1, 3, dtype=torch.int64),
+    "encoder_attention_mask_2": torch.ones(1, 3, dtype=torch.bool),
+    "encoder_hidden_states_t5": torch.zeros(1, 3, 8),
+    "encoder_hidden_states_llama3": torch.zeros(2, 1, 3, 8),
+    "pooled_embeds": torch.zeros(1, 8),
+    "original_size": torch.tensor([[4, 4]]),
+    "target_size": torch.tensor([[4, 4]]),
+    "crop_coords": torch.tensor([[0, 0]]),
+    "cap_feats": [torch.zeros(3, 8)],
+}
+
+
+def transformer(kind, time, sign):
+    """A transformer of diffusers by its name and the arguments of its forward, with the oracle inside."""
+    diffusers = pytest.importorskip("diffusers")
+    signature = inspect.signature(getattr(diffusers, kind).forward)
+    tokens = kind in ("FluxTransformer2DModel", "ChromaTransformer2DModel")
+
+    class Transformer(Flux if tokens else Dress):
+        num_classes = None
+        config = {"timestep_scale": 0.25} if kind == "SanaTransformer2DModel" else {"patch_size": 2}
+
+        def forward(self, *arguments, **named):
+            given = signature.bind(self, *arguments, **named).arguments
+            x, *times = (given[name] for name in ("hidden_states", "x", "timestep", "timesteps", "t") if name in given)
+            rows = [len(v[0] if "llama" in k else v) for k, v in given.items() if k in TEXTS]
+            assert set(rows) <= {len(x)} and len(times) == 1
+            at = torch.linspace(0, 1, 100_001, dtype=torch.float64)
+            sigma = at[(time(at)[None] - times[0][:, None]).abs().argmin(1)]
+            if tokens:
+                ids = {"txt_ids": given["txt_ids"], "img_ids": given["img_ids"]}
+                texts = {name: torch.zeros(len(x), 3, 8) for name in TEXT}
+                return (sign * super().forward(x, timestep=sigma, **texts, **ids)[0],)
+            if isinstance(x, list):
+                found = -sign * self.toward_data(torch.stack(x)[:, :, 0], 1 - sigma)
+                return (list(found[:, :, None]),)
+            return (-sign * self.toward_data(x, 1 - sigma),)
+
+    Transformer.__name__ = kind
+    extras = {name: TEXTS[name] for name in signature.parameters if name in TEXTS}
+    return Transformer(), extras
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_transformers_of_diffusers_have_the_time_and_the_sign_of_their_pipelines(kind):
+    diffusers = pytest.importorskip("diffusers")
+    module, extras = transformer(kind, *KINDS[kind])
+    oracle = Oracle(POINTS)
+    for scheduler in (None, diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)):
+        field = as_field(module, "diffusers", scheduler=scheduler, extras=extras)
+        for t in (0.2, 0.5, 0.95):
+            agree(field, oracle, t)
+    with pytest.raises(InputError, match="expected a flow-matching scheduler"):
+        as_field(module, "diffusers", scheduler=diffusers.DDIMScheduler(), extras=extras)
+    few = diffusers.FlowMatchEulerDiscreteScheduler(num_train_timesteps=100)
+    with pytest.raises(InputError, match="num_train_timesteps 100; expected 1000"):
+        as_field(module, "diffusers", scheduler=few, extras=extras)
+
+
+def test_every_transformer_of_diffusers_is_known_or_refused_with_the_convention_to_write():
+    diffusers = pytest.importorskip("diffusers")
+    import diffusers.models.transformers as home
+
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    kinds = {name for name, kind in vars(home).items() if inspect.isclass(kind) and issubclass(kind, nn.Module)}
+    assert len(kinds) > 50 and set(KINDS) <= kinds
+    for kind in kinds - set(KINDS) - {"DiTTransformer2DModel"}:
+        module = type(kind, (Dress,), {"config": {"a": 1}, "__module__": getattr(home, kind).__module__})()
+        with pytest.raises(InputError, match=r"does not know which time .* nor the sign .*: flowscope\.networks\.Conv"):
+            as_field(module, "diffusers", scheduler=scheduler)
+
+
+def test_the_convention_that_a_refusal_proposes_can_be_written():
+    class HereTransformer(Dress):
+        num_classes, config = None, {"a": 1}
+
+        def forward(self, hidden_states, encoder_hidden_states, timestep):
+            return -self.toward_data(hidden_states, 1 - timestep / 1000)
+
+    diffusers = pytest.importorskip("diffusers")
+    with pytest.raises(InputError) as caught:
+        as_field(HereTransformer(), "diffusers", scheduler=diffusers.FlowMatchEulerDiscreteScheduler())
+    written = re.search(r"flowscope\.networks\.Convention\(.*?\)", str(caught.value)).group()
+    convention = eval(written, {"flowscope": flowscope})  # noqa: S307 (it is our own message)
+    with pytest.raises(InputError, match="cannot be called without encoder_hidden_states; expected them in extras"):
+        as_field(HereTransformer(), convention)
+    field = as_field(HereTransformer(), convention, extras={"encoder_hidden_states": torch.zeros(1, 3, 8)})
+    agree(field, Oracle(POINTS), 0.3)
+
+
+class Continuous(Dress):
+    """Given 0.25 log of the noise level, it predicts v for states of unit size: EDM's and Stable Video's networks."""
+
+    num_classes = None
+
+    def forward(self, x, timestep):
+        level = torch.exp(4 * timestep.double())
+        alpha, sigma = 1 / (1 + level**2).sqrt(), level / (1 + level**2).sqrt()
+        data = self.mean(x, alpha, sigma)
+        alpha, sigma = alpha[:, None, None, None], sigma[:, None, None, None]
+        noise = (x - alpha * data) / sigma
+        return alpha * noise - sigma * data
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # inside diffusers
+@pytest.mark.parametrize("levels", [{}, {"sigma_min": 0.002, "sigma_max": 700.0}])
+def test_continuous_timesteps_of_a_scheduler_are_a_quarter_of_the_log_level(levels):
+    diffusers = pytest.importorskip("diffusers")
+    given = {"prediction_type": "v_prediction", "timestep_type": "continuous", **levels}
+    scheduler = diffusers.EulerDiscreteScheduler(**given, use_karras_sigmas=bool(levels))
+    seen, module = [], Continuous()
+    module.register_forward_pre_hook(lambda module, given: seen.append(float(given[1][0])))
+    field = as_field(module, "diffusers", scheduler=scheduler)
+    for t in (0.5, 0.1, 0.9):
+        agree(field, Oracle(POINTS), t)
+    assert seen == pytest.approx([0.0, 0.5493, -0.5493], abs=1e-4)
+    if levels:  # what the scheduler itself gives at its levels, from the largest down
+        agree(field, Oracle(POINTS), 1 / 600)
+        scheduler.set_timesteps(5)
+        seen.clear()
+        for level in scheduler.sigmas[1:-1].tolist():
+            field(states(Oracle(POINTS), 1 / (1 + level)), 1 / (1 + level))
+        assert seen == pytest.approx(scheduler.timesteps[1:].tolist(), abs=1e-5)
+
+
+def test_discrete_timesteps_of_the_same_scheduler_stay_discrete():
+    diffusers = pytest.importorskip("diffusers")
+    scheduler = diffusers.EulerDiscreteScheduler(prediction_type="epsilon", timestep_type="continuous")
+    field = as_field(Scheduled(scheduler), "diffusers", scheduler=scheduler)
+    for t in whole(scheduler.alphas_cumprod.double().numpy()[[700, 100]], "linear"):
+        agree(field, Oracle(POINTS), t)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from flowscope import InputError, Oracle, VelocityField
-from flowscope.errors import NumericalError
+from flowscope.errors import FlowscopeWarning, NumericalError
 from flowscope.fields import guide
 from flowscope.networks import CONVENTIONS, Convention, as_field
 from flowscope.networks.tabulated_path import linear_betas, tabulated_path
@@ -211,6 +211,123 @@ def test_a_unet_of_diffusers_with_a_null_label_of_its_own():
     assert first.classes == 5 and torch.equal(first(x, 0.5), field(x, 0.5, 0))
 
 
+def conditional_unet(**given):
+    diffusers = pytest.importorskip("diffusers")
+    small = dict(
+        sample_size=8,
+        in_channels=1,
+        out_channels=1,
+        block_out_channels=(8,),
+        layers_per_block=1,
+        norm_num_groups=4,
+        cross_attention_dim=6,
+        attention_head_dim=4,
+        down_block_types=("CrossAttnDownBlock2D",),
+        up_block_types=("CrossAttnUpBlock2D",),
+        mid_block_type=None,
+    )
+    return seeded(lambda: diffusers.UNet2DConditionModel(**(small | given)))
+
+
+@torch.no_grad()
+def test_a_conditional_unet_takes_one_embedding_for_all_states_or_one_for_each():
+    diffusers = pytest.importorskip("diffusers")
+    model, x, scheduler = conditional_unet(), noise(3, 1, 8, 8), diffusers.FlowMatchEulerDiscreteScheduler()
+    one, mask = noise(1, 5, 6, seed=2), torch.tensor([[1, 1, 1, 0, 0]], dtype=torch.bool)
+    field = as_field(
+        model,
+        "diffusers",
+        scheduler=scheduler,
+        extras={"encoder_hidden_states": one.double(), "encoder_attention_mask": mask},
+    )
+    masks = mask.expand(3, 5)
+    expected = -model(x, torch.full((3,), 700.0), one.expand(3, 5, 6), encoder_attention_mask=masks).sample
+    assert torch.equal(field(x, 0.3), expected)
+    each = noise(3, 5, 6, seed=4)
+    rows = as_field(model, "diffusers", scheduler=scheduler, extras={"encoder_hidden_states": each})
+    assert torch.equal(rows(x, 0.3), -model(x, torch.full((3,), 700.0), each).sample)
+    with pytest.raises(InputError, match="encoder_hidden_states has 3 rows for 2 states"):
+        rows(x[:2], 0.3)
+    with pytest.raises(InputError, match="cannot be called without encoder_hidden_states; expected them in extras"):
+        as_field(model, "diffusers", scheduler=scheduler)
+
+
+@torch.no_grad()
+def test_a_conditional_unet_is_given_its_labels_and_further_embeddings_by_name():
+    diffusers = pytest.importorskip("diffusers")
+    sizes = dict(addition_embed_type="text_time", addition_time_embed_dim=4, projection_class_embeddings_input_dim=29)
+    model, x = conditional_unet(num_class_embeds=3, **sizes), noise(2, 1, 8, 8)
+    more = {"text_embeds": noise(1, 5, seed=5), "time_ids": noise(1, 6, seed=6)}
+    extras = {"encoder_hidden_states": noise(1, 5, 6, seed=2), "added_cond_kwargs": more}
+    field = as_field(model, "diffusers", scheduler=diffusers.FlowMatchEulerDiscreteScheduler(), extras=extras)
+    rows = {name: value.expand(2, -1) for name, value in more.items()}
+    text, y = extras["encoder_hidden_states"].expand(2, 5, 6), torch.tensor([2, 0])
+    expected = -model(x, torch.full((2,), 700.0), text, class_labels=y, added_cond_kwargs=rows).sample
+    assert torch.equal(field(x, 0.3, y), expected)
+
+
+TEXTS = noise(1, 5, 8, seed=2)
+EMBEDDED = {"encoder_hidden_states": TEXTS}
+
+
+def z_image(model, x):
+    found = model(list(x[:, :, None]), torch.full((2,), 0.3), [TEXTS[0]] * 2, return_dict=False)[0]
+    return torch.stack(found)[:, :, 0]
+
+
+REAL = {  # kind, sizes, states, extras, and its velocity at t = 0.3 as its pipeline asks it for noise minus data
+    "Wan": (
+        "WanTransformer3DModel",
+        dict(num_attention_heads=2, attention_head_dim=12, text_dim=8, freq_dim=16, ffn_dim=16, rope_max_seq_len=32)
+        | dict(num_layers=1, out_channels=4),
+        noise(2, 4, 1, 8, 8),
+        EMBEDDED,
+        lambda m, x: -m(x, torch.full((2,), 700.0), TEXTS.expand(2, 5, 8)).sample,
+    ),
+    "Sana": (
+        "SanaTransformer2DModel",
+        dict(num_attention_heads=2, attention_head_dim=8, num_cross_attention_heads=2, cross_attention_head_dim=8)
+        | dict(cross_attention_dim=16, caption_channels=8, sample_size=8, patch_size=1, timestep_scale=0.5)
+        | dict(num_layers=1, out_channels=4),
+        noise(2, 4, 8, 8),
+        EMBEDDED,
+        lambda m, x: -m(x, TEXTS.expand(2, 5, 8), torch.full((2,), 350.0)).sample,
+    ),
+    "Lumina2": (
+        "Lumina2Transformer2DModel",
+        dict(sample_size=8, num_layers=1, hidden_size=24, num_refiner_layers=1, num_attention_heads=1, num_kv_heads=1)
+        | dict(multiple_of=16, axes_dim_rope=(8, 8, 8), axes_lens=(64, 64, 64), cap_feat_dim=8),
+        noise(2, 4, 8, 8),
+        EMBEDDED | {"encoder_attention_mask": torch.ones(1, 5, dtype=torch.bool)},
+        lambda m, x: m(x, torch.full((2,), 0.3), TEXTS.expand(2, 5, 8), torch.ones(2, 5, dtype=torch.bool)).sample,
+    ),
+    "Z-Image": (
+        "ZImageTransformer2DModel",
+        dict(
+            all_patch_size=(2,), all_f_patch_size=(1,), dim=24, n_layers=1, n_refiner_layers=1, n_heads=1, n_kv_heads=1
+        )
+        | dict(cap_feat_dim=8, axes_dims=[8, 8, 8], axes_lens=[64, 64, 64]),
+        noise(2, 4, 8, 8),
+        {"cap_feats": [TEXTS[0]]},
+        z_image,
+    ),
+}
+
+
+@pytest.mark.slow
+@torch.no_grad()
+@pytest.mark.parametrize("name", REAL)
+def test_real_transformers_are_called_as_their_pipelines_call_them(name):
+    diffusers = pytest.importorskip("diffusers")
+    kind, sizes, x, extras, velocity = REAL[name]
+    model = seeded(lambda: getattr(diffusers, kind)(in_channels=4, **sizes))
+    field = as_field(model, "diffusers", extras=extras)
+    u = field(x, 0.3)
+    assert torch.equal(u, velocity(model, x)) and bool(u.any())
+    with pytest.raises(InputError, match="cannot be called without"):
+        as_field(model, "diffusers")
+
+
 def test_flow_matching_models_give_the_target_of_its_loss_and_its_samples():
     paths = pytest.importorskip("flow_matching.path")
     solvers = pytest.importorskip("flow_matching.solver")
@@ -273,13 +390,43 @@ def test_the_module_computes_in_its_own_dtype_and_answers_in_the_states(conventi
     for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
         x = noise(4, 6, dtype=dtype)
         u = field(x, 0.5)
-        assert (
-            u.dtype == dtype and u.shape == x.shape and toy.seen == SimpleNamespace(x=torch.bfloat16, t=torch.bfloat16)
-        )
+        assert u.dtype == dtype and u.shape == x.shape
+        assert toy.seen == SimpleNamespace(x=torch.bfloat16, t=torch.float32)
     model = unet().bfloat16()  # diffusers embeds times in single precision: 997 of 1000 would be 996 in bfloat16
     field, x = as_field(model, "flowscope"), noise(2, 1, 8, 8)
     expected = model(x.bfloat16(), torch.full((2,), 997.0)).sample.float()
     assert torch.equal(field(x, 0.997), expected)
+
+
+class Timed(nn.Module):
+    """The velocity x/(1000 - s) of its timestep s, with weights; `mixes` its timestep with them in their own dtype."""
+
+    def __init__(self, mixes):
+        super().__init__()
+        self.weight, self.mixes = nn.Linear(1, 1, bias=False), mixes
+        nn.init.ones_(self.weight.weight)
+
+    def forward(self, x, s):
+        scaled = self.weight(s[:, None]) if self.mixes else s[:, None]
+        return x / (1000 - scaled).to(x.dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_given_exact_timesteps(dtype):
+    """987.5, which bfloat16 rounds to 988: 4 % of this velocity, of which 0.4 % are the rounding of states."""
+    field, x = as_field(Timed(False).to(dtype), "flowscope"), noise(4, 6, dtype=torch.float64)
+    found = field(x, 0.9875)
+    assert float((found / (x / 12.5) - 1).abs().max()) < 0.008
+
+
+def test_a_module_that_needs_its_timestep_rounded_says_so():
+    field, x = as_field(Timed(True).bfloat16(), "flowscope", name="net"), noise(4, 6)
+    with pytest.warns(FlowscopeWarning, match="net takes timesteps in bfloat16 alone, which rounds them"):
+        u = field(x, 0.9875)
+    assert close(u, x / 12, 0.008)  # 1000 - 988
+    assert torch.equal(field(x, 0.9875), u)  # and is said once
+    with pytest.raises(RuntimeError, match="mat1 and mat2 shapes"):  # other errors are the module's own
+        as_field(Toy(5).bfloat16(), "sit")(x, 0.5)
 
 
 def test_double_precision_goes_through_a_double_module():
@@ -359,7 +506,7 @@ class Broken(nn.Module):
         super().__init__()
         self.value = value
 
-    def forward(self, x, t):
+    def forward(self, x, t, y=None):
         return self.value(x)
 
 
@@ -491,6 +638,16 @@ def test_a_module_that_must_have_labels_is_not_called_without():
     assert torch.equal(as_field(Labelled(), "sit", classes=3)(x, 0.5), x * 3)
     with pytest.raises(InputError, match="no label_dim"):
         as_field(Labelled(), "edm", classes=3)(x, 0.5)
+
+
+@pytest.mark.parametrize("convention", ["sit", "torchcfm", "flow_matching", "edm"])
+def test_labels_that_would_never_reach_a_network_are_refused(convention):
+    for given in ({"classes": 3}, {"null": 0}):
+        with pytest.raises(InputError, match=r"labels, which would never reach its forward\(x, t\); expected one that"):
+            as_field(Toy(), convention, **given)
+    with pytest.raises(InputError, match="would never reach its forward"):
+        as_field(flux(guidance=False), "flux", extras=TEXT, classes=3)
+    assert as_field(Toy(), convention, classes=0).classes == 0
 
 
 def test_text_models_must_have_their_embeddings():

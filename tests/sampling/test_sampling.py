@@ -1,18 +1,20 @@
 """Sampling: orders of the solvers against exact flows, where samples land, and that they belong to their seeds."""
 
+import copy
 import itertools
 import math
+import pickle
 
 import numpy as np
 import pytest
 import torch
 
 import flowscope.core.settings
-from flowscope import InputError, Oracle
+from flowscope import InputError, Oracle, load
 from flowscope.errors import MissingExtraError, NumericalError
 from flowscope.fields import guide, switch
 from flowscope.paths import PATHS
-from flowscope.sampling import SOLVERS, draw_noise, make_nodes, sample, trace, trajectory
+from flowscope.sampling import SOLVERS, Counted, draw_noise, make_nodes, sample, trace, trajectory
 from tests.reference import oracles
 from tests.support.cases import DTYPES, cloud
 from tests.support.flows import MEAN, Gaussian, Pendulum, Recorder
@@ -66,7 +68,7 @@ def test_dopri5_without_torchdiffeq_says_what_to_install(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", ORDERS)
 def test_an_interval_that_ends_at_one_lands_on_the_predicted_data(solver, path):
     field = Recorder(Gaussian(path))
     *_, before, last = trajectory(field, start(), [0.0, 0.3, 0.6, 1.0], solver)
@@ -76,7 +78,7 @@ def test_an_interval_that_ends_at_one_lands_on_the_predicted_data(solver, path):
 
 
 @pytest.mark.parametrize("path", ["linear", "cosine"])
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", ORDERS)
 def test_one_step_from_noise_lands_on_the_mean(solver, path):
     x = sample(Gaussian(path), n=4, steps=1, solver=solver, dtype=torch.float64)
     torch.testing.assert_close(x, MEAN.expand(4, 3), rtol=1e-12, atol=1e-12)
@@ -211,7 +213,7 @@ def test_evaluations_are_counted(solver):
         assert [step.index for step in followed] == list(range(steps + 1))
         assert followed[0].nfe == 1  # that of the velocity it holds
     field = Recorder(Gaussian())
-    *_, last = trajectory(guide(field, 2.0, (0.3, 0.6)), start(), make_nodes(10), solver)
+    *_, last = trajectory(guide(field, 2.0, (0.3, 0.6)), start(), make_nodes(10), solver, y=0)
     assert last.nfe == len(field.calls) > NFE[solver](10)
 
 
@@ -343,3 +345,65 @@ def test_arguments_of_a_trajectory_are_checked_before_it_begins():
     ):
         with pytest.raises(InputError, match=said):
             trajectory(Gaussian(), start(), nodes, solver)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, lambda f: switch(f, f, 0.5), lambda f: guide(f, 1.0)])
+def test_evaluations_are_counted_through_fields_of_fields_and_at_a_time_for_each_row(wrap):
+    seen = []
+
+    def field(x, t, y=None):
+        seen.append(len(x))
+        return -x
+
+    guided = guide(field, 2.0, (0.2, 0.6))
+    counted, inner = Counted(wrap(guided)), Counted(field)
+    x, y = torch.ones(4, 2), torch.tensor([0, 1, 0, 1])
+    for t in (0.1, 0.3, torch.tensor([0.1, 0.2, 0.5, 0.6]), torch.tensor([0.3])):
+        seen.clear()
+        before, within = counted.states, inner.states
+        counted(x, t, y)
+        wrap(guide(inner, 2.0, (0.2, 0.6)))(x, t, y)
+        made = sum(seen) // 2
+        assert counted.states - before == inner.states - within == made
+
+
+def test_a_counted_field_can_be_copied():
+    for counted in (copy.deepcopy(Counted(Pendulum())), pickle.loads(pickle.dumps(Counted(Pendulum())))):
+        assert torch.equal(counted(start(), 0.5), Pendulum()(start(), 0.5)) and counted.states == 6
+        with pytest.raises(AttributeError, match="nothing"):
+            _ = counted.nothing
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("nodes", [[0, 0.3, 1], [0, 0.9, 1], [0, 1]])
+def test_dopri5_ends_on_the_points_wherever_the_last_interval_begins(nodes, path):
+    """One Euler step of 0.7 ended 2.5 from the nearest digit."""
+    oracle, solver = Oracle(load("digits"), path), "dopri5"
+    x = float(oracle.path(0.0).sigma) * draw_noise(4, oracle.training_set.shape, dtype=torch.float64)
+    counted = Counted(oracle)
+    *_, last = trajectory(counted, x, nodes, solver)
+    points = oracle.training_set.rows(slice(None)).to(torch.float64).flatten(1)
+    assert float(torch.cdist(last.x.flatten(1), points).amin(1).max()) < 1e-5
+    assert last.nfe * len(x) == counted.states
+    fine = sample(oracle, x, timesteps=[*np.linspace(0, 0.99, 12), 1], solver=solver)
+    torch.testing.assert_close(last.x, fine, atol=1e-4, rtol=0)
+
+
+def test_dopri5_goes_on_to_where_only_landing_is_left():
+    """A Gaussian's flow ends, in closed form, at the images of noise; one step of 0.5 would end at the mean."""
+    field, x = Recorder(Gaussian()), start()
+    *_, last = trajectory(field, x, [0, 0.5, 1], "dopri5")
+    torch.testing.assert_close(last.x, field.flow(x, 0.0, 0.9999), atol=1e-3, rtol=0)
+    assert last.nfe == len(field.calls) and 0.5 < max(field.times) <= 0.999 == field.times[-1]
+    field = Recorder(Gaussian())
+    *_, last = trajectory(field, x, [0.9995, 1], "dopri5")
+    assert last.nfe == len(field.calls) == 1
+
+
+def test_sampling_with_a_tolerance_in_few_dimensions_is_sampling():
+    """Of 20,000 points in 64 dimensions, fewer than the directions of the bounds, which once were NaN there."""
+    points = cloud(20_000, (64,), seed=3)
+    whole, pruned = (sample(Oracle(points, tolerance=tolerance), n=4, steps=6) for tolerance in (None, 1e-6))
+    assert torch.isfinite(pruned).all()  # and nothing is warned of: warnings are errors here
+    torch.testing.assert_close(pruned, whole, rtol=0, atol=1e-4)

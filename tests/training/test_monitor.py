@@ -358,3 +358,21 @@ def test_the_result_is_frozen_and_goes_to_a_tracker() -> None:
 def test_what_cannot_be_used_is_refused(call, message: str) -> None:
     with pytest.raises(InputError, match=message):
         call(fs.Oracle(TRAIN))
+
+
+def test_a_module_of_half_precision_is_given_exact_times() -> None:
+    """0.98 would be 0.9805 in bfloat16, which leaves 2 % less to 1."""
+
+    class Half(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.times = torch.nn.Parameter(torch.ones(6, dtype=torch.bfloat16)), []
+
+        def forward(self, x, t, y):
+            self.times.append(t)
+            return x * self.weight
+
+    model, seen = Half(), []
+    Monitor(fs.Oracle(TRAIN), probes=40, bins=4)(model, 0)
+    Monitor(fs.Oracle(TRAIN), probes=40, bins=4)(lambda x, t, y: seen.append(t) or x, 0)
+    assert torch.equal(torch.cat(model.times), torch.cat(seen).float())

@@ -60,7 +60,7 @@ class RankOptions(o.ComputeOptions):
 
     rank_timeout: Annotated[
         float,
-        typer.Option(metavar="SECONDS", help="Abort when a rank makes no progress for this long."),
+        typer.Option(metavar="SECONDS", help="Abort when ranks stall this long; torchrun takes 30s more."),
         Text(parse.positive("seconds above 0, such as 60", 1e6)),
     ] = 60
 

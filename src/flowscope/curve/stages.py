@@ -5,6 +5,9 @@ over the points (path_pass.py). Nodes are the timesteps asked for, and an intern
 enough to tell the nearest pair apart: on it the crossings are located and the information integral is taken.
 
 "Dominated by the nearest sample" is a mean top-1 weight of at least 0.5 (`half`), settled at 0.99 (`saturation`).
+
+The information and its growth by I-MMSE are also the subject of InfoNoise (arXiv 2602.18647) and entropic time (arXiv
+2504.13612).
 """
 
 import time

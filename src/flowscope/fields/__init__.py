@@ -9,9 +9,11 @@ from flowscope.fields.checks import (
     check_shape,
     check_time,
     check_velocity,
+    is_within,
+    times_of_rows,
 )
 from flowscope.fields.combine import guide, switch
-from flowscope.fields.protocol import VelocityField, ask, evaluations, path_name, shape_of, unchecked
+from flowscope.fields.protocol import VelocityField, ask, evaluations, path_name, shape_of, takes_labels, unchecked
 
 __all__ = [
     "FLOATS",
@@ -26,8 +28,11 @@ __all__ = [
     "check_velocity",
     "evaluations",
     "guide",
+    "is_within",
     "path_name",
     "shape_of",
     "switch",
+    "takes_labels",
+    "times_of_rows",
     "unchecked",
 ]

@@ -9,6 +9,7 @@ from torch import Tensor
 from flowscope.errors import InputError, NumericalError
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # dtypes of states and points
+TIME_ROUNDING = 1e-7  # in t: 1 - 0.7 and a float32 0.3 count as 0.3
 
 
 class Query(NamedTuple):
@@ -74,7 +75,7 @@ def check_velocity(u: Any, x: Tensor, what: str = "the field", t: float | Tensor
     check_shape(u, x, what)
     if not bool(torch.isfinite(u).all()):
         bad = ~torch.isfinite(u).reshape(len(u), -1).all(1)
-        times = "" if t is None else f" at t = {float(torch.as_tensor(t).expand(len(u)).to(bad.device)[bad][0]):.6g}"
+        times = "" if t is None else f" at t = {float(_as_tensor(t).expand(len(u)).to(bad.device)[bad][0]):.6g}"
         raise NumericalError(
             f"{what} returned NaN or infinity{times} for {int(bad.sum())} of {len(u)} finite states; expected finite "
             "velocities: look at its weights, and for half precision at its range"
@@ -112,6 +113,16 @@ def check_interval(interval: Any, what: str = "interval") -> tuple[float, float]
         reversed_ = " (it is reversed)" if 0 <= high < low <= 1 else ""
         raise InputError(f"{what} is ({low}, {high}){reversed_}; expected 0 <= lo <= hi <= 1")
     return low, high
+
+
+def is_within(t: Tensor, interval: tuple[float, float], closed: bool = False) -> Tensor:
+    """Whether times lie in [lo, hi), or in [lo, hi] if closed: bool of t's shape, with both ends right to 1e-7.
+
+    No time is 1, so an interval to 1 holds all times from lo on.
+    """
+    low, high = interval
+    last = t <= high + TIME_ROUNDING if closed or high == 1 else t < high - TIME_ROUNDING
+    return (t >= low - TIME_ROUNDING) & last & ((low < high) | closed)
 
 
 def check_field(field: Any, what: str) -> None:
@@ -165,8 +176,8 @@ def labels_of_rows(y: Any, x: Tensor) -> Tensor:
 
 
 def _as_tensor(values: Any) -> Tensor:
-    """Values as a tensor without a gradient; through numpy, so that a Python float stays float64."""
-    return values.detach() if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+    """Values as a tensor without a gradient; through numpy on the CPU, so that a float stays float64."""
+    return values.detach() if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values), device="cpu")
 
 
 def _name(dtype: torch.dtype) -> str:

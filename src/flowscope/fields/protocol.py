@@ -3,6 +3,7 @@
 The oracle is one, a trained network is one. So truth and model are interchangeable wherever a field is wanted.
 """
 
+from collections.abc import Sized
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -74,6 +75,16 @@ def shape_of(field: Any) -> tuple[int, ...] | None:
     if shape is None:
         shape = getattr(getattr(field, "training_set", None), "shape", None)
     return None if shape is None else tuple(shape)
+
+
+def takes_labels(field: Any) -> bool:
+    """Whether a field says that it takes labels: by its `classes`, its training set, or the fields it is made of."""
+    classes = getattr(field, "classes", None)
+    if classes is not None:
+        return bool(len(classes) if isinstance(classes, Sized) else classes)
+    if getattr(getattr(field, "training_set", None), "labels", None) is not None:
+        return True
+    return any(takes_labels(part) for part in getattr(field, "parts", ()) if part is not None)
 
 
 def path_name(field: Any) -> str | None:

@@ -2,7 +2,8 @@
 
 A sample counts as memorised if d1/d2 < 1/3, with d1 and d2 its distances to the nearest and second-nearest distinct
 training point (arXiv 2310.02664 and others). On simple manifolds new points pass this test too. So the share of real
-held-out points that pass it is the null: only a share above the null is a sign of memorisation.
+held-out points that pass it is the null: only a share above the null is a sign of memorisation. When in training it
+sets in grows with the number of points (arXiv 2505.17638).
 """
 
 from typing import Any, NamedTuple

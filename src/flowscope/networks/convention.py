@@ -13,10 +13,10 @@ from flowscope.errors import InputError, unknown_name
 from flowscope.networks.call_styles import (
     TEXT_EMBEDDINGS,
     Call,
+    call_by_name,
     call_flux,
     call_labels_by_name,
     call_one_hot,
-    call_sd3,
     call_state_first,
     call_time_first,
 )
@@ -24,6 +24,7 @@ from flowscope.networks.tabulated_path import linear_betas
 from flowscope.paths import Coefficients, Path, convert, get_path
 
 Prediction = Literal["velocity", "data", "noise", "score", "v"]
+Clock = Literal["time", "sigma", "log_sigma"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Convention:
             linear betas.
         reverse: whether its own time is 1 - t.
         scale: the factor from its own time to the timestep that it is given.
-        clock: "time", or "sigma" for a network that is given the noise level sigma/alpha rather than a time.
+        clock: what its own time is: "time"; "sigma", the noise level sigma/alpha; or "log_sigma", that level's
+            logarithm, which EDM's networks are given times a quarter.
         call: how the module is called; see flowscope.networks.call_styles.
         last_is_null: whether the label after the last class (`classes`) stands for no label.
         variance: whether a second half of the channels, a learned variance, is dropped.
@@ -66,7 +68,7 @@ class Convention:
     path: str | Path = "linear"
     reverse: bool = False
     scale: float = 1.0
-    clock: Literal["time", "sigma"] = "time"
+    clock: Clock = "time"
     call: Call = call_state_first
     last_is_null: bool = False
     variance: bool = False
@@ -75,7 +77,7 @@ class Convention:
     def __post_init__(self) -> None:
         for value, words, what in (
             (self.prediction, get_args(Prediction), "prediction"),
-            (self.clock, ("time", "sigma"), "clock"),
+            (self.clock, get_args(Clock), "clock"),
         ):
             if value not in words:
                 raise unknown_name(what, value, words)
@@ -94,8 +96,9 @@ class Convention:
 
     def timestep(self, own: Coefficients) -> Tensor:
         """The timestep (B,) that the network is given, from the coefficients of its own path."""
-        if self.clock == "sigma":
-            return own.sigma / own.alpha
+        if self.clock != "time":
+            level = own.sigma / own.alpha
+            return self.scale * (level if self.clock == "sigma" else level.log())
         return self.scale * (1 - own.t if self.reverse else own.t)
 
     def data(self, value: Tensor, x: Tensor, own: Coefficients) -> Tensor:
@@ -122,7 +125,7 @@ CONVENTIONS = {
         Convention("flow_matching", call=call_labels_by_name),  # arXiv 2412.06264
         Convention("torchcfm", call=call_time_first),  # arXiv 2302.00482
         Convention("edm", "data", path="ve", clock="sigma", call=call_one_hot, last_is_null=True),  # arXiv 2206.00364
-        Convention("sd3", **_TO_NOISE, scale=1000.0, call=call_sd3, needs=TEXT_EMBEDDINGS),  # arXiv 2403.03206
+        Convention("sd3", **_TO_NOISE, scale=1000.0, call=call_by_name, needs=TEXT_EMBEDDINGS),  # arXiv 2403.03206
         Convention("flux", **_TO_NOISE, call=call_flux, needs=TEXT_EMBEDDINGS),  # itself multiplies its time by 1000
     )
 }

@@ -9,8 +9,13 @@ is a state with the same data and noise. The prediction gives E[x1|x], which giv
 
 Where the network's schedule ends before flowscope's path (DDPM's noisiest timestep still holds a little data; EDM's
 levels are 0.002 to 80), the network is asked at its last level, with x scaled to it. So sampling may begin at t = 0.
+A FlowscopeWarning says so.
+
+Timesteps are given in float32 at least: bfloat16 would make 988 of 987.5. A module of half precision that cannot take
+them so is given rounded ones, which a FlowscopeWarning says.
 """
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
@@ -20,14 +25,16 @@ import torch
 from torch import Tensor, nn
 
 from flowscope.core.settings import check_sizes
-from flowscope.errors import InputError
+from flowscope.errors import FlowscopeWarning, InputError
 from flowscope.fields import Query, check_query, check_shape, check_velocity
-from flowscope.networks.call_styles import first_output
+from flowscope.networks.call_styles import expand_rows, first_output
 from flowscope.networks.checks import check_call, check_mapping, check_module, config_shape, resolve_convention
 from flowscope.networks.convention import Convention
-from flowscope.networks.labels import Labels, check_trained_labels, config_of, kind_of, network_labels, resolve_labels
+from flowscope.networks.exact_time import call_with_exact_time
+from flowscope.networks.labels import Labels, check_trained_labels, kind_of, network_labels, resolve_labels
 from flowscope.paths import Coefficients, Path, convert, get_path
 
+TIME_ROUNDING = 1e-9  # of an own time before it counts as beyond the path
 MAX_TIME = 1 - 2**-53  # the largest float64 below 1
 
 
@@ -65,6 +72,7 @@ class NetworkField:
     about: dict[str, Any] = field(default_factory=dict)
     extras: Mapping[str, Any] = field(default_factory=dict)
     labels: tuple[int, ...] | None = None
+    _rounds_time: list[bool] = field(default_factory=list, init=False)  # not empty: its timesteps have to be rounded
 
     def __repr__(self) -> str:
         return f"NetworkField({self.name!r}, convention={self.convention.name!r}, path={self.path.name!r})"
@@ -113,7 +121,22 @@ class NetworkField:
     def _own_coefficients(self, here: Coefficients) -> Coefficients:
         """The network's own path at the signal-to-noise ratios of the field's path, or at the nearest that it has."""
         own = self.convention.own_path()
-        return here if own == self.path else own(own.time_of_snr(here.snr).clamp(0, MAX_TIME))
+        if own == self.path:
+            return here
+        times = own.time_of_snr(here.snr)
+        if bool(((times < -TIME_ROUNDING) | (times > 1 + TIME_ROUNDING)).any()):
+            self._warn_of_levels(own)
+        return own(times.clamp(0, MAX_TIME))
+
+    def _warn_of_levels(self, own: Path) -> None:
+        ends = own(torch.tensor([MAX_TIME, 0.0], dtype=torch.float64, device="cpu"))
+        low, high = (ends.sigma / ends.alpha).tolist()
+        warnings.warn(
+            f"{self.name} knows noise levels sigma/alpha from {low:.4g} to {high:.4g} and is wanted beyond them: there "
+            "it is asked at the nearest level, with x scaled to it",
+            FlowscopeWarning,
+            stacklevel=2,
+        )
 
     def _predict(self, state: Tensor, own: Coefficients, query: Query, checked: bool) -> Tensor:
         """The network's prediction for states of its own path, in state's dtype and device."""
@@ -121,8 +144,14 @@ class NetworkField:
         dtype, device = (state.dtype, state.device) if reference is None else (reference.dtype, reference.device)
         known = Labels(self.classes, self.null)
         labels = network_labels(known, query.y, len(state), device, self.name, self.labels)
-        timestep = self.convention.timestep(own).to(device, _time_dtype(self.module, dtype))
-        found = first_output(self.convention.call(self.module, state.to(device, dtype), timestep, labels, self.extras))
+        given, timestep = state.to(device, dtype), self.convention.timestep(own)
+        extras = expand_rows(self.extras, given)
+
+        def call(time_dtype: torch.dtype) -> Any:
+            times = timestep.to(device, time_dtype)
+            return first_output(self.convention.call(self.module, given, times, labels, extras))
+
+        found = call_with_exact_time(call, dtype, self.name, self._rounds_time)
         if self.convention.variance and isinstance(found, Tensor) and found.ndim > 1:
             found = found[:, : state.shape[1]]
         check_shape(found, state, self.name)
@@ -182,6 +211,7 @@ def as_field(
     check_module(module)
     found = resolve_convention(module, convention, scheduler)
     known = resolve_labels(module, found.last_is_null, classes, null)
+    trained = check_trained_labels(labels, known.classes)
     arguments = check_mapping(extras, "extras")
     check_call(module, found, known, arguments)
     return NetworkField(
@@ -193,18 +223,13 @@ def as_field(
         str(name or kind_of(module)),
         check_mapping(about, "about"),
         arguments,
-        check_trained_labels(labels, known.classes),
+        trained,
     )
 
 
 def _first_float(module: nn.Module) -> Tensor | None:
     """The first floating-point parameter or buffer, whose dtype and device are the module's; None without any."""
     return next((v for v in chain(module.parameters(), module.buffers()) if v.is_floating_point()), None)
-
-
-def _time_dtype(module: nn.Module, dtype: torch.dtype) -> torch.dtype:
-    """The dtype of timesteps: at least float32 for diffusers models, which embed them before they cast."""
-    return torch.float32 if config_of(module) and dtype.itemsize < 4 else dtype
 
 
 def _cast(c: Coefficients, x: Tensor) -> Coefficients:

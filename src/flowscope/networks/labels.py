@@ -1,5 +1,6 @@
 """The labels that a module takes: how many it says it has, and checks of those it is given."""
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -22,6 +23,17 @@ class Labels(NamedTuple):
 def kind_of(module: nn.Module) -> str:
     """The name of a module's class; of a module that torch.compile wraps, the name of the wrapped one's."""
     return type(getattr(module, "_orig_mod", module)).__name__
+
+
+def signature_of(module: nn.Module) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a module's forward by name; of a module that torch.compile wraps, the wrapped one's.
+
+    Empty where Python does not know them, as of compiled code.
+    """
+    try:
+        return inspect.signature(getattr(module, "_orig_mod", module).forward).parameters
+    except (TypeError, ValueError):
+        return {}
 
 
 def config_of(thing: Any) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ last timestep is pure noise (arXiv 2305.08891).
 """
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from flowscope.errors import InputError
 from flowscope.paths import Path
 
 
+@torch.inference_mode(False)  # the path may be kept, and asked for gradients later
 def tabulated_path(alphas_cumprod: Any, name: str) -> Path:
     """Make the path of a discrete variance-preserving schedule, with t = 1 - k/(K - 1).
 
@@ -27,7 +29,11 @@ def tabulated_path(alphas_cumprod: Any, name: str) -> Path:
     Raises:
         InputError: the table is not such a schedule.
     """
-    table = torch.as_tensor(alphas_cumprod).detach().to("cpu", torch.float64)
+    table = (
+        torch.as_tensor(alphas_cumprod, device=getattr(alphas_cumprod, "device", "cpu"))
+        .detach()
+        .to("cpu", torch.float64)
+    )
     usable = table.ndim == 1 and len(table) > 1 and bool((table.diff() < 0).all())
     if not usable or not bool(((table >= 0) & (table < 1)).all()):
         raise InputError("alphas_cumprod is not a noise schedule; expected (K,) numbers in [0, 1) that decrease with k")
@@ -47,6 +53,25 @@ def tabulated_path(alphas_cumprod: Any, name: str) -> Path:
         return (low + (angle - nodes[low]) / (nodes[low + 1] - nodes[low])) / last
 
     return Path(name, formula, time)
+
+
+def levels_path(low: float, high: float) -> Path:
+    """Make a path like "ve" (alpha = 1) between two noise levels: sigma = high (low/high)^t.
+
+    Args:
+        low: the noise level at t = 1, above 0.
+        high: the one at t = 0.
+    """
+    rate = math.log(low / high)
+
+    def formula(t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        sigma = high * torch.exp(rate * t)
+        return torch.ones_like(t), sigma, torch.zeros_like(t), rate * sigma
+
+    def time(snr: Tensor) -> Tensor:
+        return (-0.5 * torch.log(snr) - math.log(high)) / rate
+
+    return Path(f"noise levels {low:.4g} to {high:.4g}", formula, time)
 
 
 @functools.cache

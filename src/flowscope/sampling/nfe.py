@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from flowscope.fields import VelocityField, evaluations, unchecked
+from flowscope.fields import VelocityField, evaluations, times_of_rows, unchecked
 
 
 class Counted:
@@ -27,6 +27,8 @@ class Counted:
         self.field, self.states = field, 0
 
     def __getattr__(self, name: str) -> Any:
+        if name == "field" or name.startswith("__"):  # of an object that is being copied, which has no field yet
+            raise AttributeError(name)
         return getattr(self.field, name)
 
     def evaluations(self, t: float) -> int:
@@ -34,7 +36,7 @@ class Counted:
         return evaluations(self.field, t)
 
     def __call__(self, x: Tensor, t: float | Tensor, y: Any = None) -> Tensor:
-        """The field's velocity at x and one time t."""
+        """The field's velocity at x and t."""
         self._count(x, t)
         return self.field(x, t, y)
 
@@ -44,4 +46,5 @@ class Counted:
         return unchecked(self.field, x, t, y)
 
     def _count(self, x: Tensor, t: float | Tensor) -> None:
-        self.states += len(x) * evaluations(self.field, float(t))
+        times, rows = times_of_rows(t, x).unique(return_counts=True)
+        self.states += sum(n * evaluations(self.field, s) for s, n in zip(times.tolist(), rows.tolist(), strict=True))

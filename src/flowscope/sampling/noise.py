@@ -43,7 +43,7 @@ def draw_noise(
     sizes, seed = check_sizes(shape), check_seed(seed)
     if dtype not in FLOATS:
         raise InputError(f"dtype is {dtype!r}; expected torch.float16, bfloat16, float32 or float64")
-    noise = torch.empty((count, *sizes), dtype=dtype)
+    noise = torch.empty((count, *sizes), dtype=dtype, device="cpu")
     for i in range(count):
-        noise[i] = torch.as_tensor(np.random.default_rng((seed, start + i)).standard_normal(sizes))
-    return noise.to(device)
+        noise[i] = torch.from_numpy(np.asarray(np.random.default_rng((seed, start + i)).standard_normal(sizes)))
+    return noise if device is None else noise.to(device)

@@ -161,7 +161,7 @@ def make_nodes(steps: int = DEFAULT_STEPS, shift: float = 1.0, timesteps: Any = 
     """
     count, s = check_count(steps, "steps"), check_shift(shift)
     if timesteps is None:
-        nodes = shift_time(torch.arange(count + 1, dtype=torch.float64) / count, s)
+        nodes = shift_time(torch.arange(count + 1, dtype=torch.float64, device="cpu") / count, s)
         if not bool((nodes.diff() > 0).all()):
             raise InputError(f"shift {shift!r} moves some of the {count} steps onto one time; expected one nearer to 1")
         return nodes
@@ -183,7 +183,7 @@ def check_nodes(timesteps: Any) -> Tensor:
     expected = "expected at least two increasing times in [0, 1], ends included, such as [0, 0.3, 1]"
     try:
         values = timesteps.tolist() if hasattr(timesteps, "tolist") else [float(t) for t in timesteps]
-        nodes = torch.tensor(values, dtype=torch.float64)
+        nodes = torch.tensor(values, dtype=torch.float64, device="cpu")
     except (TypeError, ValueError, RuntimeError):
         raise InputError(f"timesteps are {repr(timesteps)[:60]}; {expected}") from None
     if nodes.ndim != 1 or len(nodes) < 2:
@@ -223,7 +223,7 @@ def edm_levels(interval: Sequence[float], path: str | Path = "linear") -> tuple[
         InputError: the interval or the path is not usable.
     """
     low, high = check_interval(interval)
-    alpha, sigma, _, _ = get_path(path).formula(torch.tensor([high, low], dtype=torch.float64))
+    alpha, sigma, _, _ = get_path(path).formula(torch.tensor([high, low], dtype=torch.float64, device="cpu"))
     least, most = (sigma / alpha).tolist()
     return least, most
 
@@ -240,6 +240,6 @@ def from_edm_levels(levels: Sequence[float], path: str | Path = "linear") -> tup
         low = high = math.nan
     if isinstance(levels, str) or not 0 <= low <= high:
         raise InputError(f"levels are {levels!r}; expected two noise levels (low, high) with 0 <= low <= high")
-    snr = torch.tensor([high, low], dtype=torch.float64) ** -2
+    snr = torch.tensor([high, low], dtype=torch.float64, device="cpu") ** -2
     first, last = (1.0 if math.isinf(r) else float(get_path(path).time_of_snr(r)) for r in snr.tolist())
     return first, last

@@ -1,7 +1,7 @@
 r"""Solvers: one interval of dx/dt = u(x, t), from t to `after`, given u at (x, t).
 
-Each advances the float64 state x by calling ask(x, t) -> float64 velocity. None is used for an interval that ends at
-t = 1, where a velocity is not defined: there the state lands on the predicted data (trajectory.py).
+Each advances the float64 state x by calling ask(x, t) -> float64 velocity. None is asked to go to t = 1, where a
+velocity is not defined: there the state lands on the predicted data (trajectory.py).
 """
 
 from collections.abc import Callable
@@ -70,6 +70,7 @@ def _worst_row(error: Tensor) -> Tensor:
 
 _SOLVERS: dict[str, Advance] = {"euler": _euler, "heun": _heun, "midpoint": _midpoint, "rk4": _rk4, "dopri5": _dopri5}
 SOLVERS = tuple(_SOLVERS)
+ADAPTIVE_SOLVERS = ("dopri5",)  # which choose their steps
 
 
 def get_solver(solver: Any) -> Advance:

@@ -2,8 +2,9 @@ r"""A velocity field followed step by step: a generator of named steps.
 
     dx/dt = u(x, t),    from t0, noise, to t = 1, data
 
-An interval that ends at t = 1 is one step for every solver and every path: the state lands on the data E[x1|x] that the
-velocity at (x, t) predicts (on the linear path that is an Euler step), and the field is never asked at t = 1.
+An interval that ends at t = 1 is one step for every solver of fixed steps, on every path: the state lands on the data
+E[x1|x] that the velocity at (x, t) predicts (on the linear path that is an Euler step), and the field is never asked at
+t = 1. An adaptive solver goes on to t = 0.999 by steps of its own and lands from there, however long the interval is.
 
 The state is carried in float64 and handed to the field in x0's dtype, so that rounding does not add up over the steps.
 """
@@ -19,8 +20,9 @@ from flowscope.errors import InputError, NumericalError
 from flowscope.fields import VelocityField, ask, check_field, check_query, evaluations
 from flowscope.paths import Path, convert, get_path
 from flowscope.sampling.schedules import check_nodes
-from flowscope.sampling.solvers import Advance, get_solver
+from flowscope.sampling.solvers import ADAPTIVE_SOLVERS, Advance, get_solver
 
+LANDING_TIME = 0.999  # t from which an adaptive solver lands on the data
 DOPRI5_TOLERANCE = 1e-6  # absolute and relative, but no less than rounding allows: 8 units of x0's dtype
 
 
@@ -81,20 +83,26 @@ def trajectory(
     check_field(field, "field")
     nodes, advance = check_nodes(timesteps).tolist(), get_solver(solver)
     x0, y = check_start(x0, nodes[0], y)
-    return _steps(_CountedField(field, x0.dtype, y), x0, nodes, advance, path_of(field))
+    landing = LANDING_TIME if solver in ADAPTIVE_SOLVERS else 0.0
+    return _steps(_CountedField(field, x0.dtype, y), x0, nodes, advance, landing, path_of(field))
 
 
 @torch.no_grad()
-def _steps(ask: "_CountedField", x0: Tensor, nodes: list[float], advance: Advance, path: Path) -> Iterator[Step]:
-    """The steps of a field that is asked by `ask`."""
+def _steps(
+    ask: "_CountedField", x0: Tensor, nodes: list[float], advance: Advance, landing: float, path: Path
+) -> Iterator[Step]:
+    """The steps of a field that is asked by `ask`; to t = 1 it lands from no earlier a time than `landing`."""
     tolerance = max(DOPRI5_TOLERANCE, 8 * torch.finfo(x0.dtype).eps)
     x = x0.to(torch.float64)
     for index, (t, after) in enumerate(itertools.pairwise(nodes)):
-        seen, u = ask.at(x, t)
-        at = path(torch.tensor(t, dtype=torch.float64, device=x.device))
-        data = convert(u, seen.to(torch.float64), at, "velocity", "data")
+        seen, u, data = ask.with_data(x, t, path)
         yield Step(index, t, seen, u.to(x0.dtype), data.to(x0.dtype), ask.nfe)
-        x = data if after == 1 else advance(ask, x, t, after, u, tolerance)
+        if after < 1:
+            x = advance(ask, x, t, after, u, tolerance)
+        elif t < landing:
+            x = ask.with_data(advance(ask, x, t, landing, u, tolerance), landing, path)[2]
+        else:
+            x = data
     yield Step(len(nodes) - 1, nodes[-1], _rounded(x, x0.dtype), None, None, ask.nfe)
 
 
@@ -129,6 +137,12 @@ class _CountedField:
         velocity = ask(self.field, x, t, self.y)
         self.nfe += evaluations(self.field, t)
         return x, velocity.to(x.device, torch.float64)
+
+    def with_data(self, x: Tensor, t: float, path: Path) -> tuple[Tensor, Tensor, Tensor]:
+        """The state as the field sees it, the velocity there and the data that it predicts, both in float64."""
+        seen, u = self.at(x, t)
+        at = path(torch.tensor(t, dtype=torch.float64, device=x.device))
+        return seen, u, convert(u, seen.to(torch.float64), at, "velocity", "data")
 
     def __call__(self, x: Tensor, t: float) -> Tensor:
         """The velocity alone, as solvers ask for it."""

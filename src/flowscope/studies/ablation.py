@@ -15,6 +15,7 @@ from flowscope.fields import VelocityField, check_interval, guide
 from flowscope.oracle import Oracle
 from flowscope.studies.bench.boundaries import stage_times
 from flowscope.studies.bench.finding import REVIEWERS, Finding, Panel, Progress, Series, Verdict
+from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.probe_bench import (
     SAME_TRANSITION,
     ProbeBench,
@@ -41,6 +42,7 @@ Row = dict[str, Any]
 Guided = dict[tuple[float, float], tuple[VelocityField, VelocityField]]  # interval -> guided model and oracle
 
 
+@noted
 def ablation_study(
     models: Models | Mapping[str, Any],
     oracle: Oracle,

@@ -16,6 +16,7 @@ from flowscope.fields import VelocityField
 from flowscope.oracle import Oracle
 from flowscope.studies.bench.boundaries import stage_times
 from flowscope.studies.bench.finding import REVIEWERS, Finding, Panel, Progress, Series
+from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.probe_bench import (
     SAME_TRANSITION,
     ProbeBench,
@@ -42,6 +43,7 @@ WHY = (
 Values = dict[str, dict[str, np.ndarray]]  # field -> what `ProbeBench.measure` found of it
 
 
+@noted
 def alignment_study(
     model: VelocityField,
     oracle: Oracle,

@@ -16,6 +16,7 @@ from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.studies.bench.boundaries import Boundaries
 from flowscope.studies.bench.finding import Finding, Panel, Progress, Series
+from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.paired import (
     CLEAR_DIFFERENCE,
     Estimate,
@@ -51,6 +52,7 @@ Runs = dict[tuple[float, str], list[Quality]]  # by split and pair
 Costs = dict[str, dict[float, Estimate]]  # by stage and split
 
 
+@noted
 def capacity_study(
     small: Models,
     large: Models,

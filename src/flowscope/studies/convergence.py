@@ -20,6 +20,7 @@ from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes
 from flowscope.studies.bench.boundaries import Boundaries, stage_times
 from flowscope.studies.bench.finding import Finding, Panel, Progress, Series
+from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.paired import (
     CLEAR_DIFFERENCE,
     Estimate,
@@ -53,6 +54,7 @@ class Run(NamedTuple):
     folder: Path | None
 
 
+@noted
 def convergence_study(
     runs: Any,
     oracle: Oracle,

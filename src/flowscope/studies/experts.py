@@ -10,6 +10,7 @@ from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes
 from flowscope.studies.bench.finding import REVIEWERS, Finding, Panel, Progress, Series
+from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.paired import (
     CLEAR_DIFFERENCE,
     Estimate,
@@ -36,6 +37,7 @@ WHY = (
 )
 
 
+@noted
 def experts_study(
     whole: Models,
     navigation: Models,

@@ -10,17 +10,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from flowscope.core.settings import check_count
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
-from flowscope.fields import VelocityField, check_interval, guide
+from flowscope.fields import VelocityField, check_interval, guide, is_within
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes
 from flowscope.studies.bench.boundaries import Boundaries
 from flowscope.studies.bench.finding import Finding, Panel, Progress, Series
 from flowscope.studies.bench.label_information import LAST_TIME, LabelCurve, label_curve
+from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.paired import (
     CLEAR_DIFFERENCE,
     Estimate,
@@ -58,6 +60,7 @@ WHY = (
 )
 
 
+@noted
 def guidance_study(
     models: Models,
     oracle: Oracle,
@@ -169,7 +172,7 @@ def _columns(bench: SampleBench, runs: Runs, part: Sequence[TimeInterval], nodes
         "interval": ["none" if i == NOWHERE else f"[{i[0]:.3g}, {i[1]:.3g})" for i in part],
         "lo": [i[0] for i in part],
         "hi": [i[1] for i in part],
-        "guided_steps": [int(((nodes[:-1] >= lo) & (nodes[:-1] < hi)).sum()) for lo, hi in part],
+        "guided_steps": [int(is_within(torch.from_numpy(nodes[:-1]), i).sum()) for i in part],
         **bench.quality_columns([runs[i] for i in part]),
         **estimate_columns("gain", (frechet_difference(runs[NOWHERE], runs[i]) for i in part)),
     }

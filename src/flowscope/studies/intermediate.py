@@ -19,6 +19,7 @@ from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes, trajectory
 from flowscope.studies.bench.boundaries import Boundaries
 from flowscope.studies.bench.finding import Finding, Gallery, Panel, Progress, Series, Verdict
+from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.paired import Interval, standard_error
 from flowscope.studies.bench.sample_bench import SampleBench
 
@@ -52,6 +53,7 @@ class Trajectories(NamedTuple):
     settling: Settling | None
 
 
+@noted
 def intermediate_study(
     model: VelocityField,
     oracle: Oracle,

@@ -13,6 +13,7 @@ from flowscope.fields import VelocityField
 from flowscope.oracle import Oracle
 from flowscope.studies.bench.boundaries import StageTimes, stage_times
 from flowscope.studies.bench.finding import Finding, Panel, Progress, Series, Verdict
+from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.paired import (
     CLEAR_STANDARD_ERRORS,
     Estimate,
@@ -52,6 +53,7 @@ class Pair(NamedTuple):
     more: Estimate  # refinement less navigation
 
 
+@noted
 def loss_study(
     models: Models | Mapping[str, Any],
     oracle: Oracle,

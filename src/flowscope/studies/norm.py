@@ -19,6 +19,7 @@ from flowscope.networks.eval_mode import eval_mode
 from flowscope.oracle import Oracle
 from flowscope.studies.bench.boundaries import StageTimes, stage_times
 from flowscope.studies.bench.finding import Finding, Panel, Progress, Series
+from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.probe_bench import ProbeBench
 from flowscope.studies.bench.variants import variants
 from flowscope.training.monitor.evaluate import velocities
@@ -32,6 +33,7 @@ NORMS = ("model", "oracle", "conditional")
 Columns = dict[str, np.ndarray]
 
 
+@noted
 def norm_study(
     model: VelocityField,
     oracle: Oracle,

@@ -20,6 +20,7 @@ from flowscope.metrics.memorised import MEMORISED_RATIO, share_with_interval
 from flowscope.oracle import Oracle
 from flowscope.studies.bench.boundaries import Boundaries, check_times, halfway, times_around
 from flowscope.studies.bench.finding import Finding, Gallery, Panel, Progress, Series, Verdict
+from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.paired import Interval, mean_and_error
 from flowscope.studies.bench.restoration import (
     Restored,
@@ -53,6 +54,7 @@ Results = dict[tuple[str, str, float], Restored]  # by field, source and time
 Ratios = dict[str, list[Interval]]  # by field: a ratio for each time
 
 
+@noted
 def refine_study(
     model: VelocityField,
     oracle: Oracle,

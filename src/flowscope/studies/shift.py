@@ -15,6 +15,7 @@ from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes
 from flowscope.sampling.schedules import EARLY_UNTIL, early_share
 from flowscope.studies.bench.finding import Finding, Panel, Progress, Series
+from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.paired import (
     CLEAR_DIFFERENCE,
     Estimate,
@@ -44,6 +45,7 @@ Nodes = dict[float, np.ndarray]  # times of the steps, by shift
 Runs = dict[float, list[Quality]]  # by shift
 
 
+@noted
 def shift_study(
     models: Models,
     oracle: Oracle,

@@ -30,6 +30,7 @@ from flowscope.studies.bench.boundaries import (
 )
 from flowscope.studies.bench.finding import Finding, Gallery, Panel, Progress, Series, Verdict
 from flowscope.studies.bench.influence import influence_values
+from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.paired import mean_and_error
 from flowscope.studies.bench.sample_bench import SampleBench, draw_rows
 from flowscope.studies.bench.wording import noun, shares_in_words
@@ -70,6 +71,7 @@ class Mixed(NamedTuple):
     nfe: int
 
 
+@noted
 def switch_study(
     model: VelocityField,
     oracle: Oracle,

@@ -17,6 +17,7 @@ from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes
 from flowscope.studies.bench.boundaries import Boundaries
 from flowscope.studies.bench.finding import REVIEWERS, Finding, Panel, Progress, Series
+from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.paired import (
     CLEAR_DIFFERENCE,
     Quality,
@@ -41,6 +42,7 @@ WHY = (
 )
 
 
+@noted
 def target_study(
     cfm: Models,
     oracle_trained: Models,

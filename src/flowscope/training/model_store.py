@@ -246,19 +246,25 @@ def trained_field(network: nn.Module, about: Mapping[str, Any], name: str) -> Ne
         about: the content of model.json.
         name: of the field.
     """
-    path, null = about["settings"]["path"], read_labels(network, True).null
+    path, dropout = about["settings"]["path"], about["settings"]["label_dropout"]
+    classes, labels, null = about["classes"], about.get("labels"), read_labels(network, True).null
+    if classes and dropout == 0:
+        null = None  # no label was ever dropped, so the label for none was never trained
+    if dropout == 1:
+        classes, labels = 0, None  # all were, so the others were not
     convention = replace(CONVENTIONS["flowscope"], path=path)
-    return as_field(
+    field = as_field(
         network,
         convention,
         path=path,
-        classes=about["classes"],
+        classes=classes,
         null=null,
         shape=tuple(about["shape"]),
         name=name,
         about=about,
-        labels=about.get("labels"),
+        labels=labels,
     )
+    return replace(field, null=null)
 
 
 def _build(about: Mapping[str, Any], folder: Path) -> nn.Module:

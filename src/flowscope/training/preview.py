@@ -17,7 +17,7 @@ def sample_pictures(field: NetworkField, training_set: TrainingSet, count: int =
     An expert for a part of time is sampled over all times, as if it were trained there, too.
     """
     classes = training_set.classes
-    y = None if not classes else torch.tensor([classes[i % len(classes)] for i in range(count)])
+    y = None if not classes else torch.tensor([classes[i % len(classes)] for i in range(count)], device="cpu")
     found = sample(field, n=count, shape=training_set.shape, steps=steps, y=y)
     return grid_png(found.cpu().numpy(), display_range(training_set))
 

@@ -16,12 +16,12 @@ from flowscope.fields import check_shape
 from flowscope.networks.architectures import MAX_CLASSES, build_network
 from flowscope.networks.call_styles import call_state_first, first_output
 from flowscope.networks.field import NetworkField
-from flowscope.networks.labels import read_labels
 from flowscope.oracle import Oracle
 from flowscope.paths import get_path
 from flowscope.training.accelerator import check_accelerator, make_accelerator, start_tracker, tf32_matmul
 from flowscope.training.draws import Draw, Draws, to_device
 from flowscope.training.ema import make_average, update_average
+from flowscope.training.labels import check_labels_arrive, own_label_dropout_off, warn_of_own_dropout
 from flowscope.training.losses import Losses
 from flowscope.training.model_store import SCHEMA, trained_field
 from flowscope.training.settings import TrainSettings
@@ -42,6 +42,7 @@ class Run:
         classes: one more than the largest label; 0 without labels.
         labels: those that occur, where some below the largest do not; else None.
         null: the network's label for none; None where it has none.
+        notes: what was decided of the network, in sentences.
         network: the network, in train mode.
         ema: its averaged copy, in eval mode.
         optimizer: torch's AdamW.
@@ -73,7 +74,8 @@ class Run:
         on_gpu = self.device.type == "cuda"
         if on_gpu and len(self.shape) == 3:
             self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.null = self._check_labels()
+        self.null = check_labels_arrive(self.network, self.classes, settings.label_dropout, self.shape)
+        self.notes = warn_of_own_dropout(self.network, settings.label_dropout) if self.classes else ()
         self.ema = make_average(self.network)
         self.forward: Any = torch.compile(self.network) if settings.compile else self.network
         weights, decay = self.network.parameters(), settings.weight_decay
@@ -84,16 +86,6 @@ class Run:
         self.losses = Losses(settings.steps, self.device)
         self.step, self.seconds = 0, 0.0
         self._began = time.monotonic()
-
-    def _check_labels(self) -> int | None:
-        """The network's label for none, after a check that it has every label of the data."""
-        known = read_labels(self.network, True)
-        if known.classes is not None and known.null is not None and known.classes < self.classes:
-            raise InputError(
-                f"labels go up to {self.classes - 1}, the network has {known.classes} classes; expected at least "
-                f"{self.classes}"
-            )
-        return known.null
 
     def advance(self) -> tuple[Tensor, float]:
         """Make one update of the weights; return the loss of its batch, on the device, and the learning rate."""
@@ -123,16 +115,17 @@ class Run:
         alpha, sigma, d_alpha, d_sigma = (w.reshape(-1, *[1] * len(self.shape)) for w in weights)
         x = alpha * draw.x1 + sigma * draw.x0
         target = self.target(self.step, draw, x, d_alpha * draw.x1 + d_sigma * draw.x0)
-        with self.accelerator.autocast():
+        with self.accelerator.autocast(), own_label_dropout_off(self.network):
             found = first_output(call_state_first(self.forward, x, timestep, self._labels(draw), {}))
         return (check_shape(found, x, "the network").to(torch.float32) - target).square().flatten(1).mean(1)
 
     def _labels(self, draw: Draw) -> Tensor | None:
+        if draw.y is not None:
+            y = draw.y if self.null is None else torch.where(draw.y < 0, self.null, draw.y)
+            return to_device(y, self.device)
         if self.null is None:
             return None
-        if draw.y is None:
-            return torch.full((len(draw.t),), self.null, dtype=torch.int64, device=self.device)
-        return to_device(torch.where(draw.y < 0, self.null, draw.y), self.device)
+        return torch.full((len(draw.t),), self.null, dtype=torch.int64, device=self.device)
 
     def _record(self, learning_rate: float) -> None:
         """Close a row of the losses, which waits for the device, and log it."""
@@ -172,6 +165,7 @@ class Run:
             "shape": list(self.shape),
             "classes": self.classes,
             "labels": self.labels,
+            "notes": list(self.notes),
             "step": self.step,
             "parameters": sum(p.numel() for p in self.network.parameters()),
             "seconds": self.elapsed(),

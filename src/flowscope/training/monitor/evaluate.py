@@ -10,6 +10,7 @@ from torch import Tensor
 from flowscope.errors import InputError
 from flowscope.fields import ask, check_field, check_velocity, path_name
 from flowscope.networks.eval_mode import FIELD_PARTS, eval_mode
+from flowscope.networks.exact_time import call_with_exact_time
 from flowscope.oracle import Oracle
 from flowscope.training.monitor.probes import Probes
 
@@ -22,20 +23,23 @@ def velocities(model: Any, probes: Probes, batch: int) -> Tensor:
         probes: n of them.
         batch: how many states the model is given at a time.
     """
-    u = torch.empty_like(probes.x)
+    u, rounds = torch.empty_like(probes.x), list[bool]()
     with eval_mode(model):
         for rows, y in probes.calls(batch):
-            u[rows] = _call(model, probes.x[rows], probes.t[rows], y)
+            u[rows] = _call(model, probes.x[rows], probes.t[rows], y, rounds)
     return u
 
 
-def _call(model: Any, x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+def _call(model: Any, x: Tensor, t: Tensor, y: Tensor | None, rounds: list[bool]) -> Tensor:
     if not isinstance(model, torch.nn.Module):
         return ask(model, x, t, y).to(x.device, x.dtype)
     # a bare module takes states of the dtype and device of its parameters alone
     like = next((p for p in model.parameters() if p.is_floating_point()), x)
     states = x.to(like.device, like.dtype)
-    u = model(states, t.to(like.device, like.dtype), None if y is None else y.to(like.device))
+    labels = None if y is None else y.to(like.device)
+    u = call_with_exact_time(
+        lambda dtype: model(states, t.to(like.device, dtype), labels), like.dtype, type(model).__name__, rounds
+    )
     what = "the module (as_field makes a field of one with other conventions)"
     return check_velocity(u, states, what, t).to(x.device, x.dtype)
 

@@ -1,4 +1,7 @@
-"""The floor of the conditional flow-matching loss in parts of time, in closed form, from one pass over the points."""
+"""The floor of the conditional flow-matching loss in parts of time, in closed form, from one pass over the points.
+
+It is the optimal loss of arXiv 2506.13763, there of diffusion models and estimated from batches.
+"""
 
 from typing import NamedTuple
 

@@ -10,7 +10,8 @@ evaluation of the model for each probe. With m the model's velocity and means ov
 
     loss = floor + excess,    excess = E[|m - u_cond|^2 - |u* - u_cond|^2] / D,    oracle_loss = E|m - u*|^2 / D
 
-where the floor E|u* - u_cond|^2 / D comes in closed form from many more times and pairs (floor.py): the
+where the floor E|u* - u_cond|^2 / D (the optimal loss of arXiv 2506.13763) comes in closed form from many more times
+and pairs (floor.py): the
 oracle's own loss on the probes is the control variate of the model's. Over the training law excess and oracle_loss have
 the same expectation, since u* is that of u_cond given x_t; the second is never negative and has the smaller error. On
 held-out points u* is not that expectation: E|u* - u_cond|^2 is a reference there, not a floor, and a model may have a
@@ -104,7 +105,8 @@ class Measurement(Measured):
         floor: the smallest loss that a model can have on the training law.
         excess: loss - floor, from paired probes; its expectation is that of oracle_loss.
         held_out: what is measured on held-out points; None without.
-        gap: held_out.loss - loss; None without. It is within its error of 0 until memorisation begins.
+        gap: held_out.loss - loss; None without. Where it is above 0 by more than its error the denoiser has overfitted,
+            which is not yet copying (arXiv 2603.13419).
         total: means over all t by name (loss, floor, excess, oracle_loss, held_out_loss, gap), each with `_error`.
 
     All others are those of Measured.
