@@ -15,7 +15,7 @@ and x itself is (alpha, sigma), so that x and any one of them determine the othe
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -61,6 +61,9 @@ class Coefficients:
         return Coefficients(*parts)
 
 
+EXPECTED = "finite (alpha, sigma, alpha', sigma') for every t in [0, 1)"
+
+
 @dataclass(frozen=True)
 class Path:
     """A path with its name and the functions that define it.
@@ -95,11 +98,27 @@ class Path:
             t: a number or a tensor of any shape, 0 <= t < 1.
 
         Raises:
-            InputError: t is NaN or outside [0, 1).
+            InputError: t is NaN or outside [0, 1), or the formula gives what is no coefficient.
         """
         t = _float64(t)
         check_time(t)
-        return Coefficients(t, *self.formula(t))
+        values = tuple(self.formula(t))
+        if len(values) != 4:
+            raise InputError(f"the formula of path {self.name!r} gave {len(values)} values; expected 4: {EXPECTED}")
+        return Coefficients(t, *(self._checked(value, t) for value in values))
+
+    def _checked(self, value: Any, t: Tensor) -> Tensor:
+        """A coefficient of the shape of t; a plain number stands for a constant."""
+        if isinstance(value, Tensor) and value.dtype != torch.float64:
+            raise InputError(
+                f"the formula of path {self.name!r} gave {value.dtype} for a float64 t; expected float64, computed from "
+                "t as it is: float32 coefficients are wrong in the eighth digit"
+            )
+        found = torch.as_tensor(value, dtype=torch.float64, device=t.device).expand(t.shape)
+        if not bool(torch.isfinite(found).all()):
+            where = t[~torch.isfinite(found)].flatten()[0].item()
+            raise InputError(f"the formula of path {self.name!r} is not finite at t = {where:.6g}; expected {EXPECTED}")
+        return found
 
     def time_of_snr(self, snr: float | Tensor) -> Tensor:
         """The time at which (alpha/sigma)^2 equals snr, float64; outside [0, 1) where the path does not reach it."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from flowscope import InputError, convert
 from flowscope.paths import PATHS as RECORDS
+from flowscope.paths import Path, get_path
 from tests.reference import alpha_sigma, coefficients
 from tests.support.cases import PATHS
 
@@ -126,3 +127,23 @@ def test_where_alpha_starts_above_zero_every_conversion_holds_at_zero(path):
     for quantity in QUANTITIES:
         there = convert(data, x, c, "data", quantity)
         torch.testing.assert_close(convert(there, x, c, quantity, "data"), data, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("formula", "message"),
+    [
+        (lambda t: (t.float(), 1 - t, torch.ones_like(t), -torch.ones_like(t)), "gave torch.float32 for a float64 t"),
+        (lambda t: (t, (0.5 - t).sqrt(), torch.ones_like(t), -torch.ones_like(t)), "not finite at t = 0.7"),
+        (lambda t: (t, 1 - t, 1.0), "gave 3 values; expected 4"),
+    ],
+)
+def test_a_formula_that_gives_no_coefficients_is_refused(formula, message):
+    with pytest.raises(InputError, match=message):
+        Path("own", formula, lambda snr: snr)(torch.tensor([0.2, 0.7], dtype=torch.float64))
+
+
+def test_a_number_is_a_constant():
+    own = Path("own", lambda t: (t, 1 - t, 1.0, -1), lambda snr: snr.sqrt() / (1 + snr.sqrt()))
+    c, known = own(torch.tensor([0.2, 0.7])), get_path("linear")(torch.tensor([0.2, 0.7]))
+    for name in ("alpha", "sigma", "d_alpha", "d_sigma", "A", "B"):
+        assert torch.equal(getattr(c, name), getattr(known, name))
