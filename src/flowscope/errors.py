@@ -54,6 +54,17 @@ class NumericalError(FlowscopeError, ArithmeticError):
     """A result left the range of the arithmetic, so that it is no number to be trusted."""
 
 
+class FlowscopeWarning(UserWarning):
+    """What flowscope did, beside what was asked, that may matter to a result: files that it skipped, and the like.
+
+    Example:
+        >>> import warnings
+        >>> import flowscope as fs
+        >>> from flowscope.errors import FlowscopeWarning
+        >>> warnings.simplefilter("error", FlowscopeWarning)  # in a script that must not go on then
+    """
+
+
 def unknown_name(what: str, got: Any, known: Iterable[str], also: str = "") -> InputError:
     """Make the error for a name that is unknown: it lists the known ones and asks which was meant.
 

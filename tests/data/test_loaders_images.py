@@ -11,7 +11,7 @@ from PIL import Image
 
 from flowscope.data import load
 from flowscope.data.assemble import assemble
-from flowscope.data.loaders.images import load_folder
+from flowscope.data.loaders.image_folder import load_folder
 from flowscope.data.options import Options
 from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.errors import InputError

@@ -22,7 +22,7 @@ from flowscope.oracle import Oracle
 CURVES = "curves"
 OWN_POINTS = (
     "a sweep over D makes its own points; expected none of --resize, --grey, --flips, --subset, --class, "
-    "--skip-broken, --layout with it: leave them out"
+    "--skip-broken, --layout, --assume, --split, --normalise with it: leave them out"
 )
 
 

@@ -44,4 +44,12 @@ def take(whole: TrainingSet, positions: np.ndarray, name: str) -> TrainingSet:
     """Some points of a set, with their labels and weights."""
     labels, weights = (None if v is None else v[positions] for v in (whole.labels, whole.weights))
     points = whole.rows(positions)
-    return TrainingSet(points, labels, weights, name, normalisation=whole.normalisation, class_names=whole.class_names)
+    return TrainingSet(
+        points,
+        labels,
+        weights,
+        name,
+        normalisation=whole.normalisation,
+        class_names=whole.class_names,
+        notes=whole.notes,
+    )

@@ -8,12 +8,23 @@ tensors whole.
 import json
 import math
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from flowscope.data.loaders.source import Source, check_inside, map_file, native, pick_points, reading
+from flowscope.data.loaders.latents import FLIPPED, STATISTICS_FILE, find_statistics
+from flowscope.data.loaders.source import (
+    Source,
+    by_ending,
+    check_inside,
+    map_file,
+    native,
+    pick_points,
+    reading,
+    skipped_notes,
+)
 from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.errors import InputError
 
@@ -79,15 +90,29 @@ def load_safetensors(path: Path) -> Source:
     for shard in shards[1:]:
         _check_agreement(shards[0], shard)
     key = shards[0].key
-    parts = [shard.array(key) for shard in shards]
+    parts, flipped = ([shard.array(name) for shard in shards] for name in (key, FLIPPED))
     labels, weights = ([shard.array(name) for shard in shards] for name in ("labels", "weights"))
     return Source(
-        parts[0] if len(parts) == 1 else MappedRows(parts),
+        _joined(parts),
         path.resolve().name.removesuffix(".safetensors"),
         None if labels[0] is None else np.concatenate(labels),
         None if weights[0] is None else np.concatenate(weights),
         latents=key == "latents",
+        flipped=None if flipped[0] is None else _joined(flipped),
+        statistics=find_statistics(path if path.is_dir() else path.parent) if key == "latents" else None,
+        notes=skipped_notes(_others(path)) if path.is_dir() else (),
     )
+
+
+def _others(folder: Path) -> Counter[str]:
+    """What else lies in a folder of shards, by the reason for which it is passed over."""
+    known = (SUFFIX, f"{SUFFIX}.index.json", STATISTICS_FILE)
+    names = [path.name + "/" * path.is_dir() for path in folder.iterdir() if not path.name.startswith(".")]
+    return Counter("in subfolders" if n.endswith("/") else by_ending(n) for n in names if not n.endswith(known))
+
+
+def _joined(parts: list[Any]) -> Any:
+    return parts[0] if len(parts) == 1 else MappedRows(parts)
 
 
 def _check_complete(folder: Path, names: list[str]) -> None:
@@ -134,7 +159,7 @@ def _open_shard(path: Path) -> Shard:
         header, start, there = _read_header(path)
         found = [name for name in header if name != "__metadata__"]
         key = pick_points(found, path)
-        wanted = [name for name in (key, "labels", "weights") if name in header]
+        wanted = [name for name in (key, FLIPPED, "labels", "weights") if name in header]
         entries = {name: _check_entry(header[name], name, path, start, there) for name in wanted}
         for name in wanted:
             if not entries[name].shape:
