@@ -172,6 +172,7 @@ class Run:
             "shape": list(self.shape),
             "classes": self.classes,
             "labels": self.labels,
+            "class_names": self.training_set.class_names and list(self.training_set.class_names),
             "step": self.step,
             "parameters": sum(p.numel() for p in self.network.parameters()),
             "seconds": self.elapsed(),
