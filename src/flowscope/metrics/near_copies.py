@@ -1,16 +1,17 @@
 r"""Near-copies: which points of a set are one image, saved again, brightened, shifted a little or mirrored.
 
 Images are compared by descriptors: shrunk to 16 pixels at most, blurred, without their mean and of length 1, so that
-neither brightness nor contrast counts. Two images are near-copies if the descriptor of one and that of the other, or of
-the other's mirror image, are nearer than a radius that the set itself gives:
+neither brightness nor contrast counts. The distance d_ij of two images is that of their descriptors, or of one and the
+other's mirror image, whichever is less. They are near-copies if
 
-    radius = 0.3 median_i d_i,   d_i the distance of image i to the nearest of its 8 neighbours beyond the radius,
+    d_ij < 0.3 min(s_i, s_j),   s_i the distance of image i to the nearest other image that is no near-copy.
 
-the largest one below 0.3 times the median distance to the 8th neighbour. So up to 7 near-copies of each image do not
-make the radius small, and images of one kind are no near-copies unless they are far nearer to each other than images of
-that kind usually are. Near-copies of near-copies are one group. Points that are no images, and images without
-contrast, have exact copies alone. `benchmarks/near_copies.py` measures how many near-copies are found, and how many
-pairs are taken for some.
+To find s_i, the distances e_1 <= e_2 <= ... of image i to its 8 nearest images are taken: the last k of them with
+e_k < 0.3 e_(k+1) ends the near-copies, and s_i = e_(k+1). So images of one kind are no near-copies unless they are far
+nearer to each other than to any other image, and up to 7 near-copies of an image are known as such. In sets of more
+than 4,096 images the neighbours are those among 4,096 of them. Near-copies of near-copies are one group. Points that
+are no images, and images without contrast, have exact copies alone. `benchmarks/near_copies.py` measures how many
+near-copies are found, and how many pairs are taken for some.
 """
 
 import warnings
@@ -29,16 +30,16 @@ from flowscope.data.split import split
 from flowscope.data.training_set import TrainingSet, as_training_set
 from flowscope.errors import FlowscopeWarning
 
-RADIUS_SHARE = 0.3  # of the typical distance to a nearest neighbour, up to which images are near-copies
-NEIGHBOURS = 8  # of an image, that its distance to others is taken from
+NEAR = 0.3  # of the distance to an image that is no near-copy: below that, an image is one
+NEIGHBOURS = 8  # of an image, that this distance is looked for among
 SIDE = 16  # pixels of a descriptor, at most
 BLUR = 1.0  # pixels of a descriptor, the standard deviation
-SAMPLE = 1024  # images, at most, whose neighbours set the radius
+SAMPLE = 4096  # images, at most, among which neighbours are looked for
 DIRECTIONS = 12  # principal directions in which pairs are looked for
 FLAT = 1e-3  # of the median contrast: an image with less has no pattern to be known by
 BLOCK_ROWS = 4096  # images, or pairs, that are worked on at a time
 DISTANCE_BYTES = 64 << 20  # of distances that are held at a time
-ROUNDING = 1e-5  # relative, of distances along the directions
+ROUNDING = 1e-5  # of a descriptor's length: errors of distances
 
 _found: WeakKeyDictionary[TrainingSet, np.ndarray] = WeakKeyDictionary()  # a study asks several times
 
@@ -120,7 +121,7 @@ def _near_pairs(s: TrainingSet, positions: np.ndarray) -> np.ndarray:
     if len(patterned) < 2:
         return np.empty((0, 2), np.int64)
     images = described[patterned]
-    radius, directions = _radius(images), _directions(images)
+    radius, directions = NEAR * _distances_to_others(images), _directions(images)
     found = [_pairs_within(images, radius, directions, mirrored) for mirrored in (False, True)]
     return patterned.numpy()[np.concatenate(found)]
 
@@ -147,23 +148,19 @@ def _flat(images: Tensor, mirrored: bool) -> Tensor:
     return (images.flip(-1) if mirrored else images).flatten(1)
 
 
-def _radius(images: Tensor) -> float:
-    """The distance of descriptors up to which images are near-copies."""
-    count = min(NEIGHBOURS, len(images) - 1)
+def _distances_to_others(images: Tensor) -> Tensor:
+    """(n,) s_i, the distance of each image to the nearest one that is no near-copy."""
     sample = torch.from_numpy(np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(np.int64))
-    nearest = []
-    for rows in sample.split(max(1, DISTANCE_BYTES // (4 * len(images)))):
-        distances = torch.minimum(*(torch.cdist(_flat(images[rows], m), images.flatten(1)) for m in (False, True)))
-        distances[torch.arange(len(rows)), rows] = torch.inf
-        nearest.append(distances.topk(count, dim=1, largest=False).values)
-    near = torch.cat(nearest)
-    radius = RADIUS_SHARE * float(near[:, -1].median())
-    while True:
-        beyond = torch.where(near > radius, near, near[:, -1:]).min(1).values
-        smaller = RADIUS_SHARE * float(beyond.median())
-        if smaller >= radius:
-            return radius
-        radius = smaller
+    count, some = min(NEIGHBOURS, len(sample) - 1), images[sample].flatten(1)
+    found = []
+    for rows in torch.arange(len(images)).split(max(1, DISTANCE_BYTES // (4 * len(sample)))):
+        distances = torch.minimum(*(torch.cdist(_flat(images[rows], mirrored), some) for mirrored in (False, True)))
+        distances[rows[:, None] == sample] = torch.inf  # an image is no neighbour of its own
+        near = distances.topk(count, dim=1, largest=False).values
+        gap = near[:, :-1] < NEAR * near[:, 1:]
+        ends = torch.where(gap, torch.arange(1, count), 0).amax(1, keepdim=True) if count > 1 else near.long() * 0
+        found.append(near.gather(1, ends)[:, 0])
+    return torch.cat(found)
 
 
 def _directions(images: Tensor) -> Tensor:
@@ -173,18 +170,20 @@ def _directions(images: Tensor) -> Tensor:
     return directions[:DIRECTIONS].T
 
 
-def _pairs_within(images: Tensor, radius: float, directions: Tensor, mirrored: bool) -> np.ndarray:
-    """(P, 2) pairs i < j of images nearer than the radius, the second one mirrored or not."""
+def _pairs_within(images: Tensor, radius: Tensor, directions: Tensor, mirrored: bool) -> np.ndarray:
+    """(P, 2) pairs of images nearer than the radius of either, the second one mirrored or not."""
     from scipy.spatial import cKDTree
 
-    trees = [
-        cKDTree(torch.cat([_flat(part, m) @ directions for part in images.split(BLOCK_ROWS)]).double().numpy())
+    plain, other = (
+        torch.cat([_flat(part, m) @ directions for part in images.split(BLOCK_ROWS)]).double().numpy()
         for m in (False, mirrored)
-    ]
-    likely = trees[0].sparse_distance_matrix(trees[1], radius * (1 + ROUNDING) + ROUNDING, output_type="ndarray")
-    pairs = np.stack([likely["i"], likely["j"]], 1)[likely["i"] < likely["j"]]
+    )
+    around = cKDTree(other).query_ball_point(plain, radius.double().numpy() * (1 + ROUNDING) + ROUNDING)
+    first = np.repeat(np.arange(len(images)), [len(found) for found in around])
+    pairs = np.stack([first, np.concatenate([*around, []]).astype(np.int64)], 1)
+    pairs = pairs[pairs[:, 0] < pairs[:, 1]]
     near = [
-        (images[part[:, 0]].flatten(1) - _flat(images[part[:, 1]], mirrored)).norm(dim=1) < radius
-        for part in np.array_split(pairs, max(1, len(pairs) // BLOCK_ROWS))
+        (images[i].flatten(1) - _flat(images[j], mirrored)).norm(dim=1) < torch.minimum(radius[i], radius[j]) + ROUNDING
+        for i, j in (torch.from_numpy(part).T for part in np.array_split(pairs, 1 + len(pairs) // BLOCK_ROWS))
     ]
     return pairs[torch.cat(near).numpy()]
