@@ -47,13 +47,16 @@ def split(
 
 
 def _draw(groups: np.ndarray, held_out: int, rng: np.random.Generator) -> np.ndarray:
-    """(N,) which points are set aside: those drawn, with their groups, as long as whole groups fit; then others."""
+    """(N,) which points are set aside: the groups whose first points are drawn, and others until as many are."""
     count, sizes = len(groups), np.bincount(groups)
     drawn = rng.choice(count, held_out, replace=False)
     rest = rng.permutation(np.setdiff1d(np.arange(count), drawn)) if sizes.max() > 1 else drawn[:0]
+    is_first = np.zeros(count, bool)
+    is_first[np.unique(groups, return_index=True)[1]] = True  # so that a group is as likely as a point alone
+    order = np.concatenate([drawn, rest])
     chosen, left = np.zeros(len(sizes), bool), held_out
-    for group in groups[np.concatenate([drawn, rest])].tolist():
-        if not chosen[group] and sizes[group] <= left:
+    for group in groups[order[is_first[order]]].tolist():
+        if sizes[group] <= left:
             chosen[group] = True
             left -= sizes[group]
         if left == 0:

@@ -39,7 +39,7 @@ DIRECTIONS = 12  # principal directions in which pairs are looked for
 FLAT = 1e-3  # of the median contrast: an image with less has no pattern to be known by
 BLOCK_ROWS = 4096  # images, or pairs, that are worked on at a time
 DISTANCE_BYTES = 64 << 20  # of distances that are held at a time
-ROUNDING = 1e-5  # of a descriptor's length: errors of distances
+ROUNDING = 1e-5  # relative, of descriptors and their distances
 
 _found: WeakKeyDictionary[TrainingSet, np.ndarray] = WeakKeyDictionary()  # a study asks several times
 
@@ -117,7 +117,7 @@ def _near_pairs(s: TrainingSet, positions: np.ndarray) -> np.ndarray:
     check_memory(8 * len(positions) * s.shape[0] * SIDE**2, "descriptors of images", "take a part of them (subset)")
     blocks = [positions[start : start + BLOCK_ROWS] for start in range(0, len(positions), BLOCK_ROWS)]
     described, contrast = (torch.cat(parts) for parts in zip(*(_describe(s.rows(b)) for b in blocks), strict=True))
-    patterned = (contrast > FLAT * contrast.median()).nonzero()[:, 0]
+    patterned = (contrast > FLAT * contrast.median()).nonzero()[:, 0]  # contrast of rounding alone is 0
     if len(patterned) < 2:
         return np.empty((0, 2), np.int64)
     images = described[patterned]
@@ -138,8 +138,10 @@ def _describe(images: Tensor) -> tuple[Tensor, Tensor]:
     kernel = (kernel / kernel.sum()).expand(channels, 1, 1, -1)
     x = functional.pad(x, (3, 3, 3, 3), mode="replicate")
     x = functional.conv2d(functional.conv2d(x, kernel, groups=channels), kernel.mT, groups=channels)
+    size = x.flatten(1).norm(dim=1)
     x = x - x.mean((1, 2, 3), keepdim=True)
     contrast = x.flatten(1).norm(dim=1)
+    contrast = torch.where(contrast > ROUNDING * size, contrast, 0.0)
     return x / contrast.clamp_min(torch.finfo(torch.float32).tiny)[:, None, None, None], contrast
 
 
