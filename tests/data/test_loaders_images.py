@@ -62,7 +62,7 @@ def test_a_flat_folder_has_no_labels_and_comes_in_order(tmp_path):
     (tmp_path / "notes.txt").write_text("not an image")
     (tmp_path / ".hidden.png").write_text("passed over")
     (tmp_path / "empty").mkdir()
-    with pytest.warns(FlowscopeWarning, match=r"skipped: 1 by their ending \.txt, 1 hidden\."):
+    with pytest.warns(FlowscopeWarning, match=r"skipped: 1 by their ending \.txt, 1 hidden\.$"):
         data = load(str(tmp_path))
     assert data.labels is None
     assert data.digest == load(PIXELS).digest

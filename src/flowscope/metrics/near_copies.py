@@ -9,9 +9,9 @@ other's mirror image, whichever is less. They are near-copies if
 To find s_i, the distances e_1 <= e_2 <= ... of image i to its 8 nearest images are taken: the last k of them with
 e_k < 0.3 e_(k+1) ends the near-copies, and s_i = e_(k+1). So images of one kind are no near-copies unless they are far
 nearer to each other than to any other image, and up to 7 near-copies of an image are known as such. In sets of more
-than 4,096 images the neighbours are those among 4,096 of them. Near-copies of near-copies are one group. Points that
+than 2,048 images the neighbours are those among 2,048 of them. Near-copies of near-copies are one group. Points that
 are no images, and images without contrast, have exact copies alone. `benchmarks/near_copies.py` measures how many
-near-copies are found, and how many pairs are taken for some.
+near-copies are found, and how many images are taken for some.
 """
 
 import warnings
@@ -34,7 +34,7 @@ NEAR = 0.3  # of the distance to an image that is no near-copy: below that, an i
 NEIGHBOURS = 8  # of an image, that this distance is looked for among
 SIDE = 16  # pixels of a descriptor, at most
 BLUR = 1.0  # pixels of a descriptor, the standard deviation
-SAMPLE = 4096  # images, at most, among which neighbours are looked for
+SAMPLE = 2048  # images, at most, among which neighbours are looked for
 DIRECTIONS = 12  # principal directions in which pairs are looked for
 FLAT = 1e-3  # of the median contrast: an image with less has no pattern to be known by
 BLOCK_ROWS = 4096  # images, or pairs, that are worked on at a time

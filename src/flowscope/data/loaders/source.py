@@ -75,7 +75,7 @@ def skipped_notes(skipped: Counter[str]) -> tuple[str, ...]:
 
 def in_words(skipped: Counter[str]) -> str:
     """How many files were passed over, by reason, the most frequent first."""
-    first = skipped.most_common(MAX_LISTED_REASONS)
+    first = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))[:MAX_LISTED_REASONS]
     rest = skipped.total() - sum(count for _, count in first)
     return ", ".join([*(f"{count:,} {why}" for why, count in first), *([f"{rest:,} others"] if rest else [])])
 
