@@ -7,6 +7,7 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image, features
+from safetensors.numpy import save_file
 
 from flowscope.data import load
 from flowscope.errors import FlowscopeWarning, InputError
@@ -117,6 +118,17 @@ def test_a_class_may_be_called_train(tmp_path):
         save(tmp_path / name / "a.png")
     assert load(tmp_path).class_names == ("aeroplane", "bus", "train")
     refused(tmp_path / "..", "split", split="nosuch")
+
+
+def test_shards_of_several_parts_are_not_joined(tmp_path):
+    for name in ("train-00000-of-00001", "test-00000-of-00001"):
+        save_file({"points": RNG.standard_normal((3, 2))}, tmp_path / f"{name}.safetensors")
+    refused(tmp_path, "shards of test and train")
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test-00000-of-00001.safetensors").rename(tmp_path / "test" / "test-00000-of-00001.safetensors")
+    assert len(load(tmp_path, split="test")) == 3
+    with pytest.warns(FlowscopeWarning, match="1 in subfolders"):
+        assert len(load(tmp_path, split="none")) == 3
 
 
 # what is skipped

@@ -14,12 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flowscope.data.loaders.images import EncodedImages
-from flowscope.data.loaders.source import Source, by_ending, check_inside, in_words, reading, skipped_notes
+from flowscope.data.loaders.source import SPLITS, Source, by_ending, check_inside, in_words, reading, skipped_notes
 from flowscope.errors import InputError, listed
 
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 IMAGE_SUFFIXES = {".png", ".apng", *JPEG_SUFFIXES, ".bmp", ".gif", ".webp", ".avif", ".tif", ".tiff", ".ppm", ".pgm"}
-SPLITS = frozenset({"train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval"})
 LABELS_FILE = "dataset.json"
 MAX_LISTED_FOLDERS = 12  # in a note
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from flowscope.data.loaders.latents import FLIPPED, STATISTICS_FILE, find_statistics
 from flowscope.data.loaders.source import (
+    SPLITS,
     Source,
     by_ending,
     check_inside,
@@ -26,7 +27,7 @@ from flowscope.data.loaders.source import (
     skipped_notes,
 )
 from flowscope.data.rows.mapped_rows import MappedRows
-from flowscope.errors import InputError
+from flowscope.errors import InputError, listed
 
 SUFFIX = ".safetensors"
 NUMBERED_SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)\.safetensors")
@@ -83,6 +84,7 @@ def load_safetensors(path: Path) -> Source:
     """
     paths = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     if path.is_dir():
+        _check_one_split(path, [file.name for file in paths])
         _check_complete(path, [file.name for file in paths])
         for file in paths:
             check_inside(file, path)
@@ -113,6 +115,16 @@ def _others(folder: Path) -> Counter[str]:
 
 def _joined(parts: list[Any]) -> Any:
     return parts[0] if len(parts) == 1 else MappedRows(parts)
+
+
+def _check_one_split(folder: Path, names: list[str]) -> None:
+    """Refuse shards of several parts of a data set, such as train-00000-of-00002 beside test-00000-of-00001."""
+    splits = sorted({found[0] for name in names if (found := re.match(r"[A-Za-z]+", name)) and found[0] in SPLITS})
+    if len(splits) > 1:
+        raise InputError(
+            f"{folder} holds shards of {listed(splits)}, which look like parts of a data set; expected those of one: "
+            f"move each part to a folder of its own, and say which to read: split={splits[0]!r} (--split {splits[0]})"
+        )
 
 
 def _check_complete(folder: Path, names: list[str]) -> None:

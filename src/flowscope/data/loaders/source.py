@@ -16,6 +16,7 @@ from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.errors import FlowscopeError, InputError
 
 MAX_COPY_ON_WRITE_BYTES = 256 << 20  # of an array, up to which its map may be written to in memory
+SPLITS = frozenset({"train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval"})
 MAX_LISTED_REASONS = 5  # for which files were passed over, in a note
 POINT_KEYS = ("points", "images", "latents")  # names under which a file may keep points
 
