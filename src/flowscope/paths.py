@@ -111,7 +111,7 @@ class Path:
         """A coefficient of the shape of t; a plain number stands for a constant."""
         if isinstance(value, Tensor) and value.dtype != torch.float64:
             raise InputError(
-                f"the formula of path {self.name!r} gave {value.dtype} for a float64 t; expected float64, computed from "
+                f"the formula of path {self.name!r} gave {value.dtype} for a float64 t; expected float64, from "
                 "t as it is: float32 coefficients are wrong in the eighth digit"
             )
         found = torch.as_tensor(value, dtype=torch.float64, device=t.device).expand(t.shape)

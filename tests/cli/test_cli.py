@@ -151,10 +151,13 @@ def test_names_of_folders_may_hold_anything(tmp_path: Path, capsys: pytest.Captu
     assert columns == ["t", *(f"classes={k}" for k in range(len(names)))]
 
 
-def test_a_class_is_found_by_its_name_before_its_label(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_class_is_found_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = str(picture_folder(tmp_path / "data", ["1", "2"]))
     assert document(capsys, "info", source, "--json", "--class", "1")["classes"] == {"1": 4}
-    assert document(capsys, "info", source, "--json", "--class", "0")["classes"] == {"1": 4}  # no such name: the label
+    assert main(["info", source, "--json", "--class", "0"]) == 2
+    assert "class '0' has no points; expected one of 1, 2" in capsys.readouterr().err
+    swept = document(capsys, "sweep", source, *SMALL, "--over", "classes", "--values", "2", "--json")
+    assert swept["names"] == ["2"]
 
 
 def test_options_reach_the_loader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -119,12 +119,14 @@ def test_seeds_choose_differently_and_leave_the_global_state_alone():
 
 def test_classes_by_number_by_name_and_several():
     data = TrainingSet(VECTORS, LABELS, weights=np.arange(1.0, 13), class_names=["cat", "dog", "emu"])
-    for wanted in (1, "dog", "1", [1], ("dog",), np.array([1])):
+    for wanted in (1, "dog", [1], ("dog",), np.array([1])):
         got = load(data, classes=wanted)
         np.testing.assert_array_equal(got.points, VECTORS[LABELS == 1])
         np.testing.assert_array_equal(got.weights, np.arange(1.0, 13)[LABELS == 1])
         assert set(got.labels) == {1}
     np.testing.assert_array_equal(load(data, classes=["cat", 2]).points, VECTORS[LABELS != 1])
+    with pytest.raises(InputError, match="expected one of cat, dog, emu"):
+        load(data, classes="1")  # a text is a name
     assert len(load(VECTORS, labels=LABELS, classes="1")) == 4  # without names the number's digits are the name
     assert len(load(data, classes="dog", subset=3)) == 3
 

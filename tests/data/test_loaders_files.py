@@ -114,8 +114,8 @@ def test_shards_lie_behind_one_another_in_the_order_of_their_names(tmp_path):
     for name, part in (("b", slice(8, 20)), ("a", slice(0, 8))):
         write_safetensors(tmp_path / f"{name}.safetensors", latents=POINTS[part], labels=LABELS[part])
     (tmp_path / "latents_stats.pt").write_bytes(b"not looked at")
-    assert load(tmp_path).digest == load(POINTS, labels=LABELS).digest
-    assert load(tmp_path).name == tmp_path.name
+    assert load(tmp_path, normalise="none").digest == load(POINTS, labels=LABELS).digest
+    assert load(tmp_path, normalise="none").name == tmp_path.name
     source = load_safetensors(tmp_path)
     assert isinstance(source.values, MappedRows)
     np.testing.assert_array_equal(source.values[5:12], POINTS[5:12])

@@ -11,10 +11,10 @@ from PIL import Image
 
 from flowscope.data import load
 from flowscope.data.assemble import assemble
-from flowscope.data.loaders.images import load_folder
+from flowscope.data.loaders.image_folder import load_folder
 from flowscope.data.options import Options
 from flowscope.data.rows.mapped_rows import MappedRows
-from flowscope.errors import InputError
+from flowscope.errors import FlowscopeWarning, InputError
 
 RNG = np.random.default_rng(2)
 PIXELS = RNG.integers(0, 256, (9, 6, 5, 3), dtype=np.uint8)
@@ -62,7 +62,8 @@ def test_a_flat_folder_has_no_labels_and_comes_in_order(tmp_path):
     (tmp_path / "notes.txt").write_text("not an image")
     (tmp_path / ".hidden.png").write_text("passed over")
     (tmp_path / "empty").mkdir()
-    data = load(str(tmp_path))
+    with pytest.warns(FlowscopeWarning, match=r"skipped: 1 by their ending \.txt, 1 hidden\.$"):
+        data = load(str(tmp_path))
     assert data.labels is None
     assert data.digest == load(PIXELS).digest
 

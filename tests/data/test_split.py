@@ -45,3 +45,32 @@ def test_nothing_set_aside_is_the_set_itself():
 def test_a_number_that_leaves_no_point_or_is_none_is_refused(held_out):
     with pytest.raises(fs.InputError, match=r"expected a whole number from 0 to 49"):
         split(numbered(), held_out)
+
+
+def test_copies_stay_on_one_side():
+    points = np.random.default_rng(0).standard_normal((100, 3))
+    for seed in range(20):
+        stay, aside = split(fs.TrainingSet(np.concatenate([points, points])), 60, seed)
+        assert len(aside) == 60
+        assert not {tuple(p) for p in stay.points.tolist()} & {tuple(p) for p in aside.points.tolist()}
+
+
+def test_groups_stay_on_one_side_and_points_are_still_as_likely_to_be_set_aside():
+    groups = np.array([0, 0, 0, 1, 1, *range(2, 47)])
+    times = np.zeros(50)
+    for seed in range(400):
+        _, aside = split(numbered(), 10, seed, groups)
+        drawn = aside.rows(slice(None))[:, 0].numpy().astype(int)
+        assert len(drawn) == 10
+        assert all(np.isin(np.flatnonzero(groups == g), drawn).all() for g in set(groups[drawn].tolist()))
+        times[drawn] += 1
+    assert (np.abs(times - 80) < 4.5 * 8).all()  # as without groups
+
+
+def test_fewer_points_are_set_aside_where_copies_do_not_let_as_many():
+    points = np.repeat(np.random.default_rng(0).standard_normal((10, 3)), 4, axis=0)
+    stay, aside = split(fs.TrainingSet(points), 11)
+    assert (len(stay), len(aside)) == (32, 8)
+    assert stay.notes == aside.notes == ("8 points are held out instead of 11, since copies of a point stay together.",)
+    with pytest.raises(fs.InputError, match=r"expected at least 4"):
+        split(fs.TrainingSet(points), 3)

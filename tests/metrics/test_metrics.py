@@ -69,7 +69,9 @@ def test_the_error_of_frechet_is_the_spread_of_independent_draws() -> None:
 
 def test_frechet_of_a_set_with_itself_is_zero_and_moves_with_the_mean() -> None:
     a = correlated(500, 6, 2)
-    assert frechet(a, a, resamples=0).value == pytest.approx(0, abs=1e-6 * a.var())
+    assert frechet(a, a, resamples=0).value == 0
+    assert frechet(a, a[::-1].copy(), resamples=0).value == pytest.approx(0, abs=1e-6 * a.var())
+    assert frechet(a, a[::-1].copy(), resamples=0).value >= 0
     assert frechet(a, a + 2.0, resamples=0).value == pytest.approx(6 * 4.0, rel=1e-6)
 
 
@@ -83,6 +85,13 @@ def test_precision_and_recall_of_constructed_cases() -> None:
     half = precision_recall(one_mode, real.copy())
     assert (half.precision, half.recall) == (1.0, 0.5)
     assert half.recall_error == pytest.approx(0.5 / math.sqrt(600))
+
+
+def test_balls_are_closed() -> None:
+    """Each of 3, 5 and -1 lies on the edge of the ball of a real point, and each real point in one of theirs."""
+    real, fake = (np.array(values)[:, None] for values in ([0.0, 1, 2, 4], [3.0, 5, -1, 7]))
+    found = precision_recall(real, fake, k=1)
+    assert (found.precision, found.recall) == (0.75, 1.0)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from flowscope.cli.console import ReaderGoneError, printable, say
+from flowscope.cli.console import ReaderGoneError, notes_shown, printable, say
 from flowscope.cli.grouped import Sections
 from flowscope.cli.info import info
 from flowscope.cli.options import SOURCES
@@ -65,7 +65,8 @@ def _options(
 def run(arguments: Sequence[str] | None) -> int:
     """Run a command and turn every expected failure into one line on standard error."""
     try:
-        return _run(arguments)
+        with notes_shown():
+            return _run(arguments)
     finally:
         _settle_output()
 

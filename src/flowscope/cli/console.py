@@ -4,6 +4,7 @@ import json
 import math
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
@@ -12,9 +13,29 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from flowscope.core.serialize import to_jsonable
-from flowscope.errors import OutputError
+from flowscope.errors import FlowscopeWarning, OutputError
 
 EVERY = 10  # seconds between two lines of progress
+
+
+@contextmanager
+def notes_shown() -> Iterator[None]:
+    """Print what flowscope warns of as one line on standard error, once; other warnings go their usual way."""
+    said = set[str]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", FlowscopeWarning)
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **how: Any) -> None:
+            if not issubclass(category, FlowscopeWarning):
+                usual(message, category, *where, **how)
+            elif (line := f"flowscope: note: {printable(' '.join(str(message).split()))}\n") not in said:
+                said.add(line)
+                with suppress(OSError, ValueError, AttributeError):  # nobody need listen
+                    sys.stderr.write(line)
+
+        warnings.showwarning = show
+        yield
 
 
 class Report(Protocol):

@@ -123,7 +123,10 @@ class DataOptions:
         Text(parse.size),
     ] = None
     grey: Annotated[bool, typer.Option("--grey", help="Convert images to grey.")] = False
-    flips: Annotated[bool, typer.Option("--flips", help="Add the mirror image of every image.")] = False
+    flips: Annotated[
+        bool | None,
+        typer.Option("--flips/--no-flips", help="Add the mirror image of every image.  [default: no, or asked]"),
+    ] = None
     subset: Annotated[
         int | None,
         typer.Option(metavar="N", help="Keep N random points, the same in every run.  [default: all]"),
@@ -131,14 +134,24 @@ class DataOptions:
     ] = None
     classes: Annotated[
         list[str] | None,
-        typer.Option(
-            "--class", metavar="NAME", help="Keep this class (name or label); repeat for more.  [default: all]"
-        ),
+        typer.Option("--class", metavar="NAME", help="Keep the class of this name; repeat for more.  [default: all]"),
     ] = None
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Skip images that cannot be read.")] = False
     layout: Annotated[
         str | None,
         typer.Option(metavar="chw|hwc", help="Read image arrays in this order.  [default: as shapes tell]"),
+    ] = None
+    assume: Annotated[
+        str | None,
+        typer.Option(metavar="[0,1]|[0,255]|stored", help="Take the floats of images to lie here."),
+    ] = None
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Read this one of train, val, test; or none."),
+    ] = None
+    normalise: Annotated[
+        str | None,
+        typer.Option(metavar="stats|stats*X|X|none", help="Scale latents so."),
     ] = None
 
     def load(self, source: str) -> TrainingSet:

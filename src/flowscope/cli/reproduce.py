@@ -80,7 +80,7 @@ def reproduce(
     folder = output.folder(source, further=(effort.foreign,), printed=False)
     chosen_studies(effort.only)  # wrong names are refused before the data are read
     points = data.load(source)
-    beside = load_beside(effort.foreign, points)
+    beside = load_beside(effort.foreign, points, data)
     settings: dict[str, Any] = {name: getattr(effort, name) for name in ("quick", "seeds", "steps", "held_out", "only")}
     settings |= {"device": compute.device}
     about = {"points": len(points), "digest": points.digest} | settings

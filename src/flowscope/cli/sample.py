@@ -5,6 +5,7 @@ import io
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from flowscope.cli.grouped import Text, grouped
 from flowscope.core.files import check_writable, write_files
 from flowscope.core.serialize import SCHEMA, json_text
 from flowscope.core.settings import versions
+from flowscope.data.options import find_class
 from flowscope.data.pixels import is_image
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField, guide
@@ -31,6 +33,7 @@ from flowscope.training.model_store import load_model
 from flowscope.training.preview import grid_png
 
 SHOWN = 100  # samples in the picture
+MAX_LISTED = 12  # class names in a message
 Model = Annotated[str, typer.Argument(metavar="MODEL_DIR", help="Folder that flowscope train wrote.")]
 
 
@@ -59,7 +62,7 @@ class GuidanceOptions:
     SECTION = "Classes and guidance"
     labels: Annotated[
         list[str] | None,
-        typer.Option("--class", metavar="LABEL|all", help="Draw this class; repeated ones, or all, take turns."),
+        typer.Option("--class", metavar="NAME|all", help="Draw this class; repeated ones, or all, take turns."),
     ] = None
     guidance: Annotated[
         float | None, typer.Option(metavar="SCALE", help="Guide by this scale: 1 is none, 2.5 usual.")
@@ -131,15 +134,22 @@ def _labels(given: list[str] | None, network: NetworkField, count: int) -> list[
             f"--class is given and {network.name} takes no labels; expected a model with classes: leave it out"
         )
     known = network.labels or tuple(range(network.classes))
-    every = list(map(str, known))
-    wanted = every if given == ["all"] else given
-    for label in wanted:
-        if label not in every:
-            some = f"from 0 to {network.classes - 1}"
-            if network.labels:
-                some = f"that {network.name} was trained on ({labels_in_words(known)})"
-            raise InputError(f"--class is {label!r}; expected a label {some}, or all")
-    return [int(wanted[i % len(wanted)]) for i in range(count)]
+    wanted = list(known) if given == ["all"] else [y for name in given for y in _named(name, known, network)]
+    return [wanted[i % len(wanted)] for i in range(count)]
+
+
+def _named(name: str, known: Sequence[int], network: NetworkField) -> list[int]:
+    """The labels of a class by its name, as the training set called it."""
+    names = network.about.get("class_names")
+    try:
+        return find_class(name, known, names)
+    except InputError:
+        some = f"a label from 0 to {known[-1]}"
+        if network.labels:
+            some = f"a label that {network.name} was trained on ({labels_in_words(known)})"
+        if names:
+            some = f"a class of {network.name} ({', '.join(names[:MAX_LISTED])}{', ...' * (len(names) > MAX_LISTED)})"
+        raise InputError(f"--class is {name!r}; expected {some}, or all") from None
 
 
 def _guided(network: NetworkField, scale: float | None, interval: Any, y: Any) -> VelocityField:

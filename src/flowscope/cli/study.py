@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +14,7 @@ from flowscope.cli.console import progress, say, say_settings
 from flowscope.cli.grouped import Text, grouped
 from flowscope.core.files import check_writable, write_files
 from flowscope.data import TrainingSet
+from flowscope.data.loaders.builtin import is_builtin
 from flowscope.errors import InputError
 from flowscope.studies import catalogue
 from flowscope.studies.bench.finding import Finding
@@ -93,7 +94,7 @@ def study(
     folder = output.folder(source, trained, further)
     if folder is not None and not output.dry_run:
         check_writable(folder)
-    given = _given(data.load(source), folders, models, compute)
+    given = _given(data.load(source), folders, models, data, compute)
     points = given.oracle.training_set
     about: dict[str, Any] = {"models": ", ".join(m.name for m in given.models)}
     about |= {"others": ", ".join(m.name for m in given.others) or None}
@@ -110,13 +111,15 @@ def study(
     say(json.dumps(finding.to_dict(), allow_nan=False) if output.as_json else _summary(finding, folder))
 
 
-def _given(data: TrainingSet, folders: list[str], models: ModelsOptions, compute: o.ComputeOptions) -> StudyInputs:
+def _given(
+    data: TrainingSet, folders: list[str], models: ModelsOptions, options: o.DataOptions, compute: o.ComputeOptions
+) -> StudyInputs:
     return load_inputs(
         data,
         folders,
         [os.path.expanduser(other) for other in models.others or ()],
-        held_out=load_beside(models.held_out_data, data),
-        foreign=load_beside(models.foreign, data),
+        held_out=load_beside(models.held_out_data, data, options),
+        foreign=load_beside(models.foreign, data, options),
         device=compute.device,
         memory=compute.memory,
     )
@@ -131,15 +134,31 @@ def _required(name: str, models: ModelsOptions) -> tuple[str, list[str]]:
     return models.data, [os.path.expanduser(model) for model in models.models]
 
 
-def load_beside(source: str | None, data: TrainingSet) -> TrainingSet | None:
-    """Another source, its images brought to the size and channels of the data; None for none."""
+def load_beside(source: str | None, data: TrainingSet, options: o.DataOptions) -> TrainingSet | None:
+    """Another source, its images brought to the size and channels of the data; None for none.
+
+    It is read as it is, or if that is refused, with what the options say of the meaning of the data.
+    """
     if source is None:
         return None
-    found = o.DataOptions().load(source)
-    if found.shape == data.shape or len(found.shape) != 3 or len(data.shape) != 3:
+    images, named = len(data.shape) == 3, is_builtin(source)
+    size = (data.shape[1], data.shape[2]) if images else None
+    found, used = _load_or_answer(source, o.DataOptions(resize=None if named else size), options)
+    if not images or len(found.shape) != 3 or found.shape == data.shape:
         return found
-    size = None if found.shape[1:] == data.shape[1:] else (data.shape[1], data.shape[2])
-    return o.DataOptions(resize=size, grey=found.shape[0] > data.shape[0] == 1).load(source)
+    return replace(used, resize=size, grey=found.shape[0] > data.shape[0] == 1).load(source)
+
+
+def _load_or_answer(source: str, own: o.DataOptions, options: o.DataOptions) -> tuple[TrainingSet, o.DataOptions]:
+    """A source by its own options, or where its meaning is open, by what the options say of the data's."""
+    names = ("skip_broken", "layout", "assume", "split", "normalise")
+    try:
+        return own.load(source), own
+    except InputError:
+        answered = replace(own, **{name: getattr(options, name) for name in names})
+        if answered == own:
+            raise
+    return answered.load(source), answered
 
 
 def write_all(finding: Finding, folder: Path) -> None:

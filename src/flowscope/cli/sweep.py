@@ -16,13 +16,14 @@ from flowscope.curve.sweep import Sweep
 from flowscope.curve.sweep import sweep as measure
 from flowscope.curve.variants import variants
 from flowscope.data import TrainingSet
+from flowscope.data.options import find_class
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle
 
 CURVES = "curves"
 OWN_POINTS = (
     "a sweep over D makes its own points; expected none of --resize, --grey, --flips, --subset, --class, "
-    "--skip-broken, --layout with it: leave them out"
+    "--skip-broken, --layout, --assume, --split, --normalise with it: leave them out"
 )
 
 
@@ -35,10 +36,18 @@ class SweepOptions:
         str, typer.Option(metavar="N|D|classes|resolution", help="Vary points, dimension, class or image side.")
     ]
     values: Annotated[
-        list[int] | None,
+        list[str] | None,
         typer.Option(metavar="V,V,...", help="Take these values of what varies.  [default: some that fit the data]"),
-        Text(parse.whole_numbers),
+        Text(parse.names),
     ] = None
+
+    def chosen(self, points: TrainingSet | str) -> list[int] | None:
+        """The values: the labels of classes by their names, else whole numbers."""
+        if self.values is None:
+            return None
+        if self.over != "classes" or isinstance(points, str) or not points.classes:
+            return parse.whole_numbers("--values", ",".join(self.values))
+        return [y for name in self.values for y in find_class(name, points.classes, points.class_names)]
 
 
 @grouped
@@ -61,7 +70,8 @@ def sweep(
     if folder is not None and not output.dry_run:
         check_writable(folder)
     points = source if varied.over == "D" else data.load(source)
-    found = variants(points, varied.over, varied.values, curve.seed)
+    values = varied.chosen(points)
+    found = variants(points, varied.over, values, curve.seed)
     if output.dry_run:  # what is wrong with the largest is said now
         Oracle(found[-1].make(), curve.path, memory=compute.memory, device=compute.device)
     about: dict[str, Any] = {"over": varied.over, "values": ", ".join(v.name for v in found)} | curve.settings()
@@ -71,7 +81,7 @@ def sweep(
     say_settings(title, about, output.as_json, output.dry_run)
     if output.dry_run:
         return
-    result = _measured(points, varied, times, curve, compute, folder, output.resume)
+    result = _measured(points, varied.over, values, times, curve, compute, folder, output.resume)
     if folder is not None:
         from flowscope.report import sweep_files
 
@@ -81,7 +91,8 @@ def sweep(
 
 def _measured(
     data: TrainingSet | str,
-    varied: SweepOptions,
+    over: str,
+    values: list[int] | None,
     times: int | list[float],
     curve: o.CurveOptions,
     compute: o.ComputeOptions,
@@ -92,8 +103,8 @@ def _measured(
     with progress("curve") as report:
         return measure(
             data,
-            varied.over,
-            varied.values,
+            over,
+            values,
             times,
             curve.probes,
             curve.seed,

@@ -84,7 +84,7 @@ def describe(oracle: Oracle) -> dict[str, Any]:
         "normalisation": s.normalisation,
         "weighted": s.weights is not None,
         "entropy": oracle.support.law().entropy,
-    }
+    } | ({"notes": " ".join(s.notes)} if s.notes else {})
 
 
 def _mean_part(path: Path, nodes: Nodes, shares: list[float], parts: list[Part], resampled: np.ndarray) -> Part:

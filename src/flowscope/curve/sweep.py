@@ -162,7 +162,9 @@ def _collect(over: str, found: list[Variant], curves: list[StageCurve], name: st
         for what in ("half", "saturation")
         for suffix, field in (("", "t"), ("_low", "low"), ("_high", "high"))
     }
-    notes = [f"{v.name}: {note}" for v, c in zip(found, curves, strict=True) for note in c.notes if "undefined" in note]
+    notes = list(dict.fromkeys(c.training_set["notes"] for c in curves if "notes" in c.training_set))
+    named = [(v.name, note) for v, c in zip(found, curves, strict=True) for note in c.notes]
+    notes += [f"{name}: {note}" for name, note in named if "undefined" in note]
     return Sweep(
         over=over,
         values=np.array([v.value for v in found], dtype=np.float64),

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from flowscope.data.loaders.images import Decoded, EncodedImages
 from flowscope.data.loaders.source import Source, is_pixels
+from flowscope.data.meaning import find_meaning
 from flowscope.data.options import Options, choose
-from flowscope.data.pixels import NORMALISATION, chain, mirror, row_functions
+from flowscope.data.pixels import chain, mirror, row_functions
 from flowscope.data.rows.mapped_rows import MappedRows, RowFunction
 from flowscope.data.training_set import TrainingSet, check_labels, check_points, check_weights
 from flowscope.errors import InputError
@@ -37,20 +38,23 @@ def assemble(source: Source, options: Options, name: str | None) -> TrainingSet:
     weights = None if source.weights is None else check_weights(source.weights, len(values))
     index = choose(len(values), labels, source.class_names, options)
     called = _name(source, options) if name is None else name
-    normalisation = NORMALISATION if encoded or is_pixels(values) else source.normalisation
     if encoded:
         pixels, index, skipped = _decode(values, index, options)
         called += f" ({skipped} broken left out)" if skipped else ""
-        points = _points(pixels, None, replace(options, layout="chw"), source.latents)
+        source, options = replace(source, values=pixels), replace(options, layout="chw")
     elif options.skip_broken:
         raise InputError("skip_broken applies to image files and JPEG bytes; the source holds plain numbers")
     else:
-        points = _points(values, index, options, source.latents)
+        source = replace(source, values=values)
+    points, normalisation = _points(source, None if encoded else index, options)
     labels, weights = (_keep(of_each, index, options.flips) for of_each in (labels, weights))
-    return TrainingSet(points, labels, weights, called, normalisation=normalisation, class_names=source.class_names)
+    names = source.class_names
+    return TrainingSet(
+        points, labels, weights, called, normalisation=normalisation, class_names=names, notes=source.notes
+    )
 
 
-def _keep(of_each: np.ndarray | None, index: np.ndarray | None, flips: bool) -> np.ndarray | None:
+def _keep(of_each: np.ndarray | None, index: np.ndarray | None, flips: bool | None) -> np.ndarray | None:
     """Labels or weights of the chosen points, repeated for their mirror images."""
     if of_each is None:
         return None
@@ -79,30 +83,44 @@ def _check_values(values: Any) -> Any:
     return values
 
 
-def _points(values: Any, index: np.ndarray | None, options: Options, latents: bool) -> Any:
-    """The points: as they are if nothing changes them, else mapped at once or as they are read, by their size."""
-    functions = row_functions(tuple(values.shape), is_pixels(values), latents, options)
+def _points(source: Source, index: np.ndarray | None, options: Options) -> tuple[Any, str]:
+    """The points and their normalisation: as they are if nothing changes them, else mapped at once or as they are read.
+
+    Which of these depends on their size.
+    """
+    values = source.values
+    function, normalisation = find_meaning(source, values, options)
+    functions = row_functions(source, options, function)
     untouched = index is None and not functions and not options.flips
     if untouched and not isinstance(values, MappedRows):
-        return values
+        return values, normalisation
+    twins = [source.flipped if source.latents else None] if options.flips else []
     if not isinstance(values, Tensor):
-        rows = _mapped(values, index, functions, options.flips)
-        return rows if _bytes(rows) > options.eager_bytes else _read_all(rows)
+        rows = _mapped([values, *twins], index, functions)
+        return rows if _bytes(rows) > options.eager_bytes else _read_all(rows), normalisation
     if values.device.type == "cpu" and values.dtype != torch.bfloat16:
-        rows = _mapped(values.numpy(), index, functions, options.flips)
-        return rows if _bytes(rows) > options.eager_bytes else torch.from_numpy(_read_all(rows))
+        rows = _mapped([values.numpy(), *(t if t is None else t.numpy() for t in twins)], index, functions)
+        made = rows if _bytes(rows) > options.eager_bytes else torch.from_numpy(_read_all(rows))
+        return made, normalisation
     # numpy has neither bfloat16 nor other devices; the way there and back loses nothing
+    arrays = [t if t is None else _chosen_array(t, index) for t in (values, *twins)]
+    made = torch.from_numpy(_read_all(_mapped(arrays, None, functions)))
+    return made.to(values.device, values.dtype if function is None else made.dtype), normalisation
+
+
+def _chosen_array(values: Tensor, index: np.ndarray | None) -> np.ndarray:
     chosen = values if index is None else values[torch.as_tensor(index, device=values.device)]
-    array = (chosen.float() if chosen.dtype == torch.bfloat16 else chosen).cpu().numpy()
-    made = torch.from_numpy(_read_all(_mapped(array, None, functions, options.flips)))
-    return made.to(values.device, made.dtype if is_pixels(values) else values.dtype)
+    return (chosen.float() if chosen.dtype == torch.bfloat16 else chosen).cpu().numpy()
 
 
-def _mapped(values: Any, index: np.ndarray | None, functions: list[RowFunction], flips: bool) -> MappedRows:
-    plain = MappedRows([values], partial(chain, functions), index)
-    if not flips:
+def _mapped(parts: list[Any], index: np.ndarray | None, functions: list[RowFunction]) -> MappedRows:
+    """The chosen rows of the values, and behind them their twins, if asked for; None stands for mirror images."""
+    plain = MappedRows(parts[:1], partial(chain, functions), index)
+    if len(parts) == 1:
         return plain
-    return MappedRows([plain, MappedRows([values], partial(chain, [*functions, mirror]), index)])
+    mirrored = [mirror] if parts[1] is None else []
+    rows = parts[0] if parts[1] is None else parts[1]
+    return MappedRows([plain, MappedRows([rows], partial(chain, [*functions, *mirrored]), index)])
 
 
 def _bytes(rows: MappedRows) -> int:

@@ -1,6 +1,7 @@
 """load: find out what a source of points is, and read it by the loader of its format."""
 
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
+from torch.utils.data import Dataset, TensorDataset
 
 from flowscope.data.assemble import assemble
 from flowscope.data.loaders.builtin import EXAMPLES, NAMED, SYNTHETIC, is_builtin, load_builtin
-from flowscope.data.loaders.images import load_folder
+from flowscope.data.loaders.image_folder import find_split, load_folder
 from flowscope.data.loaders.npy import load_npy
 from flowscope.data.loaders.npz import load_npz
 from flowscope.data.loaders.pt import load_pt
@@ -20,7 +22,7 @@ from flowscope.data.loaders.source import Source, native
 from flowscope.data.options import Options, check_options
 from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.data.training_set import TrainingSet
-from flowscope.errors import InputError, did_you_mean
+from flowscope.errors import FlowscopeWarning, InputError, did_you_mean
 
 READERS: dict[str, Callable[[Path], Source]] = {
     ".npy": load_npy,
@@ -39,17 +41,25 @@ def load(
     name: str | None = None,
     resize: int | tuple[int, int] | None = None,
     grey: bool = False,
-    flips: bool = False,
+    flips: bool | None = None,
     subset: int | None = None,
     classes: Any = None,
     skip_broken: bool = False,
     layout: str | None = None,
+    assume: str | None = None,
+    split: str | None = None,
+    normalise: str | float | None = None,
     seed: int = 0,
 ) -> TrainingSet:
     """Make a TrainingSet of nearly anything.
 
     uint8 values are pixels: images become (C, H, W) and values value / 127.5 - 1, float32 in [-1, 1]. Floating-point
     values are taken as they are. Points of more than 1 GiB stay in their file and are mapped as they are read.
+
+    Where a source leaves open what it means, it is refused, and the message names the option that answers: floats with
+    the shape of images (1, 3 or 4 channels, sides of at least 8) that have no value below 0 (`assume`) or channels last
+    (`layout`), folders of train, val and test (`split`), latents beside their statistics (`normalise`) or with those of
+    their mirror images (`flips`). What is skipped is said in a FlowscopeWarning and in the `notes` of the set.
 
     Args:
         source: an array, tensor or TrainingSet; a name ("digits", "mnist5k", "gaussian:N=1400,D=4096,seed=0",
@@ -60,11 +70,18 @@ def load(
         name: what results call the set.
         resize: (H, W) in pixels, or the side of a square, to which images are resized; bilinear, antialiased.
         grey: turn three channels into one, by ITU-R BT.601.
-        flips: add the horizontal mirror image of every image: 2 N points, the mirror image of point i at N + i.
+        flips: add the horizontal mirror image of every image: 2 N points, the mirror image of point i at N + i; of
+            latents, the codes of mirror images that are stored with them.
         subset: how many points to keep, drawn without replacement, in their order in the source.
-        classes: keep the points of this label or class name, or of several; labels stay as they are.
+        classes: keep the points of this class, or of several: an integer is a label, a text a class name. Labels stay
+            as they are.
         skip_broken: leave out images that cannot be read instead of refusing the source.
         layout: "chw" or "hwc": how the axes of images in an array lie, where their shape does not tell.
+        assume: what floats with the shape of images are: "[0,1]" or "[0,255]" maps this interval to [-1, 1], "stored"
+            takes them as they are.
+        split: the subfolder of a folder of train, val and test that is read; "none" where these are classes.
+        normalise: how latents become points: "stats" for (value - mean)/std by their statistics, "stats*0.5" with a
+            factor, a factor alone such as 0.18215, or "none" for as they are stored.
         seed: of the draw of `subset`.
 
     Raises:
@@ -84,29 +101,50 @@ def load(
         classes=classes,
         skip_broken=skip_broken,
         layout=layout,
+        assume=assume,
+        normalise=normalise,
         seed=seed,
     )
     plain = labels is None and weights is None and name is None and options == Options(seed=options.seed)
-    if isinstance(source, TrainingSet) and plain:
+    if isinstance(source, TrainingSet) and plain and split is None:
         return source
-    found = _to_source(source)
+    found = _to_source(source, split)
     if labels is not None:
         found = replace(found, labels=labels, class_names=None)
     if weights is not None:
         found = replace(found, weights=weights)
-    return assemble(found, options, name)
+    made = assemble(found, options, name)
+    for note in made.notes if not isinstance(source, TrainingSet) else ():
+        warnings.warn(f"{made.name}: {note}", FlowscopeWarning, stacklevel=2)
+    return made
 
 
-def _to_source(source: Any) -> Source:
+def _to_source(source: Any, split: str | None) -> Source:
+    if isinstance(source, (str, os.PathLike)) and not (isinstance(source, str) and is_builtin(source)):
+        return _read_path(os.fsdecode(source), split)
+    if split is not None:
+        raise InputError(f"split is {split!r} and applies to folders; expected a folder: leave split out")
     if isinstance(source, TrainingSet):
-        return Source(
-            source.points, source.name, source.labels, source.weights, source.class_names, source.normalisation
-        )
-    if isinstance(source, str) and is_builtin(source):
-        return load_builtin(source)
-    if isinstance(source, (str, os.PathLike)):
-        return _read_path(os.fsdecode(source))
+        about = source.class_names, source.normalisation
+        return Source(source.points, source.name, source.labels, source.weights, *about, known=True, notes=source.notes)
+    if isinstance(source, str):
+        return replace(load_builtin(source), known=True)
+    if isinstance(source, Dataset):
+        return _from_dataset(source)
     return Source(_as_array(source), "points")
+
+
+def _from_dataset(dataset: Any) -> Source:
+    """The points of a TensorDataset, and its labels where a second tensor holds some."""
+    tensors = dataset.tensors if isinstance(dataset, TensorDataset) else ()
+    labelled = len(tensors) == 2 and tensors[1].ndim == 1 and not tensors[1].is_floating_point()
+    if len(tensors) != 1 and not labelled:
+        what = f"{len(tensors)} tensors" if tensors else "items of its own making"
+        raise InputError(
+            f"a {type(dataset).__name__} holds {what}; expected a TensorDataset of points, or of points and labels: "
+            "stack the points into one tensor, and give labels=..."
+        )
+    return Source(tensors[0].detach(), "points", tensors[1] if labelled else None)
 
 
 def _as_array(source: Any) -> Any:
@@ -122,12 +160,14 @@ def _as_array(source: Any) -> Any:
         ) from None
 
 
-def _read_path(text: str) -> Source:
+def _read_path(text: str, split: str | None) -> Source:
     """Read what lies at a path by the loader of its suffix, or as a folder."""
     path = Path(text)
     reader = READERS.get(path.suffix.lower())
     if os.path.isdir(text):
-        return load_safetensors(path) if any(path.glob("*.safetensors")) else load_folder(path)
+        return _read_folder(path, split)
+    if split is not None:
+        raise InputError(f"split is {split!r} and {text!r} is no folder; expected a folder: leave split out")
     if os.path.isfile(text) and reader is not None:
         return reader(path)
     files = f"a file ({', '.join(READERS)}) or a folder of images or .safetensors"
@@ -137,3 +177,9 @@ def _read_path(text: str) -> Source:
         raise InputError(f"there is no file or folder {text!r}; expected {files}: check the path")
     meant = did_you_mean(text.partition(":")[0], [*NAMED, *SYNTHETIC])
     raise InputError(f"{text!r} is an unknown source; expected a name ({EXAMPLES}), {files}{meant}")
+
+
+def _read_folder(path: Path, split: str | None) -> Source:
+    chosen = find_split(path, split)
+    found = load_safetensors(chosen) if any(chosen.glob("*.safetensors")) else load_folder(chosen)
+    return found if chosen == path else replace(found, name=f"{path.resolve().name}/{split}")

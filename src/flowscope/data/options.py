@@ -1,17 +1,27 @@
 """Options: what the options of load ask for, checked, and the points that they choose."""
 
+import math
 import operator
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from flowscope.core.memory import GIB
-from flowscope.errors import InputError
+from flowscope.errors import InputError, unknown_name
 
 EAGER_BYTES = GIB
 LAYOUTS = ("chw", "hwc")  # orders of an image's axes
+RANGES = ("[0,1]", "[0,255]", "stored")  # what floats with an image's shape may be assumed to be
+
+
+class Normalise(NamedTuple):
+    """How latents become points: (value - mean)/std * factor, or value * factor without the statistics."""
+
+    statistics: bool
+    factor: float
 
 
 @dataclass(frozen=True)
@@ -24,18 +34,20 @@ class Options:
 
     resize: tuple[int, int] | None = None
     grey: bool = False
-    flips: bool = False
+    flips: bool | None = None
     subset: int | None = None
     classes: tuple[int | str, ...] | None = None
     skip_broken: bool = False
     layout: str | None = None
+    assume: str | None = None
+    normalise: "Normalise | None" = None
     seed: int = 0
     eager_bytes: int = EAGER_BYTES
 
     @property
     def for_images(self) -> list[str]:
         """The names of the options in use that apply to images only."""
-        used = {"resize": self.resize is not None, "grey": self.grey, "flips": self.flips}
+        used = {"resize": self.resize is not None, "grey": self.grey, "flips": bool(self.flips)}
         return [name for name, on in used.items() if on]
 
     @property
@@ -53,7 +65,17 @@ class Options:
 
 
 def check_options(
-    *, resize: Any, grey: Any, flips: Any, subset: Any, classes: Any, skip_broken: Any, layout: Any, seed: Any
+    *,
+    resize: Any,
+    grey: Any,
+    flips: Any,
+    subset: Any,
+    classes: Any,
+    skip_broken: Any,
+    layout: Any,
+    assume: Any,
+    normalise: Any,
+    seed: Any,
 ) -> Options:
     """Check the options as a user gives them.
 
@@ -61,20 +83,26 @@ def check_options(
         InputError: one has the wrong type or lies out of range.
     """
     for name, value in (("grey", grey), ("flips", flips), ("skip_broken", skip_broken)):
-        if not isinstance(value, (bool, np.bool_)):
+        if not isinstance(value, (bool, np.bool_)) and not (name == "flips" and value is None):
             raise InputError(f"{name} is {value!r}; expected True or False")
     if layout not in (None, *LAYOUTS):
         raise InputError(
             f"layout is {layout!r}; expected {' or '.join(map(repr, LAYOUTS))}, the order of an image's axes"
         )
+    if assume is not None:
+        assume = str(assume).replace(" ", "")
+        if assume not in RANGES:
+            raise unknown_name("assume", assume, RANGES)
     return Options(
         _check_size(resize),
         bool(grey),
-        bool(flips),
+        None if flips is None else bool(flips),
         None if subset is None else _integer("subset", subset, 1),
         None if classes is None else _check_classes(classes),
         bool(skip_broken),
         layout,
+        assume,
+        None if normalise is None else _check_normalise(normalise),
         _integer("seed", seed, 0),
     )
 
@@ -97,7 +125,8 @@ def choose(count: int, labels: np.ndarray | None, names: Sequence[str] | None, o
             raise InputError(
                 "classes are given and the source has no labels; expected labels (labels=...), or no classes"
             )
-        kept = {label for wanted in options.classes for label in _find_class(wanted, labels, names)}
+        present = np.unique(labels).tolist()
+        kept = {label for wanted in options.classes for label in find_class(wanted, present, names)}
         chosen = np.flatnonzero(np.isin(labels, sorted(kept)))
         count = len(chosen)
     if options.subset is not None:
@@ -110,14 +139,22 @@ def choose(count: int, labels: np.ndarray | None, names: Sequence[str] | None, o
     return chosen
 
 
-def _find_class(wanted: int | str, labels: np.ndarray, names: Sequence[str] | None) -> list[int]:
-    """The labels that a number or a name means."""
-    present = [int(label) for label in np.unique(labels)]
+def find_class(wanted: int | str, present: Sequence[int], names: Sequence[str] | None) -> list[int]:
+    """The labels that a class means: an integer is a label, a text is a name; a label without a name is called by it.
+
+    Args:
+        wanted: the class.
+        present: the labels there are.
+        names: of the labels 0..K-1; None for none.
+
+    Raises:
+        InputError: there is none.
+    """
     called = {label: names[label] if names is not None and 0 <= label < len(names) else str(label) for label in present}
-    found = [label for label in present if wanted in (label, called[label])]
-    found = found or [label for label in present if wanted == str(label)]  # a number as text, though classes have names
+    found = [label for label in present if wanted == (called[label] if isinstance(wanted, str) else label)]
     if not found:
-        listed = ", ".join(list(called.values())[:12]) + (", ..." if len(present) > 12 else "")
+        known = list(map(str, called.values() if isinstance(wanted, str) else called))
+        listed = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
         raise InputError(f"class {wanted!r} has no points; expected one of {listed}")
     return found
 
@@ -131,6 +168,21 @@ def _integer(name: str, value: Any, lowest: int | None = None) -> int:
         limit = "" if lowest is None else f" of at least {lowest}"
         raise InputError(f"{name} is {value!r}; expected an integer{limit}")
     return number
+
+
+def _check_normalise(value: Any) -> Normalise:
+    """Parse "none", "stats", "stats*0.5" or a factor alone."""
+    parts = re.fullmatch(r"(none)|(stats)?(?:\*?([0-9.]+(?:e-?[0-9]+)?))?", str(value).replace(" ", ""), re.ASCII)
+    try:
+        factor = float(parts[3] or 1) if parts and parts[0] else math.nan
+    except ValueError:
+        factor = math.nan
+    if parts is None or not 0 < factor < math.inf:
+        raise InputError(
+            f"normalise is {value!r}; expected 'stats' for (value - mean)/std, 'stats*0.5' with a factor, a factor "
+            "alone such as 0.18215, or 'none' for latents as they are stored"
+        )
+    return Normalise(bool(parts[2]), factor)
 
 
 def _check_size(value: Any) -> tuple[int, int] | None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from flowscope.core.memory import check_memory
+from flowscope.data.loaders.source import Source, is_pixels
 from flowscope.data.options import Options
 from flowscope.data.rows.mapped_rows import RowFunction
 from flowscope.errors import InputError
@@ -15,6 +16,7 @@ from flowscope.errors import InputError
 CHANNELS = (1, 3, 4)  # numbers of channels by which an axis of uint8 images is recognised
 NORMALISATION = "value / 127.5 - 1"
 MIN_IMAGE_SIDE = 4  # pixels, from which on points are taken for images
+MIN_ASKED_SIDE = 8  # pixels, from which on stored values whose meaning is open are asked about
 
 
 def is_image(shape: Sequence[int]) -> bool:
@@ -22,22 +24,25 @@ def is_image(shape: Sequence[int]) -> bool:
     return len(shape) == 3 and min(shape[1:]) >= MIN_IMAGE_SIDE
 
 
-def row_functions(shape: tuple[int, ...], pixels: bool, latents: bool, options: Options) -> list[RowFunction]:
-    """The functions that turn stored rows into points, in order: axes to (C, H, W), grey, pixels to [-1, 1], size.
+def row_functions(source: Source, options: Options, to_points: RowFunction | None) -> list[RowFunction]:
+    """The functions that turn stored rows into points, in order: axes to (C, H, W), grey, scale, size.
+
+    Pixels are resized before they are scaled, as those of image files are: both are the same points.
 
     Args:
-        shape: of the whole stored set, (N, ...).
-        pixels: the values are uint8.
-        latents: the values are codes of an autoencoder, no images whatever their axes.
+        source: with plain values, (N, ...).
         options: what the user asked for.
+        to_points: maps stored values to the scale of points; None for as they are.
 
     Raises:
         InputError: the layout is ambiguous, or an option does not apply to such values.
     """
+    shape, pixels = tuple(source.values.shape), is_pixels(source.values)
     layout = find_layout(shape, pixels, options.layout)
-    if options.for_images and (layout is None or latents):
-        kind = "latents" if latents else f"values of shape {shape}"
-        raise InputError(f"{', '.join(options.for_images)} applies to images (N, C, H, W) and the source holds {kind}")
+    for_images = [name for name in options.for_images if not (name == "flips" and source.flipped is not None)]
+    if for_images and (layout is None or source.latents):
+        kind = "latents" if source.latents else f"values of shape {shape}"
+        raise InputError(f"{', '.join(for_images)} applies to images (N, C, H, W) and the source holds {kind}")
     channels, height, width = image_shape(shape, layout)
     functions: list[RowFunction] = []
     if layout in _TO_CHW:
@@ -48,13 +53,17 @@ def row_functions(shape: tuple[int, ...], pixels: bool, latents: bool, options: 
                 f"grey applies to images of 1 or 3 channels and these have {channels}: drop the others first"
             )
         functions.append(to_grey)
-    if pixels:
-        functions.append(map_pixels)
-    if options.resize not in (None, (height, width)):
-        size = options.resize or (height, width)
+    size = options.resize or (height, width)
+    resized = size != (height, width)
+    if resized:
         check_memory(
             4 * channels * size[0] * size[1], f"one image resized to {size[0]}x{size[1]}", "choose a smaller size"
         )
+    if resized and pixels:
+        functions.append(partial(resize_pixels, size=size))
+    if to_points is not None:
+        functions.append(to_points)
+    if resized and not pixels:
         functions.append(partial(resize_rows, size=size))
     return functions
 
@@ -85,9 +94,20 @@ def find_layout(shape: tuple[int, ...], pixels: bool, asked: str | None) -> str 
                 f"uint8 images of shape {shape} may be (N, C, H, W) or (N, H, W, C); say which: layout='chw' or 'hwc'"
             )
         return "chw" if first else "hwc"
+    if len(shape) == 3 and _may_be_one_image(shape):
+        raise InputError(
+            f"uint8 values of shape {shape} may be one image or several grey ones; expected (N, C, H, W) or "
+            "(N, H, W, C): give one image as image[None], grey ones as images[:, None]"
+        )
     if len(shape) not in (2, 3):
         raise InputError(f"uint8 values have shape {shape}; expected (N, D), (N, H, W), (N, C, H, W) or (N, H, W, C)")
     return "hw" if len(shape) == 3 else None
+
+
+def _may_be_one_image(shape: tuple[int, ...]) -> bool:
+    """Whether (N, H, W) may also be (C, H, W) or (H, W, C), which are other points."""
+    first, last = shape[0] in CHANNELS[1:], shape[2] in CHANNELS
+    return (first and min(shape[1:]) >= MIN_ASKED_SIDE) or (last and min(shape[:2]) >= MIN_ASKED_SIDE)
 
 
 def image_shape(shape: tuple[int, ...], layout: str | None) -> tuple[int, int, int]:
@@ -125,6 +145,18 @@ def resize_rows(block: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     images = torch.from_numpy(work if work.flags.writeable else work.copy())
     resized = torch.nn.functional.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
     return resized.numpy().astype(block.dtype, copy=False)
+
+
+def resize_pixels(block: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize (n, C, H, W) uint8 to (n, C, *size): bilinear, antialiased, by Pillow, as image files are."""
+    from PIL import Image
+
+    def plane(values: np.ndarray) -> np.ndarray:
+        image = Image.fromarray(np.ascontiguousarray(values))
+        return np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR))
+
+    planes = [plane(values) for values in block.reshape(-1, *block.shape[2:])]
+    return np.array(planes, np.uint8).reshape(*block.shape[:2], *size)
 
 
 def mirror(block: np.ndarray) -> np.ndarray:

@@ -32,6 +32,7 @@ class TrainingSet:
         name: what results call this set.
         normalisation: how stored values came from raw ones, for people to read; "none" for as they are.
         class_names: names of the labels 0..K-1, where the source had names.
+        notes: what a reader of results must know of these points, in sentences; results repeat them.
 
     Raises:
         InputError: an argument is not of this form; the message says which and how.
@@ -51,6 +52,7 @@ class TrainingSet:
         *,
         normalisation: str = "none",
         class_names: Sequence[str] | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         self.points = check_points(points)
         self.shape: tuple[int, ...] = tuple(int(n) for n in self.points.shape[1:])
@@ -59,6 +61,7 @@ class TrainingSet:
         self.name = "points" if name is None else _printable(name)
         self.normalisation = normalisation
         self.class_names = None if class_names is None else tuple(_printable(n) for n in class_names)
+        self.notes = tuple(_printable(note) for note in notes)
         self._stored = as_file_rows(self.points)
         if self.streamed:
             self.statistics = measure_statistics(self, digest=True)  # the one pass refuses what is not finite, too

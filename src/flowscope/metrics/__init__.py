@@ -4,6 +4,7 @@ from flowscope.metrics.features import FeatureSpace, features
 from flowscope.metrics.frechet import Frechet, frechet
 from flowscope.metrics.frequencies import Settling, settle_times, split_frequencies
 from flowscope.metrics.memorised import MemorisationIndex, Memorised, memorised
+from flowscope.metrics.near_copies import hold_out, near_copies
 from flowscope.metrics.neighbours import NearestNeighbours, Neighbours, neighbours
 from flowscope.metrics.precision_recall import PrecisionRecall, precision_recall
 
@@ -18,7 +19,9 @@ __all__ = [
     "Settling",
     "features",
     "frechet",
+    "hold_out",
     "memorised",
+    "near_copies",
     "neighbours",
     "precision_recall",
     "settle_times",

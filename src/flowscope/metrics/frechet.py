@@ -102,13 +102,16 @@ class FrechetTo:
         feature = ComputedFeatures(real.shape[1])
         metric = fid.FrechetInceptionDistance(feature=feature, normalize=True, reset_real_features=False)
         self._metric = metric.set_dtype(torch.float64).to(real.device)
+        self._real = real
         self._metric.update((real - self._centre) / self._unit, real=True)
 
     def __call__(self, generated: Tensor) -> float:
-        """The squared distance of generated features (n, d) float64, in the features' own units."""
+        """The squared distance of generated features (n, d) float64, in the features' own units; never below 0."""
+        if torch.equal(generated, self._real):
+            return 0.0  # which rounding would miss
         self._metric.reset()
         self._metric.update((generated - self._centre) / self._unit, real=False)
-        return self._unit**2 * float(self._metric.compute())
+        return max(0.0, self._unit**2 * float(self._metric.compute()))
 
 
 def check_pair(real: Tensor, generated: Tensor, space: FeatureSpace) -> int:

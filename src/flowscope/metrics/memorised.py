@@ -1,9 +1,10 @@
 """The memorised share: the share of samples that lie far nearer to one training point than to any other.
 
-A sample counts as memorised if d1/d2 < 1/3, with d1 and d2 its distances to the nearest and second-nearest distinct
-training point (arXiv 2310.02664 and others). On simple manifolds new points pass this test too. So the share of real
-held-out points that pass it is the null: only a share above the null is a sign of memorisation. When in training it
-sets in grows with the number of points (arXiv 2505.17638).
+A sample counts as memorised if d1/d2 < 1/3 (arXiv 2310.02664 and others). d1 is its distance to the nearest training
+point. d2 is that to the nearest one that is no near-copy of it: a second copy would hide that the sample is one, too.
+On simple manifolds new points pass this test too. So the share of real held-out points that pass it is the null: only a
+share above the null is a sign of memorisation. When in training it sets in grows with the number of points (arXiv
+2505.17638).
 """
 
 from typing import Any, NamedTuple
@@ -13,8 +14,10 @@ from torch import Tensor
 
 from flowscope.data.training_set import TrainingSet, as_training_set
 from flowscope.errors import InputError
+from flowscope.fields import check_query
 from flowscope.metrics.features import PIXELS, FeatureSpace, check_space, features
-from flowscope.metrics.neighbours import NearestNeighbours
+from flowscope.metrics.near_copies import near_copies
+from flowscope.metrics.neighbours import NearestNeighbours, Neighbours
 
 MEMORISED_RATIO = 1 / 3  # of d1 to d2: a sample below it counts as memorised
 CONFIDENCE = 0.95  # of the intervals of shares
@@ -45,10 +48,10 @@ class Memorised(NamedTuple):
 
 
 class Ratios(NamedTuple):
-    """The distances of B samples to their nearest and second-nearest distinct points: float64, in the space's units."""
+    """The distances of B samples to the nearest points: float64, in the space's units."""
 
     nearest: Tensor  # (B,) d1
-    second: Tensor  # (B,) d2
+    second: Tensor  # (B,) d2, to the nearest point that is no near-copy of the first
     indices: Tensor  # (B,) int64, positions in the training set
 
     @property
@@ -61,10 +64,8 @@ class MemorisationIndex:
     """A training set in a feature space, whose features are computed once for many queries.
 
     Args:
-        training_set: a TrainingSet or points (N, *shape), with at least two distinct points.
+        training_set: a TrainingSet or points (N, *shape), with at least two points that are no near-copies.
         space: where distances are taken.
-        mirrored: whether a point and its mirror image (the last axis reversed) count as one. For sets that hold flips:
-            the flip of a nearly symmetric image is so near that d1/d2 would miss copies.
         device: where distances are computed; None for the device of the points.
 
     Example:
@@ -79,14 +80,13 @@ class MemorisationIndex:
         self,
         training_set: Any,
         space: FeatureSpace = PIXELS,
-        mirrored: bool = False,
         *,
         device: str | torch.device | None = None,
     ) -> None:
         check_space(space)
         self.training_set = as_training_set(training_set)
-        self.space, self.mirrored = space, mirrored
-        s = self.training_set
+        self.space, s = space, self.training_set
+        self._group = torch.from_numpy(near_copies(s))
         points = s if space.module is None else TrainingSet(features(s, space), s.labels, s.weights, s.name)
         self._nearest = NearestNeighbours(points, device=device)
 
@@ -110,14 +110,43 @@ class MemorisationIndex:
                 "of channels, and give one sample as x[None]"
             )
         queries = features(samples, self.space).reshape(-1, *self._nearest.points.shape)
-        found = self._nearest(queries, 3 if self.mirrored else 2, y)
-        second = found.distances[:, 1]
-        if self.mirrored:
-            pairs = found.indices[:, :2].flatten().cpu().numpy()
-            first, other = self.training_set.rows(pairs).reshape(-1, 2, *self.training_set.shape).unbind(1)
-            twins = (first == other.flip(-1)).flatten(1).all(1).to(second.device)
-            second = torch.where(twins, found.distances[:, 2], second)
+        query = check_query(queries, 0.0, y, self._nearest.points.shape)
+        if query.y is None:
+            return self._ratios(query.x, None)
+        empty = torch.empty(len(query.x), dtype=torch.float64, device=query.x.device)
+        ratios = Ratios(empty, empty.clone(), empty.to(torch.int64))
+        for label in query.y.unique().tolist():
+            rows = query.y == label
+            for whole, part in zip(ratios, self._ratios(query.x[rows], label), strict=True):
+                whole[rows] = part
+        return ratios
+
+    def _ratios(self, queries: Tensor, label: int | None) -> Ratios:
+        """The distances among the points of a label, or of all; more points are looked at until one is no copy."""
+        k, most = 2, self._nearest.count(label)
+        found = self._nearest(queries, k, label)
+        second = self._second(found)
+        while len(rows := second.isnan().nonzero()[:, 0]):
+            if k >= most:
+                raise InputError(
+                    f"all {most} distinct points of {self.training_set.name}{_of_label(label)} are near-copies of "
+                    "one; expected at least two that are none: give more points"
+                )
+            k = min(2 * k, most)
+            second[rows] = self._second(self._nearest(queries[rows], k, label))
         return Ratios(found.distances[:, 0], second, found.indices[:, 0])
+
+    @property
+    def copies(self) -> int:
+        """How many training points are copies or near-copies of others."""
+        return len(self._group) - len(self._group.unique())
+
+    def _second(self, found: Neighbours) -> Tensor:
+        """(B,) distances to the nearest point that is in another group than the first; NaN where none was found."""
+        group = self._group.to(found.indices.device)[found.indices]
+        other = group != group[:, :1]
+        place = other.to(torch.int64).argmax(1, keepdim=True)
+        return torch.where(other.any(1), found.distances.gather(1, place)[:, 0], torch.nan)
 
 
 def memorised(
@@ -128,22 +157,20 @@ def memorised(
     ratio: float = MEMORISED_RATIO,
     *,
     y: Any = None,
-    mirrored: bool = False,
 ) -> Memorised:
     """Measure the share of samples with d1/d2 < ratio, and that of held-out real points.
 
     Args:
         generated: (B, *shape) samples in the data's own range, or a TrainingSet of them.
-        training_set: a TrainingSet or points; or a :class:`MemorisationIndex`, whose space and mirroring then hold.
+        training_set: a TrainingSet or points; or a :class:`MemorisationIndex`, whose space then holds.
         held_out: real points of the same law that are not in the training set, for the null; None for no null.
         space: where distances are taken.
         ratio: in (0, 1].
         y: None, or (B,) labels: samples are compared with the training points of their label alone, and the held-out
             points (a TrainingSet with labels) with those of theirs.
-        mirrored: as for :class:`MemorisationIndex`.
 
     Raises:
-        InputError: an argument cannot be used, or there are fewer than two distinct points (three if mirrored).
+        InputError: an argument cannot be used, or there are fewer than two points that are no near-copies.
 
     Example:
         >>> import flowscope as fs
@@ -156,12 +183,16 @@ def memorised(
         raise InputError(f"ratio is {ratio!r}; expected a number in (0, 1]: leave it out for 1/3, the usual one")
     index = training_set
     if not isinstance(index, MemorisationIndex):
-        index = MemorisationIndex(training_set, space, mirrored)
+        index = MemorisationIndex(training_set, space)
     hits, null = index(generated, y).ratio < ratio, torch.zeros(0, dtype=torch.bool)
     if held_out is not None:
         null = index(*_held_out_queries(held_out, y is not None)).ratio < ratio
     shares = *share_with_interval(hits), *share_with_interval(null)
     return Memorised(*shares, len(hits), len(null), float(ratio), index.space.name)
+
+
+def _of_label(label: int | None) -> str:
+    return "" if label is None else f" with label {label}"
 
 
 def _held_out_queries(held_out: Any, labelled: bool) -> tuple[Tensor, Any]:

@@ -76,7 +76,11 @@ class NearestNeighbours:
 
     def __len__(self) -> int:
         """The number of distinct points."""
-        return len(self._oracle.support.law())
+        return self.count()
+
+    def count(self, label: int | None = None) -> int:
+        """The number of distinct points, or of those with a label."""
+        return len(self._oracle.support.law(label))
 
     @property
     def copies(self) -> Tensor:
@@ -100,7 +104,7 @@ class NearestNeighbours:
 
     def _nearest(self, x: Tensor, k: int, label: int | None) -> Neighbours:
         """The k nearest points of a law."""
-        count = len(self._oracle.support.law(label))
+        count = self.count(label)
         if k > count:
             raise InputError(
                 f"k is {k}; expected at most {count}, the number of distinct points to look among: ask for fewer, or "

@@ -5,7 +5,6 @@ tell apart, and cap the top-1 weight below 1. Points without weight are not in a
 """
 
 import copy
-import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from flowscope.core.device import resident, upload
+from flowscope.data.distinct import find_distinct
 from flowscope.data.rows.prefetch import prefetch
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
@@ -45,7 +45,7 @@ class Support:
             size = len(training_set) * training_set.dimension * training_set.rows(slice(1)).element_size()
             self._resident = resident(lambda: training_set.rows(slice(None)), size, device)
         statistics = training_set.statistics
-        self.first, self.group = self._distinct(statistics.keys)
+        self.first, self.group = find_distinct(training_set, self._rows)
         self.centre = statistics.centre.to(device)
         if not math.isfinite(float((self.centre**2).sum())):
             raise InputError(
@@ -140,25 +140,6 @@ class Support:
                 f"all points with label {label} have weight 0; expected at least one with a positive weight"
             )
         return Law(self, chosen, mass[chosen] / mass[chosen].sum())
-
-    def _distinct(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """`first` and `group`: points that share a key are told apart by a hash of 128 bits."""
-        names = np.zeros((len(keys), 2), np.int64)
-        names[:, 0] = keys
-        order = np.argsort(keys, kind="stable")
-        equal = np.flatnonzero(keys[order][1:] == keys[order][:-1])
-        shared = np.sort(np.unique(np.concatenate([order[equal], order[equal + 1]])))
-        for start in range(0, len(shared), self._rows):
-            which = shared[start : start + self._rows]
-            flat = self.training_set.rows(which).flatten(1).cpu()
-            raw = (flat + 0.0).contiguous().view(torch.uint8).numpy()  # + 0.0 makes one zero of -0 and +0
-            for position, row in zip(which.tolist(), raw, strict=True):
-                names[position] = np.frombuffer(hashlib.blake2b(row.data, digest_size=16).digest(), np.int64)
-        _, first, group = np.unique(names.view("V16")[:, 0], return_index=True, return_inverse=True)
-        order = np.argsort(first)  # by position, not by hash
-        rank = np.empty_like(order)
-        rank[order] = np.arange(len(order))
-        return first[order], rank[group.reshape(-1)]
 
 
 class ClassLaw(NamedTuple):

@@ -17,10 +17,9 @@ from flowscope.core.settings import versions
 from flowscope.curve.result import StageCurve
 from flowscope.curve.stages import stages
 from flowscope.curve.summary import describe
-from flowscope.data.split import split
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError, unknown_name
-from flowscope.metrics import FeatureSpace
+from flowscope.metrics import FeatureSpace, hold_out
 from flowscope.oracle import Oracle
 from flowscope.reproduction.plan import NEEDS, Recipe, make_recipe, models_for, seconds_of
 from flowscope.reproduction.result import NOT_RUN, Reproduction, Row
@@ -122,7 +121,7 @@ def _split(
 ) -> tuple[TrainingSet, TrainingSet | None, int]:
     """The points to train on, those held out and their number; refuses early what training would refuse."""
     count = held_out_count(training_set, held_out)
-    train, rest = split(training_set, count)
+    train, rest = hold_out(training_set, count)
     count_classes(train)
     recipe.models(train.shape, DEFAULT_BOUNDARY)
     return train, rest, count

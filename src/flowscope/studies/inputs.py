@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 
-from flowscope.data.split import split
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
-from flowscope.metrics import FeatureSpace
+from flowscope.metrics import FeatureSpace, hold_out
 from flowscope.networks import NetworkField
 from flowscope.oracle import Oracle
 from flowscope.studies.bench.variants import settings_of
@@ -125,7 +124,7 @@ def trained_points(data: TrainingSet, models: Sequence[NetworkField]) -> tuple[T
         got = " and ".join(f"{count} with seed {seed}" for count, seed in sorted(parts))
         raise InputError(f"the models held out {got} of their data; expected the same: train them alike")
     count, seed = parts.pop()
-    train, held_out = split(data, count, seed) if count < len(data) else (data, None)
+    train, held_out = hold_out(data, count, seed) if count < len(data) else (data, None)
     for model in models:
         own = model.about["training_set"]
         if own["digest"] != train.digest:

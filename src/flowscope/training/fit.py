@@ -13,8 +13,8 @@ from torch import nn
 
 from flowscope.core.files import check_writable, remove_file, write_files
 from flowscope.data.pixels import is_image
-from flowscope.data.split import split
 from flowscope.data.training_set import as_training_set
+from flowscope.metrics import hold_out
 from flowscope.training.accelerator import check_tracker
 from flowscope.training.checkpoint import check_same_run, read_checkpoint
 from flowscope.training.loop import iterate
@@ -86,7 +86,7 @@ def train_to(
     folder, whole = Path(out), as_training_set(training_set)
     check_writable(folder)
     check_tracker(tracker, folder)  # before anything is computed or deleted
-    kept, _ = split(whole, held_out, SPLIT_SEED)
+    kept, _ = hold_out(whole, held_out, SPLIT_SEED)
     about_split = {"count": held_out, "seed": SPLIT_SEED, "whole": whole.digest}
     if resume and (folder / ABOUT_FILE).exists() and not (folder / CHECKPOINT_FILE).exists():
         name = None if network is None else type(network).__name__

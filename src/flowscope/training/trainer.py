@@ -166,6 +166,7 @@ class Run:
             "classes": self.classes,
             "labels": self.labels,
             "notes": list(self.notes),
+            "class_names": self.training_set.class_names and list(self.training_set.class_names),
             "step": self.step,
             "parameters": sum(p.numel() for p in self.network.parameters()),
             "seconds": self.elapsed(),

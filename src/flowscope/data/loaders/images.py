@@ -1,12 +1,12 @@
-"""EncodedImages: folders of files and JPEG bytes, decoded by Pillow into one uint8 array (N, C, H, W).
+"""EncodedImages: image files and JPEG bytes, decoded by Pillow into one uint8 array (N, C, H, W).
 
-Only the images that are wanted are decoded. Only pixels are used: orientation tags are ignored, an alpha channel is
-dropped, and of an animation the first frame is taken.
+Only the images that are wanted are decoded. They are turned upright by their EXIF tag. An alpha channel is dropped, and
+what is wholly transparent becomes black: the colour below it is nobody's. Of an animation the first frame is taken.
 """
 
 import io
 import logging
-import os
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,12 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flowscope.core.memory import check_memory
-from flowscope.data.loaders.source import Source, check_inside, reading
+from flowscope.data.loaders.source import reading
 from flowscope.errors import InputError
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 # Pillow reads more formats; some of them (EPS) start other programs
-PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "AVIF")
 EIGHT_BIT_MODES = frozenset(
     {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "La", "RGBa", "CMYK", "YCbCr", "LAB", "HSV"}
 )
@@ -100,20 +99,22 @@ class EncodedImages:
 
     def _decode_one(self, position: int, size: tuple[int, int] | None, grey: bool) -> np.ndarray:
         """One image as (C, H, W) uint8."""
-        from PIL import Image
+        from PIL import Image, ImageOps
 
         item = self._items[position]
         file = item if isinstance(item, Path) else io.BytesIO(item.tobytes())
         with reading(self._describe(position), "an image"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of metadata; only pixels matter
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=PILLOW_FORMATS) as image:
-                if image.mode not in EIGHT_BIT_MODES:
-                    # Pillow would clip such values to 255 rather than scale them
+            Image.init()  # Pillow has AVIF from 11.3 on, and refuses formats that it does not have
+            with Image.open(file, formats=[name for name in PILLOW_FORMATS if name in Image.OPEN]) as image:
+                if image.mode not in EIGHT_BIT_MODES or _is_deep(image):
+                    # Pillow would clip such values to 255, or drop the lower bytes of colours
+                    kind = f"{image.mode}, 16 bits a channel" if image.mode in EIGHT_BIT_MODES else image.mode
                     raise InputError(
-                        f"{self._describe(position)} has pixels of kind {image.mode}; expected 8 bits a channel"
+                        f"{self._describe(position)} has pixels of kind {kind}; expected 8 bits a channel: convert it"
                     )
-                plain = (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
+                plain = _to_rgb(ImageOps.exif_transpose(image))
             if grey:
                 plain = plain.convert("L")
             if size is not None:
@@ -128,63 +129,24 @@ class EncodedImages:
         )
 
 
-def load_folder(root: Path) -> Source:
-    """Load the images of a folder, or of its subfolders, each of which is then a class.
-
-    Label k is the k-th subfolder that holds images, by name; images come class by class, then by path.
-
-    Raises:
-        InputError: no image, a link that leads out of the folder, or images both beside and within subfolders.
-    """
-    with reading(root, "a folder of images"):
-        found = _find_images(root)
-    if not found:
-        raise InputError(
-            f"{root} holds no images; expected files such as {', '.join(sorted(IMAGE_SUFFIXES)[:6])}, "
-            "in subfolders by class if they have classes"
-        )
-    flat = [path for path in found if len(path.parts) == 1]
-    if flat and len(flat) < len(found):
-        nested = next(path for path in found if len(path.parts) > 1)
-        raise InputError(
-            f"{root} holds images beside its subfolders ({flat[0]}) and within them ({nested}); "
-            "expected one or the other, since subfolders are classes: move the loose images"
-        )
-    values = EncodedImages([root / path for path in found], lambda i: f"image {root / found[i]}")
-    name = root.resolve().name or "images"
-    if flat:
-        return Source(values, name)
-    names = sorted({path.parts[0] for path in found})
-    number = {folder: label for label, folder in enumerate(names)}
-    labels = np.array([number[path.parts[0]] for path in found], dtype=np.int64)
-    return Source(values, name, labels, class_names=names)
+def _is_deep(image: Any) -> bool:
+    """Whether Pillow would read 16 bits a channel as 8; it must not be loaded yet."""
+    for codec, _, _, arguments in image.tile:
+        first, *_, last = arguments if isinstance(arguments, tuple) else (arguments, None)
+        if re.search(r";16[BLN]", str(first)) or (codec == "ppm" and isinstance(last, int) and last > 255):
+            return True
+    return False
 
 
-def _find_images(root: Path) -> list[Path]:
-    """The paths of the images below root, relative to it and sorted; hidden files and folders are left out."""
-    found = []
-    for folder, subfolders, files in os.walk(root, onerror=_raise):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        for name in subfolders:
-            _check_link(Path(folder, name), root, folder=True)
-        for name in files:
-            path = Path(folder, name)
-            if not name.startswith("."):
-                _check_link(path, root, folder=False)
-                # a link that leads nowhere is a broken image; pipes and devices are no images
-                if path.suffix.lower() in IMAGE_SUFFIXES and (path.is_file() or not path.exists()):
-                    found.append(path.relative_to(root))
-    return sorted(found, key=lambda path: path.parts)
+def _to_rgb(image: Any) -> Any:
+    """RGB; black where an image is wholly transparent."""
+    from PIL import Image
 
-
-def _check_link(path: Path, root: Path, folder: bool) -> None:
-    check_inside(path, root)
-    if folder and path.is_symlink():
-        raise InputError(f"{path} is a link to a folder, which would count images twice; expected folders: remove it")
-
-
-def _raise(error: OSError) -> None:
-    raise error
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    full = image.convert("RGBA")
+    seen = full.getchannel("A").point(lambda alpha: 255 if alpha else 0)
+    return Image.composite(full.convert("RGB"), Image.new("RGB", full.size), seen)
 
 
 def _allocate(count: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -13,11 +13,13 @@ import numpy as np
 
 from flowscope.core.memory import check_memory
 from flowscope.data.loaders.images import EncodedImages
+from flowscope.data.loaders.latents import FLIPPED
 from flowscope.data.loaders.npy import read_header
 from flowscope.data.loaders.source import Source, native, pick_points, reading
 from flowscope.errors import InputError
 
 ENCODED = "jpeg"
+BESIDE = {ENCODED: ("offsets",), "latents": (FLIPPED,)}  # entries that belong to points of a kind
 
 
 def load_npz(path: Path) -> Source:
@@ -30,14 +32,22 @@ def load_npz(path: Path) -> Source:
         with zipfile.ZipFile(path) as archive:
             found = {entry.filename.removesuffix(".npy") for entry in archive.infolist()}
             key = ENCODED if {ENCODED, "offsets"} <= found else pick_points(found, path)
-            wanted = [n for n in (key, "labels", "weights", "classes", *(["offsets"] * (key == ENCODED))) if n in found]
+            wanted = [n for n in (key, "labels", "weights", "classes", *BESIDE.get(key, ())) if n in found]
             claimed = sum(_claimed_bytes(archive, name, path) for name in wanted)
         check_memory(claimed, str(path), "save the points as .npy, which is memory-mapped, or a part of them")
         with np.load(path, allow_pickle=False) as arrays:
             got = {name: arrays[name] for name in wanted}
     values = _encoded(got, path) if key == ENCODED else native(got[key])
     names = _class_names(got["classes"], got.get("labels"), path) if "classes" in got else None
-    return Source(values, path.stem, got.get("labels"), got.get("weights"), names, latents=key == "latents")
+    return Source(
+        values,
+        path.stem,
+        got.get("labels"),
+        got.get("weights"),
+        names,
+        latents=key == "latents",
+        flipped=got.get(FLIPPED),
+    )
 
 
 def _claimed_bytes(archive: zipfile.ZipFile, name: str, path: Path) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flowscope.data.loaders.latents import FLIPPED
 from flowscope.data.loaders.source import Source, pick_points, reading
 from flowscope.errors import InputError
 
@@ -44,6 +45,7 @@ def load_pt(path: Path) -> Source:
         saved.get("weights"),
         names if isinstance(names, (list, tuple)) else None,
         latents=key == "latents",
+        flipped=_checked_tensor(saved[FLIPPED], FLIPPED, path) if key == "latents" and FLIPPED in saved else None,
     )
 
 

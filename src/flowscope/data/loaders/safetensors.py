@@ -8,14 +8,26 @@ tensors whole.
 import json
 import math
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from flowscope.data.loaders.source import Source, check_inside, map_file, native, pick_points, reading
+from flowscope.data.loaders.latents import FLIPPED, STATISTICS_FILE, find_statistics
+from flowscope.data.loaders.source import (
+    SPLITS,
+    Source,
+    by_ending,
+    check_inside,
+    map_file,
+    native,
+    pick_points,
+    reading,
+    skipped_notes,
+)
 from flowscope.data.rows.mapped_rows import MappedRows
-from flowscope.errors import InputError
+from flowscope.errors import InputError, listed
 
 SUFFIX = ".safetensors"
 NUMBERED_SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)\.safetensors")
@@ -72,6 +84,7 @@ def load_safetensors(path: Path) -> Source:
     """
     paths = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     if path.is_dir():
+        _check_one_split(path, [file.name for file in paths])
         _check_complete(path, [file.name for file in paths])
         for file in paths:
             check_inside(file, path)
@@ -79,15 +92,39 @@ def load_safetensors(path: Path) -> Source:
     for shard in shards[1:]:
         _check_agreement(shards[0], shard)
     key = shards[0].key
-    parts = [shard.array(key) for shard in shards]
+    parts, flipped = ([shard.array(name) for shard in shards] for name in (key, FLIPPED))
     labels, weights = ([shard.array(name) for shard in shards] for name in ("labels", "weights"))
     return Source(
-        parts[0] if len(parts) == 1 else MappedRows(parts),
+        _joined(parts),
         path.resolve().name.removesuffix(".safetensors"),
         None if labels[0] is None else np.concatenate(labels),
         None if weights[0] is None else np.concatenate(weights),
         latents=key == "latents",
+        flipped=None if flipped[0] is None else _joined(flipped),
+        statistics=find_statistics(path if path.is_dir() else path.parent) if key == "latents" else None,
+        notes=skipped_notes(_others(path)) if path.is_dir() else (),
     )
+
+
+def _others(folder: Path) -> Counter[str]:
+    """What else lies in a folder of shards, by the reason for which it is passed over."""
+    known = (SUFFIX, f"{SUFFIX}.index.json", STATISTICS_FILE)
+    names = [path.name + "/" * path.is_dir() for path in folder.iterdir() if not path.name.startswith(".")]
+    return Counter("in subfolders" if n.endswith("/") else by_ending(n) for n in names if not n.endswith(known))
+
+
+def _joined(parts: list[Any]) -> Any:
+    return parts[0] if len(parts) == 1 else MappedRows(parts)
+
+
+def _check_one_split(folder: Path, names: list[str]) -> None:
+    """Refuse shards of several parts of a data set, such as train-00000-of-00002 beside test-00000-of-00001."""
+    splits = sorted({found[0] for name in names if (found := re.match(r"[A-Za-z]+", name)) and found[0] in SPLITS})
+    if len(splits) > 1:
+        raise InputError(
+            f"{folder} holds shards of {listed(splits)}, which look like parts of a data set; expected those of one: "
+            f"move each part to a folder of its own, and say which to read: split={splits[0]!r} (--split {splits[0]})"
+        )
 
 
 def _check_complete(folder: Path, names: list[str]) -> None:
@@ -134,7 +171,7 @@ def _open_shard(path: Path) -> Shard:
         header, start, there = _read_header(path)
         found = [name for name in header if name != "__metadata__"]
         key = pick_points(found, path)
-        wanted = [name for name in (key, "labels", "weights") if name in header]
+        wanted = [name for name in (key, FLIPPED, "labels", "weights") if name in header]
         entries = {name: _check_entry(header[name], name, path, start, there) for name in wanted}
         for name in wanted:
             if not entries[name].shape:

@@ -1,6 +1,7 @@
 """Source: what a file or an argument holds before any option is applied, and what the loaders share."""
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.errors import FlowscopeError, InputError
 
 MAX_COPY_ON_WRITE_BYTES = 256 << 20  # of an array, up to which its map may be written to in memory
+SPLITS = frozenset({"train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval"})
+MAX_LISTED_REASONS = 5  # for which files were passed over, in a note
 POINT_KEYS = ("points", "images", "latents")  # names under which a file may keep points
 
 
@@ -27,6 +30,10 @@ class Source:
         name: what the set is called unless the caller names it.
         labels, weights, class_names, normalisation: as in :class:`flowscope.data.training_set.TrainingSet`.
         latents: the values are codes of an autoencoder, with the axes of images, but not to be mirrored or resized.
+        known: floats are known to have the scale and the order of axes of points, and are not asked about.
+        flipped: (N, *shape) codes of the mirror images, where the source has them.
+        statistics: the file of the latents' mean and standard deviation, where the source has it.
+        notes: what was left out or decided while reading, in sentences.
     """
 
     values: Any
@@ -36,6 +43,10 @@ class Source:
     class_names: Sequence[str] | None = None
     normalisation: str = "none"
     latents: bool = False
+    known: bool = False
+    flipped: Any = None
+    statistics: Path | None = None
+    notes: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -56,6 +67,24 @@ def reading(where: object, kind: str) -> Iterator[None]:
     except Exception as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise InputError(f"{where} cannot be read ({said}); expected {kind}: check it or save it again") from error
+
+
+def skipped_notes(skipped: Counter[str]) -> tuple[str, ...]:
+    """The note on files that were passed over, counted by reason; none where none were."""
+    return (f"Files were skipped: {in_words(skipped)}.",) if skipped else ()
+
+
+def in_words(skipped: Counter[str]) -> str:
+    """How many files were passed over, by reason, the most frequent first."""
+    first = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))[:MAX_LISTED_REASONS]
+    rest = skipped.total() - sum(count for _, count in first)
+    return ", ".join([*(f"{count:,} {why}" for why, count in first), *([f"{rest:,} others"] if rest else [])])
+
+
+def by_ending(name: str) -> str:
+    """The reason of a file that is passed over for its ending."""
+    suffix = Path(name).suffix.lower()
+    return f"by their ending {suffix}" if suffix else "without an ending"
 
 
 def pick_points(found: Collection[str], where: object) -> str:

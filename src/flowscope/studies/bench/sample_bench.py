@@ -224,6 +224,9 @@ class SampleBench:
         else:
             share, low, high = (100 * v for v in self.null)
             notes.append(f"Of held-out points {share:.2f} % ({low:.2f} to {high:.2f} %) count as memorised: the null.")
+        if self.memorisation.copies:
+            count = f"{self.memorisation.copies:,} training points"
+            notes.append(f"{count} are near-copies of others, and count as one with those for memorisation.")
         if s.weights is not None:
             notes.append("The training set is weighted: real features are of points drawn by their weights.")
         known = [(m["name"], m["training_set"]) for m in map(identity, self.models)]

@@ -1,0 +1,218 @@
+"""What stored numbers mean: read rightly, or refused with the option that answers; never guessed."""
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+from PIL import Image
+from torch.utils.data import Dataset, TensorDataset
+
+from flowscope.data import TrainingSet, load
+from flowscope.errors import InputError
+
+RNG = np.random.default_rng(5)
+PIXELS = RNG.integers(0, 256, (6, 10, 9, 3), dtype=np.uint8)  # (N, H, W, C)
+FIRST = np.ascontiguousarray(np.moveaxis(PIXELS, -1, 1))
+
+
+def refused(source, said, **options):
+    with pytest.raises(InputError, match=said) as caught:
+        load(source, **options)
+    return str(caught.value)
+
+
+# scales and axes of floats
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_one_set_of_photographs_is_one_set_of_points_however_it_is_stored(dtype):
+    points = load(PIXELS).points
+    exact = FIRST.astype(dtype)
+    for stored, options in (
+        (exact, {"assume": "[0,255]"}),
+        (exact.astype(np.float64) / 255, {"assume": "[0,1]"}),
+        (np.moveaxis(exact, 1, -1), {"assume": "[0, 255]", "layout": "hwc"}),
+        (torch.from_numpy(exact), {"assume": "[0,255]"}),
+        (points.astype(np.float64), {}),
+    ):
+        np.testing.assert_allclose(np.asarray(load(stored, **options).points), points, atol=1e-6)
+    assert load(FIRST.astype(np.float32), assume="[0,255]").digest == load(PIXELS).digest
+
+
+@pytest.mark.parametrize("most", [1, 255])
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_floats_on_another_scale_are_asked_about(most, kind):
+    values = kind((FIRST / 255 * most).astype(np.float32))
+    said = refused(values, "say what they are")
+    assert f"--assume '[0,{most}]'" in said and "assume='stored'" in said
+    taken = load(values, assume="stored")
+    assert taken.normalisation == "none"
+    np.testing.assert_array_equal(np.asarray(taken.points), np.asarray(values))
+
+
+def test_floats_on_a_file_are_asked_about_too(tmp_path):
+    np.save(tmp_path / "x.npy", (FIRST / 255).astype(np.float32))
+    np.savez(tmp_path / "x.npz", images=(FIRST / 255).astype(np.float32))
+    torch.save(torch.from_numpy(FIRST / 255), tmp_path / "x.pt")
+    safetensors.numpy.save_file({"images": (FIRST / 255).astype(np.float32)}, tmp_path / "x.safetensors")
+    for path in tmp_path.iterdir():
+        refused(path, "assume")
+        np.testing.assert_allclose(np.asarray(load(path, assume="[0,1]").points), load(PIXELS).points, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        FIRST / 127.5 - 1,  # on [-1, 1]
+        RNG.standard_normal((5, 3, 10, 10)),
+        RNG.random((5, 16, 16)),  # three axes
+        RNG.random((5, 64)),
+        RNG.random((5, 3, 7, 10)),  # a side below 8
+        RNG.random((5, 2, 10, 10)),  # 2 channels
+        RNG.random((5, 10, 10, 5)),
+    ],
+)
+def test_what_does_not_look_like_images_on_another_scale_stays_as_it_is(values):
+    np.testing.assert_array_equal(load(values).points, values)
+
+
+def test_what_is_known_is_not_asked_about():
+    bright = TrainingSet(RNG.random((5, 3, 10, 10)))
+    assert load(bright, subset=3).shape == (3, 10, 10)
+    assert load("digits", resize=9).shape == (1, 9, 9)
+
+
+def test_channels_last_are_asked_about():
+    values = PIXELS / 127.5 - 1
+    said = refused(values, "layout")
+    assert "--layout hwc" in said and "--layout chw" in said
+    assert load(values, layout="hwc").shape == (3, 10, 9)
+    assert load(values, layout="chw").shape == (10, 9, 3)
+    assert load(values, assume="stored", layout="chw").shape == (10, 9, 3)
+
+
+def test_an_answer_that_is_wrong_or_of_no_use_is_refused():
+    refused(FIRST.astype(np.float32), "values go from 0 to 255", assume="[0,1]")
+    refused(FIRST / 127.5 - 1, "values go from -1", assume="[0,255]")
+    refused(PIXELS, "assume is given and the source holds uint8", assume="[0,255]")
+    refused(PIXELS, "normalise is given and the source holds uint8", normalise="stats")
+    refused(RNG.random((5, 4)), "expected images", assume="[0,1]")
+    refused(RNG.random((5, 4)), "holds no latents", normalise="none")
+    refused(RNG.random((5, 4)), "expected one of", assume="[0,2]")
+    refused("digits", "split is 'train' and applies to folders", split="train")
+
+
+@pytest.mark.parametrize("shape", [(32, 32, 3), (32, 20, 1), (9, 8, 4), (3, 32, 32), (4, 8, 9)])
+def test_one_image_of_pixels_is_not_taken_for_many(shape):
+    image = RNG.integers(0, 256, shape, dtype=np.uint8)
+    assert "image[None]" in refused(image, "may be one image or several")
+    assert len(load(image[None], layout="hwc" if shape[2] < 8 else "chw")) == 1
+    assert load(image[:, None], layout="chw").shape == (1, *shape[1:])
+
+
+def test_one_grey_image_and_many_are_read_as_ever():
+    assert load(PIXELS[:1, :, :, 0]).shape == (1, 10, 9)
+    assert len(load(np.zeros((10, 9, 9), np.uint8))) == 10
+
+
+def test_a_dataset_of_tensors_is_its_points():
+    points, labels = torch.randn(7, 4), torch.arange(7) % 3
+    assert load(TensorDataset(points)).shape == (4,)
+    assert torch.equal(load(TensorDataset(points)).points, points)
+    labelled = load(TensorDataset(points, labels))
+    assert labelled.shape == (4,) and labelled.labels.tolist() == labels.tolist()
+    refused(TensorDataset(points, points), "2 tensors")
+
+    class Own(Dataset):
+        def __len__(self):
+            return 7
+
+        def __getitem__(self, i):
+            return (points[i],)
+
+    refused(Own(), "stack the points")
+
+
+# latents
+
+
+def write_latents(folder, **changes):
+    latents = np.arange(16, dtype=np.float32).reshape(2, 2, 2, 2)
+    entries = {"latents": latents, "latents_flip": -latents, "labels": np.array([3, 5])} | changes
+    entries = {name: values for name, values in entries.items() if values is not None}
+    safetensors.numpy.save_file(entries, folder / "latents_rank00_shard000.safetensors")
+    stats = {"mean": torch.tensor([1.0, 2.0]).reshape(1, 2, 1, 1), "std": torch.tensor([2.0, 4.0]).reshape(1, 2, 1, 1)}
+    torch.save(stats, folder / "latents_stats.pt")
+    return folder
+
+
+def test_latents_are_standardised_by_their_statistics_and_have_their_flips(tmp_path):
+    data = load(write_latents(tmp_path), normalise="stats*0.5", flips=True)
+    assert data.points.shape == (4, 2, 2, 2) and data.labels.tolist() == [3, 5, 3, 5]
+    assert data.points[1].ravel().tolist() == [1.75, 2, 2.25, 2.5, 1.25, 1.375, 1.5, 1.625]
+    assert data.points[3].ravel().tolist() == [-2.25, -2.5, -2.75, -3, -1.75, -1.875, -2, -2.125]
+    assert data.normalisation == "(value - mean) / std * 0.5 by channel"
+    assert load(tmp_path, normalise="stats*0.5", flips=True, classes=5).digest == load(data, classes=5).digest
+    one = load(next(tmp_path.glob("*.safetensors")), normalise="stats*0.5", flips=True)  # a shard alone
+    assert one.digest == data.digest
+
+
+def test_latents_whose_law_is_open_are_asked_about(tmp_path):
+    write_latents(tmp_path)
+    said = refused(tmp_path, "mirror images", normalise="none")
+    assert "--flips" in said and "--no-flips" in said
+    said = refused(tmp_path, "statistics", flips=False)
+    assert "--normalise stats" in said and "'none'" in said
+    raw = np.arange(16, dtype=np.float32).reshape(2, 2, 2, 2)
+    np.testing.assert_array_equal(load(tmp_path, normalise="none", flips=False).points, raw)
+    np.testing.assert_array_equal(load(tmp_path, normalise=0.25, flips=False).points, raw * np.float32(0.25))
+    np.testing.assert_array_equal(load(tmp_path, normalise="none", flips=True).points, np.concatenate([raw, -raw]))
+
+
+def test_flips_in_other_files_are_asked_about_too(tmp_path):
+    latents = RNG.standard_normal((5, 4, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", latents=latents, latents_flip=-latents)
+    torch.save({"latents": torch.from_numpy(latents), "latents_flip": -torch.from_numpy(latents)}, tmp_path / "x.pt")
+    half = {name: torch.from_numpy(x).bfloat16() for name, x in (("latents", latents), ("latents_flip", -latents))}
+    torch.save(half, tmp_path / "y.pt")
+    for path in tmp_path.iterdir():
+        refused(path, "mirror images")
+        both = torch.as_tensor(load(path, flips=True).points)
+        assert torch.equal(both[5:], -both[:5])
+        assert len(load(path, flips=False)) == 5
+
+
+@pytest.mark.parametrize("asked", ["mean", "stats*0", "stats*-1", "stats*", "", "nan", True, "1.2.3", "none*2"])
+def test_normalisations_that_make_no_sense(tmp_path, asked):
+    refused(write_latents(tmp_path), "expected 'stats'", normalise=asked, flips=False)
+
+
+def test_statistics_that_cannot_be_used(tmp_path):
+    write_latents(tmp_path)
+    good = torch.tensor([1.0, 2.0])
+    for saved in ({"mean": good}, {"mean": good, "std": good * 0}, {"mean": good, "std": good[:1]}, [good]):
+        torch.save(saved, tmp_path / "latents_stats.pt")
+        refused(tmp_path, "latents_stats.pt", normalise="stats", flips=False)
+    torch.save({"mean": torch.ones(3), "std": torch.ones(3)}, tmp_path / "latents_stats.pt")
+    refused(tmp_path, "3 channels", normalise="stats", flips=False)
+    (tmp_path / "latents_stats.pt").unlink()
+    refused(tmp_path, "has none", normalise="stats", flips=False)
+    write_latents(tmp_path, latents_flip=np.zeros((2, 2, 2, 1), np.float32))
+    refused(tmp_path, "expected one shape", normalise="none", flips=True)
+
+
+# sizes
+
+
+def test_files_and_arrays_of_the_same_pixels_are_the_same_points_at_any_size(tmp_path):
+    pixels = RNG.integers(0, 256, (4, 33, 33, 3), dtype=np.uint8)
+    for i, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    for options in ({"resize": 16}, {"resize": (12, 40)}, {"resize": 16, "grey": True}):
+        assert load(pixels, **options).digest == load(tmp_path, **options).digest
+
+
+def test_resized_pixels_are_those_of_a_float_resize_but_for_rounding():
+    pixels = RNG.integers(0, 256, (4, 33, 33, 3), dtype=np.uint8)
+    floats = load(load(pixels), resize=16).points
+    assert np.abs(load(pixels, resize=16).points - floats).max() * 127.5 < 1
