@@ -1,0 +1,231 @@
+r"""Tilted probes: the gap where plain probes miss what carries it.
+
+Late on the path E tr Cov(x1|x_t) hangs on rare noise that drives the state from its source j to a competitor i, and on
+sets of several scales on few sources. So pairs (j, i) are drawn in proportion to sqrt(w_j w_i) d_ij e^{-r^2 d_ij/8}, and
+x0 from N(r (x1_i - x1_j)/2, I), which is centred where the two weigh the same; a tenth of the probes stays plain. By (7)
+the density of (j, x0) against that of plain probes is
+
+    q = 1/10 + 9/10 sum_i d_ij e^{l_i/2} / Z,    Z = sum_ji sqrt(w_j w_i) d_ij e^{-r^2 d_ij/8}             (7g)
+
+and the mean of (sum_i gamma_i d_ij / 2) / q is that of the trace. Each value is at most 5 Z / 18, since
+e^l / (1 + e^l) <= e^{l/2} / 2: no probe can carry the mean alone. The same probes tell how many events the mean over
+plain probes has. All that is needed are the distances of all pairs, so sets are small.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from flowscope.curve.accumulate import UNDERFLOW_LOGIT
+from flowscope.curve.distances import Entries, Float64Distances
+from flowscope.curve.intervals import Shape, shape_of
+from flowscope.curve.probes import Probes, stream_of
+from flowscope.oracle.law import ClassLaw, Law
+from flowscope.oracle.plan import Plan
+
+ROWS = 256  # of the matrix of distances made at a time: fixed, so that no digit depends on the budget
+ROUNDS = 8  # in which the probes are followed, so that their logits stay in the caches
+DIFFERENCES = 1 << 20  # coordinates of near pairs whose distances are taken from differences at a time
+UNSEEN_DEFICIT = 2.0**-53  # 1 less a top-1 weight below which that is 1 in float64
+
+
+@dataclass(frozen=True)
+class TiltedPolicy:
+    """Which sets get tilted probes, and how many.
+
+    Attributes:
+        points: of a law, at most: all pairs of them are looked at.
+        numbers: coordinates of all its points, at most.
+        probes: at every timestep.
+        plain: share of them that is drawn as plain probes are.
+        trusted: events from which on the mean over plain probes is kept.
+    """
+
+    points: int = 2048
+    numbers: int = 1 << 22
+    probes: int = 256
+    plain: float = 0.1
+    trusted: float = 30.0
+
+    def suits(self, law: Law) -> bool:
+        """Whether a law gets tilted probes."""
+        return 1 < len(law) <= self.points and len(law) * law.support.dimension <= self.numbers
+
+
+class Tilted(NamedTuple):
+    """What tilted probes find at K nodes.
+
+    Attributes:
+        mean: (K,) of the trace.
+        error: (K,) its standard error.
+        shape: of that mean.
+        plain: of the mean trace over plain probes, as tilted ones see it.
+        deficit: that of 1 less the top-1 weight.
+    """
+
+    mean: np.ndarray
+    error: np.ndarray
+    shape: Shape
+    plain: Shape
+    deficit: Shape
+
+
+class Pairs(NamedTuple):
+    """What is the same at all nodes, in units of the data's spread.
+
+    Attributes:
+        half: (N, N) d/2, float32; 0 of a point with itself.
+        log_weights: (N,).
+        roots: (N,) roots of the weights.
+        along: (n, N) <z, x1_i>, of the part z of the noise that is not drawn towards a competitor.
+        uniform: (3, n) in [0, 1): which kind, source and competitor each probe gets.
+    """
+
+    half: np.ndarray
+    log_weights: np.ndarray
+    roots: np.ndarray
+    along: np.ndarray
+    uniform: np.ndarray
+
+
+def tilt(c: ClassLaw, r: np.ndarray, plain: int, seed: int, policy: TiltedPolicy = TiltedPolicy()) -> Tilted:
+    """Follow tilted probes of a law.
+
+    Args:
+        c: the law, with its label.
+        r: (K,) of the nodes.
+        plain: how many plain probes the curve has.
+        seed: of the probes.
+        policy: how many there are.
+    """
+    law, spread = c.law, math.sqrt(c.law.mean_square) or 1.0
+    rng = np.random.default_rng((seed, stream_of(c.label), 2**63 + 1))  # no probe has this number
+    noise, uniform = rng.standard_normal((policy.probes, law.support.dimension)), rng.random((3, policy.probes))
+    along = noise @ (law.block(0, len(law)).points.cpu().numpy() / spread).T
+    half, log_weights = _half_squares(law, spread), law.log_weights.cpu().numpy()
+    pairs, radii = Pairs(half, log_weights, np.exp(log_weights / 2), along, uniform), r * spread
+    shares = _source_shares(half, pairs.roots, radii)
+    found = np.array([_at(pairs, *node, plain, policy.plain) for node in zip(radii, shares, strict=True)])
+    mean, error = spread**2 * found[:, :2].T
+    return Tilted(mean, error, *(Shape(*found[:, k : k + 2].T) for k in (2, 4, 6)))
+
+
+def _half_squares(law: Law, spread: float) -> np.ndarray:
+    """(N, N) d/2 of all pairs, in units of the spread."""
+    block, found = law.raw_block(0, len(law)), []
+    sizes = Plan(ROWS, len(law), max(1, DIFFERENCES // law.support.dimension))
+    for source in torch.arange(len(law), device=block.raw.device).split(ROWS):
+        raw = block.raw[source]
+        points = raw.to(torch.float64, copy=True).sub_(law.support.centre)
+        distances = Float64Distances(law, Probes(source, raw, points, torch.zeros_like(points)), spread, sizes)
+        themselves = Entries(source - source[0], source)
+        found.append(distances(block, None, points, themselves)[0].cpu().numpy())
+    return np.concatenate(found)
+
+
+def _source_shares(half: np.ndarray, roots: np.ndarray, r: np.ndarray, width: float = 0.05) -> np.ndarray:
+    """(K, N) how often each source is drawn: Z_j of (7g), from distances rounded to a `width` of their logarithm.
+
+    Any shares would do: what they are is taken into account.
+    """
+    logs = np.log(half, out=np.full(half.shape, math.inf, np.float32), where=half > 0)
+    least = float(logs.min())
+    middle = np.exp(np.arange(least + width / 2, float(logs.max(where=half > 0, initial=least)) + width, width))
+    places = np.minimum((logs - least) / width, len(middle)).astype(np.int32)  # a point itself has none
+    sums = np.stack([np.bincount(row, roots, len(middle) + 1)[:-1] for row in places])
+    shares = (middle * np.exp(-(r[:, None] ** 2) / 4 * (middle - middle[0]))) @ sums.T * roots
+    return np.asarray(shares / shares.sum(1, keepdims=True))
+
+
+def _at(pairs: Pairs, r: float, shares: np.ndarray, count: int, plain: float) -> list[float]:
+    """Mean trace, error, and skewness and events thrice, as in Tilted, at a node.
+
+    Args:
+        pairs: of the law.
+        r: of the node, in units of the spread.
+        shares: (N,) of the sources of tilted probes.
+        count: of the curve's plain probes.
+        plain: share of the tilted probes that is plain, too.
+    """
+    kind, which, rival = pairs.uniform
+    weights, drawn = np.exp(pairs.log_weights), kind >= plain
+    source = np.where(drawn, _pick(shares, which), _pick(weights, which))
+    rounds = np.array_split(np.arange(len(source)), ROUNDS)
+    found = [_follow(pairs, r, source[at], drawn[at], rival[at], pairs.along[at]) for at in rounds]
+    trace, deficit, log_tilt = np.concatenate(found, axis=1)
+    with np.errstate(divide="ignore"):
+        log_q = np.logaddexp(math.log(plain), math.log1p(-plain) + np.log(shares / weights)[source] + log_tilt)
+    values, ratio = trace * np.exp(-log_q), np.exp(-log_q)
+    shapes = [shape_of(values[:, None]), shape_of(np.stack([trace, deficit], 1), ratio, count)]
+    skewness, events = (np.concatenate(both) for both in zip(*shapes, strict=True))
+    if not values.any():
+        events[0] = math.inf  # the trace is 0 in float64
+    if deficit @ ratio < len(source) * UNSEEN_DEFICIT:
+        events[2] = math.inf  # the top-1 weight is 1 in float64
+    return [values.mean(), values.std(ddof=1) / math.sqrt(len(values)), *np.stack([skewness, events], 1).ravel()]
+
+
+def _follow(
+    pairs: Pairs, r: float, source: np.ndarray, drawn: np.ndarray, rival: np.ndarray, along: np.ndarray
+) -> np.ndarray:
+    """(3, n) trace, 1 less the top-1 weight, and the log of the density of x0 that is drawn towards competitors.
+
+    Args:
+        pairs: of the law.
+        r: of the node.
+        source: (n,) of the probes.
+        drawn: (n,) whether their noise is drawn.
+        rival: (n,) in [0, 1), which competitor they are drawn to.
+        along: (n, N) of their noise.
+    """
+    half, own = pairs.half[source], (np.arange(len(source)), source)
+    competitor, log_sums = _competitors(half, pairs.roots, r, rival)
+    # <x1_i - x1_j, x1_j - x1_k> = (d_ik - d_ij - d_jk) / 2 of the competitor i
+    logits = pairs.half[competitor].astype(np.float64)
+    logits -= half
+    logits -= half[own[0], competitor][:, None]
+    logits *= np.where(drawn, -r * r / 2, 0.0)[:, None]
+    logits += r * (along - along[own][:, None])
+    logits -= np.float64(r * r) * half
+    logits += pairs.log_weights - pairs.log_weights[source][:, None]
+    trace, deficit, log_power = _posterior(logits, half)
+    return np.stack([trace, deficit, log_power + pairs.log_weights[source] / 2 - log_sums])
+
+
+def _competitors(half: np.ndarray, roots: np.ndarray, r: float, rival: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) competitors i in proportion to sqrt(w_i) d_ij e^{-r^2 d_ij/8}, and the logs of the sums of those."""
+    least = half.min(1, where=half > 0, initial=np.inf, keepdims=True)
+    power = half - least
+    power *= np.float32(-r * r / 4)
+    np.clip(power, UNDERFLOW_LOGIT, 0, out=power)
+    np.exp(power, out=power)
+    power *= half
+    steps = np.cumsum(power * roots, axis=1)
+    competitor = (steps <= rival[:, None] * steps[:, -1:]).sum(1)
+    return np.minimum(competitor, len(roots) - 1), np.log(steps[:, -1]) - r * r / 4 * least[:, 0].astype(np.float64)
+
+
+def _pick(shares: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """(n,) places drawn in proportion to shares (N,)."""
+    steps = np.cumsum(shares, dtype=np.float64)
+    return np.minimum(np.searchsorted(steps, uniform * steps[-1], side="right"), len(shares) - 1)
+
+
+def _posterior(logits: np.ndarray, half: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(n,) the pair form of the trace, 1 less the top-1 weight, and log sum_i d_ij/2 e^{l_i/2}; logits are overwritten."""
+    rows = np.arange(len(logits)), logits.argmax(1)
+    level = logits[rows][:, None]
+    logits -= level
+    logits /= 2
+    root = np.maximum(logits, UNDERFLOW_LOGIT, out=logits).astype(np.float32)
+    np.exp(root, out=root)
+    root -= np.exp(np.float32(UNDERFLOW_LOGIT))  # what was cut off is 0
+    power = np.einsum("ij,ij->i", root, half)
+    weight = np.square(root, out=root)
+    spread, mass = np.einsum("ij,ij->i", weight, half), weight.sum(1, dtype=np.float64)
+    weight[rows] = 0.0
+    with np.errstate(divide="ignore"):
+        return spread / mass, weight.sum(1, dtype=np.float64) / mass, np.log(power) + level[:, 0] / 2
