@@ -65,8 +65,8 @@ def mean_shape(errors: np.ndarray, shapes: Shape) -> Shape:
     """
     total = np.sqrt((errors**2).sum(0))
     share = np.where(total > 0, errors / np.where(total > 0, total, 1), 1 / np.sqrt(len(errors)))
-    with np.errstate(divide="ignore"):
-        events = 1 / (share**4 / shapes.events).sum(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        events = 1 / np.where(share > 0, share**4 / shapes.events, 0.0).sum(0)
     return Shape((share**3 * shapes.skewness).sum(0), events)
 
 

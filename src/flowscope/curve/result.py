@@ -5,7 +5,7 @@ import dataclasses
 import io
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ SCHEMA = 2  # number of the form of stages.json and stages.csv; 1 had no interva
 CSV_NAME, JSON_NAME = "stages.csv", "stages.json"
 INTERVAL_COLUMNS = ("gap_low", "gap_high")  # of the CSV, which hold gap_interval
 AGREES_WITHIN = 4  # standard errors: rare probes give those of the self-check a long tail
+NORMAL_95 = 1.96  # standard errors to either side of a symmetric interval
 ROUNDING_NATS = 1e-9  # that exact numbers may differ by
 
 
@@ -65,9 +66,13 @@ class SelfCheck(NamedTuple):
     limit: float
 
     @property
-    def agrees(self) -> bool:
-        """Whether the error is within the limit."""
-        return self.error <= self.limit
+    def agrees(self) -> bool | None:
+        """Whether the error is within the limit; None where nothing was checked."""
+        return None if math.isnan(self.error) else self.error <= self.limit
+
+
+NOT_CHECKED = SelfCheck(math.nan, math.nan)
+NO_INTERVAL = np.full((2, 1), math.nan)  # stands for the symmetric one
 
 
 class LossFloor(NamedTuple):
@@ -107,7 +112,6 @@ class StageCurve:
         log_snr: log (alpha/sigma)^2 there.
         gap: E|u* - u_cond|^2 / D, mean over coordinates: the loss floor at t. By the pair form of the trace; from
             tilted probes where plain ones miss what carries it.
-        gap_interval: (2, T) its 95 % interval, which is not symmetric.
         top1: mean weight of the heaviest training point.
         margin: that less the weight of the second.
         entropy: of the posterior, in nats.
@@ -119,14 +123,15 @@ class StageCurve:
         predicted: t_half predicted from the spectrum in clusters.
         predicted_plain: t_half predicted from the plain spectrum.
         information: the self-check.
-        self_check: of partition sums that are known by other means.
         loss_floor: the gap's mean over t.
         conditional: whether the posterior is that within the source's class.
         per_class: one entry a class where conditional, else None.
         notes: plain sentences on whatever is undefined, approximate or not to be trusted.
+        training_set, settings, provenance: what the numbers are of and how they came about.
+        gap_interval: (2, T) the 95 % interval of the gap, which is not symmetric; if it is not given, the symmetric one.
+        self_check: of partition sums that are known by other means.
         untrusted: the times at which the 95 % intervals of "gap" and of "top1" cannot be trusted, and which
             "crossings" have one that cannot.
-        training_set, settings, provenance: what the numbers are of and how they came about.
 
     Example:
         >>> import tempfile, torch
@@ -156,23 +161,28 @@ class StageCurve:
     total_variance_error: np.ndarray
     divergence: np.ndarray
     divergence_error: np.ndarray
-    gap_interval: np.ndarray
     half: Crossing
     saturation: Crossing
     predicted: float
     predicted_plain: float
     information: Information
-    self_check: SelfCheck
     loss_floor: LossFloor
     conditional: bool
     per_class: tuple[ClassStages, ...] | None
     notes: tuple[str, ...]
-    untrusted: dict[str, Any]
     training_set: dict[str, Any]
     settings: dict[str, Any]
     provenance: dict[str, Any]
+    gap_interval: np.ndarray = field(default_factory=lambda: NO_INTERVAL, kw_only=True)
+    self_check: SelfCheck = field(default=NOT_CHECKED, kw_only=True)
+    untrusted: dict[str, Any] = field(
+        default_factory=lambda: {"gap": [], "top1": [], "crossings": []}, kw_only=True
+    )
 
     def __post_init__(self) -> None:
+        if self.gap_interval is NO_INTERVAL:
+            ends = self.gap + NORMAL_95 * np.array([[-1.0], [1.0]]) * self.gap_error
+            object.__setattr__(self, "gap_interval", ends)
         for name in (*array_names(), "gap_interval"):
             getattr(self, name).setflags(write=False)
 
