@@ -1,15 +1,22 @@
 r"""Tilted probes: the gap where plain probes miss what carries it.
 
 Late on the path E tr Cov(x1|x_t) hangs on rare noise that drives the state from its source j to a competitor i, and on
-sets of several scales on few sources. So pairs (j, i) are drawn in proportion to sqrt(w_j w_i) d_ij e^{-r^2 d_ij/8}, and
-x0 from N(r (x1_i - x1_j)/2, I), which is centred where the two weigh the same; a tenth of the probes stays plain. By (7)
-the density of (j, x0) against that of plain probes is
+sets of several scales on few sources. So sources are drawn by shares p_j, competitors in proportion to
+sqrt(w_i) g_ij d_ij e^{-r^2 d_ij/8}, and x0 from N(r (x1_i - x1_j)/2, I), centred where the two weigh the same; a tenth
+of the probes stays plain. By (7) the density of (j, x0) against that of plain probes is
 
-    q = 1/10 + 9/10 sum_i d_ij e^{l_i/2} / Z,    Z = sum_ji sqrt(w_j w_i) d_ij e^{-r^2 d_ij/8}             (7g)
+    q = 1/10 + 9/10 (p_j / w_j) sum_i g_ij d_ij e^{l_i/2} / S_j,                                          (7g)
+    S_j = sum_i sqrt(w_i/w_j) g_ij d_ij e^{-r^2 d_ij/8}
 
-and the mean of (sum_i gamma_i d_ij / 2) / q is that of the trace. Each value is at most 5 Z / 18, since
-e^l / (1 + e^l) <= e^{l/2} / 2: no probe can carry the mean alone. The same probes tell how many events the mean over
-plain probes has. All that is needed are the distances of all pairs, so sets are small.
+The states of j and i are the same ones: w_j p(x|j) gamma_i = w_i p(x|i) gamma_j. So a pair may be counted from either
+side, by any g_ij + g_ji = 2, and
+
+    E tr Cov(x1|x_t) = E (1/q) sum_i gamma_i g_ij d_ij / 2.                                               (7h)
+
+With m_j the crowd of j, the points that share its weight, g_ij = 2 m_i / (m_i + m_j) counts a pair from the side where
+fewer do, so that no rare state of a crowded point carries the mean. Since e^l / (1 + e^l) <= e^{l/2} / 2, each value is at
+most S_j w_j / p_j up to a constant. The same probes tell how many events a mean over plain probes has. All that is
+needed are the distances of all pairs, so sets are small.
 """
 
 import math
@@ -107,8 +114,8 @@ def tilt(c: ClassLaw, r: np.ndarray, plain: int, seed: int, policy: TiltedPolicy
     along = noise @ (law.block(0, len(law)).points.cpu().numpy() / spread).T
     half, log_weights = _half_squares(law, spread), law.log_weights.cpu().numpy()
     pairs, radii = Pairs(half, log_weights, np.exp(log_weights / 2), along, uniform), r * spread
-    shares = _source_shares(half, pairs.roots, radii)
-    found = np.array([_at(pairs, *node, plain, policy.plain) for node in zip(radii, shares, strict=True)])
+    nodes = zip(radii, *_sources(half, pairs.roots, radii), strict=True)
+    found = np.array([_at(pairs, *node, plain, policy.plain) for node in nodes])
     mean, error = spread**2 * found[:, :2].T
     return Tilted(mean, error, *(Shape(*found[:, k : k + 2].T) for k in (2, 4, 6)))
 
@@ -126,27 +133,31 @@ def _half_squares(law: Law, spread: float) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _source_shares(half: np.ndarray, roots: np.ndarray, r: np.ndarray, width: float = 0.05) -> np.ndarray:
-    """(K, N) how often each source is drawn: Z_j of (7g), from distances rounded to a `width` of their logarithm.
+def _sources(half: np.ndarray, roots: np.ndarray, r: np.ndarray, width: float = 0.05) -> tuple[np.ndarray, np.ndarray]:
+    """(K, N) how often each source is drawn, and its crowd; from distances rounded to a `width` of their logarithm.
 
-    Any shares would do: what they are is taken into account.
+    Shares and crowds of any size would do, as what they are is taken into account.
     """
     logs = np.log(half, out=np.full(half.shape, math.inf, np.float32), where=half > 0)
     least = float(logs.min())
     middle = np.exp(np.arange(least + width / 2, float(logs.max(where=half > 0, initial=least)) + width, width))
     places = np.minimum((logs - least) / width, len(middle)).astype(np.int32)  # a point itself has none
     sums = np.stack([np.bincount(row, roots, len(middle) + 1)[:-1] for row in places])
-    shares = (middle * np.exp(-(r[:, None] ** 2) / 4 * (middle - middle[0]))) @ sums.T * roots
-    return np.asarray(shares / shares.sum(1, keepdims=True))
+    fall = np.exp(-(r[:, None] ** 2) / 4 * middle)
+    crowd = 1 + fall @ sums.T / roots
+    every = (middle * np.exp(-(r[:, None] ** 2) / 4 * (middle - middle[0]))) @ sums.T * roots
+    kinds = (shares / shares.sum(1, keepdims=True) for shares in (every, every / crowd))
+    return np.asarray(sum(kinds)) / 2, crowd
 
 
-def _at(pairs: Pairs, r: float, shares: np.ndarray, count: int, plain: float) -> list[float]:
+def _at(pairs: Pairs, r: float, shares: np.ndarray, crowd: np.ndarray, count: int, plain: float) -> list[float]:
     """Mean trace, error, and skewness and events thrice, as in Tilted, at a node.
 
     Args:
         pairs: of the law.
         r: of the node, in units of the spread.
         shares: (N,) of the sources of tilted probes.
+        crowd: (N,) of each point.
         count: of the curve's plain probes.
         plain: share of the tilted probes that is plain, too.
     """
@@ -154,11 +165,11 @@ def _at(pairs: Pairs, r: float, shares: np.ndarray, count: int, plain: float) ->
     weights, drawn = np.exp(pairs.log_weights), kind >= plain
     source = np.where(drawn, _pick(shares, which), _pick(weights, which))
     rounds = np.array_split(np.arange(len(source)), ROUNDS)
-    found = [_follow(pairs, r, source[at], drawn[at], rival[at], pairs.along[at]) for at in rounds]
-    trace, deficit, log_tilt = np.concatenate(found, axis=1)
+    found = [_follow(pairs, r, crowd, source[at], drawn[at], rival[at], pairs.along[at]) for at in rounds]
+    halved, trace, deficit, log_tilt = np.concatenate(found, axis=1)
     with np.errstate(divide="ignore"):
         log_q = np.logaddexp(math.log(plain), math.log1p(-plain) + np.log(shares / weights)[source] + log_tilt)
-    values, ratio = trace * np.exp(-log_q), np.exp(-log_q)
+    values, ratio = halved * np.exp(-log_q), np.exp(-log_q)
     shapes = [shape_of(values[:, None]), shape_of(np.stack([trace, deficit], 1), ratio, count)]
     skewness, events = (np.concatenate(both) for both in zip(*shapes, strict=True))
     if not values.any():
@@ -169,20 +180,28 @@ def _at(pairs: Pairs, r: float, shares: np.ndarray, count: int, plain: float) ->
 
 
 def _follow(
-    pairs: Pairs, r: float, source: np.ndarray, drawn: np.ndarray, rival: np.ndarray, along: np.ndarray
+    pairs: Pairs,
+    r: float,
+    crowd: np.ndarray,
+    source: np.ndarray,
+    drawn: np.ndarray,
+    rival: np.ndarray,
+    along: np.ndarray,
 ) -> np.ndarray:
-    """(3, n) trace, 1 less the top-1 weight, and the log of the density of x0 that is drawn towards competitors.
+    """(4, n) trace by (7h) and by (7b), 1 less the top-1 weight, log density of x0 that is drawn towards competitors.
 
     Args:
         pairs: of the law.
         r: of the node.
+        crowd: (N,) of each point.
         source: (n,) of the probes.
         drawn: (n,) whether their noise is drawn.
         rival: (n,) in [0, 1), which competitor they are drawn to.
         along: (n, N) of their noise.
     """
     half, own = pairs.half[source], (np.arange(len(source)), source)
-    competitor, log_sums = _competitors(half, pairs.roots, r, rival)
+    counted = half * (2 * crowd / (crowd + crowd[source][:, None])).astype(np.float32)
+    competitor, log_sums = _competitors(half, counted, pairs.roots, r, rival)
     # <x1_i - x1_j, x1_j - x1_k> = (d_ik - d_ij - d_jk) / 2 of the competitor i
     logits = pairs.half[competitor].astype(np.float64)
     logits -= half
@@ -191,18 +210,20 @@ def _follow(
     logits += r * (along - along[own][:, None])
     logits -= np.float64(r * r) * half
     logits += pairs.log_weights - pairs.log_weights[source][:, None]
-    trace, deficit, log_power = _posterior(logits, half)
-    return np.stack([trace, deficit, log_power + pairs.log_weights[source] / 2 - log_sums])
+    *found, log_power = _posterior(logits, counted, half)
+    return np.stack([*found, log_power + pairs.log_weights[source] / 2 - log_sums])
 
 
-def _competitors(half: np.ndarray, roots: np.ndarray, r: float, rival: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) competitors i in proportion to sqrt(w_i) d_ij e^{-r^2 d_ij/8}, and the logs of the sums of those."""
+def _competitors(
+    half: np.ndarray, counted: np.ndarray, roots: np.ndarray, r: float, rival: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) competitors i in proportion to sqrt(w_i) g_ij d_ij e^{-r^2 d_ij/8}, and the logs of the sums of those."""
     least = half.min(1, where=half > 0, initial=np.inf, keepdims=True)
     power = half - least
     power *= np.float32(-r * r / 4)
     np.clip(power, UNDERFLOW_LOGIT, 0, out=power)
     np.exp(power, out=power)
-    power *= half
+    power *= counted
     steps = np.cumsum(power * roots, axis=1)
     competitor = (steps <= rival[:, None] * steps[:, -1:]).sum(1)
     return np.minimum(competitor, len(roots) - 1), np.log(steps[:, -1]) - r * r / 4 * least[:, 0].astype(np.float64)
@@ -214,8 +235,14 @@ def _pick(shares: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     return np.minimum(np.searchsorted(steps, uniform * steps[-1], side="right"), len(shares) - 1)
 
 
-def _posterior(logits: np.ndarray, half: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(n,) the pair form of the trace, 1 less the top-1 weight, and log sum_i d_ij/2 e^{l_i/2}; logits are overwritten."""
+def _posterior(logits: np.ndarray, counted: np.ndarray, half: np.ndarray) -> tuple[np.ndarray, ...]:
+    """(n,) the trace by (7h) and by (7b), 1 less the top-1 weight, and log sum_i g_ij d_ij/2 e^{l_i/2}.
+
+    Args:
+        logits: (n, N), which are overwritten.
+        counted: (n, N) g_ij d_ij/2.
+        half: (n, N) d_ij/2.
+    """
     rows = np.arange(len(logits)), logits.argmax(1)
     level = logits[rows][:, None]
     logits -= level
@@ -223,9 +250,10 @@ def _posterior(logits: np.ndarray, half: np.ndarray) -> tuple[np.ndarray, np.nda
     root = np.maximum(logits, UNDERFLOW_LOGIT, out=logits).astype(np.float32)
     np.exp(root, out=root)
     root -= np.exp(np.float32(UNDERFLOW_LOGIT))  # what was cut off is 0
-    power = np.einsum("ij,ij->i", root, half)
+    power = np.einsum("ij,ij->i", root, counted)
     weight = np.square(root, out=root)
-    spread, mass = np.einsum("ij,ij->i", weight, half), weight.sum(1, dtype=np.float64)
+    sums, mass = [np.einsum("ij,ij->i", weight, values) for values in (counted, half)], weight.sum(1, dtype=np.float64)
     weight[rows] = 0.0
     with np.errstate(divide="ignore"):
-        return spread / mass, weight.sum(1, dtype=np.float64) / mass, np.log(power) + level[:, 0] / 2
+        log_power = np.log(power) + level[:, 0] / 2
+    return *(value / mass for value in sums), weight.sum(1, dtype=np.float64) / mass, log_power
