@@ -100,7 +100,7 @@ def _probes(
     rng: np.random.Generator,
     tilted: bool,
 ) -> np.ndarray:
-    """(2, n) the pair form of the trace and 1 less the top-1 weight, over the density that the probes are drawn with."""
+    """(2, n) the pair form of the trace and 1 less the top-1 weight, over the density of the probes."""
     count, roots = len(points), np.sqrt(weights)
     table = roots[:, None] * roots * squares * np.exp(-r * r * squares / 8)
     total, source = table.sum(), rng.choice(count, draws, p=weights)

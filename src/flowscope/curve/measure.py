@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from flowscope.curve.checkpoint import ResumeState
 from flowscope.curve.check import deviation
+from flowscope.curve.checkpoint import ResumeState
 from flowscope.curve.crossing import crossing, resample
 from flowscope.curve.intervals import LEAST_PROBES, shape_of
 from flowscope.curve.path_pass import PathSums, add_blocks, join_sums

@@ -43,7 +43,8 @@ def find_doubts(path: Path, nodes: Nodes, whole: Part, crossings: Sequence[Cross
     poor = (whole.events < LEAST_EVENTS) & (probes > 1)
     gap, top1 = poor[:, nodes.asked]
     times = path.time_of_snr(torch.as_tensor(nodes.snr)).numpy()
-    return Doubts(gap, top1, tuple(_doubtful(times, poor[1], crossing) for crossing in crossings))
+    half, saturation = (_doubtful(times, poor[1], crossing) for crossing in crossings)
+    return Doubts(gap, top1, (half, saturation))
 
 
 def _doubtful(times: np.ndarray, poor: np.ndarray, crossing: Crossing) -> bool:

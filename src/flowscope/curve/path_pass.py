@@ -20,7 +20,7 @@ from torch import Tensor
 from flowscope.curve.accumulate import PathAccumulator
 from flowscope.curve.accumulate_device import DevicePathAccumulator
 from flowscope.curve.check import DirectMasses
-from flowscope.curve.distances import Entries, make_distances
+from flowscope.curve.distances import Entries, PathPolicy, make_distances
 from flowscope.curve.probes import Probes
 from flowscope.oracle.engines.matmul import one_torch_thread
 from flowscope.oracle.law import Law, RawBlock
@@ -85,6 +85,7 @@ def add_blocks(
     stop: int | None = None,
     full: Sequence[bool] | None = None,
     checked: bool = False,
+    policy: PathPolicy = PathPolicy(),
 ) -> Iterator[int]:
     """Add points of a law to `sums`, in place, block by block.
 
@@ -101,6 +102,7 @@ def add_blocks(
         full: (R,) whether all sums are taken at a node, or mass, spread and the first weight alone (on a device all
             are); None for all everywhere.
         checked: whether the first few probes are followed by other arithmetic, too.
+        policy: when products are float32.
 
     Yields:
         Up to which point the sums reach, after each block.
@@ -108,7 +110,7 @@ def add_blocks(
     # the unit of length is the data's spread, so that float32 is in range
     spread = math.sqrt(law.mean_square) or 1.0
     radii = (r * spread).clamp_min(SMALLEST_RADIUS).tolist()
-    distances = make_distances(law, probes, radii, spread, sizes, library)
+    distances = make_distances(law, probes, radii, spread, sizes, library, policy)
     direct = DirectMasses(law, probes, r, spread) if checked else None
     accumulator = _accumulator(radii, full, len(probes.source), min(sizes.points, len(law)), r.device)
     for block in law.raw_blocks(sizes.points, start, stop):

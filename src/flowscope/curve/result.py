@@ -128,7 +128,7 @@ class StageCurve:
         per_class: one entry a class where conditional, else None.
         notes: plain sentences on whatever is undefined, approximate or not to be trusted.
         training_set, settings, provenance: what the numbers are of and how they came about.
-        gap_interval: (2, T) the 95 % interval of the gap, which is not symmetric; if it is not given, the symmetric one.
+        gap_interval: (2, T) the 95 % interval of the gap, which is not symmetric; the symmetric one if none is given.
         self_check: of partition sums that are known by other means.
         untrusted: the times at which the 95 % intervals of "gap" and of "top1" cannot be trusted, and which
             "crossings" have one that cannot.
@@ -175,9 +175,7 @@ class StageCurve:
     provenance: dict[str, Any]
     gap_interval: np.ndarray = field(default_factory=lambda: NO_INTERVAL, kw_only=True)
     self_check: SelfCheck = field(default=NOT_CHECKED, kw_only=True)
-    untrusted: dict[str, Any] = field(
-        default_factory=lambda: {"gap": [], "top1": [], "crossings": []}, kw_only=True
-    )
+    untrusted: dict[str, Any] = field(default_factory=lambda: {"gap": [], "top1": [], "crossings": []}, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.gap_interval is NO_INTERVAL:

@@ -96,10 +96,9 @@ def _mean_part(path: Path, nodes: Nodes, shares: list[float], parts: list[Part],
     """The mean over classes by their shares; classes are probed apart from each other, so their variances add."""
     pi = np.array(shares)
     errors = np.stack([p.errors for p in parts])
-    shapes = [
-        mean_shape(pi[:, None] * errors[:, q], Shape(*(np.stack([getattr(p, name)[k] for p in parts]) for name in Shape._fields)))
-        for k, q in enumerate((TRACE, TOP1))
-    ]
+    shapes = (Shape(*(np.stack([getattr(p, name)[k] for p in parts]) for name in Shape._fields)) for k in (0, 1))
+    both = zip((errors[:, TRACE], errors[:, TOP1]), shapes, strict=True)
+    skewness, events = np.stack([mean_shape(pi[:, None] * error, shape) for error, shape in both], 1)
     scalars = np.stack([p.integrals for p in parts])
     means = np.einsum("c,cqr->qr", pi, np.stack([p.means for p in parts]))
     return Part(
@@ -107,7 +106,8 @@ def _mean_part(path: Path, nodes: Nodes, shares: list[float], parts: list[Part],
         np.sqrt(np.einsum("c,cqr->qr", pi**2, errors**2)),
         crossings(path, nodes, means[TOP1], resampled),
         np.stack([pi @ scalars[:, :, 0], np.sqrt(pi**2 @ scalars[:, :, 1] ** 2)], 1),
-        *np.stack(shapes, 1),
+        skewness,
+        events,
         np.max([p.deviation for p in parts], axis=0),
     )
 

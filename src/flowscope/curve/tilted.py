@@ -14,9 +14,9 @@ side, by any g_ij + g_ji = 2, and
     E tr Cov(x1|x_t) = E (1/q) sum_i gamma_i g_ij d_ij / 2.                                               (7h)
 
 With m_j the crowd of j, the points that share its weight, g_ij = 2 m_i / (m_i + m_j) counts a pair from the side where
-fewer do, so that no rare state of a crowded point carries the mean. Since e^l / (1 + e^l) <= e^{l/2} / 2, each value is at
-most S_j w_j / p_j up to a constant. The same probes tell how many events a mean over plain probes has. All that is
-needed are the distances of all pairs, so sets are small.
+fewer do, so that no rare state of a crowded point carries the mean. As e^l / (1 + e^l) <= e^{l/2} / 2, no value is over
+5/18 of w_j S_j / p_j. The same probes tell how many events a mean over plain probes has. What is needed are the
+distances of all pairs, so sets are small.
 """
 
 import math
@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from flowscope.curve.accumulate import UNDERFLOW_LOGIT
+from flowscope.curve.accumulate import LARGEST_RADIUS, UNDERFLOW_LOGIT
 from flowscope.curve.distances import Entries, Float64Distances
 from flowscope.curve.intervals import Shape, shape_of
 from flowscope.curve.probes import Probes, stream_of
@@ -59,7 +59,8 @@ class TiltedPolicy:
 
     def suits(self, law: Law) -> bool:
         """Whether a law gets tilted probes."""
-        return 1 < len(law) <= self.points and len(law) * law.support.dimension <= self.numbers
+        small = len(law) <= self.points and len(law) * law.support.dimension <= self.numbers
+        return small and len(law) > 1 and law.mean_square > 0
 
 
 class Tilted(NamedTuple):
@@ -113,7 +114,8 @@ def tilt(c: ClassLaw, r: np.ndarray, plain: int, seed: int, policy: TiltedPolicy
     noise, uniform = rng.standard_normal((policy.probes, law.support.dimension)), rng.random((3, policy.probes))
     along = noise @ (law.block(0, len(law)).points.cpu().numpy() / spread).T
     half, log_weights = _half_squares(law, spread), law.log_weights.cpu().numpy()
-    pairs, radii = Pairs(half, log_weights, np.exp(log_weights / 2), along, uniform), r * spread
+    pairs = Pairs(half, log_weights, np.exp(log_weights / 2), along, uniform)
+    radii = np.minimum(r * spread, LARGEST_RADIUS)
     nodes = zip(radii, *_sources(half, pairs.roots, radii), strict=True)
     found = np.array([_at(pairs, *node, plain, policy.plain) for node in nodes])
     mean, error = spread**2 * found[:, :2].T
@@ -220,7 +222,8 @@ def _competitors(
     """(n,) competitors i in proportion to sqrt(w_i) g_ij d_ij e^{-r^2 d_ij/8}, and the logs of the sums of those."""
     least = half.min(1, where=half > 0, initial=np.inf, keepdims=True)
     power = half - least
-    power *= np.float32(-r * r / 4)
+    with np.errstate(over="ignore"):  # what leaves float32 is cut off
+        power *= np.float32(-r * r / 4)
     np.clip(power, UNDERFLOW_LOGIT, 0, out=power)
     np.exp(power, out=power)
     power *= counted

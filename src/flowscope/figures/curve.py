@@ -140,9 +140,10 @@ def _weights(axes: Axes, curve: Any, theme: Theme) -> None:
         if np.isfinite(crossing.t):
             lengths = [[crossing.t - crossing.low], [crossing.high - crossing.t]]
             bar = np.nan_to_num(np.clip(lengths, 0, None))
-            face = "none" if name in curve.untrusted["crossings"] else theme.ink
-            marker = {"color": theme.ink, "markerfacecolor": face, "markersize": 6, "capsize": 4, "zorder": 5}
-            axes.errorbar(crossing.t, level, xerr=bar, fmt="o", **marker)
+            (mark, *_) = axes.errorbar(
+                crossing.t, level, xerr=bar, fmt="o", color=theme.ink, markersize=6, capsize=4, zorder=5
+            )
+            mark.set_fillstyle("none" if name in curve.untrusted["crossings"] else "full")
     axes.set(title="Weight of the heaviest training point", ylim=(0, 1.04))
     axes.legend(loc="best")
 

@@ -162,12 +162,12 @@ def _partition_sums(curve: Any) -> list[str]:
     if curve.self_check.agrees is None:
         return []
     what = (
-        "With four standard errors that check is blind to the loss of a few points in a hundred. Partition sums are held "
-        "against what they must be, too: at pure noise all are known, and a few probes are followed in float64."
+        "That check is blind to the loss of a few points in a hundred. So partition sums are held against what they "
+        "must be, too: at pure noise all are known, and a few probes are followed in float64."
     )
-    if curve.self_check.agrees:
-        return [what, f"The largest error is {number(error, 2)} of a sum, within {number(limit, 2)}."]
-    return [what, f"The largest error is {number(error, 2)} of a sum, over {number(limit, 2)}. Do not rely on this curve."]
+    verdict = "within" if curve.self_check.agrees else "over"
+    advice = "" if curve.self_check.agrees else " Do not rely on this curve."
+    return [what, f"The largest error is {number(error, 2)} of a sum, {verdict} {number(limit, 2)}.{advice}"]
 
 
 def prediction(curve: Any) -> str:
