@@ -18,7 +18,7 @@ from _harness import save, table
 
 QUICK = "--quick" in sys.argv[1:]
 TIMES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-SEEDS, PROBES, DRAWS, MANY = (60, 512, 40_000, 40_000) if not QUICK else (4, 128, 4000, 4000)
+SEEDS, PROBES, DRAWS, MANY = (24, 512, 20_000, 20_000) if not QUICK else (4, 128, 4000, 4000)
 SMALLEST = 1e-250  # gaps below are not looked at: they leave float64
 
 
