@@ -58,7 +58,7 @@ class SelfCheck(NamedTuple):
     At r = 0 each point has its own weight, and a few probes are followed in float64 about another origin.
 
     Attributes:
-        error: the largest error of a sum, as a share of it.
+        error: the largest error of a sum, as a share of it; 0 where it is rounding.
         limit: on that error.
     """
 

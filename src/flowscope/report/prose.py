@@ -165,9 +165,9 @@ def _partition_sums(curve: Any) -> list[str]:
         "That check is blind to the loss of a few points in a hundred. So partition sums are held against what they "
         "must be, too: at pure noise all are known, and a few probes are followed in float64."
     )
-    verdict = "within" if curve.self_check.agrees else "over"
-    advice = "" if curve.self_check.agrees else " Do not rely on this curve."
-    return [what, f"The largest error is {number(error, 2)} of a sum, {verdict} {number(limit, 2)}.{advice}"]
+    if curve.self_check.agrees:
+        return [what, f"All agree within {number(limit, 2)} of themselves."]
+    return [what, f"One is off by {number(error, 2)} of itself. Do not rely on this curve before you know why."]
 
 
 def prediction(curve: Any) -> str:
