@@ -29,7 +29,7 @@ def test_weighted_values_are_of_the_law_they_are_weighted_to() -> None:
     weights = 2 * np.exp(-wide[:, 0] / 2)
     plain, found = Shape(np.array([2 / 512**0.5]), np.array([512 / 9])), shape_of(wide, weights, 512)
     np.testing.assert_allclose(found.skewness, plain.skewness, rtol=0.05)
-    np.testing.assert_allclose(found.events, plain.events, rtol=0.05)
+    np.testing.assert_allclose(found.events, plain.events, rtol=0.1)
 
 
 def test_nothing_seen_is_no_event_and_equal_values_are_certain() -> None:
@@ -71,3 +71,13 @@ def test_intervals_cover_skew_means() -> None:
     assert 0.93 <= covered <= 0.97
     assert (np.abs(mean - 1) <= 1.96 * error).mean() < 0.91
     assert (low >= 0).all() and ((high - mean) > (mean - low)).mean() > 0.99
+
+
+def test_what_hardly_ever_comes_and_does_not_matter_is_left_out() -> None:
+    """One value in 1e9 is far off: 512 values never hold it, and their mean does not miss it."""
+    rng = np.random.default_rng(4)
+    values, far = 0.5 + 1e-4 * rng.standard_normal((5000, 1)), np.full((5000, 1), 0.33)
+    both = np.concatenate([values, far])
+    seldom, often = (np.concatenate([np.ones(5000), np.full(5000, share)]) for share in (1e-9, 1e-4))
+    assert shape_of(both, seldom, 512).events == pytest.approx(512 / 3, rel=0.1)
+    assert shape_of(both, often, 512).events < 1

@@ -20,6 +20,8 @@ import numpy as np
 LEAST_PROBES = 30  # under which 95 % intervals are known to be too narrow
 LEAST_EVENTS = 4.0  # under which an interval covers less than 90 %, as benchmarks/coverage.py measures
 ROUNDING = 1e-6  # of the curve's numbers, as a share
+SELDOM = 0.02  # times among the probes that a value comes, under which it may be left out
+MISSED = 0.1  # of a standard error, by which a mean may be off without such values
 
 
 class Shape(NamedTuple):
@@ -46,7 +48,11 @@ def shape_of(values: np.ndarray, weights: np.ndarray | None = None, count: int |
     unit = np.abs(values - mean).max(0)
     constant = unit <= ROUNDING * mean
     apart = (values - mean) / np.where(constant, 1.0, unit)
-    second, third, fourth = (share @ apart**k for k in (2, 3, 4))
+    shares = np.repeat(share[:, None], values.shape[1], 1)
+    if weights is not None:
+        for column, of in zip(apart.T, shares.T, strict=True):
+            _leave_out_unseen(column, of, count or n)
+    second, third, fourth = ((shares * apart**k).sum(0) for k in (2, 3, 4))
     unseen = ~constant & ((second**1.5 == 0) | (fourth == 0))  # the moments underflow: all but nothing has weight
     certain = np.where(mean > 0, np.inf, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -54,6 +60,19 @@ def shape_of(values: np.ndarray, weights: np.ndarray | None = None, count: int |
         events = (count or n) * second**2 / fourth
     plain = ~(constant | unseen)
     return Shape(np.where(plain, skewness, 0.0), np.where(plain, events, np.where(unseen, 0.0, certain)))
+
+
+def _leave_out_unseen(apart: np.ndarray, share: np.ndarray, count: int) -> None:
+    """Set the shares (n,) to 0 of far values that hardly ever come among `count`, if the mean does not need them.
+
+    Without them a mean is off by under a tenth of its standard error; their fourth moment would hide that.
+    """
+    order = np.argsort(-np.abs(apart))
+    tail = order[np.cumsum(share[order]) <= SELDOM / count]
+    rest = share.copy()
+    rest[tail] = 0.0
+    if abs(share[tail] @ apart[tail]) < MISSED * np.sqrt(rest @ apart**2 / count):
+        share[tail] = 0.0
 
 
 def mean_shape(errors: np.ndarray, shapes: Shape) -> Shape:
