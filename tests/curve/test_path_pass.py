@@ -10,7 +10,7 @@ from torch import Tensor
 import flowscope as fs
 from flowscope.curve.accumulate import PathAccumulator
 from flowscope.curve.accumulate_device import DevicePathAccumulator
-from flowscope.curve.distances import Float32Distances, Float64Distances, make_distances
+from flowscope.curve.distances import Float32Distances, Float64Distances, PathPolicy, make_distances
 from flowscope.curve.path_pass import PathSums, add_blocks
 from flowscope.curve.probes import Probes, draw_probes
 from flowscope.oracle.plan import plan
@@ -260,3 +260,25 @@ def test_what_is_not_taken_does_not_change_the_rest() -> None:
         torch.testing.assert_close(getattr(part, name), getattr(whole, name), rtol=1e-6, atol=1e-9)
     for name in ("entropy", "effective_size", "second"):
         torch.testing.assert_close(getattr(part, name)[:, full], getattr(whole, name)[:, full], rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4, 3e7, 1e8])
+def test_float32_and_float64_products_agree_wherever_the_points_lie(offset: float) -> None:
+    """Float64 points are centred exactly; the path is that of the same points at 0, which are multiples of 2^-20."""
+    at_zero = (spread_out(400, 256).double() * 2**20).round() / 2**20
+    found = {}
+    for name, points, wide in (
+        ("float32", at_zero + offset, 1),
+        ("float64", at_zero + offset, 10**9),
+        ("0", at_zero, 1),
+    ):
+        law = fs.Oracle(points).support.law()
+        probes, r = draw_probes(law, range(64), 1), torch.logspace(-2, 2, 30, dtype=torch.float64)
+        sums = PathSums.of_source(64, 30, r.device)
+        list(add_blocks(sums, law, probes, r, plan(10**7, 64, 400, 256), policy=PathPolicy(wide=wide)))
+        found[name] = sums
+    ours = found["float32"]
+    for theirs in (found["float64"], found["0"]):
+        torch.testing.assert_close(ours.first / ours.mass, theirs.first / theirs.mass, rtol=0, atol=1e-6)
+        torch.testing.assert_close(ours.trace, theirs.trace, rtol=0, atol=1e-6 * float(theirs.trace.max()))
+        torch.testing.assert_close(ours.effective_size.mean(0), theirs.effective_size.mean(0), rtol=1e-6, atol=0)

@@ -172,8 +172,10 @@ class Float32Distances:
         self.backend: MatmulBackend | None = ON_CPU[library]
         self._double, self._policy, self._dots = double, policy, _dots(law.support.device, library)
         spread, self._unit = double.spread, double.spread**2
-        self._centre = law.support.centre.to(torch.float32)
-        # norms are about the centre, products about the centre in float32: what lies between them
+        # norms are about the centre; products are about what is subtracted from points as they are stored: the centre
+        # itself from float64 ones, the centre in float32 from others. What lies between the two:
+        wide = probes.raw.dtype == torch.float64
+        self._centre = law.support.centre if wide else law.support.centre.to(torch.float32)
         between = law.support.centre - self._centre
         points = probes.points + between
         query = torch.cat([points / self._unit, probes.noise / spread, between[None] / self._unit])
@@ -210,7 +212,7 @@ class Float32Distances:
             self._points = self._query.new_empty(block.raw.shape)
         points = self._points[: len(block.raw)]
         if block.raw.dtype == torch.float64:
-            torch.sub(block.raw, self._double.centre, out=points)
+            torch.sub(block.raw, self._centre, out=points)
         else:
             points.copy_(block.raw).sub_(self._centre)
         products = self._dots(self._query, points)

@@ -9,10 +9,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from flowscope.curve.check import deviation
 from flowscope.curve.checkpoint import ResumeState
 from flowscope.curve.crossing import crossing, resample
+from flowscope.curve.intervals import LEAST_PROBES, shape_of
 from flowscope.curve.path_pass import PathSums, add_blocks, join_sums
 from flowscope.curve.probes import draw_probes, stream_of
+from flowscope.curve.tilted import TiltedPolicy, tilt
 from flowscope.errors import NumericalError
 from flowscope.oracle.distributed.process_group import Ranks
 from flowscope.oracle.law import ClassLaw, Law
@@ -45,7 +48,7 @@ class Nodes(NamedTuple):
     """Where the posterior is evaluated.
 
     Attributes:
-        r: (R,) alpha/sigma, ascending.
+        r: (R,) alpha/sigma, ascending; the first is 0, where the posterior is known.
         asked: (T,) which of them are the timesteps asked for.
         grid: (G,) which of them are the internal grid, ascending.
     """
@@ -75,12 +78,18 @@ class Part(NamedTuple):
         errors: (Q, R) their standard errors.
         crossings: (2, 3) of LEVELS: t, low, high.
         integrals: (2, 2) information integral and loss floor, each with its standard error.
+        skewness: (2, R) of the means of the total variance and of 1 less the top-1 weight.
+        events: (2, R) that carry them.
+        deviation: (1,) the largest error of a partition sum that is known by other means, as a share.
     """
 
     means: np.ndarray
     errors: np.ndarray
     crossings: np.ndarray
     integrals: np.ndarray
+    skewness: np.ndarray
+    events: np.ndarray
+    deviation: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -96,6 +105,7 @@ class Measurement:
         library: of float32 products, by name; None for the one that suits the machine.
         state: holds, and is given, what is done so far of a law under "current".
         ranks: each passes over points of its own, and all find the same.
+        tilted: which laws get tilted probes for the gap.
     """
 
     path: Path
@@ -106,6 +116,7 @@ class Measurement:
     library: str | None = None
     state: ResumeState | None = None
     ranks: Ranks | None = None
+    tilted: TiltedPolicy = TiltedPolicy()
 
     def points(self, law: Law) -> range:
         """Which points of a law this process passes over."""
@@ -147,8 +158,8 @@ def place_nodes(
     low, calm, high = np.sqrt([start or policy.lowest / unit, max(entropy, 1e-9) / 2 / unit, policy.highest / unit])
     marks = np.append(r, calm)
     grid = _fill(np.unique([low, *marks[(marks > low) & (marks < high)], high]), 2 * math.log(calm), policy)
-    both, where = np.unique(np.concatenate([r, grid]), return_inverse=True)
-    return Nodes(both, where[: len(r)], where[len(r) :])
+    both, where = np.unique(np.concatenate([[0.0], r, grid]), return_inverse=True)
+    return Nodes(both, where[1 : len(r) + 1], where[len(r) + 1 :])
 
 
 def _fill(marks: np.ndarray, calm: float, policy: GridPolicy) -> np.ndarray:
@@ -180,8 +191,7 @@ def measure(what: Measurement, c: ClassLaw, report: Callable[[int], None]) -> tu
     saved = what.saved("current")
     done = [saved["values"]] if "values" in saved else []
     for low in range(int(saved.get("probe", 0)), what.probes, at_once):
-        sums = _follow(what, c, range(low, min(low + at_once, what.probes)), saved, done, report)
-        done.append(_values(sums, what.nodes.full))
+        done.append(_follow(what, c, range(low, min(low + at_once, what.probes)), saved, done, report))
         saved = {}
     if what.state is not None:
         what.state.drop("current")
@@ -195,15 +205,15 @@ def _follow(
     saved: dict[str, np.ndarray],
     done: list[np.ndarray],
     report: Callable[[int], None],
-) -> PathSums:
-    """The sums over all points for one batch of probes.
+) -> np.ndarray:
+    """(Q + 1, n, R) QUANTITIES and errors for one batch of probes, from the sums over all points.
 
     Args:
         what: is measured.
         c: the law, with its label.
         which: the numbers of the probes.
         saved: what an interrupted run has kept of this batch.
-        done: (Q, n, R) values of the batches before, kept beside it.
+        done: (Q + 1, n, R) values of the batches before, kept beside it.
         report: called after every block.
     """
     law, nodes, own = c.law, what.nodes, what.points(c.law)
@@ -214,15 +224,16 @@ def _follow(
         sums, start = PathSums(*torch.as_tensor(saved["sums"], device=r.device)), int(saved["at"])
     before = which.start // sizes.queries * len(own) - own.start
     drawn = draw_probes(law, which, what.seed, c.label)
-    for at in add_blocks(sums, law, drawn, r, sizes, start, what.library, own.stop, nodes.full.tolist()):
+    full, first = nodes.full.tolist(), which.start == 0
+    for at in add_blocks(sums, law, drawn, r, sizes, start, what.library, own.stop, full, first):
         if what.ranks is not None:
             what.ranks.beat()
         report(before + at)
         if what.state is not None:
             what.state.keep("current", _current(which.start, at, sums, done))
-    if what.ranks is None:
-        return sums
-    return PathSums(*what.ranks.join(sums, lambda a, b: join_sums(PathSums(*a), PathSums(*b)), len(law)))
+    if what.ranks is not None:
+        sums = PathSums(*what.ranks.join(sums, lambda a, b: join_sums(PathSums(*a), PathSums(*b)), len(law)))
+    return _values(sums, nodes.full, 1 / law.probabilities[drawn.source.cpu().numpy()])
 
 
 def _current(probe: int, at: int, sums: PathSums, done: list[np.ndarray]) -> dict[str, np.ndarray]:
@@ -231,8 +242,10 @@ def _current(probe: int, at: int, sums: PathSums, done: list[np.ndarray]) -> dic
     return held | ({"values": np.concatenate(done, axis=1)} if done else {})
 
 
-def _values(sums: PathSums, full: np.ndarray) -> np.ndarray:
-    """(Q, n, R) of QUANTITIES, of which all but total variance and top-1 weight are NaN where not `full`.
+def _values(sums: PathSums, full: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """(Q + 1, n, R) of QUANTITIES, of which all but total variance and top-1 weight are NaN where not `full`.
+
+    The last is the error of the partition sums, which are `start` at r = 0; the same at all nodes.
 
     Raises:
         NumericalError: a sum is not finite.
@@ -245,7 +258,8 @@ def _values(sums: PathSums, full: np.ndarray) -> np.ndarray:
         )
     for k in set(range(len(QUANTITIES))) - {TRACE, TOP1}:
         values[k][:, ~full] = math.nan
-    return values
+    errors = deviation(sums.mass.cpu().numpy(), sums.known.cpu().numpy(), start)
+    return np.concatenate([values, np.broadcast_to(errors[:, None], values.shape[1:])[None]])
 
 
 def crossings(path: Path, nodes: Nodes, top1: np.ndarray, resampled: np.ndarray) -> np.ndarray:
@@ -263,15 +277,36 @@ def crossings(path: Path, nodes: Nodes, top1: np.ndarray, resampled: np.ndarray)
 
 
 def _summarise(values: np.ndarray, what: Measurement, c: ClassLaw) -> tuple[Part, np.ndarray]:
-    """The part of (Q, n, R) values, and (RESAMPLES, R) bootstrap means of its top-1 weight."""
+    """The part of (Q + 1, n, R) values, and (RESAMPLES, R) bootstrap means of its top-1 weight."""
     rng = np.random.default_rng((what.seed, stream_of(c.label), 2**63))  # no probe has this number
     trace, top1 = values[TRACE], values[TOP1]
     information = _information_integral(trace, what.path, what.nodes)
     floor = _time_integral(trace, what.path, what.nodes) / c.law.support.dimension
-    means, errors = _mean_and_error(values.swapaxes(0, 1))
+    means, errors = _mean_and_error(values[:-1].swapaxes(0, 1))
     resampled = resample(top1, rng)
     integrals = np.array([_mean_and_error(information), _mean_and_error(floor)])
-    return Part(means, errors, crossings(what.path, what.nodes, means[TOP1], resampled), integrals), resampled
+    found = crossings(what.path, what.nodes, means[TOP1], resampled)
+    skewness, events = np.stack([shape_of(trace), shape_of(1 - top1)], 1)
+    if len(c.law) == 1:
+        events[:] = math.inf  # all is known of one point
+    part = Part(means, errors, found, integrals, skewness, events, values[-1, :, 0].max(keepdims=True))
+    if what.probes >= LEAST_PROBES and what.tilted.suits(c.law):
+        _take_tilted(part, what, c)
+    return part, resampled
+
+
+def _take_tilted(part: Part, what: Measurement, c: ClassLaw) -> None:
+    """Take the trace from tilted probes at the timesteps where plain ones miss what carries it, in place."""
+    asked = np.unique(what.nodes.asked)
+    found = tilt(c, what.nodes.r[asked], what.probes, what.seed, what.tilted)
+    part.events[1, asked] = found.deficit.events
+    missed = found.plain.events < what.tilted.trusted
+    for values, new in zip(
+        (part.means[TRACE], part.errors[TRACE], part.skewness[0], part.events[0]),
+        (found.mean, found.error, *found.shape),
+        strict=True,
+    ):
+        values[asked[missed]] = new[missed]
 
 
 def _information_integral(trace: np.ndarray, path: Path, nodes: Nodes) -> np.ndarray:

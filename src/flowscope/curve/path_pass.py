@@ -19,7 +19,8 @@ from torch import Tensor
 
 from flowscope.curve.accumulate import PathAccumulator
 from flowscope.curve.accumulate_device import DevicePathAccumulator
-from flowscope.curve.distances import Entries, make_distances
+from flowscope.curve.check import DirectMasses
+from flowscope.curve.distances import Entries, PathPolicy, make_distances
 from flowscope.curve.probes import Probes
 from flowscope.oracle.engines.matmul import one_torch_thread
 from flowscope.oracle.law import Law, RawBlock
@@ -40,6 +41,7 @@ class PathSums(NamedTuple):
         spread: sum_i e^{l_i} d_ij.
         first: the largest e^{l_i}.
         second: the second largest.
+        known: the mass of the first few probes at some nodes, by other arithmetic (check.py); 1 elsewhere.
     """
 
     mass: Tensor
@@ -48,12 +50,13 @@ class PathSums(NamedTuple):
     spread: Tensor
     first: Tensor
     second: Tensor
+    known: Tensor
 
     @classmethod
     def of_source(cls, probes: int, nodes: int, device: torch.device) -> "PathSums":
         """The source alone: weight 1 at distance 0."""
         one = torch.ones(probes, nodes, dtype=torch.float64, device=device)
-        return cls(one, one.clone(), one * 0, one * 0, one.clone(), one * 0)
+        return cls(one, one.clone(), one * 0, one * 0, one.clone(), one * 0, one.clone())
 
     @property
     def trace(self) -> Tensor:
@@ -81,6 +84,8 @@ def add_blocks(
     library: str | None = None,
     stop: int | None = None,
     full: Sequence[bool] | None = None,
+    checked: bool = False,
+    policy: PathPolicy = PathPolicy(),
 ) -> Iterator[int]:
     """Add points of a law to `sums`, in place, block by block.
 
@@ -96,6 +101,8 @@ def add_blocks(
         stop: the point to stop before; None for the end of the law. Any range may be added by itself.
         full: (R,) whether all sums are taken at a node, or mass, spread and the first weight alone (on a device all
             are); None for all everywhere.
+        checked: whether the first few probes are followed by other arithmetic, too.
+        policy: when products are float32.
 
     Yields:
         Up to which point the sums reach, after each block.
@@ -103,7 +110,8 @@ def add_blocks(
     # the unit of length is the data's spread, so that float32 is in range
     spread = math.sqrt(law.mean_square) or 1.0
     radii = (r * spread).clamp_min(SMALLEST_RADIUS).tolist()
-    distances = make_distances(law, probes, radii, spread, sizes, library)
+    distances = make_distances(law, probes, radii, spread, sizes, library, policy)
+    direct = DirectMasses(law, probes, r, spread) if checked else None
     accumulator = _accumulator(radii, full, len(probes.source), min(sizes.points, len(law)), r.device)
     for block in law.raw_blocks(sizes.points, start, stop):
         if len(law) > 1:  # the source is counted by of_source
@@ -111,6 +119,8 @@ def add_blocks(
             with one_torch_thread(distances.backend):
                 half, cross = distances(block, shift, sums.mass, sources)
                 _add(sums, accumulator.sums(half, cross, shift), 2 * spread**2)
+            if direct is not None:
+                direct.add(sums.known, block)
         yield block.start + len(block.norms)
 
 
@@ -148,6 +158,7 @@ def join_sums(a: PathSums, b: PathSums) -> PathSums:
         a.spread + b.spread,
         torch.maximum(a.first, first),
         torch.maximum(torch.maximum(a.second, b.second), torch.minimum(a.first, first)),
+        a.known + (b.known - one),
     )
 
 

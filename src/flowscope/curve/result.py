@@ -5,19 +5,22 @@ import dataclasses
 import io
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from flowscope.core.files import write_files
-from flowscope.core.serialize import SCHEMA, csv_text, json_text, number, to_jsonable
+from flowscope.core.serialize import csv_text, json_text, number, to_jsonable
 from flowscope.curve.crossing import Crossing
 from flowscope.errors import InputError
 
+SCHEMA = 2  # number of the form of stages.json and stages.csv; 1 had no interval of the gap
 CSV_NAME, JSON_NAME = "stages.csv", "stages.json"
+INTERVAL_COLUMNS = ("gap_low", "gap_high")  # of the CSV, which hold gap_interval
 AGREES_WITHIN = 4  # standard errors: rare probes give those of the self-check a long tail
+NORMAL_95 = 1.96  # standard errors to either side of a symmetric interval
 ROUNDING_NATS = 1e-9  # that exact numbers may differ by
 
 
@@ -47,6 +50,29 @@ class Information(NamedTuple):
         """Whether the two agree within AGREES_WITHIN standard errors; None where that cannot be said."""
         apart = abs(self.integral - self.log_n)
         return None if math.isnan(apart + self.error) else apart <= max(AGREES_WITHIN * self.error, ROUNDING_NATS)
+
+
+class SelfCheck(NamedTuple):
+    """The other self-check: partition sums that are known by other means.
+
+    At r = 0 each point has its own weight, and a few probes are followed in float64 about another origin.
+
+    Attributes:
+        error: the largest error of a sum, as a share of it; 0 where it is rounding.
+        limit: on that error.
+    """
+
+    error: float
+    limit: float
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether the error is within the limit; None where nothing was checked."""
+        return None if math.isnan(self.error) else self.error <= self.limit
+
+
+NOT_CHECKED = SelfCheck(math.nan, math.nan)
+NO_INTERVAL = np.full((2, 1), math.nan)  # stands for the symmetric one
 
 
 class LossFloor(NamedTuple):
@@ -84,7 +110,8 @@ class StageCurve:
     Attributes:
         t: the timesteps.
         log_snr: log (alpha/sigma)^2 there.
-        gap: E|u* - u_cond|^2 / D, mean over coordinates: the loss floor at t. By the pair form of the trace.
+        gap: E|u* - u_cond|^2 / D, mean over coordinates: the loss floor at t. By the pair form of the trace; from
+            tilted probes where plain ones miss what carries it.
         top1: mean weight of the heaviest training point.
         margin: that less the weight of the second.
         entropy: of the posterior, in nats.
@@ -99,8 +126,12 @@ class StageCurve:
         loss_floor: the gap's mean over t.
         conditional: whether the posterior is that within the source's class.
         per_class: one entry a class where conditional, else None.
-        notes: plain sentences on whatever is undefined or approximate.
+        notes: plain sentences on whatever is undefined, approximate or not to be trusted.
         training_set, settings, provenance: what the numbers are of and how they came about.
+        gap_interval: (2, T) the 95 % interval of the gap, which is not symmetric; the symmetric one if none is given.
+        self_check: of partition sums that are known by other means.
+        untrusted: the times at which the 95 % intervals of "gap" and of "top1" cannot be trusted, and which
+            "crossings" have one that cannot.
 
     Example:
         >>> import tempfile, torch
@@ -142,9 +173,15 @@ class StageCurve:
     training_set: dict[str, Any]
     settings: dict[str, Any]
     provenance: dict[str, Any]
+    gap_interval: np.ndarray = field(default_factory=lambda: NO_INTERVAL, kw_only=True)
+    self_check: SelfCheck = field(default=NOT_CHECKED, kw_only=True)
+    untrusted: dict[str, Any] = field(default_factory=lambda: {"gap": [], "top1": [], "crossings": []}, kw_only=True)
 
     def __post_init__(self) -> None:
-        for name in array_names():
+        if self.gap_interval is NO_INTERVAL:
+            ends = self.gap + NORMAL_95 * np.array([[-1.0], [1.0]]) * self.gap_error
+            object.__setattr__(self, "gap_interval", ends)
+        for name in (*array_names(), "gap_interval"):
             getattr(self, name).setflags(write=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -154,8 +191,9 @@ class StageCurve:
     def to_files(self) -> dict[str, str]:
         """stages.csv (the arrays) and stages.json (all the rest), by name."""
         arrays = {name: getattr(self, name).tolist() for name in array_names()}
-        rest = {key: value for key, value in self.to_dict().items() if key not in arrays}
-        return {CSV_NAME: csv_text(arrays), JSON_NAME: json_text(rest)}
+        rest = {key: value for key, value in self.to_dict().items() if key not in (*arrays, "gap_interval")}
+        ends = dict(zip(INTERVAL_COLUMNS, self.gap_interval.tolist(), strict=True))
+        return {CSV_NAME: csv_text(arrays | ends), JSON_NAME: json_text(rest)}
 
     def save(self, directory: str | Path) -> None:
         """Write `to_files` into a folder, whole or not at all.
@@ -180,11 +218,12 @@ class StageCurve:
             arrays: dict[str, Any] = {
                 name: np.array([float(v) for v in column]) for name, *column in zip(*rows, strict=True)
             }
+            ends = np.stack([arrays.pop(name) for name in INTERVAL_COLUMNS])
             classes = rest.pop("per_class")
             read: dict[str, Any] = {name: number(rest.pop(name)) for name in ("predicted", "predicted_plain")}
             read |= {name: kind(*map(number, rest.pop(name))) for name, kind in _TUPLES.items()}
             read["per_class"] = None if classes is None else tuple(map(_read_class, classes))
-            return cls(**arrays, **read, notes=tuple(rest.pop("notes")), **rest)
+            return cls(**arrays, **read, gap_interval=ends, notes=tuple(rest.pop("notes")), **rest)
         except FileNotFoundError as error:
             raise InputError(f"{error.filename} is missing; expected a folder that StageCurve.save wrote") from None
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -205,12 +244,18 @@ class StageCurve:
         return html_image(self.plot(), f"The two-stage curve of {self.training_set['name']}")
 
 
-_TUPLES = {"half": Crossing, "saturation": Crossing, "information": Information, "loss_floor": LossFloor}
+_TUPLES = {
+    "half": Crossing,
+    "saturation": Crossing,
+    "information": Information,
+    "self_check": SelfCheck,
+    "loss_floor": LossFloor,
+}
 
 
 def array_names() -> list[str]:
-    """The names of the curve's arrays, in order."""
-    return [f.name for f in dataclasses.fields(StageCurve) if f.type is np.ndarray]
+    """The names of the curve's arrays (T,), in order."""
+    return [f.name for f in dataclasses.fields(StageCurve) if f.type is np.ndarray and f.name != "gap_interval"]
 
 
 def _read_class(entry: dict[str, Any]) -> ClassStages:

@@ -34,7 +34,7 @@ from flowscope.oracle.plan import plan
 
 Progress = Callable[[int, int], None]
 MAX_TIMESTEPS = 100_000
-SUMS_FORM = 2  # of the sums in a ResumeState: raised where older ones cannot be gone on with
+SUMS_FORM = 3  # of the sums in a ResumeState: raised where older ones cannot be gone on with
 
 
 def stages(
@@ -112,7 +112,7 @@ def _measurement(
     library, probes = _begin(oracle, laws, settings, state), settings["probes"]
     t, whole = np.array(settings["timesteps"]), oracle.support.law()
     nodes = place_nodes(oracle.path, t, whole.mean_square, min(c.law.entropy for c in laws))
-    room = 8 * len(nodes.r) * (len(QUANTITIES) * (probes + 2 * len(laws)) + 3 * RESAMPLES)
+    room = 8 * len(nodes.r) * ((len(QUANTITIES) + 1) * (probes + 3 * len(laws)) + 3 * RESAMPLES)
     check_memory(room, f"a curve of {len(nodes.r)} nodes and {probes} probes", "ask for fewer timesteps or probes")
     return Measurement(oracle.path, nodes, probes, settings["seed"], oracle.memory, library, state, oracle.ranks)
 

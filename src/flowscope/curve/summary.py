@@ -1,22 +1,22 @@
 """From measured parts to the frozen curve: the mean over classes, crossings, prediction and self-check."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from flowscope.curve.check import CheckPolicy
 from flowscope.curve.crossing import Crossing
-from flowscope.curve.measure import ENTROPY, LEVELS, QUANTITIES, TOP1, TRACE, Nodes, Part, crossings
+from flowscope.curve.intervals import Shape, interval, mean_shape
+from flowscope.curve.measure import ENTROPY, QUANTITIES, TOP1, TRACE, Nodes, Part, crossings
+from flowscope.curve.notes import check_notes, crossing_notes, doubt_notes, find_doubts, prediction_note, probes_note
 from flowscope.curve.prediction import CLUSTERS, Spectrum, boundary_snr, measure_spectra
-from flowscope.curve.result import ClassStages, Information, LossFloor, StageCurve
+from flowscope.curve.result import ClassStages, Information, LossFloor, SelfCheck, StageCurve
 from flowscope.oracle import Oracle
 from flowscope.oracle.law import ClassLaw, Law
 from flowscope.paths import Path
-
-LEAST_PROBES = 30  # under which bootstrap intervals are known to be too narrow
-LARGEST_TAIL = 1e-6  # of the entropy: what the integrand may be at the end of the grid without a note
 
 
 def summarise(
@@ -42,28 +42,33 @@ def summarise(
     t, conditional = np.array(settings["timesteps"]), settings["conditional"]
     whole = _mean_part(oracle.path, nodes, [c.share for c in laws], parts, resampled)
     half, saturation = (Crossing(*row) for row in whole.crossings.tolist())
+    doubts = find_doubts(oracle.path, nodes, whole, (half, saturation), settings["probes"])
     clustered, plain = zip(*(measured_spectra(oracle, c.law) for c in laws), strict=True)
     information = _information(oracle.path, nodes, whole, sum(c.share * c.law.entropy for c in laws))
     predicted = predict(oracle.path, laws, clustered)
     notes = [
-        *_crossing_notes(whole.means[TOP1], (half, saturation)),
-        _prediction_note(predicted, clustered[0], len(laws)),
-        *_probes_note(settings["probes"]),
-        *_check_notes(whole, nodes, information),
+        *crossing_notes(whole.means[TOP1], (half, saturation)),
+        prediction_note(predicted, clustered[0], len(laws)),
+        *probes_note(settings["probes"]),
+        *check_notes(whole, nodes, information),
+        *doubt_notes(doubts, t, (half, saturation)),
         f"{sum(len(c.law) for c in laws):,} distinct points with weight take part.",
     ]
     return StageCurve(
         t=t,
         **_arrays(oracle, t, whole, nodes),
+        gap_interval=_gap_interval(oracle, t, whole, nodes, settings["probes"]),
         half=half,
         saturation=saturation,
         predicted=predicted,
         predicted_plain=predict(oracle.path, laws, plain),
         information=information,
+        self_check=SelfCheck(float(whole.deviation[0]), CheckPolicy().limit),
         loss_floor=LossFloor(*whole.integrals[1].tolist()),
         conditional=conditional,
         per_class=_per_class(oracle, laws, nodes, parts, clustered, t) if conditional else None,
         notes=tuple(notes),
+        untrusted=doubts.to_dict(t),
         training_set=describe(oracle),
         settings=settings,
         provenance=provenance,
@@ -90,13 +95,20 @@ def describe(oracle: Oracle) -> dict[str, Any]:
 def _mean_part(path: Path, nodes: Nodes, shares: list[float], parts: list[Part], resampled: np.ndarray) -> Part:
     """The mean over classes by their shares; classes are probed apart from each other, so their variances add."""
     pi = np.array(shares)
+    errors = np.stack([p.errors for p in parts])
+    shapes = (Shape(*(np.stack([getattr(p, name)[k] for p in parts]) for name in Shape._fields)) for k in (0, 1))
+    both = zip((errors[:, TRACE], errors[:, TOP1]), shapes, strict=True)
+    skewness, events = np.stack([mean_shape(pi[:, None] * error, shape) for error, shape in both], 1)
     scalars = np.stack([p.integrals for p in parts])
     means = np.einsum("c,cqr->qr", pi, np.stack([p.means for p in parts]))
     return Part(
         means,
-        np.sqrt(np.einsum("c,cqr->qr", pi**2, np.stack([p.errors for p in parts]) ** 2)),
+        np.sqrt(np.einsum("c,cqr->qr", pi**2, errors**2)),
         crossings(path, nodes, means[TOP1], resampled),
         np.stack([pi @ scalars[:, :, 0], np.sqrt(pi**2 @ scalars[:, :, 1] ** 2)], 1),
+        skewness,
+        events,
+        np.max([p.deviation for p in parts], axis=0),
     )
 
 
@@ -119,6 +131,13 @@ def _arrays(oracle: Oracle, t: np.ndarray, whole: Part, nodes: Nodes) -> dict[st
         "divergence": turn * trace + D * c.B.numpy(),
         "divergence_error": np.abs(turn) * trace_error,
     }
+
+
+def _gap_interval(oracle: Oracle, t: np.ndarray, whole: Part, nodes: Nodes, probes: int) -> np.ndarray:
+    """(2, T) the 95 % interval of the gap."""
+    at = nodes.asked
+    trace = interval(whole.means[TRACE, at], whole.errors[TRACE, at], whole.skewness[0, at], probes)
+    return (oracle.path(torch.as_tensor(t)).A ** 2).numpy() / oracle.training_set.dimension * trace
 
 
 def _information(path: Path, nodes: Nodes, whole: Part, entropy: float) -> Information:
@@ -162,40 +181,3 @@ def _per_class(
             )
         )
     return tuple(entries)
-
-
-def _crossing_notes(top1: np.ndarray, found: Sequence[Crossing]) -> Iterator[str]:
-    """Why a crossing is undefined."""
-    for name, level, crossing in zip(("half", "saturation"), LEVELS, found, strict=True):
-        if math.isnan(crossing.t):
-            reached = (
-                f"is {level} or more from t = 0 on" if top1[0] >= level else f"does not reach {level} on this path"
-            )
-            yield f"{name} is undefined: the mean top-1 weight {reached}."
-
-
-def _prediction_note(predicted: float, spectrum: Spectrum, laws: int) -> str:
-    """What the predicted boundary is made of."""
-    if math.isnan(predicted):
-        return "No boundary is predicted: there are too few distinct points, or it lies outside this path."
-    return f"The predicted boundary uses the {spectrum.note}" + (" of the first class." if laws > 1 else ".")
-
-
-def _probes_note(probes: int) -> Iterator[str]:
-    """What so few probes cannot say."""
-    if probes == 1:
-        yield "One probe has no standard error: errors and intervals are NaN; ask for more probes."
-    elif probes < LEAST_PROBES:
-        yield f"Under {LEAST_PROBES} probes the 95 % intervals are too narrow: ask for more."
-
-
-def _check_notes(whole: Part, nodes: Nodes, information: Information) -> Iterator[str]:
-    """Why the self-check fails, where it does."""
-    last = nodes.grid[-1]
-    if 0.5 * nodes.snr[last] * whole.means[TRACE, last] > LARGEST_TAIL * max(1.0, information.log_n):
-        yield "The nearest points lie too close to be told apart on the internal grid: the self-check falls short."
-    if information.agrees is False:
-        yield (
-            f"The self-check fails: the information integral is {information.integral:.4g} nats, the entropy of the "
-            f"weights {information.log_n:.4g}. Too few probes, or too many scales at once: do not trust these numbers."
-        )

@@ -35,7 +35,7 @@ def stage_figure(curve: Any, theme: Theme = LIGHT) -> Figure:
     Returns:
         Three panels over t: the weight of the heaviest point, the gap, and how many points share the posterior. The
         stages are shaded, half and saturation carry their 95 % intervals, bands are 95 %, and the predicted boundary
-        is dashed.
+        is dashed. Where an interval cannot be trusted, the line is dotted and has no band; a crossing is hollow.
 
     Example:
         >>> import torch
@@ -109,8 +109,23 @@ def path_figure(curves: Sequence[Any], theme: Theme = LIGHT) -> Figure:
 
 def _line(axes: Axes, curve: Any, name: str, colour: str, label: str | None, dashes: str = "-") -> None:
     mean, error = getattr(curve, name), STANDARD_ERRORS_95 * getattr(curve, f"{name}_error")
-    axes.plot(curve.t, mean, dashes, color=colour, label=label, marker="o" if len(curve.t) == 1 else None)
-    draw_band(axes, curve.t, mean - error, mean + error, colour)
+    low, high = curve.gap_interval if name == "gap" else (mean - error, mean + error)
+    _draw(axes, curve, "gap" if name == "gap" else "top1", (mean, low, high), colour, label, dashes)
+
+
+def _draw(
+    axes: Axes, curve: Any, doubt: str, values: Sequence[Any], colour: str, label: str | None, dashes: str = "-"
+) -> None:
+    """Draw a mean and its band: a dotted line and no band where the interval named by `doubt` cannot be trusted."""
+    mean, low, high = values
+    doubtful = np.isin(curve.t, curve.untrusted[doubt])
+    alone = "o" if len(curve.t) == 1 else None
+    # the line reaches up to the first doubtful time, and the dotted one goes on from there
+    solid = ~doubtful | np.append(False, ~doubtful[:-1])
+    axes.plot(curve.t, np.where(solid, mean, np.nan), dashes, color=colour, label=label, marker=alone)
+    if doubtful.any():
+        axes.plot(curve.t, np.where(doubtful, mean, np.nan), ":", color=colour)
+    draw_band(axes, curve.t, np.where(doubtful, np.nan, low), np.where(doubtful, np.nan, high), colour)
 
 
 def _weights(axes: Axes, curve: Any, theme: Theme) -> None:
@@ -120,11 +135,15 @@ def _weights(axes: Axes, curve: Any, theme: Theme) -> None:
         axes.plot(curve.t, part.top1, color=theme.faint, linewidth=0.7, alpha=0.6)
     _line(axes, curve, "top1", theme.lines[0], "top-1 weight")
     _line(axes, curve, "margin", theme.lines[1], "margin (first less second)", "--")
-    for crossing, level in ((curve.half, 0.5), (curve.saturation, 0.99)):
+    for name, level in (("half", 0.5), ("saturation", 0.99)):
+        crossing = getattr(curve, name)
         if np.isfinite(crossing.t):
             lengths = [[crossing.t - crossing.low], [crossing.high - crossing.t]]
             bar = np.nan_to_num(np.clip(lengths, 0, None))
-            axes.errorbar(crossing.t, level, xerr=bar, fmt="o", color=theme.ink, markersize=6, capsize=4, zorder=5)
+            (mark, *_) = axes.errorbar(
+                crossing.t, level, xerr=bar, fmt="o", color=theme.ink, markersize=6, capsize=4, zorder=5
+            )
+            mark.set_fillstyle("none" if name in curve.untrusted["crossings"] else "full")
     axes.set(title="Weight of the heaviest training point", ylim=(0, 1.04))
     axes.legend(loc="best")
 
@@ -132,8 +151,8 @@ def _weights(axes: Axes, curve: Any, theme: Theme) -> None:
 def _sharing(axes: Axes, curve: Any, theme: Theme) -> None:
     """The numbers of points exp(entropy) and 1/sum gamma^2; the axis on the right shows the entropy itself."""
     error = STANDARD_ERRORS_95 * curve.entropy_error
-    axes.plot(curve.t, np.exp(curve.entropy), color=theme.lines[2], label="exp(entropy)")
-    draw_band(axes, curve.t, np.exp(curve.entropy - error), np.exp(curve.entropy + error), theme.lines[2])
+    shown = [np.exp(value) for value in (curve.entropy, curve.entropy - error, curve.entropy + error)]
+    _draw(axes, curve, "top1", shown, theme.lines[2], "exp(entropy)")
     _line(axes, curve, "effective_size", theme.lines[3], "effective size 1/Σγ²", "--")
     axes.set_yscale("log")
     axes.set_ylim(bottom=0.9)
@@ -176,4 +195,6 @@ def _legend(curve: Any, theme: Theme) -> list[Any]:
         handles += [line("predicted half", theme.lines[1], DASH_DOT)]
     if np.isfinite(curve.predicted_plain):
         handles += [line("plain spectrum", theme.lines[1], DOTS)]
+    if any(curve.untrusted.values()):
+        handles += [line("interval not to be trusted", theme.ink, ":")]
     return handles
