@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from flowscope import TrainingSet
+from flowscope import TrainingSet, stages
 from tests.support.cases import cloud, states
 from tests.support.engines import small_oracle
 
@@ -49,6 +49,17 @@ def test_surroundings_change_no_answer(around):
         found = [*answers()]
     for one, other in zip(expected, found, strict=True):
         assert one.dtype == other.dtype and torch.equal(one, other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("around", ["autocast to bfloat16", "a default device", "default dtype float64"])
+def test_surroundings_change_no_curve(around):
+    """From 256 coordinates on its products are float32."""
+    points = cloud(200, (256,))
+    expected = stages(points, 8, probes=64)
+    with AROUND[around]():
+        found = stages(points, 8, probes=64)
+    assert np.array_equal(expected.top1, found.top1) and np.array_equal(expected.gap, found.gap)
 
 
 def test_what_was_computed_in_inference_mode_serves_outside():

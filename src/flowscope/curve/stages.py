@@ -21,6 +21,7 @@ from torch import Tensor
 
 from flowscope.core.memory import check_memory
 from flowscope.core.settings import check_count, check_seed, versions
+from flowscope.core.surroundings import undisturbed
 from flowscope.curve.checkpoint import ResumeState, catch_up
 from flowscope.curve.crossing import RESAMPLES
 from flowscope.curve.distances import product_library
@@ -37,6 +38,7 @@ MAX_TIMESTEPS = 100_000
 SUMS_FORM = 3  # of the sums in a ResumeState: raised where older ones cannot be gone on with
 
 
+@undisturbed
 def stages(
     oracle_or_training_set: Any,
     timesteps: int | Sequence[float] = 64,
@@ -79,6 +81,7 @@ def stages(
     """
     began = time.perf_counter()
     oracle = oracle_or_training_set if isinstance(oracle_or_training_set, Oracle) else Oracle(oracle_or_training_set)
+    oracle.training_set.check_unchanged()
     settings = _settings(oracle, timesteps, probes, seed, conditional)
     laws = oracle.support.class_laws() if conditional else [ClassLaw(1.0, None, oracle.support.law())]
     what = _measurement(oracle, laws, settings, state)
