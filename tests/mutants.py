@@ -26,6 +26,8 @@ MOMENTS = "tests/oracle/test_moments.py"
 PASS = "tests/curve/test_path_pass.py"
 PATHS = "tests/contracts/test_path_laws.py"
 CROSSING = "tests/curve/test_crossing.py"
+LAST = "tests/oracle/test_last_step.py"
+WHERE_THE_WEIGHT_IS = "tests/oracle/test_float32.py::test_errors_are_seen_where_the_weight_is"
 
 REFERENCE = f"{LAWS}::test_equals_the_reference[linear-(5,)]"
 ERROR = f"{BOUNDS}::test_logits_err_by_less_than_their_bound_and_by_a_good_part_of_it"
@@ -62,7 +64,59 @@ class Mutant:
 POSTERIOR, JOINED, LAW = "oracle/equation/posterior.py", "oracle/equation/moments.py", "oracle/law.py"
 PATH_PASS, PATH_FILE, CROSS = "curve/path_pass.py", "paths.py", "curve/crossing.py"
 
+LAST_STEP, FLOAT32, DRAWS = "oracle/last_step.py", "oracle/engines/float32.py", "oracle/engines/draws.py"
+
 MUTANTS = (
+    # (6d) to (6g): the last step
+    Mutant(
+        "never-about-the-heaviest",
+        LAST_STEP,
+        "step.error > TOLERATED * size",
+        "step.error > 1e9 * size",
+        "(6d) is taken whatever (6f) says.",
+        (f"{LAST}::test_no_error_exceeds_what_is_proven[100000.0-None]",),
+    ),
+    Mutant(
+        "bracket-in-float64",
+        LAST_STEP,
+        "doubled.difference(x, y, queries.alpha[:, None])",
+        "(x - queries.alpha[:, None] * y, torch.zeros_like(x))",
+        "x - alpha x1_j of (6e) is rounded at the size of x.",
+        (f"{LAST}::test_far_from_0[cosine]",),
+    ),
+    Mutant(
+        "certificate-without-rounding",
+        "oracle/certificate.py",
+        "error = moved + LOGIT_TOLERANCE * most + rounding * speed",
+        "error = shift + LOGIT_TOLERANCE * most * 1e-9",
+        "(9c) has neither (6f) nor the rounding of the result.",
+        (f"{LAST}::test_a_result_rounded_to_float32_is_within_its_proof",),
+    ),
+    Mutant(
+        "variance-about-the-centre",
+        LAST_STEP,
+        "scale.abs() * step.variance_error > TOLERATED * size",
+        "scale.abs() * step.variance_error > 1e9 * size",
+        "The divergence is a difference of squares of any size.",
+        (f"{LAST}::test_the_divergence_of_a_crowd_beside_an_outlier",),
+    ),
+    # (5d): float32 logits, looked at again
+    Mutant(
+        "rest-not-looked-at",
+        FLOAT32,
+        "some = ~hard & (bound > policy.tolerance * size)",
+        "some = ~hard & (bound > 1e9 * size)",
+        "What float32 logits of the rest do is not estimated.",
+        (f"{WHERE_THE_WEIGHT_IS}[crowd_and_rare-1.0-torch]",),
+    ),
+    Mutant(
+        "draws-of-the-light",
+        DRAWS,
+        "own = weights[inside, row[:, None]] * heights[inside]",
+        "own = heights[inside] / (1e-9 + weights[inside, row[:, None]])",
+        "Points are drawn where they have no weight.",
+        (f"{WHERE_THE_WEIGHT_IS}[crowd_and_rare-1.0-torch]", f"{WHERE_THE_WEIGHT_IS}[periodic-1.0-torch]"),
+    ),
     # (3), (4): the logits
     Mutant(
         "cross-term-sign",
