@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowscope.core.memory import check_memory
+from flowscope.core.tensors import check_dense
 from flowscope.data.loaders.images import Decoded, EncodedImages
 from flowscope.data.loaders.source import Source, is_pixels
 from flowscope.data.options import Options, choose
@@ -70,8 +72,8 @@ def _decode(images: EncodedImages, index: np.ndarray | None, options: Options) -
 
 def _check_values(values: Any) -> Any:
     """Refuse values that are neither points nor pixels, before any option is applied to them."""
-    if isinstance(values, Tensor) and (values.layout != torch.strided or values.is_quantized):
-        raise InputError("the tensor is sparse or quantised; expected a dense one: pass its to_dense() or dequantize()")
+    if isinstance(values, Tensor):
+        check_dense(values, "points")
     if not is_pixels(values):
         return check_points(values)
     if len(values.shape) < 2 or 0 in values.shape:
@@ -92,6 +94,8 @@ def _points(values: Any, index: np.ndarray | None, options: Options, latents: bo
         rows = _mapped(values.numpy(), index, functions, options.flips)
         return rows if _bytes(rows) > options.eager_bytes else torch.from_numpy(_read_all(rows))
     # numpy has neither bfloat16 nor other devices; the way there and back loses nothing
+    kept = len(values) if index is None else len(index)
+    check_memory(4 * values[:1].numel() * kept, "points of bfloat16 as float32", "take a part of them (subset)")
     chosen = values if index is None else values[torch.as_tensor(index, device=values.device)]
     array = (chosen.float() if chosen.dtype == torch.bfloat16 else chosen).cpu().numpy()
     made = torch.from_numpy(_read_all(_mapped(array, None, functions, options.flips)))
@@ -111,6 +115,7 @@ def _bytes(rows: MappedRows) -> int:
 
 def _read_all(rows: MappedRows) -> np.ndarray:
     """The rows as one array, made block by block so that nothing but the result is large."""
+    check_memory(_bytes(rows), f"points of shape {rows.shape}", "take a part of them (subset), or shrink them (resize)")
     whole = np.empty(rows.shape, rows.dtype)
     step = max(1, BLOCK_BYTES // (8 * max(1, math.prod(rows.shape[1:]))))
     for start in range(0, len(rows), step):

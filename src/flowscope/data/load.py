@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from flowscope.core.tensors import check_dense
 from flowscope.data.assemble import assemble
 from flowscope.data.loaders.builtin import EXAMPLES, NAMED, SYNTHETIC, is_builtin, load_builtin
 from flowscope.data.loaders.images import load_folder
@@ -111,7 +112,8 @@ def _to_source(source: Any) -> Source:
 
 def _as_array(source: Any) -> Any:
     if isinstance(source, Tensor):
-        return source.detach()
+        check_dense(source, "points")
+        return source.detach().resolve_neg()
     if isinstance(source, MappedRows):
         return source
     try:

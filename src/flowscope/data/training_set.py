@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowscope.core.tensors import check_dense, to_numpy
 from flowscope.data.rows.file_rows import FileRows, as_file_rows
 from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.data.statistics import PIECE_BYTES, Statistics, hash_blocks, measure_statistics, refuse_infinite
@@ -198,7 +199,8 @@ def check_points(points: Any) -> Any:
             raise InputError(f"points are not one array ({error}); expected (N, *shape) floating point") from None
     kind = str(points.dtype).removeprefix("torch.")
     if isinstance(points, Tensor):
-        points = points.detach()
+        check_dense(points, "points")
+        points = points.detach().resolve_neg()
         points = points.cpu() if points.device.type == "mps" else points  # mps has no float64
         floating = points.dtype in FLOATS
     else:
@@ -218,29 +220,35 @@ def check_points(points: Any) -> Any:
     return points
 
 
-def _as_numpy(values: Any, what: str) -> np.ndarray:
-    if isinstance(values, Tensor):
-        values = values.detach().cpu().numpy()
-    try:
-        return np.asarray(values)
-    except ValueError as error:
-        raise InputError(f"{what} are not one array ({error})") from None
-
-
 def check_labels(labels: Any, count: int) -> np.ndarray:
     """Check labels and return them as (count,) int64.
 
     Raises:
-        InputError: they are not (count,) integers below 2^63.
+        InputError: they are not (count,) integers below 2^63, or whole floats that their dtype holds exactly.
     """
-    array = _as_numpy(labels, "labels")
+    array = to_numpy(labels, "labels")
     if array.shape != (count,):
         raise InputError(f"labels have shape {array.shape}; expected ({count},), one for each point")
+    if array.dtype.kind == "f" and bool((array == np.trunc(array)).all()):
+        _check_exact(labels if isinstance(labels, Tensor) else array)
+        return np.ascontiguousarray(array, dtype=np.int64)
     if array.dtype.kind not in "iu":
         raise InputError(f"labels have dtype {array.dtype}; expected integers")
     if array.dtype == np.uint64 and (array > np.iinfo(np.int64).max).any():
         raise InputError(f"labels go up to {array.max()}; expected integers below 2^63")
     return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def _check_exact(labels: Tensor | np.ndarray) -> None:
+    """Refuse whole floats so large that their dtype may have rounded them."""
+    info = torch.finfo(labels.dtype) if isinstance(labels, Tensor) else np.finfo(labels.dtype)
+    largest, exact = float(abs(labels).max()), int(2 / float(info.eps))
+    if not largest < exact:
+        kind = str(labels.dtype).removeprefix("torch.")
+        raise InputError(
+            f"labels have dtype {kind} and go up to {largest:g}; {kind} rounds integers from {exact} on: expected "
+            "integers: save them as int64"
+        )
 
 
 def check_weights(weights: Any, count: int) -> np.ndarray:
@@ -249,7 +257,7 @@ def check_weights(weights: Any, count: int) -> np.ndarray:
     Raises:
         InputError: they are not (count,) finite numbers, none negative and not all zero.
     """
-    array = _as_numpy(weights, "weights")
+    array = to_numpy(weights, "weights")
     if array.shape != (count,):
         raise InputError(f"weights have shape {array.shape}; expected ({count},), one for each point")
     if array.dtype.kind not in "iuf":
