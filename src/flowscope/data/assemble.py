@@ -115,9 +115,11 @@ def _bytes(rows: MappedRows) -> int:
 
 def _read_all(rows: MappedRows) -> np.ndarray:
     """The rows as one array, made block by block so that nothing but the result is large."""
-    check_memory(_bytes(rows), f"points of shape {rows.shape}", "take a part of them (subset), or shrink them (resize)")
+    row = math.prod(rows.shape[1:])
+    step = max(1, BLOCK_BYTES // (8 * row))
+    wanted = _bytes(rows) + 2 * min(step, len(rows)) * row * rows.dtype.itemsize
+    check_memory(wanted, f"points of shape {rows.shape}", "take a part of them (subset), or shrink them (resize)")
     whole = np.empty(rows.shape, rows.dtype)
-    step = max(1, BLOCK_BYTES // (8 * max(1, math.prod(rows.shape[1:]))))
     for start in range(0, len(rows), step):
         whole[start : start + step] = rows[start : start + step]
     return whole

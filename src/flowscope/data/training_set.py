@@ -14,12 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowscope.core.memory import check_memory
 from flowscope.core.tensors import check_dense, to_numpy
 from flowscope.data.rows.file_rows import FileRows, as_file_rows
 from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.data.statistics import PIECE_BYTES, Statistics, hash_blocks, measure_statistics, refuse_infinite
 from flowscope.errors import InputError
 from flowscope.fields import FLOATS
+
+
+WORK_VECTORS = 5  # in float64, as long as a point, that a pass over the points holds
 
 
 class TrainingSet:
@@ -55,6 +59,10 @@ class TrainingSet:
     ) -> None:
         self.points = check_points(points)
         self.shape: tuple[int, ...] = tuple(int(n) for n in self.points.shape[1:])
+        if (vast := WORK_VECTORS * 8 * self.dimension) > PIECE_BYTES:
+            check_memory(
+                vast, f"work on points of {self.dimension:,} coordinates", "expected smaller points: resize them"
+            )
         self.labels = None if labels is None else check_labels(labels, len(self))
         self.weights = None if weights is None else check_weights(weights, len(self))
         self.name = "points" if name is None else _printable(name)
@@ -168,7 +176,7 @@ class TrainingSet:
 
     def _check_finite(self) -> None:
         for start, piece in self.pieces():
-            if not bool(torch.isfinite(piece).all()):
+            if not all(bool(torch.isfinite(part).all()) for part in piece.reshape(-1).split(PIECE_BYTES // 8)):
                 refuse_infinite(self.name, start, piece.flatten(1))
 
 

@@ -97,7 +97,9 @@ def _checked_tensor(values: Any, what: str, path: Path) -> Tensor:
     check_dense(values, f"{what} of {path}")
     held = values.untyped_storage().nbytes()
     if values.numel() * values.element_size() > held or held > path.stat().st_size:
-        raise InputError(f"{what} of {path} have the shape {tuple(values.shape)} and fewer values: save them contiguous")
+        raise InputError(
+            f"{what} of {path} have the shape {tuple(values.shape)} and fewer values: save them contiguous"
+        )
     return values
 
 

@@ -129,7 +129,9 @@ def _check_complete(folder: Path, names: list[str]) -> None:
             wanted |= {f"{stem}-{k:0{len(number)}}-of-{total}{SUFFIX}" for k in range(first, first + count)}
     wanted |= _rank_shards(names)
     for index in sorted(folder.glob(f"*{SUFFIX}.index.json")):
-        wanted |= set(read_json(index, IndexForm, 'an index of shards, {"weight_map": {tensor: file}}')["weight_map"].values())
+        wanted |= set(
+            read_json(index, IndexForm, 'an index of shards, {"weight_map": {tensor: file}}')["weight_map"].values()
+        )
     missing = sorted(wanted - set(names))
     if missing:
         shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
