@@ -405,7 +405,7 @@ GOOD = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
         (header_of({"points": GOOD}, 1 << 62), "claims a header"),
         (header_of({"points": GOOD}, 10_000), "claims a header"),
         (header_of({"points": GOOD}, 5), "cannot be read"),
-        (header_of([1, 2]), r"the whole is \[1, 2\] \(input should be a valid dictionary\)"),
+        (header_of([1, 2]), r"the whole is \[1, 2\]: input should be a valid dictionary"),
         (header_of({"points": [1]}), r"points in the header of .* the whole is \[1\]"),
         (header_of({"points": {**GOOD, "shape": "2"}}), "shape is '2'"),
         (header_of({"points": {**GOOD, "shape": [-2, -2]}}), r"shape\[0\] is -2 .*greater than or equal to 0"),

@@ -1,19 +1,21 @@
 """Schemas: whatever a file says of itself is held against a form before any of it is used.
 
-A form is a type: a TypedDict for a JSON object, ``list[Whole]`` for a list, and so on. pydantic checks strictly, so that
-no text becomes a number. Keys beyond the form are left alone. Arrays have forms of their own, :class:`ArrayForm`.
+A form is a type: a TypedDict for a JSON object, ``list[Whole]`` for a list, and so on. pydantic checks strictly, so no
+text becomes a number. Keys beyond the form are left alone. Arrays have forms of their own, :class:`ArrayForm`.
 """
 
 import json
 import math
 import reprlib
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from annotated_types import Ge, Le
+from typing_extensions import TypedDict
 
 from flowscope.core.memory import check_memory
 from flowscope.errors import InputError
@@ -112,8 +114,8 @@ def check_form(value: Any, form: Any, where: object, kind: str) -> None:
             first = faults[0]
             got = reprlib.repr(first["input"])
             place, wanted = _place(first["loc"]), first["msg"][:1].lower() + first["msg"][1:]
-            said = f"is damaged: {place} is {got} ({wanted})"
-        raise InputError(f"{where} {said}; expected {kind}") from None
+            said = f"{place} is {got}: {wanted}"
+        raise InputError(f"{where} is damaged ({said}); expected {kind}") from None
 
 
 def check_arrays(arrays: Mapping[str, np.ndarray], forms: Mapping[str, ArrayForm], where: object) -> None:
@@ -139,6 +141,12 @@ def check_arrays(arrays: Mapping[str, np.ndarray], forms: Mapping[str, ArrayForm
         low, high = form.least, form.most
         if array.size and ((low is not None and array.min() < low) or (high is not None and array.max() > high)):
             raise InputError(f"{name} of {where} is out of range; expected {low} to {high}: it is damaged")
+
+
+def form_of(record: type, **changed: Any) -> Any:
+    """The form of a dataclass as a JSON object: its fields by name with their types, but for those `changed`."""
+    make: Any = TypedDict
+    return make(record.__name__, {field.name: field.type for field in fields(record)} | changed)
 
 
 @cache

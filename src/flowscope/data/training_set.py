@@ -22,7 +22,6 @@ from flowscope.data.statistics import PIECE_BYTES, Statistics, hash_blocks, meas
 from flowscope.errors import InputError
 from flowscope.fields import FLOATS
 
-
 WORK_VECTORS = 5  # in float64, as long as a point, that a pass over the points holds
 
 
@@ -238,7 +237,8 @@ def check_labels(labels: Any, count: int) -> np.ndarray:
     if array.shape != (count,):
         raise InputError(f"labels have shape {array.shape}; expected ({count},), one for each point")
     if array.dtype.kind == "f" and bool((array == np.trunc(array)).all()):
-        _check_exact(labels if isinstance(labels, Tensor) else array)
+        dtype = labels.dtype if isinstance(labels, Tensor) else array.dtype
+        _check_exact(float(np.abs(array).max()), dtype)
         return np.ascontiguousarray(array, dtype=np.int64)
     if array.dtype.kind not in "iu":
         raise InputError(f"labels have dtype {array.dtype}; expected integers")
@@ -247,12 +247,11 @@ def check_labels(labels: Any, count: int) -> np.ndarray:
     return np.ascontiguousarray(array, dtype=np.int64)
 
 
-def _check_exact(labels: Tensor | np.ndarray) -> None:
-    """Refuse whole floats so large that their dtype may have rounded them."""
-    info = torch.finfo(labels.dtype) if isinstance(labels, Tensor) else np.finfo(labels.dtype)
-    largest, exact = float(abs(labels).max()), int(2 / float(info.eps))
+def _check_exact(largest: float, dtype: Any) -> None:
+    """Refuse whole floats so large that their dtype, torch's or numpy's, may have rounded them."""
+    info: Any = torch.finfo(dtype) if isinstance(dtype, torch.dtype) else np.finfo(dtype)
+    exact, kind = int(2 / float(info.eps)), str(dtype).removeprefix("torch.")
     if not largest < exact:
-        kind = str(labels.dtype).removeprefix("torch.")
         raise InputError(
             f"labels have dtype {kind} and go up to {largest:g}; {kind} rounds integers from {exact} on: expected "
             "integers: save them as int64"
