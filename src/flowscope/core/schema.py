@@ -8,10 +8,9 @@ import json
 import math
 import reprlib
 from collections.abc import Mapping
-from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import numpy as np
 from annotated_types import Ge, Le
@@ -144,9 +143,9 @@ def check_arrays(arrays: Mapping[str, np.ndarray], forms: Mapping[str, ArrayForm
 
 
 def form_of(record: type, **changed: Any) -> Any:
-    """The form of a dataclass as a JSON object: its fields by name with their types, but for those `changed`."""
+    """The form of a dataclass or NamedTuple as a JSON object: its fields by name and type, but for those `changed`."""
     make: Any = TypedDict
-    return make(record.__name__, {field.name: field.type for field in fields(record)} | changed)
+    return make(record.__name__, {name: changed.get(name, kind) for name, kind in get_type_hints(record).items()})
 
 
 @cache

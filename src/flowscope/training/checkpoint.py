@@ -73,7 +73,7 @@ def read_checkpoint(run: Run, out: Path, resume: bool) -> bool:
         load_weights(run.ema, groups["ema"], path)
     except InputError as error:
         raise ResumeError(f"{error}; or remove {path} to start anew") from None
-    run.resume(about["step"], float(about.get("seconds", 0.0)))
+    run.resume(about["step"], float(about["seconds"]))
     _restore_moments(run, groups)
     run.losses.rows = [tuple(row) for row in groups["losses"]["rows"].tolist()]
     run.losses.sums.copy_(groups["losses"]["sums"])

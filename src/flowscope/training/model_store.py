@@ -77,8 +77,8 @@ class AboutForm(TypedDict):
     held_out: HeldOutForm
     step: Count
     labels: NotRequired[list[Whole] | None]
-    parameters: NotRequired[Count]
-    seconds: NotRequired[Annotated[float, Ge(0)]]
+    parameters: Count
+    seconds: Annotated[float, Ge(0)]
     device: NotRequired[str]
     versions: NotRequired[dict[str, str]]
     digests: NotRequired[dict[str, str]]
