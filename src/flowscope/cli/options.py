@@ -211,10 +211,10 @@ def check_drawing() -> None:
         return
     try:
         import_module("flowscope.figures")
-    except ValueError as error:
+    except ValueError:
         raise InputError(
-            f"MPLBACKEND is {os.environ['MPLBACKEND']!r}, with which matplotlib does not load ({error}); expected a "
-            "backend such as Agg: unset it"
+            f"MPLBACKEND is {os.environ['MPLBACKEND']!r}, with which matplotlib does not load; expected one of its "
+            "backends, such as Agg, or no such variable: unset it"
         ) from None
 
 

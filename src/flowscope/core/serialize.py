@@ -13,7 +13,7 @@ import numpy as np
 SCHEMA = 1  # number of the form of every JSON file that a study writes
 
 # where a cell begins, also for a spreadsheet that takes semicolons or tabs for commas, and what then makes a formula
-FORMULA = re.compile(r"(^|[;,\t\r\n])(\s*[=+\-@\uff1d\uff0b\uff0d\uff20])")
+FORMULA = re.compile(r"(^|[;\t])(\s*[=+\-@\uff1d\uff0b\uff0d\uff20])")
 
 
 def to_jsonable(value: Any) -> Any:
