@@ -13,12 +13,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="of all changes; drawn if not given")
+    parser.add_argument("--cases", type=int, default=10**9, help="run no more cases than these")
     parser.add_argument("--case", type=int, help="run this case alone")
     parser.add_argument("--reader", action="append", default=[], choices=[r.name for r in READERS])
     parser.add_argument("--keep", type=Path, default=Path("runs/fuzz"), help="folder for files that made a fault")
     asked = parser.parse_args()
     print(f"seed {asked.seed}, {asked.minutes:g} minutes")
-    cases = range(10**9) if asked.case is None else [asked.case]
+    cases = range(asked.cases) if asked.case is None else [asked.case]
     faults, ends = fuzz(asked.seed, cases, 60 * asked.minutes, asked.reader, asked.keep)
     for name, count in sorted(ends.items()):
         print(f"{count:8,}  {name}")

@@ -194,7 +194,7 @@ def changed_tensor(tensor: Any, rng: Random) -> Any:
         lambda: torch.quantize_per_tensor(tensor.float(), 0.1, 0, torch.quint8),
         lambda: tensor[:1].expand(2**20, *tensor.shape[1:]),
         lambda: torch.nn.Parameter(tensor),
-        lambda: torch.view_as_real(torch.ones(12, dtype=torch.complex64).conj())[..., 1],
+        lambda: torch.full((12,), 1 + 2j).conj().imag,
         lambda: tensor.transpose(0, -1),
         lambda: tensor[:0],
         tensor.tolist,

@@ -110,9 +110,15 @@ class Bench:
 
 
 class Worker:
-    """A process that runs cases, and may die, hang or take too much."""
+    """A process that runs cases, and may die, hang or take too much.
 
-    def __init__(self, bench: Bench) -> None:
+    Args:
+        bench: the cases.
+        hang_seconds: after which a case hangs.
+    """
+
+    def __init__(self, bench: Bench, hang_seconds: float = HANG_SECONDS) -> None:
+        self._hang_seconds = hang_seconds
         asked, self._ask = os.pipe()
         self._answer, answers = os.pipe()
         self.left, self._place, self._child = CASES_OF_A_PROCESS, bench.place, os.fork()
@@ -128,14 +134,14 @@ class Worker:
         """What :meth:`Bench.run` says of a case, or that it hangs or has killed its process."""
         self.left -= 1
         os.write(self._ask, f"{case}\n".encode())
-        ready, _, _ = select.select([self._answer], [], [], HANG_SECONDS)
+        ready, _, _ = select.select([self._answer], [], [], self._hang_seconds)
         said = os.read(self._answer, 1 << 16) if ready else b""
         if said:
             return dict(json.loads(said))
         self.left = 0
         about = dict(json.loads((self._place / "about.json").read_text()))
         status = self.end()
-        fault = f"the process died, status {status}" if ready else f"no end after {HANG_SECONDS} s"
+        fault = f"the process died, status {status}" if ready else f"no end after {self._hang_seconds:g} s"
         return about | {"ended": "died" if ready else "hang", "fault": fault}
 
     def end(self) -> int:

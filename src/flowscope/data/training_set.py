@@ -199,14 +199,15 @@ def check_points(points: Any) -> Any:
         raise InputError(
             f"points are the text {points[:60]!r}; expected an array (use flowscope.load for a name or a file)"
         )
-    if not all(hasattr(points, name) for name in ("shape", "dtype", "__getitem__")):
+    if isinstance(points, Tensor):
+        check_dense(points, "points")
+    elif not all(hasattr(points, name) for name in ("shape", "dtype", "__getitem__")):
         try:
             points = np.asarray(points)
         except ValueError as error:
             raise InputError(f"points are not one array ({error}); expected (N, *shape) floating point") from None
     kind = str(points.dtype).removeprefix("torch.")
     if isinstance(points, Tensor):
-        check_dense(points, "points")
         points = points.detach().resolve_neg()
         points = points.cpu() if points.device.type == "mps" else points  # mps has no float64
         floating = points.dtype in FLOATS
