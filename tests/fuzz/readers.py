@@ -121,7 +121,7 @@ def curve_state(folder: Path) -> ResumeState:
 
 def measured(folder: Path, stop: int | None = None) -> Any:
     """The curve of two classes, from the state in the folder; interrupted after so many blocks."""
-    oracle, state = fs.Oracle(CLOUD), curve_state(folder)
+    oracle, state = fs.Oracle(CLOUD, memory=4_000), curve_state(folder)  # two batches of two blocks for each class
     return fs.stages(oracle, 4, 6, conditional=True, state=state, progress=interrupter(state, stop))
 
 
@@ -138,7 +138,7 @@ def interrupter(state: ResumeState, stop: int | None) -> Callable[[int, int], No
 
 def write_state(folder: Path) -> None:
     try:
-        measured(folder, stop=2)
+        measured(folder, stop=8)
     except KeyboardInterrupt:
         return
     raise AssertionError("it was not interrupted")
