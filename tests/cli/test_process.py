@@ -202,10 +202,9 @@ def test_an_interrupt_while_it_loads_is_one_line(program: list[str], loaded: str
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["stages", "sweep", "train", "reproduce"])
+@pytest.mark.parametrize("command", ["stages", "train"])
 def test_a_backend_of_matplotlib_that_is_none_is_refused_before_the_work(command: str, tmp_path: Path) -> None:
-    further = {"sweep": ["--over", "N"]}.get(command, [])
-    line = [*MODULE, command, "gaussian:N=20,D=2", "--out", "new", *further]
+    line = [*MODULE, command, "gaussian:N=20,D=2", "--out", "new"]
     environment = {**ENVIRONMENT, "MPLBACKEND": "nonsense"}
     done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2

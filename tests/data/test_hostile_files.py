@@ -5,6 +5,7 @@ Beside them ordinary files that look odd: bfloat16 labels and weights are number
 
 import io
 import json
+import logging
 import struct
 import threading
 import time
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from flowscope.cli import main
 from flowscope.data import TrainingSet, load
@@ -306,3 +308,27 @@ def test_points_that_are_mapped_at_once_ask_for_their_memory(monkeypatch: pytest
         load(pixels)
     with pytest.raises(InputError, match="points of bfloat16 as float32"):
         load(torch.zeros(pixels.shape, dtype=torch.bfloat16).expand(40, 3, 16, 16).repeat(2, 1, 1, 1), flips=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "mode", "options"),
+    [
+        ("png", "RGB", {}),
+        ("png", "L", {}),
+        ("gif", "P", {}),
+        ("tiff", "CMYK", {"compression": "tiff_lzw"}),
+        ("webp", "RGB", {"lossless": True}),
+        ("jpeg", "RGB", {"progressive": True, "subsampling": 0}),
+    ],
+)
+def test_decoding_takes_what_it_asks_for(
+    kind: str, mode: str, options: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Image.new(mode, (3000, 3000)).save(tmp_path / f"a.{kind}", **options)
+    with caplog.at_level(logging.DEBUG, "flowscope.memory"), watched() as peak:
+        load(tmp_path, resize=8)
+    asked: list[Any] = [record.args for record in caplog.records]
+    announced = max(size for what, size in asked if what.startswith("decoding image"))
+    taken = peak.most - peak.before
+    assert 0.3 * announced < taken < 1.5 * announced

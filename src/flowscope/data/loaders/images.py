@@ -26,6 +26,7 @@ EIGHT_BIT_MODES = frozenset(
 )
 ONE_BYTE_MODES = frozenset({"1", "L", "P"})  # of which Pillow keeps one byte a pixel
 PILLOW_PIXEL_BYTES = 4  # of all others
+DECODER_PIXEL_BYTES = {"WEBP": 12, "JPEG": 6}  # canvases of an animation, coefficients of a progressive image
 LARGE_IMAGE_BYTES = 16 << 20  # of decoding an image, from which on they are asked for
 logger = logging.getLogger("flowscope")
 
@@ -130,7 +131,8 @@ class EncodedImages:
         """Ask for the memory of decoding a large image: a few bytes of a file may claim 90 million pixels."""
         stored = 1 if image.mode in ONE_BYTE_MODES else PILLOW_PIXEL_BYTES
         copies = int(image.mode != "RGB") + int("transparency" in image.info)
-        wanted = image.width * image.height * (stored + PILLOW_PIXEL_BYTES * copies + 6 * as_array)
+        decoder = DECODER_PIXEL_BYTES.get(image.format, 0)
+        wanted = image.width * image.height * (stored + PILLOW_PIXEL_BYTES * copies + 6 * as_array + decoder)
         if wanted > LARGE_IMAGE_BYTES:
             what = f"decoding {self._describe(position)} of {image.height}x{image.width}"
             check_memory(wanted, what, "expected smaller images: shrink it, or leave it out")
