@@ -16,7 +16,7 @@ from flowscope.data import TrainingSet
 from flowscope.errors import InputError, ResumeError
 from flowscope.networks.architectures import build_network
 from flowscope.training import TrainSettings, train, train_to
-from flowscope.training.model_store import digest_of, load_model
+from flowscope.training.model_store import digest_of, load_model, snapshot_steps
 
 RNG = np.random.default_rng(0)
 CLOUD = TrainingSet(RNG.standard_normal((12, 3)).astype(np.float32), labels=np.arange(12) % 2)
@@ -60,7 +60,7 @@ def rewritten(path: Path, change: Change) -> None:
         (put("digests", value=[1]), r"digests is \[1\]"),
         (put("digests", value={"ema.safetensors": 3}), "digests.ema.safetensors is 3"),
         (put("parameters", value="many"), "parameters is 'many'"),
-        (put("shape", value=[2**63]), "whole number beyond 64 bits"),
+        (put("shape", value=[2**63]), r"shape\[0\] is 9223372036854775808"),
         (put("shape", value=[2**62]), r"shape\[0\] is"),
         (put("shape", value=[]), r"shape is \[\]"),
         (put("shape", value=[[3]]), r"shape\[0\] is \[3\]"),
@@ -128,6 +128,13 @@ def test_memory_for_the_positions_of_a_transformer_is_asked_for() -> None:
     with pytest.raises(InputError, match=r"the positions of dit-s in images of 4194304x4194304 takes [\d,.]+ GiB"):
         build_network("dit-s", (4, 2**22, 2**22))
     assert 1000 * GIB < 16 * 2**42 * 384  # what the table would take
+
+
+def test_other_files_among_the_snapshots_are_no_snapshots(tmp_path: Path) -> None:
+    (tmp_path / "snapshots").mkdir()
+    for name in ("step_000004", "step_x", "step_", "step_-1", "step_\u00b2", "mine"):
+        (tmp_path / "snapshots" / f"{name}.safetensors").touch()
+    assert snapshot_steps(tmp_path) == [4]
 
 
 # checkpoints

@@ -19,7 +19,8 @@ from typing_extensions import TypedDict
 from flowscope.core.memory import check_memory
 from flowscope.errors import InputError
 
-MAX_WHOLE = 2**63 - 1
+MAX_WHOLE = 2**63 - 1  # of what is counted
+MAX_JSON_WHOLE = 2**128 - 1  # of any whole number in JSON: the seeds that numpy draws have 128 bits
 JSON_BYTES_PER_CHARACTER = 32  # of objects that a character of JSON makes, at most: an empty list takes 64 for two
 MAX_LISTED = 5  # faults in a message
 
@@ -73,7 +74,7 @@ def check_json_memory(size: int, where: object) -> None:
 
 
 def parse_json(text: str | bytes, form: Any, where: object, kind: str) -> Any:
-    """The value of a JSON text, once it has the form; numbers are finite and have 64 bits at most.
+    """The value of a JSON text, once it has the form; numbers are finite, whole ones of 128 bits at most.
 
     Raises:
         InputError: it is no such text, or not of the form; the message says where.
@@ -162,9 +163,9 @@ def _place(where: tuple[int | str, ...]) -> str:
 
 
 def _whole(text: str) -> int:
-    value = int(text) if len(text) <= len(str(-MAX_WHOLE)) else MAX_WHOLE + 1
-    if abs(value) > MAX_WHOLE:
-        raise ValueError(f"{text[:24]} is a whole number beyond 64 bits")
+    value = int(text) if len(text) <= len(str(-MAX_JSON_WHOLE)) else MAX_JSON_WHOLE + 1
+    if abs(value) > MAX_JSON_WHOLE:
+        raise ValueError(f"{text[:24]} is a whole number beyond 128 bits")
     return value
 
 

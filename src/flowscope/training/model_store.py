@@ -6,6 +6,7 @@ ema.safetensors and model.json take its place.
 """
 
 import hashlib
+import re
 import reprlib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -100,7 +101,8 @@ def snapshot_steps(directory: str | Path) -> list[int]:
         ...     snapshot_steps(train_to([[0.0, 1.0], [1.0, 0.0]], settings, folder, tracker=None))
         [1, 2, 4]
     """
-    return sorted(int(path.stem.removeprefix("step_")) for path in Path(directory).glob("snapshots/step_*.safetensors"))
+    names = (re.fullmatch(r"step_([0-9]{1,18})", path.stem) for path in Path(directory).glob("snapshots/*.safetensors"))
+    return sorted(int(name[1]) for name in names if name)
 
 
 def to_safetensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
