@@ -40,7 +40,7 @@ VALUES = (
 DTYPES = ("f2", "f4", "f8", ">f4", "u1", "i1", "i8", "u8", "c8", "?", "U1", "S2", "V3", "M8[s]")
 TORCH_DTYPES = (torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.uint8, torch.bool, torch.complex64,
                 torch.float8_e4m3fn, torch.uint16)  # fmt: skip
-SHAPES = ((), (0,), (3, 0), (1, 1, 1), (5,) * 4, (1,) * 33, (40_000_000,))  # of zeros; compressed, they take little
+SHAPES = ((), (0,), (3, 0), (1, 1, 1), (5,) * 4, (1,) * 33, (20_000_000,))  # of zeros; compressed, they take little
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 CELLS = ("", "x", "nan", "inf", "-1", "1e400", "t", '"', "9" * 200_000, "a,b")
 

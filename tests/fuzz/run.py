@@ -99,13 +99,14 @@ class Bench:
             reader.read(self.place / "case")
             shutil.rmtree(self.place / "case")
 
-    def run(self, case: int) -> dict[str, str]:
-        """Make a case and read it: the reader's name, the change, how it ended, and the fault."""
+    def run(self, case: int, made: Callable[[], object]) -> dict[str, str]:
+        """Make a case, tell that it is made, and read it: the reader's name, the change, how it ended, the fault."""
         rng, folder = Random(f"{self.seed}-{case}"), self.place / "case"
         k = rng.randrange(len(self.readers))
         shutil.copytree(self.place / str(k), folder)
         about = {"reader": self.readers[k].name, "change": mutate(folder, rng)}
         (self.place / "about.json").write_text(json.dumps(about))
+        made()
         return about | observe(self.readers[k].read, folder)
 
 
@@ -134,6 +135,7 @@ class Worker:
         """What :meth:`Bench.run` says of a case, or that it hangs or has killed its process."""
         self.left -= 1
         os.write(self._ask, f"{case}\n".encode())
+        os.read(self._answer, 1)  # it is made, however long that takes, or the process has died
         ready, _, _ = select.select([self._answer], [], [], self._hang_seconds)
         said = os.read(self._answer, 1 << 16) if ready else b""
         if said:
@@ -166,7 +168,7 @@ def _serve(bench: Bench, asked: int, answers: int) -> None:
     gc.freeze()  # what is there need not be gone through, and copied, again and again
     with open(asked) as cases:
         for case in cases:
-            found = bench.run(int(case))
+            found = bench.run(int(case), lambda: os.write(answers, b"."))
             found["fault"] = found["fault"][-8_000:]
             os.write(answers, json.dumps(found).encode())
 
