@@ -13,7 +13,7 @@ ifneq ($(USABLE),yes)
 .PHONY: $(READY)
 endif
 
-.PHONY: help setup demo test test-fast mutants check test-browser test-cluster bench clean
+.PHONY: help setup demo test test-fast mutants fuzz check test-browser test-cluster bench clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -61,6 +61,11 @@ check: setup ## lint, format, types, import order, duplicate code
 
 mutants: setup ## make the equations wrong, one at a time, in a copy: the tests must notice (half an hour at most)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants.py
+
+MINUTES ?= 10
+
+fuzz: setup ## change files at random and read them, for MINUTES=10: nothing may end in a traceback, hang or fill memory
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
 test-browser: setup ## open the pages that flowscope writes in headless Chromium
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \

@@ -21,6 +21,10 @@ class FlowscopeError(Exception):
         InputError
     """
 
+    def __str__(self) -> str:
+        """The message in one line, whatever names from files are in it."""
+        return " ".join(super().__str__().split())
+
 
 class InputError(FlowscopeError, ValueError):
     """The data, an argument or an option cannot be used as given.

@@ -199,3 +199,15 @@ def test_an_interrupt_while_it_loads_is_one_line(program: list[str], loaded: str
         _, said = process.communicate()
     assert process.returncode == 130
     assert said.startswith("flowscope: interrupted: nothing") and said.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["stages", "train"])
+def test_a_backend_of_matplotlib_that_is_none_is_refused_before_the_work(command: str, tmp_path: Path) -> None:
+    line = [*MODULE, command, "gaussian:N=20,D=2", "--out", "new"]
+    environment = {**ENVIRONMENT, "MPLBACKEND": "nonsense"}
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout == "" and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("flowscope: MPLBACKEND is 'nonsense', with which matplotlib does not load; expected")
+    assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,7 @@
 import io
 import json
 import random
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +117,8 @@ def test_no_code_in_a_state_runs(tmp_path: Path) -> None:
             return Path.mkdir, (tmp_path / "sprung",)  # type: ignore[return-value]
 
     stream = io.BytesIO()
-    identity = np.frombuffer(json.dumps(IDENTITY).encode(), dtype=np.uint8)
+    text = json.dumps(IDENTITY | {"version": version("flowscope")})
+    identity = np.frombuffer(text.encode(), dtype=np.uint8)
     np.savez(stream, allow_pickle=True, identity=identity, **{"group|x": np.array([Trap()], dtype=object)})
     (tmp_path / "state.npz").write_bytes(stream.getvalue())
     with pytest.raises(ResumeError, match="or remove it to start anew"):

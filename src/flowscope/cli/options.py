@@ -7,6 +7,7 @@ A single option is a type, a group of options a dataclass that is a section of t
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -79,7 +80,7 @@ class OutputOptions:
             printed: whether --json is enough without a folder.
 
         Raises:
-            InputError: results would go nowhere, or among the files of a source or a model.
+            InputError: results would go nowhere, or among the files of a source or a model, or figures cannot be drawn.
         """
         wanted = "expected a folder for the results: --out DIR"
         if self.out is None and not (self.dry_run or (printed and self.as_json)):
@@ -91,6 +92,7 @@ class OutputOptions:
         folder = Path(os.path.expanduser(self.out))
         if folder.exists() and not folder.is_dir():
             raise InputError(f"--out {self.out} is a file; expected a folder for the results, or one that can be made")
+        check_drawing()
         for other in (source, *further):
             _check_apart(self.out, folder, other)
         for model in models:
@@ -210,6 +212,23 @@ class ComputeOptions(DeviceOptions):
     """Where the oracle computes, and how much memory it takes."""
 
     memory: Memory = "512MB"
+
+
+def check_drawing() -> None:
+    """Refuse a backend of matplotlib that does not exist, before the work whose figures would fail.
+
+    Raises:
+        InputError: the variable MPLBACKEND names none.
+    """
+    if "MPLBACKEND" not in os.environ:  # loading matplotlib takes a second
+        return
+    try:
+        import_module("flowscope.figures")
+    except ValueError:
+        raise InputError(
+            f"MPLBACKEND is {os.environ['MPLBACKEND']!r}, with which matplotlib does not load; expected one of its "
+            "backends, such as Agg, or no such variable: unset it"
+        ) from None
 
 
 def _check_apart(out: str, folder: Path, source: str | None) -> None:

@@ -4,12 +4,16 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 SCHEMA = 1  # number of the form of every JSON file that a study writes
+
+# where a cell begins, also for a spreadsheet that takes semicolons or tabs for commas, and what then makes a formula
+FORMULA = re.compile(r"(^|[;\t])(\s*[=+\-@\uff1d\uff0b\uff0d\uff20])")
 
 
 def to_jsonable(value: Any) -> Any:
@@ -31,12 +35,27 @@ def number(value: Any) -> float:
 
 
 def csv_text(columns: Mapping[str, Sequence[Any]]) -> str:
-    """Columns by name as CSV; floats with as many digits as identify them."""
+    """Columns by name as CSV; floats with as many digits as identify them, and no text that a spreadsheet executes."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*([repr(v) if isinstance(v, float) else v for v in c] for c in columns.values()), strict=True))
+    writer.writerow(map(_csv_cell, columns))
+    writer.writerows(zip(*(map(_csv_cell, column) for column in columns.values()), strict=True))
     return table.getvalue()
+
+
+def _csv_cell(value: Any) -> Any:
+    """A value as it is written; an apostrophe stands before what would make a formula of a text."""
+    if not isinstance(value, str):
+        return repr(value) if isinstance(value, float) else value
+    return value if _is_number(value) else FORMULA.sub(r"\1'\2", value)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def json_text(value: Any) -> str:

@@ -6,7 +6,7 @@ On several ranks each has a state of its own, and all must go on from the same p
 import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
@@ -14,11 +14,14 @@ from typing import IO, Any
 import numpy as np
 
 from flowscope.core.files import remove_file, write_atomic
+from flowscope.core.schema import ArrayForm, check_arrays, check_json_memory, parse_json
+from flowscope.data.loaders.npz import Archive
 from flowscope.data.loaders.source import reading
 from flowscope.errors import InputError, ResumeError
 from flowscope.oracle import Ranks
 
 SHOWN_CHARACTERS = 40  # of a setting in an error, at most
+NO_STATE = "free some, or begin anew without --resume"  # the remedy for a state that is too large
 OF_ONE_RANK = ("sums", "at")  # of the group "current": what a rank has done of its own points since the ranks last met
 
 
@@ -65,9 +68,14 @@ class ResumeState:
             return
         try:
             with reading(self.path, "the state of an interrupted run"), self.path.open("rb") as stream:
-                found, groups = unpack(stream)
+                archive = Archive(stream, self.path)
+                self._check_identity(_read_identity(archive))
+                self._groups = _read_groups(archive)
         except InputError as error:
             raise ResumeError(f"{error}, or remove it to start anew") from None
+
+    def _check_identity(self, found: dict[str, Any]) -> None:
+        """Refuse a file of another computation."""
         other = [k for k in self._identity.keys() | found.keys() if self._identity.get(k) != found.get(k)]
         if other:
             names = ", ".join(sorted(other))
@@ -75,7 +83,17 @@ class ResumeState:
                 f"{self.path} is of a run that differs in {names}{_values(found, self._identity, other)}; "
                 f"expected the same data and settings: {_remedy(found, other)}, or without --resume"
             )
-        self._groups = groups
+
+    def check(self, group: str, forms: Mapping[str, ArrayForm]) -> None:
+        """Refuse a group of the file whose arrays are not of these forms.
+
+        Raises:
+            ResumeError: they are not.
+        """
+        try:
+            check_arrays(self._groups[group], forms, f"{group} in {self.path}")
+        except InputError as error:
+            raise ResumeError(f"{error}, or remove it to start anew") from None
 
     def get(self, group: str) -> dict[str, np.ndarray] | None:
         """The arrays of a group, or None."""
@@ -140,13 +158,28 @@ def pack(identity: dict[str, Any], groups: dict[str, dict[str, np.ndarray]]) -> 
 
 def unpack(stream: IO[bytes]) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
     """The identity and the groups in a file, none of whose bytes can be trusted."""
+    archive = Archive(stream, "the state")
+    return _read_identity(archive), _read_groups(archive)
+
+
+def _read_identity(archive: Archive) -> dict[str, Any]:
+    """What the groups of a file belong to; nothing else is read."""
+    archive.ask(["identity"], NO_STATE)
+    text = archive.read("identity").tobytes()
+    check_json_memory(len(text), "the identity of a run")
+    found: dict[str, Any] = parse_json(text, dict[str, Any], "the identity of a run", "what flowscope wrote")
+    return found
+
+
+def _read_groups(archive: Archive) -> dict[str, dict[str, np.ndarray]]:
+    """The groups of a file, once there is memory for all of them."""
     groups: dict[str, dict[str, np.ndarray]] = {}
-    with np.load(stream, allow_pickle=False) as file:
-        found = dict(json.loads(bytes(file["identity"]).decode()))
-        for key in set(file.files) - {"identity"}:
-            group, name = key.split("|")
-            groups.setdefault(group, {})[name] = file[key]
-    return found, groups
+    names = sorted(archive.names - {"identity"})
+    archive.ask(names, NO_STATE)
+    for key in names:
+        group, name = key.split("|")
+        groups.setdefault(group, {})[name] = archive.read(key)
+    return groups
 
 
 def catch_up(state: ResumeState, ranks: Ranks | None) -> None:

@@ -2,16 +2,17 @@
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from flowscope.core.schema import ArrayForm
 from flowscope.curve.check import deviation
 from flowscope.curve.checkpoint import ResumeState
-from flowscope.curve.crossing import crossing, resample
+from flowscope.curve.crossing import RESAMPLES, crossing, resample
 from flowscope.curve.intervals import LEAST_PROBES, shape_of
 from flowscope.curve.path_pass import PathSums, add_blocks, join_sums
 from flowscope.curve.probes import draw_probes, stream_of
@@ -135,6 +136,43 @@ class Measurement:
         """Keep a group, so that an interrupted run can go on."""
         if self.state is not None:
             self.state.keep(group, arrays)
+
+
+def check_saved(state: ResumeState, laws: Sequence[ClassLaw], what: Measurement) -> None:
+    """Refuse what an interrupted run has kept, where it is not what a run of this measurement keeps.
+
+    Raises:
+        ResumeError: an array is missing or unknown, or has another dtype, shape or range.
+    """
+    n, q, finished, current = len(what.nodes.r), len(QUANTITIES), state.get("finished"), state.get("current")
+    means = np.array(0.0) if finished is None else finished.get("means", np.array(0.0))
+    done = len(means) if means.ndim else 0
+    if finished is not None:
+        sides: dict[str, tuple[int, ...]] = {
+            "means": (q, n),
+            "errors": (q, n),
+            "crossings": (len(LEVELS), 3),
+            "integrals": (2, 2),
+        }
+        sides |= {"skewness": (2, n), "events": (2, n), "deviation": (1,)}
+        forms = {name: ArrayForm("f", (min(done, len(laws)), *shape)) for name, shape in sides.items()}
+        state.check("finished", forms | {"resampled": ArrayForm("f", (RESAMPLES, n))})
+    if current is not None:
+        state.check("current", _current_forms(laws[min(done, len(laws) - 1)].law, current, what))
+
+
+def _current_forms(law: Law, current: dict[str, np.ndarray], what: Measurement) -> dict[str, ArrayForm]:
+    """The forms of what is kept of a law that is not finished: of probes before, and of those being followed."""
+    n, q, own = len(what.nodes.r), len(QUANTITIES), what.points(law)
+    forms, probe = {"probe": ArrayForm("iu", (), 0, what.probes)}, current.get("probe")
+    before = int(probe) if probe is not None and probe.ndim == 0 and probe.dtype.kind in "iu" else 0
+    if before:
+        forms["values"] = ArrayForm("f", (q + 1, before, n))
+    if "sums" in current or "at" in current:
+        queries = plan(what.memory, what.probes, len(law), law.support.dimension).queries
+        forms["sums"] = ArrayForm("f", (len(PathSums._fields), min(queries, what.probes - before), n))
+        forms["at"] = ArrayForm("iu", (), own.start, own.stop)
+    return forms
 
 
 def place_nodes(

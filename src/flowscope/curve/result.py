@@ -3,17 +3,21 @@
 import csv
 import dataclasses
 import io
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, NotRequired
 
 import numpy as np
+from annotated_types import Len
+from typing_extensions import TypedDict
 
 from flowscope.core.files import write_files
+from flowscope.core.memory import check_memory
+from flowscope.core.schema import ArrayForm, Count, Number, check_arrays, check_form, read_json
 from flowscope.core.serialize import csv_text, json_text, number, to_jsonable
 from flowscope.curve.crossing import Crossing
+from flowscope.data.loaders.source import reading
 from flowscope.errors import InputError
 
 SCHEMA = 2  # number of the form of stages.json and stages.csv; 1 had no interval of the gap
@@ -210,26 +214,24 @@ class StageCurve:
         Raises:
             InputError: the files are missing, broken or of another schema.
         """
-        try:
-            rest = json.loads((Path(directory) / JSON_NAME).read_text(encoding="utf-8"))
-            rows = list(csv.reader(io.StringIO((Path(directory) / CSV_NAME).read_text(encoding="utf-8"))))
-            if rest.pop("schema") != SCHEMA:
-                raise ValueError(f"expected schema {SCHEMA}")
-            arrays: dict[str, Any] = {
-                name: np.array([float(v) for v in column]) for name, *column in zip(*rows, strict=True)
-            }
-            ends = np.stack([arrays.pop(name) for name in INTERVAL_COLUMNS])
-            classes = rest.pop("per_class")
-            read: dict[str, Any] = {name: number(rest.pop(name)) for name in ("predicted", "predicted_plain")}
-            read |= {name: kind(*map(number, rest.pop(name))) for name, kind in _TUPLES.items()}
-            read["per_class"] = None if classes is None else tuple(map(_read_class, classes))
+        folder = Path(directory)
+        for name in (JSON_NAME, CSV_NAME):
+            if not (folder / name).exists():
+                raise InputError(f"{folder / name} is missing; expected a folder that StageCurve.save wrote")
+        rest = read_json(folder / JSON_NAME, dict[str, Any], KIND)
+        if rest.pop("schema", None) != SCHEMA:
+            raise InputError(f"{folder / JSON_NAME} is of another schema; expected {SCHEMA}: measure it again")
+        check_form(rest, CurveForm, folder / JSON_NAME, KIND)
+        classes = rest.pop("per_class")
+        arrays: dict[str, Any] = _read_arrays(folder / CSV_NAME)
+        if any(len(c[name]) != len(arrays["t"]) for c in classes or () for name in ("top1", "gap")):
+            raise InputError(f"{folder / JSON_NAME} has classes of other timesteps; expected those of {CSV_NAME}")
+        ends = np.stack([arrays.pop(name) for name in INTERVAL_COLUMNS])
+        read: dict[str, Any] = {name: number(rest.pop(name)) for name in ("predicted", "predicted_plain")}
+        read |= {name: kind(*map(number, rest.pop(name))) for name, kind in _TUPLES.items()}
+        read["per_class"] = None if classes is None else tuple(map(_read_class, classes))
+        with reading(folder / JSON_NAME, KIND):
             return cls(**arrays, **read, gap_interval=ends, notes=tuple(rest.pop("notes")), **rest)
-        except FileNotFoundError as error:
-            raise InputError(f"{error.filename} is missing; expected a folder that StageCurve.save wrote") from None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(
-                f"{JSON_NAME} or {CSV_NAME} in {directory} cannot be read as a stage curve ({error})"
-            ) from None
 
     def plot(self) -> Any:
         """The curve as a matplotlib Figure."""
@@ -244,6 +246,57 @@ class StageCurve:
         return html_image(self.plot(), f"The two-stage curve of {self.training_set['name']}")
 
 
+KIND = "a stage curve that flowscope wrote"
+CSV_BYTES_PER_CHARACTER = 40  # of objects that a character of CSV makes, at most
+Triple = Annotated[list[Number], Len(3, 3)]  # a crossing with its interval
+
+
+class ClassForm(TypedDict):
+    """What stages.json says of a class."""
+
+    label: int
+    name: str
+    points: Count
+    half: Triple
+    saturation: Triple
+    predicted: Number
+    top1: list[Number]
+    gap: list[Number]
+
+
+class TrainingSetForm(TypedDict):
+    """What is used of what it says of the training set."""
+
+    name: str
+    N: Count
+    shape: list[Count]
+    distinct: NotRequired[Count]
+
+
+class SettingsForm(TypedDict):
+    """What is used of the settings."""
+
+    path: str
+
+
+class CurveForm(TypedDict):
+    """The content of stages.json."""
+
+    half: Triple
+    saturation: Triple
+    predicted: Number
+    predicted_plain: Number
+    information: Annotated[list[Number], Len(4, 4)]
+    loss_floor: Annotated[list[Number], Len(2, 2)]
+    self_check: Annotated[list[Number], Len(2, 2)]
+    conditional: bool
+    per_class: list[ClassForm] | None
+    notes: list[str]
+    training_set: TrainingSetForm
+    settings: SettingsForm
+    provenance: dict[str, Any]
+
+
 _TUPLES = {
     "half": Crossing,
     "saturation": Crossing,
@@ -256,6 +309,24 @@ _TUPLES = {
 def array_names() -> list[str]:
     """The names of the curve's arrays (T,), in order."""
     return [f.name for f in dataclasses.fields(StageCurve) if f.type is np.ndarray and f.name != "gap_interval"]
+
+
+def _read_arrays(path: Path) -> dict[str, Any]:
+    """The arrays of a curve by name, of one length, at times that increase within [0, 1)."""
+    with reading(path, KIND):
+        check_memory(CSV_BYTES_PER_CHARACTER * path.stat().st_size, str(path), "expected a smaller file")
+        rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))
+        columns = {name: np.array([float(v) for v in column]) for name, *column in zip(*rows, strict=True)}
+    length = len(columns.get("t", ()))
+    check_arrays(
+        columns, {name: ArrayForm("f", (max(length, 1),)) for name in (*array_names(), *INTERVAL_COLUMNS)}, path
+    )
+    t = columns["t"]
+    if not (t[0] >= 0 and t[-1] < 1 and (np.diff(t) > 0).all()):
+        raise InputError(
+            f"t of {path} does not increase within [0, 1); expected the timesteps of a curve: it is damaged"
+        )
+    return columns
 
 
 def _read_class(entry: dict[str, Any]) -> ClassStages:

@@ -20,16 +20,18 @@ import torch
 from torch import Tensor
 
 from flowscope.core.memory import check_memory
+from flowscope.core.schema import ArrayForm
 from flowscope.core.settings import check_count, check_seed, versions
 from flowscope.core.surroundings import undisturbed
 from flowscope.curve.checkpoint import ResumeState, catch_up
 from flowscope.curve.crossing import RESAMPLES
 from flowscope.curve.distances import product_library
-from flowscope.curve.measure import QUANTITIES, Measurement, Part, measure, place_nodes
+from flowscope.curve.measure import QUANTITIES, Measurement, Part, check_saved, measure, place_nodes
 from flowscope.curve.result import StageCurve
 from flowscope.curve.summary import summarise
-from flowscope.errors import InputError
+from flowscope.errors import InputError, unknown_name
 from flowscope.oracle import Oracle
+from flowscope.oracle.engines.matmul import ON_CPU, check_library
 from flowscope.oracle.law import ClassLaw
 from flowscope.oracle.plan import plan
 
@@ -112,20 +114,20 @@ def _measurement(
     oracle: Oracle, laws: list[ClassLaw], settings: dict[str, Any], state: ResumeState | None
 ) -> Measurement:
     """What is measured of every law, agreed upon with the other ranks and with the run that is resumed."""
-    library, probes = _begin(oracle, laws, settings, state), settings["probes"]
-    t, whole = np.array(settings["timesteps"]), oracle.support.law()
+    probes, t, whole = settings["probes"], np.array(settings["timesteps"]), oracle.support.law()
     nodes = place_nodes(oracle.path, t, whole.mean_square, min(c.law.entropy for c in laws))
     room = 8 * len(nodes.r) * ((len(QUANTITIES) + 1) * (probes + 3 * len(laws)) + 3 * RESAMPLES)
     check_memory(room, f"a curve of {len(nodes.r)} nodes and {probes} probes", "ask for fewer timesteps or probes")
-    return Measurement(oracle.path, nodes, probes, settings["seed"], oracle.memory, library, state, oracle.ranks)
+    what = Measurement(oracle.path, nodes, probes, settings["seed"], oracle.memory, None, state, oracle.ranks)
+    return replace(what, library=_begin(oracle, laws, settings, what))
 
 
-def _begin(oracle: Oracle, laws: list[ClassLaw], settings: dict[str, Any], state: ResumeState | None) -> str:
+def _begin(oracle: Oracle, laws: list[ClassLaw], settings: dict[str, Any], what: Measurement) -> str:
     """Agree with the other ranks, and open the state; the library of float32 products.
 
     That is the library of the run which is resumed, or the one that suits the machine.
     """
-    ranks = oracle.ranks
+    ranks, state = oracle.ranks, what.state
     if ranks is not None:  # each may compute on a device of its own
         wanted = {name: value for name, value in settings.items() if name != "device"}
         ranks.agree("settings", wanted | {"resumable": state is not None})
@@ -135,10 +137,13 @@ def _begin(oracle: Oracle, laws: list[ClassLaw], settings: dict[str, Any], state
     state.open(
         {"training_set": oracle.training_set.digest, **settings, **_arithmetic(oracle, laws, settings["probes"])}
     )
+    check_saved(state, laws, what)
     catch_up(state, ranks)
-    kept = state.get("library")
-    if kept is not None:
-        return str(kept["name"])
+    if (kept := state.get("library")) is not None:
+        state.check("library", {"name": ArrayForm("U", ())})
+        if (name := str(kept["name"])) not in ON_CPU:
+            raise unknown_name("the library in the state of the interrupted run", name, ON_CPU)
+        return check_library(name) or chosen
     state.keep("library", {"name": np.array(chosen)})
     return chosen
 

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowscope.core.memory import check_memory
+from flowscope.core.tensors import check_dense
 from flowscope.data.loaders.images import Decoded, EncodedImages
 from flowscope.data.loaders.source import Source, is_pixels
 from flowscope.data.meaning import find_meaning
@@ -74,8 +76,8 @@ def _decode(images: EncodedImages, index: np.ndarray | None, options: Options) -
 
 def _check_values(values: Any) -> Any:
     """Refuse values that are neither points nor pixels, before any option is applied to them."""
-    if isinstance(values, Tensor) and (values.layout != torch.strided or values.is_quantized):
-        raise InputError("the tensor is sparse or quantised; expected a dense one: pass its to_dense() or dequantize()")
+    if isinstance(values, Tensor):
+        check_dense(values, "points")
     if not is_pixels(values):
         return check_points(values)
     if len(values.shape) < 2 or 0 in values.shape:
@@ -103,6 +105,8 @@ def _points(source: Source, index: np.ndarray | None, options: Options) -> tuple
         made = rows if _bytes(rows) > options.eager_bytes else torch.from_numpy(_read_all(rows))
         return made, normalisation
     # numpy has neither bfloat16 nor other devices; the way there and back loses nothing
+    kept = len(values) if index is None else len(index)
+    check_memory(4 * values[:1].numel() * kept, "points of bfloat16 as float32", "take a part of them (subset)")
     arrays = [t if t is None else _chosen_array(t, index) for t in (values, *twins)]
     made = torch.from_numpy(_read_all(_mapped(arrays, None, functions)))
     return made.to(values.device, values.dtype if function is None else made.dtype), normalisation
@@ -129,8 +133,11 @@ def _bytes(rows: MappedRows) -> int:
 
 def _read_all(rows: MappedRows) -> np.ndarray:
     """The rows as one array, made block by block so that nothing but the result is large."""
+    row = math.prod(rows.shape[1:])
+    step = max(1, BLOCK_BYTES // (8 * row))
+    wanted = _bytes(rows) + 2 * min(step, len(rows)) * row * rows.dtype.itemsize
+    check_memory(wanted, f"points of shape {rows.shape}", "take a part of them (subset), or shrink them (resize)")
     whole = np.empty(rows.shape, rows.dtype)
-    step = max(1, BLOCK_BYTES // (8 * max(1, math.prod(rows.shape[1:]))))
     for start in range(0, len(rows), step):
         whole[start : start + step] = rows[start : start + step]
     return whole

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
+from flowscope.core.tensors import check_dense
 from flowscope.data.assemble import assemble
 from flowscope.data.loaders.builtin import EXAMPLES, NAMED, SYNTHETIC, is_builtin, load_builtin
 from flowscope.data.loaders.image_folder import find_split, load_folder
@@ -149,7 +150,8 @@ def _from_dataset(dataset: Any) -> Source:
 
 def _as_array(source: Any) -> Any:
     if isinstance(source, Tensor):
-        return source.detach()
+        check_dense(source, "points")
+        return source.detach().resolve_neg()
     if isinstance(source, MappedRows):
         return source
     try:

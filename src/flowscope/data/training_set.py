@@ -14,11 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowscope.core.memory import check_memory
+from flowscope.core.tensors import check_dense, to_numpy
 from flowscope.data.rows.file_rows import FileRows, as_file_rows
 from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.data.statistics import PIECE_BYTES, Statistics, hash_blocks, measure_statistics, refuse_infinite
 from flowscope.errors import InputError
 from flowscope.fields import FLOATS
+
+WORK_VECTORS = 5  # in float64, as long as a point, that a pass over the points holds
 
 
 class TrainingSet:
@@ -56,6 +60,10 @@ class TrainingSet:
     ) -> None:
         self.points = check_points(points)
         self.shape: tuple[int, ...] = tuple(int(n) for n in self.points.shape[1:])
+        if (vast := WORK_VECTORS * 8 * self.dimension) > PIECE_BYTES:
+            check_memory(
+                vast, f"work on points of {self.dimension:,} coordinates", "expected smaller points: resize them"
+            )
         self.labels = None if labels is None else check_labels(labels, len(self))
         self.weights = None if weights is None else check_weights(weights, len(self))
         self.name = "points" if name is None else _printable(name)
@@ -170,7 +178,7 @@ class TrainingSet:
 
     def _check_finite(self) -> None:
         for start, piece in self.pieces():
-            if not bool(torch.isfinite(piece).all()):
+            if not all(bool(torch.isfinite(part).all()) for part in piece.reshape(-1).split(PIECE_BYTES // 8)):
                 refuse_infinite(self.name, start, piece.flatten(1))
 
 
@@ -194,14 +202,16 @@ def check_points(points: Any) -> Any:
         raise InputError(
             f"points are the text {points[:60]!r}; expected an array (use flowscope.load for a name or a file)"
         )
-    if not all(hasattr(points, name) for name in ("shape", "dtype", "__getitem__")):
+    if isinstance(points, Tensor):
+        check_dense(points, "points")
+    elif not all(hasattr(points, name) for name in ("shape", "dtype", "__getitem__")):
         try:
             points = np.asarray(points)
         except ValueError as error:
             raise InputError(f"points are not one array ({error}); expected (N, *shape) floating point") from None
     kind = str(points.dtype).removeprefix("torch.")
     if isinstance(points, Tensor):
-        points = points.detach()
+        points = points.detach().resolve_neg()
         points = points.cpu() if points.device.type == "mps" else points  # mps has no float64
         floating = points.dtype in FLOATS
     else:
@@ -221,29 +231,35 @@ def check_points(points: Any) -> Any:
     return points
 
 
-def _as_numpy(values: Any, what: str) -> np.ndarray:
-    if isinstance(values, Tensor):
-        values = values.detach().cpu().numpy()
-    try:
-        return np.asarray(values)
-    except ValueError as error:
-        raise InputError(f"{what} are not one array ({error})") from None
-
-
 def check_labels(labels: Any, count: int) -> np.ndarray:
     """Check labels and return them as (count,) int64.
 
     Raises:
-        InputError: they are not (count,) integers below 2^63.
+        InputError: they are not (count,) integers below 2^63, or whole floats that their dtype holds exactly.
     """
-    array = _as_numpy(labels, "labels")
+    array = to_numpy(labels, "labels")
     if array.shape != (count,):
         raise InputError(f"labels have shape {array.shape}; expected ({count},), one for each point")
+    if array.dtype.kind == "f" and bool((array == np.trunc(array)).all()):
+        dtype = labels.dtype if isinstance(labels, Tensor) else array.dtype
+        _check_exact(float(np.abs(array).max()), dtype)
+        return np.ascontiguousarray(array, dtype=np.int64)
     if array.dtype.kind not in "iu":
         raise InputError(f"labels have dtype {array.dtype}; expected integers")
     if array.dtype == np.uint64 and (array > np.iinfo(np.int64).max).any():
         raise InputError(f"labels go up to {array.max()}; expected integers below 2^63")
     return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def _check_exact(largest: float, dtype: Any) -> None:
+    """Refuse whole floats so large that their dtype, torch's or numpy's, may have rounded them."""
+    info: Any = torch.finfo(dtype) if isinstance(dtype, torch.dtype) else np.finfo(dtype)
+    exact, kind = int(2 / float(info.eps)), str(dtype).removeprefix("torch.")
+    if not largest < exact:
+        raise InputError(
+            f"labels have dtype {kind} and go up to {largest:g}; {kind} rounds integers from {exact} on: expected "
+            "integers: save them as int64"
+        )
 
 
 def check_weights(weights: Any, count: int) -> np.ndarray:
@@ -252,7 +268,7 @@ def check_weights(weights: Any, count: int) -> np.ndarray:
     Raises:
         InputError: they are not (count,) finite numbers, none negative and not all zero.
     """
-    array = _as_numpy(weights, "weights")
+    array = to_numpy(weights, "weights")
     if array.shape != (count,):
         raise InputError(f"weights have shape {array.shape}; expected ({count},), one for each point")
     if array.dtype.kind not in "iuf":

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flowscope.core.memory import check_memory
 from flowscope.core.settings import check_seed, need
 from flowscope.data.pixels import is_image
 from flowscope.errors import InputError, unknown_name
@@ -20,6 +21,7 @@ MODELS = ("unet", *DIT, "mlp")
 MAX_UNET_LEVELS = 4  # resolutions of a U-Net
 MIN_UNET_SIDE = 2  # pixels, of its coarsest level
 MAX_ATTENTION_SIDE = 16  # pixels, of its levels with attention
+POSITION_BYTES = 16  # that diffusers takes for a number of a DiT's table of positions while it makes the table
 MAX_CLASSES = 1_000_000  # labels, each of which has an embedding
 
 
@@ -115,14 +117,17 @@ def _dit(model: str, shape: tuple[int, ...], classes: int, width: int | None) ->
     depth, heads, size = DIT[model]
     if width is not None and width % size:
         raise InputError(f"width is {width}; {model} expects a multiple of {size}, the channels of a head")
-    side = shape[1]
+    side, channels = shape[1], heads * size if width is None else width
+    patch = 2 if side % 2 == 0 and side > 16 else 1
+    positions = (side // patch) ** 2 * channels
+    check_memory(POSITION_BYTES * positions, f"the positions of {model} in images of {side}x{side}", "resize them")
     network = diffusers.DiTTransformer2DModel(
-        num_attention_heads=heads if width is None else width // size,
+        num_attention_heads=channels // size,
         attention_head_dim=size,
         in_channels=shape[0],
         num_layers=depth,
         sample_size=side,
-        patch_size=2 if side % 2 == 0 and side > 16 else 1,
+        patch_size=patch,
         attention_bias=True,
         num_embeds_ada_norm=max(classes, 1),  # without labels every call has the null label
     )

@@ -1,14 +1,17 @@
 """The result of a reproduction: a row for each figure and table of the paper, with what was found."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from typing_extensions import TypedDict
+
+from flowscope.core.schema import Count, check_form, form_of, read_json
 from flowscope.core.serialize import SCHEMA, csv_text, json_text, to_jsonable
 from flowscope.data.loaders.source import reading
 from flowscope.errors import InputError
+from flowscope.training import TrainSettings
 
 NOT_RUN = "not run"
 
@@ -82,10 +85,31 @@ class Reproduction:
             InputError: the file is missing, damaged, or of another version of the format.
         """
         path = Path(directory) / "reproduction.json"
-        with reading(path, "a reproduction saved by flowscope"):
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(found, dict) or found.pop("schema", None) != SCHEMA:
-                raise InputError(f"{path} is of another version of the format; expected schema {SCHEMA}: run it again")
+        found = read_json(path, dict[str, Any], KIND)
+        if found.pop("schema", None) != SCHEMA:
+            raise InputError(f"{path} is of another version of the format; expected schema {SCHEMA}: run it again")
+        check_form(found, ReproductionForm, path, KIND)
+        with reading(path, KIND):
             found["rows"] = tuple(Row(**row) for row in found["rows"])
             found["notes"] = tuple(found["notes"])
             return cls(**found)
+
+
+class TrainedForm(TypedDict):
+    """What is used of what reproduction.json says of a model."""
+
+    settings: form_of(TrainSettings, interval=list[float])  # type: ignore[valid-type]
+    parameters: Count
+    seconds: float
+
+
+KIND = "a reproduction saved by flowscope"
+ReproductionForm = form_of(
+    Reproduction,
+    rows=list[form_of(Row)],  # type: ignore[misc]
+    models=dict[str, TrainedForm],
+    training_set=dict[str, Any],
+    settings=dict[str, Any],
+    provenance=dict[str, Any],
+    notes=list[str],
+)

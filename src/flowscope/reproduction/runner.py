@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from flowscope.core.files import remove_file, write_files
+from flowscope.core.schema import read_json
 from flowscope.core.serialize import json_text, to_jsonable
 from flowscope.core.settings import versions
 from flowscope.data.training_set import TrainingSet
-from flowscope.errors import FlowscopeError, InputError, OutputError
+from flowscope.errors import FlowscopeError, OutputError
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.studies.bench.finding import Finding
 from flowscope.studies.catalogue import options_of, run_study
 from flowscope.studies.inputs import StudyInputs, load_models
 from flowscope.training import TrainSettings, train_to
-from flowscope.training.model_store import upgrade_about
+from flowscope.training.model_store import read_about
 
 INPUTS_FILE = "inputs.json"  # in the folder of a result: what it was made from
+KIND = "a file that flowscope wrote: remove its folder"  # in messages
 MODELS_FOLDER = "models"
 MODEL_FILE = "model.json"  # in the folder of a model: its record
 MAX_TRAINING_SHARE = 0.75  # of the budget
@@ -98,7 +100,7 @@ class Runner:
                 tracker=None,
                 progress=lambda done, total, loss: self.progress(done, total, f"{name}, {loss}"),
             )
-        return upgrade_about(read_json(folder / MODEL_FILE))
+        return read_about(folder)
 
     def _rate(self, settings: TrainSettings) -> float:
         """Seconds for each step of the models trained so far with the same network and target; 0 for none."""
@@ -155,7 +157,7 @@ class Runner:
         """
         folder = self.out / name
         identity = json.loads(json_text(to_jsonable({"version": versions()["flowscope"], **inputs})))
-        if (folder / INPUTS_FILE).exists() and read_json(folder / INPUTS_FILE) == identity:
+        if (folder / INPUTS_FILE).exists() and read_json(folder / INPUTS_FILE, Any, KIND) == identity:
             return load(folder)
         found = make()
         remove_file(folder / INPUTS_FILE)  # it is not true of the files that come now
@@ -173,22 +175,10 @@ class Runner:
         return digests | {"space": "pixels" if self.space is None else self.space.name}
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file that flowscope wrote.
-
-    Raises:
-        InputError: the file is missing or damaged.
-    """
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        raise InputError(f"{path} cannot be read; expected a file that flowscope wrote: remove its folder") from None
-
-
 def is_trained(folder: Path, settings: TrainSettings, training_set: TrainingSet) -> bool:
     """Whether a folder holds a finished model of these settings and points."""
     if not (folder / MODEL_FILE).exists():
         return False
-    about = upgrade_about(read_json(folder / MODEL_FILE))
-    same = about.get("settings") == settings.to_dict() and about.get("step") == settings.steps
-    return bool(same and about.get("training_set", {}).get("digest") == training_set.digest)
+    about = read_about(folder)
+    same = about["settings"] == settings.to_dict() and about["step"] == settings.steps
+    return bool(same and about["training_set"]["digest"] == training_set.digest)

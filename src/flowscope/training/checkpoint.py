@@ -9,9 +9,13 @@ import torch
 from torch import Tensor
 
 from flowscope.core.files import remove_file, write_atomic
+from flowscope.core.schema import ArrayForm, check_arrays
+from flowscope.core.tensors import to_numpy
 from flowscope.errors import InputError, ResumeError
+from flowscope.training.losses import BINS, COLUMNS
 from flowscope.training.model_store import (
     ABOUT_FILE,
+    ABOUT_KIND,
     CHECKPOINT_FILE,
     checkpoint_about,
     load_weights,
@@ -23,6 +27,8 @@ from flowscope.training.model_store import (
 from flowscope.training.trainer import Run
 
 ADAM_MOMENTS = ("exp_avg", "exp_avg_sq")  # tensors of AdamW's state for each parameter
+GROUPS = ("weights", "ema", *ADAM_MOMENTS, "losses")  # of tensors in a checkpoint
+LOSS_FORMS = {"rows": ArrayForm("f", (None, len(COLUMNS))), "sums": ArrayForm("f", (2, BINS))}
 CHANGEABLE_SETTINGS = ("checkpoint_every",)  # those that may change when a run is resumed
 
 
@@ -37,7 +43,8 @@ def write_checkpoint(run: Run, out: Path) -> None:
     tensors = {f"weights|{k}": v for k, v in run.network.state_dict().items()}
     tensors |= {f"ema|{k}": v for k, v in run.ema.state_dict().items()}
     tensors |= {f"{kind}|{named[i]}": moments[i][kind] for i in moments for kind in ADAM_MOMENTS}
-    tensors |= {"losses|rows": torch.tensor(run.losses.rows, dtype=torch.float64), "losses|sums": run.losses.sums}
+    rows = torch.tensor(run.losses.rows, dtype=torch.float64).reshape(-1, len(COLUMNS))
+    tensors |= {"losses|rows": rows, "losses|sums": run.losses.sums}
     write_atomic(out / CHECKPOINT_FILE, to_safetensors(tensors, {"about": json.dumps(run.about())}))
 
 
@@ -59,22 +66,41 @@ def read_checkpoint(run: Run, out: Path, resume: bool) -> bool:
     if not (resume and path.exists()):
         return False
     try:
-        check_same_run(run.about(), checkpoint_about(path), path)
-        tensors, metadata = read_safetensors(path)
-        groups: dict[str, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            group, _, name = key.partition("|")
-            groups.setdefault(group, {})[name] = value
+        about = checkpoint_about(path)
+        check_same_run(run.about(), about, path)
+        groups = _read_groups(run, about, path)
         load_weights(run.network, groups["weights"], path)
         load_weights(run.ema, groups["ema"], path)
-    except (InputError, KeyError) as error:
+    except InputError as error:
         raise ResumeError(f"{error}; or remove {path} to start anew") from None
-    about = json.loads(metadata["about"])
-    run.resume(int(about["step"]), float(about["seconds"]))
+    run.resume(about["step"], float(about["seconds"]))
     _restore_moments(run, groups)
     run.losses.rows = [tuple(row) for row in groups["losses"]["rows"].tolist()]
     run.losses.sums.copy_(groups["losses"]["sums"])
     return True
+
+
+def _read_groups(run: Run, about: Mapping[str, Any], path: Path) -> dict[str, dict[str, Tensor]]:
+    """The tensors of a checkpoint by group, once all are there and have their shapes; `load_weights` checks weights."""
+    if about["step"] > run.settings.steps:
+        raise InputError(f"{path} is at step {about['step']}; expected one of {run.settings.steps}: it is damaged")
+    groups: dict[str, dict[str, Tensor]] = {name: {} for name in GROUPS}
+    for key, value in read_safetensors(path)[0].items():
+        group, _, name = key.partition("|")
+        groups.setdefault(group, {})[name] = value
+    shapes = {name: tuple(p.shape) for name, p in run.network.named_parameters()}
+    moments = [groups[kind] for kind in ADAM_MOMENTS]
+    alike = all(m.keys() == moments[0].keys() <= shapes.keys() for m in moments)
+    if len(groups) != len(GROUPS) or not alike:
+        raise InputError(f"{path} holds other tensors than a run has; expected {ABOUT_KIND}")
+    forms = {name: ArrayForm("f", shapes[name]) for name in moments[0]}
+    for kind, own in zip(ADAM_MOMENTS, moments, strict=True):
+        check_arrays({name: to_numpy(value, kind) for name, value in own.items()}, forms, f"{kind} in {path}")
+    losses = {name: to_numpy(value, "losses") for name, value in groups["losses"].items()}
+    if "rows" in losses and losses["rows"].size == 0:  # earlier versions wrote no columns before the first row
+        losses["rows"] = losses["rows"].reshape(0, len(COLUMNS))
+    check_arrays(losses, LOSS_FORMS, f"the losses in {path}")
+    return groups
 
 
 def _restore_moments(run: Run, groups: dict[str, dict[str, Tensor]]) -> None:

@@ -6,20 +6,27 @@ ema.safetensors and model.json take its place.
 """
 
 import hashlib
-import json
+import re
+import reprlib
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired
 
 import torch
+from annotated_types import Ge, Le, Len
 from safetensors import safe_open
 from torch import Tensor, nn
+from typing_extensions import TypedDict
 
 from flowscope.core.device import resolve_device
-from flowscope.data.loaders.source import reading
+from flowscope.core.memory import check_memory
+from flowscope.core.schema import Count, Whole, check_form, form_of, parse_json, read_json
+from flowscope.data.loaders.source import MAX_AXES, reading
 from flowscope.errors import InputError
-from flowscope.networks.architectures import build_network
+from flowscope.fields import FLOATS
+from flowscope.networks.architectures import MAX_CLASSES, build_network
 from flowscope.networks.convention import CONVENTIONS
 from flowscope.networks.field import NetworkField, as_field
 from flowscope.networks.labels import read_labels
@@ -36,8 +43,46 @@ RENAMED_SETTINGS = {  # names in schema 1, which is still read, and now
 MODEL_FILE, EMA_FILE = "model.safetensors", "ema.safetensors"
 ABOUT_FILE, CHECKPOINT_FILE = "model.json", "state.safetensors"
 PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
-REQUIRED_KEYS = ("settings", "shape", "classes", "network", "training_set", "held_out", "step")  # of model.json
+ABOUT_KIND = "what flowscope train wrote"  # in messages
+MAX_SIDE = 2**31 - 1  # of a point
 Tensors = dict[str, Tensor]
+
+
+class HeldOutForm(TypedDict):
+    """What model.json says of the points that were set aside."""
+
+    count: Whole
+    seed: NotRequired[Whole]
+    whole: NotRequired[str]
+
+
+class TrainingSetForm(TypedDict):
+    """What it says of the training set."""
+
+    digest: str
+    name: NotRequired[str]
+    points: NotRequired[Count]
+    normalisation: NotRequired[str]
+    labels: NotRequired[bool]
+    weights: NotRequired[bool]
+
+
+class AboutForm(TypedDict):
+    """The content of model.json, and of the checkpoint of a run."""
+
+    settings: form_of(TrainSettings, interval=list[float])  # type: ignore[valid-type]
+    shape: Annotated[list[Annotated[int, Ge(1), Le(MAX_SIDE)]], Len(1, MAX_AXES)]
+    classes: Annotated[int, Ge(0), Le(MAX_CLASSES)]
+    network: str | None
+    training_set: TrainingSetForm
+    held_out: HeldOutForm
+    step: Count
+    labels: NotRequired[list[Whole] | None]
+    parameters: Count
+    seconds: Annotated[float, Ge(0)]
+    device: NotRequired[str]
+    versions: NotRequired[dict[str, str]]
+    digests: NotRequired[dict[str, str]]
 
 
 def snapshot_name(step: int) -> str:
@@ -56,7 +101,8 @@ def snapshot_steps(directory: str | Path) -> list[int]:
         ...     snapshot_steps(train_to([[0.0, 1.0], [1.0, 0.0]], settings, folder, tracker=None))
         [1, 2, 4]
     """
-    return sorted(int(path.stem.removeprefix("step_")) for path in Path(directory).glob("snapshots/step_*.safetensors"))
+    names = (re.fullmatch(r"step_([0-9]{1,18})", path.stem) for path in Path(directory).glob("snapshots/*.safetensors"))
+    return sorted(int(name[1]) for name in names if name)
 
 
 def to_safetensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
@@ -73,6 +119,8 @@ def read_safetensors(path: Path, device: torch.device | str = "cpu") -> tuple[Te
         InputError: it is no such file, or is cut short.
     """
     kind = "a whole safetensors file that flowscope train wrote"
+    with reading(path, kind):
+        check_memory(path.stat().st_size, str(path), "expected weights that fit: free some, or take another machine")
     with reading(path, kind), safe_open(path, framework="pt", device=str(device)) as file:
         return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
 
@@ -80,6 +128,12 @@ def read_safetensors(path: Path, device: torch.device | str = "cpu") -> tuple[Te
 def digest_of(data: bytes) -> str:
     """SHA-256 in 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
+
+
+def digest_of_file(path: Path) -> str:
+    """The same of a file, which is read piece by piece."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], where: object) -> None:
@@ -93,18 +147,43 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], where: objec
     Raises:
         InputError: they are another architecture's; the message names what is missing, unexpected or of another shape.
     """
+    check_fit(network, tensors, where)
+    network.load_state_dict(dict(tensors))
+
+
+def check_fit(network: nn.Module, tensors: Mapping[str, Tensor], where: object) -> None:
+    """Refuse weights that are not those of a network.
+
+    Args:
+        network: left as it is; it may be on the device "meta".
+        tensors, where: as in :func:`load_weights`.
+
+    Raises:
+        InputError: as in :func:`load_weights`.
+    """
     own = network.state_dict()
     missing, unexpected = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
-    other = [k for k in sorted(own.keys() & tensors.keys()) if own[k].shape != tensors[k].shape]
-    if missing or unexpected or other:
-        shapes = [f"{k} {tuple(tensors[k].shape)} instead of {tuple(own[k].shape)}" for k in other]
-        parts = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+    both = [(k, tensors[k], own[k]) for k in sorted(own.keys() & tensors.keys())]
+    shapes = [f"{k} {tuple(got.shape)} instead of {tuple(its.shape)}" for k, got, its in both if got.shape != its.shape]
+    kinds = [f"{k} {got.dtype} instead of {its.dtype}" for k, got, its in both if not _alike(got, its)]
+    if missing or unexpected or shapes or kinds:
+        parts = (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("of another shape", shapes),
+            ("of another dtype", kinds),
+        )
         said = "; ".join(f"{what}: {_first_names(names)}" for what, names in parts if names)
         raise InputError(
             f"{where} does not fit the {type(network).__name__}: {said}; expected weights of the same architecture, "
             "width and image size"
         )
-    network.load_state_dict(dict(tensors))
+
+
+def _alike(got: Tensor, own: Tensor) -> bool:
+    """Whether numbers of one dtype can become those of the other: usual floats may be of other precision."""
+    floats = got.dtype in FLOATS and own.dtype in FLOATS
+    return floats or got.dtype == own.dtype
 
 
 def _first_names(names: list[str]) -> str:
@@ -125,51 +204,34 @@ def read_about(directory: Path) -> dict[str, Any]:
             "and hand the module to flowscope's as_field"
         )
     if (directory / ABOUT_FILE).exists():
-        with reading(directory / ABOUT_FILE, "the model.json that flowscope train wrote"):
-            about = upgrade_about(dict(json.loads((directory / ABOUT_FILE).read_text(encoding="utf-8"))))
-    elif (directory / CHECKPOINT_FILE).exists():
-        about = checkpoint_about(directory / CHECKPOINT_FILE)
-    else:
-        what = "holds no model" if directory.is_dir() else "is not a folder"
-        raise InputError(
-            f"{directory} {what}; expected the folder of a model (flowscope train SOURCE --out {directory})"
-        )
-    if about.get("schema") == SCHEMA:
-        _check_about(about, directory)
-    else:
-        raise InputError(
-            f"{directory} is of schema {about.get('schema')!r}; this flowscope reads 1 to {SCHEMA}: train it again, or "
-            "take the version of flowscope that wrote it"
-        )
-    return about
+        return _checked_about(read_json(directory / ABOUT_FILE, dict[str, Any], ABOUT_KIND), directory / ABOUT_FILE)
+    if (directory / CHECKPOINT_FILE).exists():
+        return checkpoint_about(directory / CHECKPOINT_FILE)
+    what = "holds no model" if directory.is_dir() else "is not a folder"
+    raise InputError(f"{directory} {what}; expected the folder of a model (flowscope train SOURCE --out {directory})")
 
 
-def _check_about(about: Mapping[str, Any], where: Path) -> None:
-    """Refuse what model.json cannot say, before a network is built by it."""
-    if absent := [key for key in REQUIRED_KEYS if key not in about]:
-        raise InputError(f"{where / ABOUT_FILE} lacks {', '.join(absent)}; expected it as flowscope train wrote it")
+def _checked_about(found: dict[str, Any], where: Path) -> dict[str, Any]:
+    """What a file says of its model, in the present schema, once it can be true."""
+    about = upgrade_about(found)
+    if about.get("schema") != SCHEMA:
+        raise InputError(
+            f"{where} is of schema {reprlib.repr(about.get('schema'))}; this flowscope reads 1 to {SCHEMA}: train it "
+            "again, or take the version of flowscope that wrote it"
+        )
+    check_form(about, AboutForm, where, ABOUT_KIND)
     try:
-        known = {f.name: about["settings"][f.name] for f in fields(TrainSettings)}
-        TrainSettings.from_dict({**about["settings"], **known})
-        numbers = [*about["shape"], about["step"], about["classes"] + 1, about["held_out"]["count"] + 1]
-        numbers += [label + 1 for label in about.get("labels") or ()]
-        sound = all(type(v) is int and v > 0 for v in numbers) and type(about["training_set"]["digest"]) is str
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{where / ABOUT_FILE} is damaged ({type(error).__name__}: {error}); expected it as flowscope train wrote "
-            "it"
-        ) from None
-    if not sound:
-        raise InputError(
-            f"{where / ABOUT_FILE} is damaged: shape, step, classes, held_out or training_set is not what they can be; "
-            "expected it as flowscope train wrote it"
-        )
+        TrainSettings.from_dict(about["settings"])
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where} is damaged ({type(error).__name__}: {error}); expected {ABOUT_KIND}") from None
+    return about
 
 
 def checkpoint_about(path: Path) -> dict[str, Any]:
     """What the checkpoint of an unfinished run says of it."""
     with reading(path, "the state of an interrupted run"), safe_open(path, framework="pt") as file:
-        return upgrade_about(dict(json.loads(file.metadata()["about"])))
+        text = (file.metadata() or {}).get("about", "")
+    return _checked_about(parse_json(text, dict[str, Any], path, ABOUT_KIND), path)
 
 
 def upgrade_about(about: dict[str, Any]) -> dict[str, Any]:
@@ -233,7 +295,7 @@ def load_model(
         )
     path, tensors = _read_weights(folder, about, ema, step)
     if network is None:
-        network = _build(about, folder)
+        network = _build(about, folder, tensors, path)
     load_weights(network, tensors, path)
     return trained_field(network.to(where).eval(), about, folder.resolve().name)
 
@@ -267,13 +329,17 @@ def trained_field(network: nn.Module, about: Mapping[str, Any], name: str) -> Ne
     return replace(field, null=null)
 
 
-def _build(about: Mapping[str, Any], folder: Path) -> nn.Module:
+def _build(about: Mapping[str, Any], folder: Path, tensors: Tensors, path: Path) -> nn.Module:
+    """The network that model.json names, once the weights fit one without memory."""
     settings = about["settings"]
     if about["network"] is not None:
         raise InputError(
             f"{folder} was trained with a network of the user's own ({about['network']}); expected it as network=..."
         )
-    return build_network(settings["model"], tuple(about["shape"]), about["classes"], width=settings["width"])
+    build = partial(build_network, settings["model"], tuple(about["shape"]), about["classes"], width=settings["width"])
+    with reading(folder, "a network that can be built"), torch.device("meta"):
+        check_fit(build(), tensors, path)
+    return build()
 
 
 def _read_weights(folder: Path, about: Mapping[str, Any], ema: bool, step: int | None) -> tuple[Path, Tensors]:
@@ -297,6 +363,6 @@ def _read_weights(folder: Path, about: Mapping[str, Any], ema: bool, step: int |
         )
         raise InputError(f"{folder} has no {path.name}{other}")
     tensors = read_safetensors(path)[0]
-    if digest_of(path.read_bytes()) != about.get("digests", {}).get(path.name):
+    if digest_of_file(path) != about.get("digests", {}).get(path.name):
         raise InputError(f"{path} is not the file that {ABOUT_FILE} names by its digest; expected both from one run")
     return path, tensors

@@ -23,6 +23,10 @@ PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "AVIF")
 EIGHT_BIT_MODES = frozenset(
     {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "La", "RGBa", "CMYK", "YCbCr", "LAB", "HSV"}
 )
+ONE_BYTE_MODES = frozenset({"1", "L", "P"})  # of which Pillow keeps one byte a pixel
+PILLOW_PIXEL_BYTES = 4  # of all others
+DECODER_PIXEL_BYTES = {"WEBP": 12, "JPEG": 6}  # canvases of an animation, coefficients of a progressive image
+LARGE_IMAGE_BYTES = 16 << 20  # of decoding an image, from which on they are asked for
 logger = logging.getLogger("flowscope")
 
 
@@ -114,13 +118,24 @@ class EncodedImages:
                     raise InputError(
                         f"{self._describe(position)} has pixels of kind {kind}; expected 8 bits a channel: convert it"
                     )
+                self._ask(position, image, size is None)
                 plain = _to_rgb(ImageOps.exif_transpose(image))
-            if grey:
-                plain = plain.convert("L")
-            if size is not None:
-                plain = plain.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-            array = np.asarray(plain)
+                if grey:
+                    plain = plain.convert("L")
+                if size is not None:
+                    plain = plain.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+                array = np.asarray(plain)
         return array[None] if grey else array.transpose(2, 0, 1)
+
+    def _ask(self, position: int, image: Any, as_array: bool) -> None:
+        """Ask for the memory of decoding a large image: a few bytes of a file may claim 90 million pixels."""
+        stored = 1 if image.mode in ONE_BYTE_MODES else PILLOW_PIXEL_BYTES
+        copies = int(image.mode != "RGB") + int("transparency" in image.info)
+        decoder = DECODER_PIXEL_BYTES.get(image.format, 0)
+        wanted = image.width * image.height * (stored + PILLOW_PIXEL_BYTES * copies + 6 * as_array + decoder)
+        if wanted > LARGE_IMAGE_BYTES:
+            what = f"decoding {self._describe(position)} of {image.height}x{image.width}"
+            check_memory(wanted, what, "expected smaller images: shrink it, or leave it out")
 
     def _sizes_differ(self, first: int, one: tuple[int, ...], position: int, other: tuple[int, ...]) -> str:
         return (

@@ -6,7 +6,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from flowscope.data.loaders.source import Source, map_file, native, reading
+from flowscope.data.loaders.source import Source, check_extent, map_file, native, reading
 from flowscope.errors import InputError
 
 
@@ -28,7 +28,7 @@ def read_header(stream: BinaryIO, where: object) -> Header:
     """Read the header of a .npy stream and nothing behind it.
 
     Raises:
-        InputError: it claims Python objects or a negative count, or is of a version other than 1.0 and 2.0.
+        InputError: it claims Python objects or a shape that no array has, or is of a version other than 1.0 and 2.0.
     """
     version = np.lib.format.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
@@ -39,6 +39,7 @@ def read_header(stream: BinaryIO, where: object) -> Header:
         raise InputError(f"{where} holds Python objects, which are never loaded; expected numbers: save a plain array")
     if any(n < 0 for n in shape):
         raise InputError(f"{where} claims the shape {shape}; expected counts: the file is damaged")
+    check_extent(shape, dtype.itemsize, where)
     return Header(shape, "F" if fortran else "C", dtype, stream.tell())
 
 

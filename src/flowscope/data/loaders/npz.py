@@ -4,10 +4,10 @@ What an archive claims is checked from its directory before anything is read, so
 than the machine has.
 """
 
-import itertools
 import zipfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import IO, BinaryIO, cast
 
 import numpy as np
 
@@ -15,11 +15,80 @@ from flowscope.core.memory import check_memory
 from flowscope.data.loaders.images import EncodedImages
 from flowscope.data.loaders.latents import FLIPPED
 from flowscope.data.loaders.npy import read_header
-from flowscope.data.loaders.source import Source, native, pick_points, reading
+from flowscope.data.loaders.source import (
+    MAX_CLASS_NAMES,
+    MAX_NAME_CHARACTERS,
+    Source,
+    check_class_names,
+    native,
+    pick_points,
+    reading,
+)
 from flowscope.errors import InputError
 
 ENCODED = "jpeg"
 BESIDE = {ENCODED: ("offsets",), "latents": (FLIPPED,)}  # entries that belong to points of a kind
+SUFFIX = ".npy"  # of an array's entry
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others take memory for dictionaries of any size
+MAX_ITEM_BYTES = 4 * MAX_NAME_CHARACTERS  # of a number or a text
+NAME_BYTES = 100  # of a name as an object, beside its characters
+LAST_CHARACTER = 0x10FFFF  # of Unicode
+
+
+class Archive:
+    """The arrays of an open .npz archive by name, each read from the very entry whose claims were checked.
+
+    Args:
+        stream: the archive.
+        where: what messages call it.
+
+    Raises:
+        InputError: two of its entries have one name.
+    """
+
+    def __init__(self, stream: IO[bytes], where: object) -> None:
+        self._zip, self._where = zipfile.ZipFile(stream), where
+        self._entries: dict[str, zipfile.ZipInfo] = {}
+        for entry in self._zip.infolist():
+            name = entry.filename.removesuffix(SUFFIX)
+            if name in self._entries:
+                raise InputError(f"{where} holds {name} twice; expected each array once: save it again")
+            self._entries[name] = entry
+
+    @property
+    def names(self) -> set[str]:
+        """The arrays that it holds."""
+        return {name for name, entry in self._entries.items() if entry.filename.endswith(SUFFIX)}
+
+    def ask(self, names: Iterable[str], remedy: str) -> None:
+        """Ask for the memory of some arrays, once directory and headers claim the same.
+
+        Raises:
+            InputError: they do not, an array holds Python objects, or there is not so much memory.
+        """
+        claimed = [self._claimed_bytes(name) for name in names]
+        check_memory(sum(claimed), str(self._where), remedy)
+
+    def read(self, name: str) -> np.ndarray:
+        """One array, whose memory was asked for."""
+        with self._zip.open(self._entries[name]) as stream:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+
+    def _claimed_bytes(self, name: str) -> int:
+        entry = self._entries[name]
+        with self._zip.open(entry) as stream:
+            header = read_header(cast(BinaryIO, stream), f"{name} of {self._where}")
+        if entry.compress_type not in COMPRESSIONS or header.dtype.itemsize > MAX_ITEM_BYTES:
+            raise InputError(
+                f"{name} of {self._where} is {header.dtype}, compressed by method {entry.compress_type}; expected "
+                "numbers or short texts as numpy's savez or savez_compressed writes them"
+            )
+        if header.size != entry.file_size:
+            raise InputError(
+                f"{name} of {self._where} claims the shape {header.shape} of {header.dtype}, {header.size:,} bytes, "
+                f"and the archive holds {entry.file_size:,}: the file is damaged"
+            )
+        return entry.file_size
 
 
 def load_npz(path: Path) -> Source:
@@ -28,17 +97,15 @@ def load_npz(path: Path) -> Source:
     Raises:
         InputError: it is damaged, lacks the arrays, holds Python objects or claims more than there is memory.
     """
-    with reading(path, "an .npz archive"):
-        with zipfile.ZipFile(path) as archive:
-            found = {entry.filename.removesuffix(".npy") for entry in archive.infolist()}
-            key = ENCODED if {ENCODED, "offsets"} <= found else pick_points(found, path)
-            wanted = [n for n in (key, "labels", "weights", "classes", *BESIDE.get(key, ())) if n in found]
-            claimed = sum(_claimed_bytes(archive, name, path) for name in wanted)
-        check_memory(claimed, str(path), "save the points as .npy, which is memory-mapped, or a part of them")
-        with np.load(path, allow_pickle=False) as arrays:
-            got = {name: arrays[name] for name in wanted}
-    values = _encoded(got, path) if key == ENCODED else native(got[key])
-    names = _class_names(got["classes"], got.get("labels"), path) if "classes" in got else None
+    with reading(path, "an .npz archive"), path.open("rb") as stream:
+        archive = Archive(stream, path)
+        found = archive.names
+        key = ENCODED if {ENCODED, "offsets"} <= found else pick_points(found, path)
+        wanted = [n for n in (key, "labels", "weights", "classes", *BESIDE.get(key, ())) if n in found]
+        archive.ask(wanted, "save the points as .npy, which is memory-mapped, or a part of them")
+        got = {name: archive.read(name) for name in wanted}
+        values = _encoded(got, path) if key == ENCODED else native(got[key])
+        names = _class_names(got["classes"], got.get("labels"), path) if "classes" in got else None
     return Source(
         values,
         path.stem,
@@ -50,17 +117,17 @@ def load_npz(path: Path) -> Source:
     )
 
 
-def _claimed_bytes(archive: zipfile.ZipFile, name: str, path: Path) -> int:
-    """The bytes of an entry, once the archive's directory and the entry's header claim the same."""
-    entry = archive.getinfo(f"{name}.npy")
-    with archive.open(entry) as stream:
-        header = read_header(cast(BinaryIO, stream), f"{name} of {path}")
-    if header.size != entry.file_size:
-        raise InputError(
-            f"{name} of {path} claims the shape {header.shape} of {header.dtype}, {header.size:,} bytes, "
-            f"and the archive holds {entry.file_size:,}: the file is damaged"
-        )
-    return entry.file_size
+class _Slices(Sequence[np.ndarray]):
+    """The parts of an array between offsets, cut as they are asked for: N views would take 100 times their offsets."""
+
+    def __init__(self, stream: np.ndarray, offsets: np.ndarray) -> None:
+        self._stream, self._offsets = stream, offsets
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __getitem__(self, at: int) -> np.ndarray:  # type: ignore[override]
+        return self._stream[self._offsets[at] : self._offsets[at + 1]]
 
 
 def _encoded(arrays: dict[str, np.ndarray], path: Path) -> EncodedImages:
@@ -71,19 +138,18 @@ def _encoded(arrays: dict[str, np.ndarray], path: Path) -> EncodedImages:
         raise InputError(
             f"offsets of {path} are {offsets.dtype} {offsets.shape}; expected N + 1 integers for N >= 1 images"
         )
-    offsets = offsets.astype(np.int64)
-    if offsets[0] < 0 or offsets[-1] > len(stream) or (np.diff(offsets) < 0).any():
+    if offsets[0] < 0 or offsets[-1] > len(stream) or (offsets[1:] < offsets[:-1]).any():
         raise InputError(f"offsets of {path} are not ascending positions within {len(stream):,} bytes: it is damaged")
-    images = [stream[a:b] for a, b in itertools.pairwise(offsets)]
-    return EncodedImages(images, lambda i: f"image {i} of {path}")
+    return EncodedImages(_Slices(stream, offsets), lambda i: f"image {i} of {path}")
 
 
 def _class_names(array: np.ndarray, labels: np.ndarray | None, path: Path) -> list[str]:
     if array.ndim != 1 or array.dtype.kind != "U":
         raise InputError(f"classes of {path} are {array.dtype} {array.shape}; expected one name for each label")
-    if labels is not None and labels.size and labels.dtype.kind in "iu" and int(labels.max()) >= len(array):
-        raise InputError(
-            f"classes of {path} are {len(array)} names, and its labels go up to {int(labels.max())}; expected one "
-            "for each label from 0 on"
-        )
-    return [str(name) for name in array]
+    if len(array) > MAX_CLASS_NAMES:
+        raise InputError(f"classes of {path} are {len(array):,} names; expected at most {MAX_CLASS_NAMES:,}")
+    check_memory(2 * (array.nbytes + NAME_BYTES * len(array)), f"the names of classes in {path}", "shorten them")
+    characters = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")).view(np.uint32)
+    if characters.size and characters.max() > LAST_CHARACTER:
+        raise InputError(f"classes of {path} hold what is no text; expected one name for each label: it is damaged")
+    return check_class_names([str(name) for name in array], labels, path)

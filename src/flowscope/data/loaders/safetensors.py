@@ -5,20 +5,23 @@ shape and data_offsets [begin, end) within the bytes that follow. The header is 
 tensors whole.
 """
 
-import json
 import math
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+from annotated_types import Len
+from typing_extensions import TypedDict
 
+from flowscope.core.schema import Whole, check_form, check_json_memory, parse_json, read_json
 from flowscope.data.loaders.latents import FLIPPED, STATISTICS_FILE, find_statistics
 from flowscope.data.loaders.source import (
     SPLITS,
     Source,
     by_ending,
+    check_extent,
     check_inside,
     map_file,
     native,
@@ -49,6 +52,20 @@ DTYPES = {
     "U32": "<u4",
     "U64": "<u8",
 }
+
+
+class IndexForm(TypedDict):
+    """What is used of the index of a folder of shards."""
+
+    weight_map: dict[str, str]
+
+
+class EntryForm(TypedDict):
+    """What a header says of a tensor."""
+
+    dtype: str
+    shape: list[Whole]
+    data_offsets: Annotated[list[Whole], Len(2, 2)]
 
 
 class Entry(NamedTuple):
@@ -142,8 +159,9 @@ def _check_complete(folder: Path, names: list[str]) -> None:
             wanted |= {f"{stem}-{k:0{len(number)}}-of-{total}{SUFFIX}" for k in range(first, first + count)}
     wanted |= _rank_shards(names)
     for index in sorted(folder.glob(f"*{SUFFIX}.index.json")):
-        with reading(index, 'an index of shards, {"weight_map": {tensor: file}}'):
-            wanted |= {str(file) for file in json.loads(index.read_text())["weight_map"].values()}
+        wanted |= set(
+            read_json(index, IndexForm, 'an index of shards, {"weight_map": {tensor: file}}')["weight_map"].values()
+        )
     missing = sorted(wanted - set(names))
     if missing:
         shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
@@ -189,22 +207,17 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
                 f"{path} claims a header of {length:,} bytes and has {there:,} in all; expected a .safetensors file: "
                 "it is damaged or of another kind"
             )
-        header = json.loads(stream.read(length))
-    if not isinstance(header, dict):
-        raise InputError(
-            f"{path} has a {type(header).__name__} for a header; expected names and tensors: it is damaged"
-        )
+        check_json_memory(length, f"the header of {path}")
+        header = parse_json(stream.read(length), dict[str, Any], f"the header of {path}", "names and tensors")
     return header, 8 + length, there
 
 
 def _check_entry(entry: Any, name: str, path: Path, start: int, there: int) -> Entry:
-    claims = entry if isinstance(entry, dict) else {}
-    dtype, shape, offsets = claims.get("dtype"), _counts(claims.get("shape")), _counts(claims.get("data_offsets"))
-    if not isinstance(dtype, str) or shape is None or offsets is None or len(offsets) != 2:
-        raise InputError(f"the header of {path} does not describe {name} (dtype, shape, data_offsets): it is damaged")
+    check_form(entry, EntryForm, f"{name} in the header of {path}", "its dtype, shape and data_offsets")
+    dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
     if dtype not in DTYPES:
         raise InputError(f"{name} of {path} has dtype {dtype}; expected F16, BF16, F32, F64 or U8 points: convert them")
-    begin, end = offsets
+    check_extent(shape, np.dtype(DTYPES[dtype]).itemsize, f"{name} of {path}")
     size = math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize
     if end - begin != size or start + end > there:
         raise InputError(
@@ -212,11 +225,6 @@ def _check_entry(entry: Any, name: str, path: Path, start: int, there: int) -> E
             "the file is truncated or damaged"
         )
     return Entry(dtype, tuple(shape), start + begin)
-
-
-def _counts(value: Any) -> list[int] | None:
-    """A list of integers that are not negative; None for anything else."""
-    return value if isinstance(value, list) and all(type(n) is int and n >= 0 for n in value) else None
 
 
 def _check_agreement(first: Shard, other: Shard) -> None:

@@ -12,12 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowscope.core.tensors import to_numpy
 from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.errors import FlowscopeError, InputError
 
 MAX_COPY_ON_WRITE_BYTES = 256 << 20  # of an array, up to which its map may be written to in memory
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval"})
 MAX_LISTED_REASONS = 5  # for which files were passed over, in a note
+MAX_AXES = 32  # of an array: numpy's limit, in every version
+MAX_BYTES = 2**63 - 1  # of an array, even without those of its sides that are 0
+MAX_CLASS_NAMES = 1_000_000
+MAX_NAME_CHARACTERS = 1_000  # of the name of a class
 POINT_KEYS = ("points", "images", "latents")  # names under which a file may keep points
 
 
@@ -96,9 +101,37 @@ def pick_points(found: Collection[str], where: object) -> str:
     present = [key for key in POINT_KEYS if key in found]
     if len(present) == 1:
         return present[0]
-    has = ", ".join(sorted(map(str, found))[:12]) or "nothing"
+    has = ", ".join(str(name)[:40] for name in sorted(found, key=str)[:12]) or "nothing"
     got = f"holds several sets of points ({', '.join(present)})" if present else f"holds {has}"
     raise InputError(f"{where} {got}; expected exactly one of points, images, latents (and labels, weights if any)")
+
+
+def check_class_names(names: Any, labels: Any, where: object) -> list[str]:
+    """Check the names of classes.
+
+    Args:
+        names: one for each label from 0 on.
+        labels: (N,) an array or a tensor; None for no labels.
+        where: the file, for the message.
+
+    Raises:
+        InputError: they are no texts, or too few for the labels.
+    """
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"classes of {where} are a {type(names).__name__}; expected a list of names, one a label")
+    count = len(names)
+    if count > MAX_CLASS_NAMES or max(map(len, names), default=0) > MAX_NAME_CHARACTERS:
+        raise InputError(
+            f"classes of {where} are {count:,} names; expected at most {MAX_CLASS_NAMES:,}, of at most "
+            f"{MAX_NAME_CHARACTERS:,} characters each"
+        )
+    array = np.empty(0) if labels is None else to_numpy(labels, f"labels of {where}")
+    if array.size and array.dtype.kind in "iuf" and array.max() >= count:
+        raise InputError(
+            f"classes of {where} are {count} names, and its labels go up to {int(array.max())}; expected one "
+            "for each label from 0 on"
+        )
+    return list(names)
 
 
 def check_inside(path: Path, root: Path) -> None:
@@ -109,6 +142,25 @@ def check_inside(path: Path, root: Path) -> None:
     """
     if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
         raise InputError(f"{path} is a link that leaves the folder {root}; expected files within it: copy them there")
+
+
+def check_extent(shape: Sequence[int], itemsize: int, where: object) -> None:
+    """Refuse a shape that no array can have.
+
+    Args:
+        shape: the sides, each of at least 0.
+        itemsize: bytes of a number.
+        where: the array, for the message.
+
+    Raises:
+        InputError: it has too many axes, is too large for an address, or its numbers have no bytes.
+    """
+    if itemsize < 1:
+        raise InputError(f"{where} claims numbers of 0 bytes; expected numbers: it is damaged")
+    if len(shape) > MAX_AXES:
+        raise InputError(f"{where} claims {len(shape)} axes; expected at most {MAX_AXES}: it is damaged")
+    if math.prod(side or 1 for side in shape) * itemsize > MAX_BYTES:
+        raise InputError(f"{where} claims the shape {tuple(shape)}, which no memory holds: it is truncated or damaged")
 
 
 def map_file(path: Path, dtype: np.dtype, shape: tuple[int, ...], offset: int = 0, order: str = "C") -> np.ndarray:

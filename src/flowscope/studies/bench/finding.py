@@ -6,16 +6,17 @@ columns to draw, and its galleries hold images. Code that draws or prints a find
 
 import html
 import io
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, NotRequired, get_args
 
 import numpy as np
 
 from flowscope.core.files import write_files
+from flowscope.core.schema import ArrayForm, check_arrays, check_form, form_of, read_json
 from flowscope.core.serialize import SCHEMA, csv_text, json_text, to_jsonable
+from flowscope.data.loaders.npz import Archive
 from flowscope.data.loaders.source import reading
 from flowscope.errors import InputError
 
@@ -88,7 +89,8 @@ class Finding:
         provenance: versions, models and seeds, as plain values; `nfe` counts network evaluations.
 
     Raises:
-        InputError: the verdict is unknown, or the columns of a table differ in length.
+        InputError: the verdict is unknown, the columns of a table differ in length, or a panel draws one that is no
+            column of numbers.
 
     Example:
         >>> from flowscope.studies import Finding
@@ -121,6 +123,9 @@ class Finding:
         for name, columns in self.tables.items():
             if len({len(values) for values in columns.values()}) > 1:
                 raise InputError(f"the columns of table {name!r} differ in length; expected one value a row in each")
+        for panel in self.panels:
+            for series in panel.series:
+                _check_series(panel.title, series, self.tables)
 
     def __repr__(self) -> str:
         return f"Finding({self.study!r}, {self.verdict!r}: {self.found})"
@@ -174,10 +179,11 @@ class Finding:
             InputError: the file is missing, damaged, or of another version of the format.
         """
         path = Path(directory) / f"{study}.json"
-        with reading(path, "a finding saved by flowscope"):
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(found, dict) or found.pop("schema", None) != SCHEMA:
-                raise InputError(f"{path} is of another version of the format; expected schema {SCHEMA}: run it again")
+        found = read_json(path, dict[str, Any], KIND)
+        if found.pop("schema", None) != SCHEMA:
+            raise InputError(f"{path} is of another version of the format; expected schema {SCHEMA}: run it again")
+        check_form(found, FindingForm, path, KIND)
+        with reading(path, KIND):
             found["tables"] = {
                 name: {key: _load_column(values) for key, values in columns.items()}
                 for name, columns in found["tables"].items()
@@ -204,6 +210,18 @@ class Finding:
         return f"<div>{text}{figure}</div>"
 
 
+def _check_series(panel: str, series: Series, tables: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse a line of a panel that no table has, or whose values are no numbers."""
+    table, (x, *others) = tables.get(series.table, {}), series[2:]
+    for name in (x, *(other for other in others if other is not None)):
+        if name not in table:
+            raise InputError(
+                f"panel {panel!r} draws {name!r} of table {series.table!r}; expected a column that is there"
+            )
+        if name != x and any(isinstance(value, str) for value in table[name]):
+            raise InputError(f"panel {panel!r} draws {name!r} of table {series.table!r}; expected a column of numbers")
+
+
 def _load_column(values: list[Any]) -> Any:
     """Numbers as an array, names as a list."""
     if any(isinstance(v, str) for v in values):
@@ -214,7 +232,31 @@ def _load_column(values: list[Any]) -> Any:
 def _load_galleries(path: Path, about: list[dict[str, Any]]) -> tuple[Gallery, ...]:
     if not about:
         return ()
-    with np.load(path, allow_pickle=False) as file:
-        return tuple(
-            Gallery(g["title"], file[f"gallery{k}"], tuple(g["rows"]), tuple(g["columns"])) for k, g in enumerate(about)
-        )
+    with reading(path, KIND), path.open("rb") as stream:
+        archive = Archive(stream, path)
+        names = [f"gallery{k}" for k in range(len(about))]
+        archive.ask(names, "free some, or run the study again")
+        images = {name: archive.read(name) for name in names}
+    for g, (name, own) in zip(about, images.items(), strict=True):
+        sides = (len(g["rows"]), len(g["columns"]), *own.shape[2:])
+        check_arrays({name: own}, {name: ArrayForm("f", sides)}, path)
+    return tuple(
+        Gallery(g["title"], images[name], tuple(g["rows"]), tuple(g["columns"]))
+        for g, name in zip(about, names, strict=True)
+    )
+
+
+KIND = "a finding saved by flowscope"
+Cell = int | float | str | bool | None  # of a table
+PanelForm: Any = form_of(Panel, series=list[form_of(Series)])  # type: ignore[misc]
+GalleryForm: Any = form_of(Gallery, images=NotRequired[None], rows=list[str], columns=list[str])
+FindingForm: Any = form_of(
+    Finding,
+    tables=dict[str, dict[str, list[Cell]]],
+    panels=list[PanelForm],
+    galleries=list[GalleryForm],
+    notes=list[str],
+    training_set=dict[str, Any],
+    settings=dict[str, Any],
+    provenance=dict[str, Any],
+)
