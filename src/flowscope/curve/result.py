@@ -16,7 +16,8 @@ from flowscope.core.serialize import SCHEMA, csv_text, json_text, number, to_jso
 from flowscope.curve.crossing import Crossing
 from flowscope.errors import InputError
 
-CSV_NAME, JSON_NAME = "stages.csv", "stages.json"
+FILES = CSV_NAME, JSON_NAME = "stages.csv", "stages.json"
+PAGE_FILES = ("index.html", "stages.png", "stages.svg", *FILES)  # of a curve with its page
 AGREES_WITHIN = 4  # standard errors: rare probes give those of the self-check a long tail
 ROUNDING_NATS = 1e-9  # that exact numbers may differ by
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flowscope.core.files import remove_file, write_files
+from flowscope.core.run_folder import opened_folder
 from flowscope.core.serialize import json_text, to_jsonable
 from flowscope.core.settings import versions
 from flowscope.data.training_set import TrainingSet
@@ -23,6 +24,7 @@ from flowscope.training.model_store import upgrade_about
 INPUTS_FILE = "inputs.json"  # in the folder of a result: what it was made from
 MODELS_FOLDER = "models"
 MODEL_FILE = "model.json"  # in the folder of a model: its record
+RESULT_FILES = ("index.html", "reproduction.json", "reproduction.csv")  # over all results
 MAX_TRAINING_SHARE = 0.75  # of the budget
 
 Progress = Callable[[int, int, str], None]
@@ -42,7 +44,7 @@ class Runner:
         oracle: of those that models are trained on.
         held_out: the held-out points.
         out: the folder of all results.
-        space, foreign, device, quick, resume, progress, tell, each: as in
+        space, foreign, device, quick, resume, overwrite, progress, tell, each: as in
             :func:`flowscope.reproduction.reproduce.reproduce`.
         budget: seconds, or infinity.
         trained: name -> the record of a model.
@@ -60,6 +62,7 @@ class Runner:
     quick: bool
     budget: float
     resume: bool
+    overwrite: bool
     progress: Progress
     tell: Callable[[str], object]
     each: Callable[[Any, Path], object]
@@ -94,6 +97,7 @@ class Runner:
                 folder,
                 held_out=self.held_out_count,
                 resume=self.resume,
+                overwrite=self.overwrite or not (self.resume or (folder / MODEL_FILE).exists()),
                 device=self.device,
                 tracker=None,
                 progress=lambda done, total, loss: self.progress(done, total, f"{name}, {loss}"),
@@ -158,11 +162,20 @@ class Runner:
         if (folder / INPUTS_FILE).exists() and read_json(folder / INPUTS_FILE) == identity:
             return load(folder)
         found = make()
-        remove_file(folder / INPUTS_FILE)  # it is not true of the files that come now
+        self._outdate(name)
         write_files(folder, found.to_files())
         self.each(found, folder)
         write_files(folder, {INPUTS_FILE: json_text(identity)})  # last, since only now are all files there
         return found
+
+    def _outdate(self, name: str) -> None:
+        """Remove an earlier result and the pages over all results: they would not be true of what comes now."""
+        opened = opened_folder(self.out)
+        if opened is not None:
+            remove_file(self.out / name / INPUTS_FILE)
+            opened.clear(name)
+            for page in RESULT_FILES:
+                remove_file(self.out / page)
 
     def _digests(self, models: Sequence[str]) -> dict[str, Any]:
         return {name: self.trained[name]["digests"] for name in models}

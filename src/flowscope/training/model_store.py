@@ -35,6 +35,7 @@ RENAMED_SETTINGS = {  # names in schema 1, which is still read, and now
 }
 MODEL_FILE, EMA_FILE = "model.safetensors", "ema.safetensors"
 ABOUT_FILE, CHECKPOINT_FILE = "model.json", "state.safetensors"
+COMPILED_PREFIX = "_orig_mod."  # of the names of a module that torch.compile wrapped
 PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 REQUIRED_KEYS = ("settings", "shape", "classes", "network", "training_set", "held_out", "step")  # of model.json
 Tensors = dict[str, Tensor]
@@ -60,10 +61,16 @@ def snapshot_steps(directory: str | Path) -> list[int]:
 
 
 def to_safetensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
-    """The bytes of a safetensors file."""
+    """The bytes of a safetensors file; tied tensors are written once for each of their names."""
     from safetensors.torch import save
 
-    return save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, dict(metadata or {}))
+    whole = {plain_name(k): v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
+    return save(whole, dict(metadata or {}))
+
+
+def plain_name(name: str) -> str:
+    """The name of a tensor without what torch.compile adds to those of compiled modules."""
+    return name.replace(COMPILED_PREFIX, "")
 
 
 def read_safetensors(path: Path, device: torch.device | str = "cpu") -> tuple[Tensors, dict[str, str]]:
@@ -93,7 +100,8 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], where: objec
     Raises:
         InputError: they are another architecture's; the message names what is missing, unexpected or of another shape.
     """
-    own = network.state_dict()
+    own = {plain_name(k): v for k, v in network.state_dict().items()}
+    tensors = {plain_name(k): v for k, v in tensors.items()}
     missing, unexpected = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     other = [k for k in sorted(own.keys() & tensors.keys()) if own[k].shape != tensors[k].shape]
     if missing or unexpected or other:
@@ -104,7 +112,7 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], where: objec
             f"{where} does not fit the {type(network).__name__}: {said}; expected weights of the same architecture, "
             "width and image size"
         )
-    network.load_state_dict(dict(tensors))
+    network.load_state_dict({k: tensors[plain_name(k)] for k in network.state_dict()})
 
 
 def _first_names(names: list[str]) -> str:

@@ -204,6 +204,11 @@ class Finding:
         return f"<div>{text}{figure}</div>"
 
 
+def finding_names(study: str) -> list[str]:
+    """The names of the files that the finding of a study and its page may have, but those of further tables."""
+    return ["index.html", *(f"{study}.{kind}" for kind in ("json", "csv", "npz", "png", "svg"))]
+
+
 def _load_column(values: list[Any]) -> Any:
     """Numbers as an array, names as a list."""
     if any(isinstance(v, str) for v in values):
