@@ -282,7 +282,8 @@ def test_a_model_says_what_it_is_and_samples(finished: Path) -> None:
     assert not field.module.training
     assert sample(field, n=3, shape=(3,), steps=4, y=1).shape == (3, 3)
     assert sorted(p.name for p in finished.iterdir()) == [
-        "ema.safetensors", "loss.csv", "model.json", "model.safetensors", "snapshots",
+        ".flowscope.json", "ema.safetensors", "loss.csv", "model.json", "model.safetensors", "optimizer.safetensors",
+        "snapshots",
     ]  # fmt: skip
 
 

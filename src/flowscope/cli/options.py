@@ -139,13 +139,14 @@ class ResumableOptions(OutputOptions):
     @contextmanager
     def opened(self, folder: Path | None, kind: str, names: Iterable[str] = ()) -> Iterator[RunFolder | None]:
         """As above; when it is interrupted, the way to go on is said."""
-        with super().opened(folder, kind, names) as run:
-            try:
+        run = None
+        try:
+            with super().opened(folder, kind, names) as run:
                 yield run
-            except KeyboardInterrupt as error:
-                if run is not None and run.files:
-                    error.add_note("the same command with --resume goes on")
-                raise
+        except KeyboardInterrupt as error:
+            if run is not None and run.files:
+                error.add_note("the same command with --resume goes on")
+            raise
 
 
 @dataclass(frozen=True)

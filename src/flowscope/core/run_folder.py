@@ -118,6 +118,7 @@ class RunFolder:
         self.files: dict[str, str | None] = {}
         self.folders: set[str] = set()
         self.known = self._begun = False
+        self._saved: dict[str, str | None] = {}  # files, as the manifest has them
 
     def begin(self, kind: str) -> None:
         """Read the manifest, and remove the temporary files of a run that was killed."""
@@ -125,7 +126,8 @@ class RunFolder:
         self.known = manifest.exists()
         if self.known and (found := _read_manifest(manifest, self.overwrite)) is not None:
             self.kind, self._identity, self.folders = found["kind"], found["run"], set(found["folders"])
-            self.files = {name: digest for name, digest in found["files"].items() if os.path.lexists(self.path / name)}
+            self._saved = found["files"]
+            self.files = {name: digest for name, digest in self._saved.items() if os.path.lexists(self.path / name)}
         self._sweep()
         if self.files and self.kind != kind and not self.overwrite:
             there = next(iter(self.files))
@@ -198,7 +200,7 @@ class RunFolder:
         with contextlib.suppress(OSError):  # the manifest would be true enough as it is
             if self._begun and not there:
                 (self.path / MANIFEST).unlink(missing_ok=True)
-            elif self._begun and there != self.files:
+            elif self._begun and there != self._saved:
                 self.files = there
                 self._save()
         with contextlib.suppress(OSError):
@@ -251,6 +253,7 @@ class RunFolder:
         about = {"schema": SCHEMA, "kind": self.kind, "run": self._identity}
         about |= {"files": self.files, "folders": sorted(self.folders)}
         replace_file(self.path / MANIFEST, (json.dumps(about, indent=1) + "\n").encode())
+        self._saved = dict(self.files)
 
 
 def _is_hidden(name: str) -> bool:

@@ -202,11 +202,12 @@ def check_files(folder: RunFolder, further: Iterable[str], resumed: bool) -> Non
 
 def clear_model(out: Path) -> None:
     """Delete what an earlier run left in a folder; first the file that says that a model is finished."""
-    for name in (*FILES, *(snapshot_name(step) for step in snapshot_steps(out))):
-        remove_file(out / name)
+    remove_file(out / ABOUT_FILE)
     folder = opened_folder(out)
     if folder is not None:
         folder.clear()
+    for name in (*FILES, *(snapshot_name(step) for step in snapshot_steps(out))):
+        remove_file(out / name)
 
 
 def write_snapshot(run: Run, path: Path) -> None:
