@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a fork has no threads but its o
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import accelerate  # noqa: F401
-import matplotlib.pyplot  # noqa: F401, ICN001
+import matplotlib.pyplot  # noqa: F401
 import numpy as np
 import sklearn.cluster  # noqa: F401
 import torch
@@ -40,8 +40,8 @@ KILLS_PER_RUN = 10
 TIMED = r'href="data:application/json[^"]*"|seconds</th>\s*<td[^>]*>[^<]*</td>|<td[^>]*>[^<]*</td>\s*</tr>'
 MLP = ["--model", "mlp", "--width", "16"]
 RUNS = {  # what is typed, without --out; {model} is a model that was trained before
-    "train": ["train", "digits", *MLP, "--steps", "100", "--batch", "32", "--checkpoint-every", "20", "--snapshots", "2",
-              "--tracker", "none", "--held-out", "100", "--resume"],
+    "train": ["train", "digits", *MLP, "--steps", "100", "--batch", "32", "--checkpoint-every", "20", "--snapshots",
+              "2", "--tracker", "none", "--held-out", "100", "--resume"],
     "stages": ["stages", "digits", "--subset", "600", "--conditional", "--probes", "24", "--timesteps", "5", "--memory",
                "1MB", "--no-images", "--resume"],
     "sweep": ["sweep", "digits", "--over", "N", "--values", "50,100,200,300", "--probes", "16", "--timesteps", "4",

@@ -75,7 +75,7 @@ def test_a_file_that_was_changed_is_the_users(tmp_path: Path) -> None:
 
 def test_the_folder_of_another_command_is_refused(tmp_path: Path) -> None:
     write(tmp_path, {"model.json": "{}"}, "train")
-    with pytest.raises(OutputError, match="holds results of flowscope train, such as model.json; expected a folder of"):
+    with pytest.raises(OutputError, match=r"holds results of flowscope train, such as model\.json; expected"):
         write(tmp_path, {"stages.csv": ""}, "stages")
     assert everything(tmp_path) == {"model.json": "{}"}
     write(tmp_path, {"stages.csv": ""}, "stages", overwrite=True)

@@ -129,7 +129,11 @@ def test_a_finished_model_is_trained_on_to_the_weights_of_one_long_run(tmp_path:
 @pytest.mark.parametrize(
     ("settings", "longer", "said"),
     [
-        (tiny(schedule="cosine"), {"schedule": "cosine", "steps": 20}, r"steps \(12 there, 20 here\).*constant schedule"),
+        (
+            tiny(schedule="cosine"),
+            {"schedule": "cosine", "steps": 20},
+            r"steps \(12 there, 20 here\).*constant schedule",
+        ),
         (tiny(), {"steps": 11}, r"steps \(12 there, 11 here\)"),
         (tiny(), {"steps": 20, "seed": 1}, "differs in steps .*seed"),
     ],
@@ -151,7 +155,7 @@ def test_files_of_two_runs_are_not_trained_on(name: str, tmp_path: Path) -> None
     with pytest.raises(ResumeError, match="expected all of one run"):
         to(tmp_path / "one", tiny(steps=20), resume=True)
     (tmp_path / "one" / "optimizer.safetensors").unlink()
-    with pytest.raises(ResumeError, match="has no optimizer.safetensors"):
+    with pytest.raises(ResumeError, match=r"has no optimizer\.safetensors"):
         to(tmp_path / "one", tiny(steps=20), resume=True)
 
 
@@ -298,6 +302,6 @@ def test_networks_that_cannot_be_kept_are_refused_with_a_way_out(tmp_path: Path)
     old = theirs("plain")
     with pytest.warns(FutureWarning, match="deprecated"):
         nn.utils.weight_norm(old.first)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="cannot be copied for the average .*parametrizations.weight_norm"):
+    with pytest.raises(InputError, match=r"cannot be copied for the average .*parametrizations\.weight_norm"):
         to(tmp_path / "old", tiny(), network=old)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["called"]

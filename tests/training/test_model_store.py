@@ -484,5 +484,7 @@ def test_a_run_that_fails_early_leaves_the_model_that_was_there(model: Path) -> 
         to(model, tiny(learning_rate=1e30, steps=50, checkpoint_every=50), held_out=5, overwrite=True)
     assert {path.name: path.read_bytes() for path in model.iterdir() if path.is_file()} == before
     load_model(model)
-    to(model, tiny(steps=3, snapshots=1), held_out=5, overwrite=True)  # one that ends takes its place, snapshots included
+    to(
+        model, tiny(steps=3, snapshots=1), held_out=5, overwrite=True
+    )  # one that ends takes its place, snapshots included
     assert snapshot_steps(model) == [3]

@@ -19,6 +19,7 @@ from flowscope.studies.bench.finding import Finding
 from flowscope.studies.catalogue import options_of, run_study
 from flowscope.studies.inputs import StudyInputs, load_models
 from flowscope.training import TrainSettings, train_to
+from flowscope.training.checkpoint import forget_unfinished
 from flowscope.training.model_store import upgrade_about
 
 INPUTS_FILE = "inputs.json"  # in the folder of a result: what it was made from
@@ -91,13 +92,15 @@ class Runner:
             if left <= 0 or expected > left:
                 raise SkippedError(f"{self._over_budget()}, of which training may take 3/4")
             self.tell(f"training {what}: {settings.steps} steps")
+            if not self.resume:
+                forget_unfinished(folder)
             train_to(
                 self.points,
                 settings,
                 folder,
                 held_out=self.held_out_count,
                 resume=self.resume,
-                overwrite=self.overwrite or not (self.resume or (folder / MODEL_FILE).exists()),
+                overwrite=self.overwrite,
                 device=self.device,
                 tracker=None,
                 progress=lambda done, total, loss: self.progress(done, total, f"{name}, {loss}"),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from flowscope.core.files import remove_file, write_atomic, write_files
-from flowscope.core.run_folder import RunFolder, opened_folder
+from flowscope.core.run_folder import RunFolder, opened_folder, run_folder
 from flowscope.errors import InputError, OutputError, ResumeError
 from flowscope.training.model_store import (
     ABOUT_FILE,
@@ -208,6 +208,17 @@ def clear_model(out: Path) -> None:
         folder.clear()
     for name in (*FILES, *(snapshot_name(step) for step in snapshot_steps(out))):
         remove_file(out / name)
+
+
+def forget_unfinished(out: Path) -> None:
+    """Delete a model that was trained in part, if there is one and no finished one.
+
+    Raises:
+        OutputError: another run writes there, or a file is the user's.
+    """
+    if (out / CHECKPOINT_FILE).exists() and not (out / ABOUT_FILE).exists():
+        with run_folder(out, "train"):
+            clear_model(out)
 
 
 def write_snapshot(run: Run, path: Path) -> None:
