@@ -146,6 +146,11 @@ def measure(room: Path, kills: int, seed: int) -> tuple[list[list[Any]], list[st
             out = room / name / f"killed{k}"
             done += kill_and_go_on(command, out, whole.seconds, min(KILLS_PER_RUN, kills - at), rng)
             done += [f"wrong: {what}" for what in differences(out, room / name / "whole")]
+            print(
+                f"{name}: {at + KILLS_PER_RUN} of {kills}, {time.monotonic() - began:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
         counts = Counter(done)
         wrong += [f"{name}: {what}" for what in counts if what.startswith("wrong: ")]
         kinds = [*(number.name for number in SIGNALS), "ended before"]
