@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from flowscope.core.files import remove_file, write_atomic, write_files
-from flowscope.core.run_folder import LOCK, MANIFEST, run_folder
+from flowscope.core.lock import LOCK
+from flowscope.core.manifest import MANIFEST
+from flowscope.core.run_folder import run_folder
 from flowscope.errors import OutputError
 
 

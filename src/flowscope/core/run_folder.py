@@ -7,26 +7,21 @@ files about to be replaced are listed without a digest first, so that after a ki
 """
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import json
 import os
 import re
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from flowscope.core.files import KEEPERS, make_directory, output_error, replace_file
+from flowscope.core.files import KEEPERS, make_directory, replace_file
+from flowscope.core.lock import LOCK, take_lock, taken_error
+from flowscope.core.manifest import MANIFEST, SCHEMA, read_manifest
 from flowscope.errors import OutputError, listed
 
-MANIFEST, LOCK = ".flowscope.json", ".flowscope.lock"
-SCHEMA = 1  # number of the form of the manifest
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.part")  # a name that write_files gives to a file which is not complete
 SHOWN_NAMES = 3  # of files, in a message
-TAKEN = (errno.EACCES, errno.EAGAIN)  # what lockf says of a lock that another process holds
 
 
 @contextmanager
@@ -106,10 +101,10 @@ class RunFolder:
         self.path, self.overwrite, self.shared = path, overwrite, shared
         self._place = path.resolve()
         if self._place in KEEPERS:
-            raise _taken(path, os.getpid())
+            raise taken_error(path, os.getpid())
         self._made = make_directory(path)
         try:
-            self._lock = _take_lock(path)
+            self._lock = take_lock(path)
         except OutputError:
             _remove_empty(self._made)
             raise
@@ -124,7 +119,7 @@ class RunFolder:
         """Read the manifest, and remove the temporary files of a run that was killed."""
         manifest = self.path / MANIFEST
         self.known = manifest.exists()
-        if self.known and (found := _read_manifest(manifest, self.overwrite)) is not None:
+        if self.known and (found := read_manifest(manifest, self.overwrite)) is not None:
             self.kind, self._identity, self.folders = found["kind"], found["run"], set(found["folders"])
             self._saved = found["files"]
             self.files = {name: digest for name, digest in self._saved.items() if os.path.lexists(self.path / name)}
@@ -259,62 +254,6 @@ class RunFolder:
 def _is_hidden(name: str) -> bool:
     """Whether a file is state that a command keeps while it runs, and removes itself."""
     return PurePosixPath(name).name.startswith(".")
-
-
-def _read_manifest(path: Path, overwrite: bool) -> dict[str, Any] | None:
-    """The manifest of a folder, none of whose words can be trusted; None for a damaged one that may be replaced."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        files, folders = found["files"], found["folders"]
-        sound = found["schema"] == SCHEMA and isinstance(found["kind"], str) and isinstance(found["run"], str)
-        sound &= all(_is_below(name) for name in (*files, *folders))
-        sound &= all(digest is None or isinstance(digest, str) for digest in files.values())
-        if sound:
-            return dict(found)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        pass
-    if overwrite:
-        return None
-    raise OutputError(
-        f"{path} cannot be read as the list of what flowscope wrote here; expected it as it was written: choose "
-        "another --out, or replace what is in the way with --overwrite"
-    )
-
-
-def _is_below(name: Any) -> bool:
-    """Whether a name leads to a file in or below a folder."""
-    return isinstance(name, str) and not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
-
-
-def _take_lock(folder: Path) -> int:
-    """Lock a folder; return the descriptor of its lock file. The lock is gone when the process is."""
-    path = folder / LOCK
-    while True:
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise output_error(folder, error) from None
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in TAKEN:
-                holder = os.read(descriptor, 20).decode(errors="replace")
-                os.close(descriptor)
-                raise _taken(folder, holder) from None
-            what = f"{folder} cannot be locked ({error.strerror})"
-            warnings.warn(f"{what}: see to it that one run writes there at a time", stacklevel=2)
-        if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, str(os.getpid()).encode())
-            return descriptor
-        os.close(descriptor)  # its owner has just ended and removed it
-
-
-def _taken(folder: Path, holder: int | str) -> OutputError:
-    return OutputError(
-        f"another run writes to {folder} (process {holder}); expected one run a folder: wait until it has ended, or "
-        "choose another"
-    )
 
 
 def _remove_empty(folders: Iterable[Path]) -> None:
