@@ -11,6 +11,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import sys
 import tempfile
@@ -35,7 +36,8 @@ from flowscope.cli.app import run as _loaded  # noqa: F401
 from flowscope.data import load
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-KILLS_PER_RUN = 10
+SIGNAL_NAMES = [number.name for number in SIGNALS]
+KILLS_PER_RUN, TRIES = 10, 4  # and runs that are begun for each, at most
 # on a page: JSON to be downloaded, the row of seconds, and the last cell of a row, which for a model is its seconds
 TIMED = r'href="data:application/json[^"]*"|seconds</th>\s*<td[^>]*>[^<]*</td>|<td[^>]*>[^<]*</td>\s*</tr>'
 MLP = ["--model", "mlp", "--width", "16"]
@@ -116,20 +118,31 @@ def differences(folder: Path, whole: Path) -> list[str]:
     return wrong + [f"{name} differs" for name in found.keys() & wanted.keys() if found[name] != wanted[name]]
 
 
-def kill_and_go_on(command: list[str], out: Path, seconds: float, kills: int, rng: random.Random) -> list[str]:
-    """Kill a run some times, then let it end; what was done, and whatever was wrong after "wrong: "."""
-    done = []
-    for _ in range(kills):
-        number = rng.choice(SIGNALS)
-        ending = start(command, out, rng.uniform(0, seconds), number)
-        right = {-signal.SIGKILL} if number == signal.SIGKILL else {128 + number}
-        done.append(number.name if ending.code in right else "ended before")
-        if ending.code not in right | {0}:
+def kill_and_go_on(
+    command: list[str], out: Path, whole: Path, kills: int, rng: random.Random, alone: float
+) -> list[str]:
+    """Kill a run some times, then let it end; what was done, and whatever was wrong after "wrong: ".
+
+    A run that ends before its signal comes is compared, too, and another is begun in its place.
+    """
+    done: list[str] = []
+    for _ in range(TRIES * kills):
+        number, fresh = rng.choice(SIGNALS), not out.exists()
+        ending = start(command, out, rng.uniform(0, alone), number)
+        right = -signal.SIGKILL if number == signal.SIGKILL else 128 + number
+        done.append(number.name if ending.code == right else "ended before")
+        if ending.code == 0:
+            alone = min(alone, ending.seconds) if fresh else alone
+            done += [f"wrong: {what}" for what in differences(out, whole)]
+            shutil.rmtree(out)
+        elif ending.code != right:
             done.append(f"wrong: {number.name} ended it with {ending.code}: {ending.said[-300:]}")
+        if sum(what in SIGNAL_NAMES for what in done) == kills:
+            break
     last = start(command, out)
     if last.code:
-        done.append(f"wrong: it did not go on ({last.code}): {last.said[-300:]}")
-    return done
+        return [*done, f"wrong: it did not go on ({last.code}): {last.said[-300:]}"]
+    return done + [f"wrong: {what}" for what in differences(out, whole)]
 
 
 def measure(room: Path, kills: int, seed: int) -> tuple[list[list[Any]], list[str]]:
@@ -144,10 +157,10 @@ def measure(room: Path, kills: int, seed: int) -> tuple[list[list[Any]], list[st
         rng, done, began = random.Random(f"{seed} {name}"), [], time.monotonic()
         for k, at in enumerate(range(0, kills, KILLS_PER_RUN)):
             out = room / name / f"killed{k}"
-            done += kill_and_go_on(command, out, whole.seconds, min(KILLS_PER_RUN, kills - at), rng)
-            done += [f"wrong: {what}" for what in differences(out, room / name / "whole")]
+            count = min(KILLS_PER_RUN, kills - at)
+            done += kill_and_go_on(command, out, room / name / "whole", count, rng, whole.seconds)
             print(
-                f"{name}: {at + KILLS_PER_RUN} of {kills}, {time.monotonic() - began:.0f} s",
+                f"{name}: {at + count} of {kills}, {time.monotonic() - began:.0f} s",
                 file=sys.stderr,
                 flush=True,
             )
