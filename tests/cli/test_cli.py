@@ -19,7 +19,7 @@ from flowscope.curve import StageCurve
 SMALL = ["--probes", "8", "--timesteps", "3"]
 GAUSSIAN = "gaussian:N=20,D=3,seed=1"
 PROGRESS = r"(?m)^\w+: [\d,]+ of [\d,]+.*\n"  # a slow machine is told how far it is
-WRITTEN = {"index.html", "stages.csv", "stages.json", "stages.png", "stages.svg"}
+WRITTEN = {".flowscope.json", "index.html", "stages.csv", "stages.json", "stages.png", "stages.svg"}
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -114,7 +114,7 @@ def test_the_folder_may_be_this_one_or_below_home(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     printed(capsys, "stages", "~/x.npy", *SMALL, "--out", ".")
-    assert {p.name for p in tmp_path.iterdir()} == {"stages.csv", "stages.json", "x.npy"}
+    assert {p.name for p in tmp_path.iterdir()} == {".flowscope.json", "stages.csv", "stages.json", "x.npy"}
     assert "~" not in printed(capsys, "stages", "~/x.npy", *SMALL, "--out", "~/below", "--dry-run")
 
 

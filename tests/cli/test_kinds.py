@@ -58,7 +58,11 @@ def test_vectors_go_through_the_studies_of_samples(tmp_path: Path, capsys: pytes
     model = tmp_path / "model"
     run(capsys, "train", VECTORS, "--model", "mlp", "--held-out", 12, "--out", model, *QUICK)
     run(capsys, "sample", model, "--n", 5, "--steps", 2, "--out", tmp_path / "samples")
-    assert {p.name for p in (tmp_path / "samples").iterdir()} == {"samples.npy", "samples.json"}  # no picture of them
+    assert {p.name for p in (tmp_path / "samples").iterdir()} == {
+        ".flowscope.json",
+        "samples.npy",
+        "samples.json",
+    }  # no picture of them
     for study, options in {"intermediate": ("--steps", 3), "switch": ("--steps", 3), "alignment": ()}.items():
         given = ("--model", model, "--data", VECTORS, "--n", 48, "--json", *options)
         found = json.loads(run(capsys, "study", study, *given))

@@ -122,7 +122,7 @@ def test_runs_that_are_interrupted_or_killed_go_on_to_the_same_numbers(tmp_path:
     assert done.stderr == ""
     whole, interrupted, left, resumed, kills, finished = json.loads(done.stdout)
     assert (whole, interrupted, resumed, finished) == (0, 130, 0, 0)
-    assert left == [".stages-state.npz"]
+    assert left == [".flowscope.json", ".stages-state.npz"]
     assert kills == [-9, -9, -9]
     said = (tmp_path / "interrupted.txt").read_text()
     assert said.count("\n") == 1
@@ -130,7 +130,7 @@ def test_runs_that_are_interrupted_or_killed_go_on_to_the_same_numbers(tmp_path:
     results = [(tmp_path / name / "stages.csv").read_bytes() for name in ("whole", "interrupted", "killed")]
     assert results[0] == results[1] == results[2]
     for name in ("whole", "interrupted", "killed"):  # no state is left, nor halves of one
-        assert sorted(p.name for p in (tmp_path / name).iterdir()) == ["stages.csv", "stages.json"]
+        assert sorted(p.name for p in (tmp_path / name).iterdir()) == [".flowscope.json", "stages.csv", "stages.json"]
 
 
 @pytest.mark.slow
@@ -178,10 +178,10 @@ def test_state_of_another_run_is_refused_and_kept(
     capsys.readouterr()
     assert main([*run, "--resume"]) == 2
     assert "remove it" in capsys.readouterr().err
-    assert {p.name for p in tmp_path.iterdir()} == {state.name}
+    assert {p.name for p in tmp_path.iterdir()} == {".flowscope.json", state.name}
     monkeypatch.setattr("flowscope.report.stages_files", lambda *_: {})
     assert main(run) == 0  # without --resume it does not matter
-    assert {p.name for p in tmp_path.iterdir()} == {"stages.csv", "stages.json"}
+    assert {p.name for p in tmp_path.iterdir()} == {".flowscope.json", "stages.csv", "stages.json"}
     assert np.isfinite(np.loadtxt(tmp_path / "stages.csv", delimiter=",", skiprows=2)).all()
 
 

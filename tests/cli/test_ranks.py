@@ -68,7 +68,7 @@ def test_a_killed_run_goes_on_with_as_many_ranks(whole: Path, tmp_path: Path) ->
     held = {
         p.name for p in out.iterdir() if p.suffix != ".part"
     }  # which a killed process leaves, and the next one removes
-    assert held == {".stages-state-1.npz", ".stages-state.npz"}
+    assert held == {".flowscope.json", ".stages-state-1.npz", ".stages-state.npz"}
     for rank, name in enumerate((".stages-state.npz", ".stages-state-1.npz")):
         marks = sorted(int(p.name.split("-")[2]) for p in tmp_path.glob(f"at-{rank}-*"))
         with (out / name).open("rb") as stream:

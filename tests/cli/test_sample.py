@@ -51,7 +51,7 @@ def run(capsys, *arguments):
 def test_samples_are_those_of_the_library(model, tmp_path, capsys):
     out = tmp_path / "new" / "samples"
     text = run(capsys, model, "--n", 10, "--out", out, "--steps", 5, "--seed", 7, "--shift", 0.5, "--solver", "heun")
-    assert {p.name for p in out.iterdir()} == {"samples.npy", "samples.png", "samples.json"}
+    assert {p.name for p in out.iterdir()} == {".flowscope.json", "samples.npy", "samples.png", "samples.json"}
     found = np.load(out / "samples.npy")
     field = load_model(model)
     expected = sample(field, n=10, steps=5, seed=7, shift=0.5, solver="heun")

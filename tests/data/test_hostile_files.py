@@ -307,7 +307,11 @@ def test_points_that_are_mapped_at_once_ask_for_their_memory(monkeypatch: pytest
     with pytest.raises(InputError, match=r"points of shape \(40, 3, 16, 16\) takes"):
         load(pixels)
     with pytest.raises(InputError, match="points of bfloat16 as float32"):
-        load(torch.zeros(pixels.shape, dtype=torch.bfloat16).expand(40, 3, 16, 16).repeat(2, 1, 1, 1), flips=True)
+        load(
+            torch.zeros(pixels.shape, dtype=torch.bfloat16).expand(40, 3, 16, 16).repeat(2, 1, 1, 1),
+            flips=True,
+            assume="stored",
+        )
 
 
 @pytest.mark.slow

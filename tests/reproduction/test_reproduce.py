@@ -123,7 +123,10 @@ def test_what_is_there_is_taken_and_what_changed_is_made_again(
     assert told == ["running norm"]
     told.clear()
     settings = {**TOY, "large": {"width": 24}}
-    reproduce(toy_set(), folder, only=FAST, tell=told.append, **QUICK | {"settings": settings, "options": options})
+    other = QUICK | {"settings": settings, "options": options}
+    with pytest.raises(OutputError, match=r"large-0 holds a finished model .*--overwrite"):
+        reproduce(toy_set(), folder, only=FAST, **other)
+    reproduce(toy_set(), folder, only=FAST, tell=told.append, overwrite=True, **other)
     assert [line.split(":")[0] for line in told] == [
         "training model 2 of 4, large-0",
         "running norm",

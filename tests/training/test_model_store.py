@@ -259,13 +259,13 @@ def test_an_interrupted_run_of_schema_1_goes_on(finished: Path, tmp_path: Path) 
         assert (tmp_path / name).read_bytes() == (finished / name).read_bytes()
 
 
-def test_a_damaged_state_is_refused_and_begun_anew_without_resume(tmp_path: Path) -> None:
+def test_a_damaged_state_is_refused_and_begun_anew_if_that_is_asked_for(tmp_path: Path) -> None:
     next(train(cloud(), tiny(), out=tmp_path))
     state = tmp_path / "state.safetensors"
     state.write_bytes(state.read_bytes()[:-100])
     with pytest.raises(ResumeError, match=r"remove .* to start anew"):
         train(cloud(), tiny(), out=tmp_path, resume=True)
-    next(train(cloud(), tiny(), out=tmp_path))
+    next(train(cloud(), tiny(), out=tmp_path, overwrite=True))
     assert load_model(tmp_path).about["step"] == 1
 
 
@@ -282,7 +282,8 @@ def test_a_model_says_what_it_is_and_samples(finished: Path) -> None:
     assert not field.module.training
     assert sample(field, n=3, shape=(3,), steps=4, y=1).shape == (3, 3)
     assert sorted(p.name for p in finished.iterdir()) == [
-        "ema.safetensors", "loss.csv", "model.json", "model.safetensors", "snapshots",
+        ".flowscope.json", "ema.safetensors", "loss.csv", "model.json", "model.safetensors", "optimizer.safetensors",
+        "snapshots",
     ]  # fmt: skip
 
 
@@ -480,8 +481,10 @@ def test_moments_lie_in_memory_as_their_parameters_do(tmp_path: Path) -> None:
 def test_a_run_that_fails_early_leaves_the_model_that_was_there(model: Path) -> None:
     before = {path.name: path.read_bytes() for path in model.iterdir() if path.is_file()}
     with pytest.raises(NumericalError, match="the loss is"):
-        to(model, tiny(learning_rate=1e30, steps=50, checkpoint_every=50), held_out=5)
+        to(model, tiny(learning_rate=1e30, steps=50, checkpoint_every=50), held_out=5, overwrite=True)
     assert {path.name: path.read_bytes() for path in model.iterdir() if path.is_file()} == before
     load_model(model)
-    to(model, tiny(steps=3, snapshots=1), held_out=5)  # one that ends takes its place, snapshots included
+    to(
+        model, tiny(steps=3, snapshots=1), held_out=5, overwrite=True
+    )  # one that ends takes its place, snapshots included
     assert snapshot_steps(model) == [3]

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -16,13 +17,13 @@ from flowscope.cli.info import info
 from flowscope.cli.options import SOURCES
 from flowscope.cli.reproduce import reproduce
 from flowscope.cli.sample import sample
+from flowscope.cli.signals import CODES, InterruptedRunError, sigterm_interrupts
 from flowscope.cli.stages import stages
 from flowscope.cli.study import NAMES, study
 from flowscope.cli.sweep import sweep
 from flowscope.cli.train import train
 from flowscope.errors import FlowscopeError, did_you_mean
 
-INTERRUPTED = 130
 RENAMED = {"--rate": "--lr", "--dropout": "--label-dropout"}  # options of earlier versions
 REFUSED: Any = typer.BadParameter.__base__  # UsageError, wherever this version of typer keeps it
 app = typer.Typer(
@@ -65,19 +66,22 @@ def _options(
 def run(arguments: Sequence[str] | None) -> int:
     """Run a command and turn every expected failure into one line on standard error."""
     try:
-        with notes_shown():
-            return _run(arguments)
+        with notes_shown(), sigterm_interrupts() as terminated:
+            return _run(arguments, terminated)
     finally:
         _settle_output()
 
 
-def _run(arguments: Sequence[str] | None) -> int:
+def _run(arguments: Sequence[str] | None, terminated: Sequence[int]) -> int:
+    """Run a command; `terminated` is no longer empty once SIGTERM has come."""
     try:
         code = get_command(app).main(args=arguments, prog_name="flowscope", standalone_mode=False) or 0
     except typer.Exit as error:
         code = error.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        code = INTERRUPTED
+        code = CODES[signal.SIGINT]
+    except InterruptedRunError as error:
+        return _end(f"interrupted: {'; '.join(error.args)}", CODES[signal.SIGTERM if terminated else signal.SIGINT])
     except ReaderGoneError:
         return 1
     except FlowscopeError as error:
@@ -91,11 +95,8 @@ def _run(arguments: Sequence[str] | None) -> int:
             raise  # a bug
         reason = next(iter(str(error).splitlines()), "no details")
         return _end(f"out of memory ({reason}); expected a run that fits: lower --memory, or take a --subset", 2)
-    if code == INTERRUPTED:  # some versions of typer raise, others return this
-        return _end(
-            "interrupted: nothing half-written is left; a command that has --resume goes on from what it kept in --out",
-            code,
-        )
+    if code == CODES[signal.SIGINT]:  # while it parsed: some versions of typer raise, others return this
+        return _end("interrupted: nothing was done yet", CODES[signal.SIGTERM if terminated else signal.SIGINT])
     return int(code)
 
 

@@ -16,11 +16,18 @@ For typer a command is one flat signature. With
 import functools
 import inspect
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass, is_dataclass
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 from typer.core import TyperCommand
+
+from flowscope.cli.signals import InterruptedRunError
+
+Resource = TypeVar("Resource")
+_RESOURCES: ContextVar[ExitStack] = ContextVar("resources")  # of the command that runs
 
 
 @dataclass(frozen=True)
@@ -56,12 +63,24 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(**values: Any) -> None:
-        _call(command, values)
+        try:
+            with ExitStack() as resources:
+                token = _RESOURCES.set(resources)
+                resources.callback(_RESOURCES.reset, token)
+                _call(command, values)
+        except KeyboardInterrupt as error:
+            kept = getattr(error, "__notes__", None) or ["nothing was kept"]
+            raise InterruptedRunError("nothing half-written is left", *kept) from None
 
     options = _flatten(command)
     run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
     run.__annotations__ = {option.name: option.annotation for option in options}
     return run
+
+
+def use(resource: AbstractContextManager[Resource]) -> Resource:
+    """Enter a context that the command which runs now leaves at its end, however it ends."""
+    return _RESOURCES.get().enter_context(resource)
 
 
 def _flatten(made: Callable[..., Any]) -> list[inspect.Parameter]:

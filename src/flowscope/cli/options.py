@@ -5,7 +5,8 @@ A single option is a type, a group of options a dataclass that is a section of t
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +16,7 @@ import typer
 
 from flowscope.cli import parse
 from flowscope.cli.grouped import Text
+from flowscope.core.run_folder import RunFolder, run_folder
 from flowscope.data import TrainingSet, load
 from flowscope.data.loaders.builtin import is_builtin
 from flowscope.errors import InputError
@@ -65,6 +67,28 @@ class OutputOptions:
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the input, print the settings, write nothing.")] = (
         False
     )
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in the way in --out.")] = False
+
+    def __post_init__(self) -> None:
+        if self.out is None and self.overwrite:
+            raise InputError("--overwrite is given without --out; expected the folder that it is for: --out DIR")
+
+    @contextmanager
+    def opened(self, folder: Path | None, kind: str, names: Iterable[str] = ()) -> Iterator[RunFolder | None]:
+        """The folder, opened for this run alone; None where nothing is written.
+
+        Args:
+            folder: from `folder`; None where results are only printed, or another process writes them.
+            kind: the command. names: of the files that it will write.
+
+        Raises:
+            OutputError: another run writes there, something is in the way, or it cannot be written.
+        """
+        if folder is None or self.dry_run:
+            yield None
+            return
+        with run_folder(folder, kind, names, overwrite=self.overwrite, shared=True) as run:
+            yield run
 
     def folder(
         self,
@@ -110,8 +134,21 @@ class ResumableOptions(OutputOptions):
     resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted run in --out.")] = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.out is None and self.resume:
             raise InputError("--resume is given without --out; expected the folder of the run to go on with: --out DIR")
+
+    @contextmanager
+    def opened(self, folder: Path | None, kind: str, names: Iterable[str] = ()) -> Iterator[RunFolder | None]:
+        """As above; when it is interrupted, the way to go on is said."""
+        run = None
+        try:
+            with super().opened(folder, kind, names) as run:
+                yield run
+        except KeyboardInterrupt as error:
+            if run is not None and run.files:
+                error.add_note("the same command with --resume goes on")
+            raise
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import typer
 from flowscope.cli import options as o
 from flowscope.cli import parse
 from flowscope.cli.console import progress, say, say_settings
-from flowscope.cli.grouped import Text, grouped
-from flowscope.cli.study import load_beside, write_all
-from flowscope.core.files import check_writable, write_files
+from flowscope.cli.grouped import Text, grouped, use
+from flowscope.cli.study import all_files, load_beside
+from flowscope.core.files import write_files
 from flowscope.reproduction import reproduce as room
 from flowscope.reproduction.plan import chosen_studies
 
@@ -79,6 +79,7 @@ def reproduce(
     """
     folder = output.folder(source, further=(effort.foreign,), printed=False)
     chosen_studies(effort.only)  # wrong names are refused before the data are read
+    use(output.opened(folder, "reproduce"))
     points = data.load(source)
     beside = load_beside(effort.foreign, points, data)
     settings: dict[str, Any] = {name: getattr(effort, name) for name in ("quick", "seeds", "steps", "held_out", "only")}
@@ -94,8 +95,8 @@ def reproduce(
     say_settings(f"flowscope reproduce {points.name}", about, output.as_json, output.dry_run)
     if output.dry_run or folder is None:
         return
-    check_writable(folder)
-    settings |= {"foreign": beside, "memory": compute.memory, "resume": output.resume, "each": write_page}
+    settings |= {"foreign": beside, "memory": compute.memory, "each": write_page}
+    settings |= {"resume": output.resume, "overwrite": output.overwrite}
     settings |= {"budget": math.inf if effort.budget is None else effort.budget}
     with progress("reproduce") as report:
         tell = (lambda line: None) if output.as_json else say
@@ -112,7 +113,7 @@ def write_page(result: Any, folder: Path) -> None:
     from flowscope.studies.bench.finding import Finding
 
     if isinstance(result, Finding):
-        write_all(result, folder)
+        write_files(folder, all_files(result))
     else:
         write_files(folder, stages_files(result))
 

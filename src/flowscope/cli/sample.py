@@ -16,8 +16,8 @@ import typer
 from flowscope.cli import options as o
 from flowscope.cli import parse
 from flowscope.cli.console import progress, say, say_settings
-from flowscope.cli.grouped import Text, grouped
-from flowscope.core.files import check_writable, write_files
+from flowscope.cli.grouped import Text, grouped, use
+from flowscope.core.files import write_files
 from flowscope.core.serialize import SCHEMA, json_text
 from flowscope.core.settings import versions
 from flowscope.data.options import find_class
@@ -34,6 +34,7 @@ from flowscope.training.preview import grid_png
 
 SHOWN = 100  # samples in the picture
 MAX_LISTED = 12  # class names in a message
+FILES = ("samples.npy", "samples.png", "samples.json")
 Model = Annotated[str, typer.Argument(metavar="MODEL_DIR", help="Folder that flowscope train wrote.")]
 
 
@@ -87,8 +88,7 @@ def sample(
     began, folder = time.monotonic(), output.folder(models=(model,), printed=False)
     nodes = make_nodes(sampling.steps, sampling.shift)
     get_solver(sampling.solver)
-    if folder is not None and not output.dry_run:
-        check_writable(folder)
+    use(output.opened(folder, "sample", FILES))
     network = load_model(os.path.expanduser(model), ema=not sampling.no_ema, device=compute.device)
     y = _labels(guided.labels, network, sampling.n)
     counted = Counted(_guided(network, guided.guidance, guided.interval, y))
@@ -102,7 +102,7 @@ def sample(
         found = draw(counted, n=sampling.n, timesteps=nodes, y=y, progress=report, **how)
     about |= {"nfe": counted.states / sampling.n, "labels": y, "nodes": nodes.tolist(), "path": network.path.name}
     about |= {"model": _identity(network), "versions": versions(), "seconds": round(time.monotonic() - began, 3)}
-    write_files(folder, _files(found.cpu().numpy(), about))
+    write_files(folder, _files(found.cpu().numpy(), about), alone=True)
     say(json.dumps(about, allow_nan=False) if output.as_json else _summary(about, folder))
 
 

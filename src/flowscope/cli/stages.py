@@ -13,15 +13,18 @@ import typer
 from flowscope.cli import options as o
 from flowscope.cli import parse
 from flowscope.cli.console import between, progress, say, say_settings, with_error
-from flowscope.cli.grouped import Text, grouped
+from flowscope.cli.grouped import Text, grouped, use
+from flowscope.cli.study import all_files
 from flowscope.cli.torchrun import ignore_sigterm, job, own_device, ranks_started
-from flowscope.core.files import check_writable, remove_file, write_files
+from flowscope.core.files import remove_file, write_files
 from flowscope.curve import StageCurve
 from flowscope.curve import stages as measure
 from flowscope.curve.checkpoint import ResumeState
+from flowscope.curve.result import PAGE_FILES
 from flowscope.data import TrainingSet
 from flowscope.errors import InputError, RankError
 from flowscope.oracle import Oracle, Ranks
+from flowscope.studies.bench.finding import finding_names
 
 if TYPE_CHECKING:
     from flowscope.curve.pictures import Pictures
@@ -84,8 +87,7 @@ def stages(
     times, where = curve.times(), own_device(compute.device)
     with job(compute.rank_timeout, where) as ranks:
         leads = ranks is None or ranks.rank == 0  # the one that writes and speaks
-        if folder is not None and not output.dry_run and leads:
-            check_writable(folder)
+        use(output.opened(folder if leads else None, "stages", _names(page)))
         oracle, given = _oracle(data.load(source), curve, page.model, where, compute.memory, ranks)
         if leads:
             about = _about(oracle) | curve.settings() | {"ranks": None if ranks is None else ranks.size}
@@ -101,7 +103,7 @@ def stages(
             if folder is not None:
                 shown = None if page.no_images else _pictures(found, oracle, curve)
                 if leads:
-                    _write(found, folder, shown, None if given is None else _model_part(given, folder, curve.seed))
+                    _write(found, folder, shown, given, curve.seed)
     if folder is not None:
         for path_of_state in folder.glob(STATES):
             remove_file(path_of_state)
@@ -117,6 +119,11 @@ def _check_page(page: PageOptions, folder: Path | None) -> None:
         raise InputError("--model shows images beside training images on a page; expected --out, and no --no-images")
     if ranks_started() > 1:
         raise InputError("--model is given, and studies of models run in one process; expected no torchrun with it")
+
+
+def _names(page: PageOptions) -> list[str]:
+    """The files that a run will write, as far as they are known before."""
+    return [*PAGE_FILES, *([] if page.model is None else (f"{SWITCH}/{name}" for name in finding_names(SWITCH)))]
 
 
 def _state(folder: Path, resume: bool, ranks: Ranks | None) -> ResumeState:
@@ -166,23 +173,22 @@ def _oracle(
     return given.oracle, given
 
 
-def _model_part(given: "StudyInputs", out: Path, seed: int) -> "ModelPart":
-    """The model's samples beside the oracle's, and the study of mixed sampling, whose own page is below `out`."""
-    from flowscope.cli.study import write_all
+def _model_part(given: "StudyInputs", seed: int) -> "tuple[ModelPart, dict[str, str | bytes]]":
+    """The model's samples beside the oracle's, and the study of mixed sampling with the files of its own page."""
     from flowscope.report import ModelPart
     from flowscope.studies.bench.side_by_side import side_by_side
     from flowscope.studies.catalogue import run_study
 
     with progress(SWITCH) as report:
         finding = run_study(SWITCH, given, seed=seed, progress=report)
-    write_all(finding, out / SWITCH)
     model = given.models[0]
     about = model.about
     name = f"{model.name}, {about['parameters']:,} parameters, {about['step']:,} steps"
     digest = (about.get("digests") or {}).get("ema.safetensors")  # a run that is not finished has none
     name += "" if digest is None else f", weights {digest[:12]}"
     shown = side_by_side(model, given.oracle, seed=seed)
-    return ModelPart(name, shown, finding, f"{SWITCH}/index.html", bool(model.classes))
+    files = {f"{SWITCH}/{file}": content for file, content in all_files(finding).items()}
+    return ModelPart(name, shown, finding, f"{SWITCH}/index.html", bool(model.classes)), files
 
 
 def _pictures(found: StageCurve, oracle: Oracle, curve: StagesOptions) -> "Pictures | None":
@@ -195,10 +201,11 @@ def _pictures(found: StageCurve, oracle: Oracle, curve: StagesOptions) -> "Pictu
     return make_pictures(oracle, times=times, seed=curve.seed, conditional=curve.conditional)
 
 
-def _write(curve: StageCurve, out: Path, shown: "Pictures | None", model: "ModelPart | None") -> None:
+def _write(curve: StageCurve, out: Path, shown: "Pictures | None", given: "StudyInputs | None", seed: int) -> None:
     from flowscope.report import stages_files
 
-    write_files(out, {**curve.to_files(), **stages_files(curve, shown, model)})
+    model, further = (None, {}) if given is None else _model_part(given, seed)
+    write_files(out, {**curve.to_files(), **further, **stages_files(curve, shown, model)}, alone=True)
 
 
 def _summary(curve: StageCurve, out: Path | None) -> str:

@@ -11,13 +11,13 @@ import typer
 from flowscope.cli import options as o
 from flowscope.cli import parse
 from flowscope.cli.console import progress, say, say_settings
-from flowscope.cli.grouped import Text, grouped
-from flowscope.core.files import check_writable, write_files
+from flowscope.cli.grouped import Text, grouped, use
+from flowscope.core.files import write_files
 from flowscope.data import TrainingSet
 from flowscope.data.loaders.builtin import is_builtin
 from flowscope.errors import InputError
 from flowscope.studies import catalogue
-from flowscope.studies.bench.finding import Finding
+from flowscope.studies.bench.finding import Finding, finding_names
 from flowscope.studies.inputs import StudyInputs, load_inputs
 
 NAMES = "\b\nNAME is one of\n" + "\n".join(
@@ -92,8 +92,7 @@ def study(
     catalogue.check_study(name, len(folders), len(models.others or ()), **options)
     trained, further = (*folders, *(models.others or ())), (models.held_out_data, models.foreign)
     folder = output.folder(source, trained, further)
-    if folder is not None and not output.dry_run:
-        check_writable(folder)
+    use(output.opened(folder, f"study {name}", finding_names(name)))
     given = _given(data.load(source), folders, models, data, compute)
     points = given.oracle.training_set
     about: dict[str, Any] = {"models": ", ".join(m.name for m in given.models)}
@@ -107,7 +106,7 @@ def study(
         told = {"progress": report} if "progress" in catalogue.options_of(name) else {}
         finding = catalogue.run_study(name, given, quick=effort.quick, **options, **told)
     if folder is not None:
-        write_all(finding, folder)
+        write_files(folder, all_files(finding), alone=True)
     say(json.dumps(finding.to_dict(), allow_nan=False) if output.as_json else _summary(finding, folder))
 
 
@@ -161,11 +160,11 @@ def _load_or_answer(source: str, own: o.DataOptions, options: o.DataOptions) -> 
     return answered.load(source), answered
 
 
-def write_all(finding: Finding, folder: Path) -> None:
-    """Numbers, figures and page of a finding into a folder."""
+def all_files(finding: Finding) -> dict[str, str | bytes]:
+    """Numbers, figures and page of a finding, by name."""
     from flowscope.report import finding_files
 
-    write_files(folder, {**finding.to_files(), **finding_files(finding)})
+    return {**finding.to_files(), **finding_files(finding)}
 
 
 def _summary(finding: Finding, out: Path | None) -> str:

@@ -1,7 +1,7 @@
 """flowscope sweep: how the two stages move with the number of points, dimension, class or resolution."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,9 +10,11 @@ import typer
 from flowscope.cli import options as o
 from flowscope.cli import parse
 from flowscope.cli.console import between, progress, say, say_settings
-from flowscope.cli.grouped import Text, grouped
-from flowscope.core.files import check_writable, write_files
-from flowscope.curve.sweep import Sweep
+from flowscope.cli.grouped import Text, grouped, use
+from flowscope.core.files import write_files
+from flowscope.core.settings import versions
+from flowscope.curve.result import FILES as CURVE_FILES
+from flowscope.curve.sweep import Sweep, curve_folder
 from flowscope.curve.sweep import sweep as measure
 from flowscope.curve.variants import variants
 from flowscope.data import TrainingSet
@@ -21,6 +23,7 @@ from flowscope.errors import InputError
 from flowscope.oracle import Oracle
 
 CURVES = "curves"
+FILES = ("index.html", "sweep.csv", "sweep_top1.csv", "sweep.json", "sweep.png", "sweep.svg")
 OWN_POINTS = (
     "a sweep over D makes its own points; expected none of --resize, --grey, --flips, --subset, --class, "
     "--skip-broken, --layout, --assume, --split, --normalise with it: leave them out"
@@ -67,8 +70,7 @@ def sweep(
     folder, times = output.folder(source), curve.times()
     if varied.over == "D" and data.given:
         raise InputError(OWN_POINTS)
-    if folder is not None and not output.dry_run:
-        check_writable(folder)
+    run = use(output.opened(folder, "sweep", FILES))
     points = source if varied.over == "D" else data.load(source)
     values = varied.chosen(points)
     found = variants(points, varied.over, values, curve.seed)
@@ -81,11 +83,15 @@ def sweep(
     say_settings(title, about, output.as_json, output.dry_run)
     if output.dry_run:
         return
+    if run is not None:
+        identity = {"version": versions()["flowscope"], "data": source if isinstance(points, str) else points.digest}
+        run.supersede(json.dumps(identity | asdict(varied) | asdict(curve), default=str), FILES)
+        run.check(f"{CURVES}/{curve_folder(varied.over, v.value)}/{name}" for v in found for name in CURVE_FILES)
     result = _measured(points, varied.over, values, times, curve, compute, folder, output.resume)
     if folder is not None:
         from flowscope.report import sweep_files
 
-        write_files(folder, {**result.to_files(), **sweep_files(result)})
+        write_files(folder, {**_curve_files(result), **result.to_files(), **sweep_files(result)}, alone=True)
     say(json.dumps(result.to_dict(), allow_nan=False) if output.as_json else _summary(result, folder))
 
 
@@ -115,6 +121,15 @@ def _measured(
             resume=resume,
             progress=report,
         )
+
+
+def _curve_files(result: Sweep) -> dict[str, str]:
+    """The files of every curve, by their names below the folder of the sweep."""
+    return {
+        f"{CURVES}/{curve_folder(result.over, value)}/{name}": content
+        for value, curve in zip(result.values.tolist(), result.curves, strict=True)
+        for name, content in curve.to_files().items()
+    }
 
 
 def _summary(result: Sweep, out: Path | None) -> str:

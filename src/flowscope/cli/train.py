@@ -11,14 +11,14 @@ import typer
 from flowscope.cli import options as o
 from flowscope.cli import parse
 from flowscope.cli.console import progress, say, say_settings
-from flowscope.cli.grouped import Text, grouped
+from flowscope.cli.grouped import Text, grouped, use
 from flowscope.core.device import resolve_device
-from flowscope.core.files import check_writable
 from flowscope.data.pixels import is_image
 from flowscope.data.split import check_held_out
 from flowscope.networks.architectures import check_shape
 from flowscope.training import TrainSettings, train_to
 from flowscope.training.accelerator import check_tracker
+from flowscope.training.checkpoint import check_vacant
 from flowscope.training.model_store import read_about
 
 D = TrainSettings()  # the defaults
@@ -128,15 +128,16 @@ def train(
 ) -> None:
     """Train a network on a data set.
 
-    Leaves the network, its settings, its losses and its samples in --out, for sample and study. Ctrl-C keeps what was
-    done; --resume continues and ends with the same weights.
+    Leaves the network, its settings, its losses and its samples in --out, for sample and study. Ctrl-C and SIGTERM keep
+    what was done; --resume continues and ends with the same weights. With more --steps it trains a finished model on.
     """
     folder = output.folder(source, printed=False)
     choices = asdict(network) | asdict(optimiser) | asdict(target)
     choices["precision"] = compute.resolved()
     TrainSettings(**choices | {"model": network.model or D.model})  # wrong ones are refused before the data are read
     if folder is not None and not output.dry_run:
-        check_writable(folder)
+        check_vacant(folder, output.resume, output.overwrite)
+    use(output.opened(folder, "train"))
     points = data.load(source)
     check_held_out(held_out, len(points))
     choices["model"] = network.model or ("unet" if is_image(points.shape) else "mlp")
@@ -151,6 +152,7 @@ def train(
     if output.dry_run or folder is None:
         return
     how: dict[str, Any] = {"held_out": held_out, "resume": output.resume, "device": compute.device, "tracker": logged}
+    how["overwrite"] = output.overwrite
     with progress("training") as report:
         train_to(points, settings, folder, progress=report, **how)
     found = read_about(folder)

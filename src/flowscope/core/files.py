@@ -1,7 +1,8 @@
 """Files written whole or not at all.
 
 Everything that flowscope writes goes through :func:`write_files`. It writes each file beside its place and renames all
-of them when they are complete. So a full disk, a missing permission or Ctrl-C leaves what was there before.
+of them when they are complete. So a full disk, a missing permission or Ctrl-C leaves what was there before. Where a run
+has opened the folder (:mod:`flowscope.core.run_folder`), it is asked first: it refuses to replace the user's files.
 """
 
 import contextlib
@@ -11,12 +12,40 @@ import os
 import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 from flowscope.errors import OutputError
 
 
+class Keeper(Protocol):
+    """What decides about the files of a folder and those below it, while a run writes there."""
+
+    def prepare(self, paths: Iterable[Path]) -> None:
+        """Refuse to replace files of the user's, before anything is written."""
+
+    def claim(self, paths: Iterable[Path], alone: bool) -> None:
+        """Note that these are about to be replaced; with `alone`, remove the files of earlier runs."""
+
+    def commit(self, files: Mapping[Path, bytes]) -> None:
+        """Note what was written."""
+
+    def release(self, path: Path) -> None:
+        """Refuse to remove a file of the user's, or forget the file."""
+
+
+KEEPERS: dict[Path, Keeper] = {}  # of the folders that this process has open, by their resolved paths
+
+
+def keeper_of(directory: Path) -> Keeper | None:
+    """The innermost open folder that a folder is, or lies in."""
+    if not KEEPERS:
+        return None
+    place = directory.resolve()
+    return next((KEEPERS[folder] for folder in (place, *place.parents) if folder in KEEPERS), None)
+
+
 def write_atomic(path: str | os.PathLike[str], data: str | bytes) -> Path:
-    """Write one file, whole or not at all.
+    """Write one file, whole or not at all: the state of a run, which is replaced again and again.
 
     Args:
         path: the file. Its folder is made if it is missing; a file that is there is replaced.
@@ -26,52 +55,82 @@ def write_atomic(path: str | os.PathLike[str], data: str | bytes) -> Path:
         The path.
 
     Raises:
-        OutputError: no permission, no space, or a folder is in the place.
+        OutputError: no permission, no space, or a folder or a file of the user's is in the place.
     """
     path = Path(path)
-    write_files(path.parent, {path.name: data})
+    write_files(path.parent, {path.name: data}, state=True)
     return path
 
 
-def write_files(directory: str | os.PathLike[str], files: Mapping[str, str | bytes]) -> None:
+def write_files(
+    directory: str | os.PathLike[str], files: Mapping[str, str | bytes], *, alone: bool = False, state: bool = False
+) -> None:
     """Write several files of one folder: all are complete before the first takes its place.
 
     Args:
         directory: the folder, made with its parents if it is missing.
-        files: name -> content.
+        files: name -> content; a name may lead into a folder below, as in "switch/index.html".
+        alone: whether these are all that a run leaves in the folder it has opened: files of earlier runs are removed.
+        state: whether the files are no results, and are replaced later whatever they hold by then.
 
     Raises:
         OutputError: as in :func:`write_atomic`; the temporary files, and the folders made for them, are removed.
     """
-    directory = Path(directory)
-    temporary = {name: directory / f".{name}.{secrets.token_hex(4)}.part" for name in files}
+    directory, keeper = Path(directory), keeper_of(Path(directory))
+    content = {directory / name: data.encode() if isinstance(data, str) else data for name, data in files.items()}
+    temporary = {path: path.with_name(f".{path.name}.{secrets.token_hex(4)}.part") for path in content}
     made: list[Path] = []
     at = directory
     done = False
     try:
-        _make_directory(directory, made)
-        for name, data in files.items():
-            at = directory / name
-            _write_new(temporary[name], data.encode() if isinstance(data, str) else data)
-        for name, beside in temporary.items():
-            at = directory / name
+        for folder in dict.fromkeys([directory, *(path.parent for path in content)]):
+            _make_directory(folder, made)
+        if keeper is not None:
+            keeper.prepare(content)
+        for at, data in content.items():
+            _write_new(temporary[at], data)
+        if keeper is not None:
+            keeper.claim(content, alone)
+        for at, beside in temporary.items():
             os.replace(beside, at)
         done = True
+        if keeper is not None and not state:
+            keeper.commit(content)
+    except OutputError:
+        raise
     except OSError as error:
-        raise _output_error(at, error) from None
+        raise output_error(at, error) from None
     finally:  # also on Ctrl-C
         if not done:
             _remove(temporary.values(), made)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write one file, whole or not at all, in a folder that is there; no run is asked.
+
+    Raises:
+        OutputError: no permission, or no space.
+    """
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        _write_new(beside, data)
+        os.replace(beside, path)
+    except OSError as error:
+        raise output_error(path, error) from None
+    finally:
+        _remove([beside], [])
 
 
 def remove_file(path: str | os.PathLike[str]) -> None:
     """Delete a file, if it is there, and the temporary files that a killed writer of it left.
 
     Raises:
-        OutputError: it cannot be deleted.
+        OutputError: it cannot be deleted, or is the user's.
     """
     path = Path(path)
-    at = path
+    at, keeper = path, keeper_of(path.parent)
+    if keeper is not None:
+        keeper.release(path)
     try:
         for at in (path, *path.parent.glob(f".{glob.escape(path.name)}.*.part")):
             at.unlink(missing_ok=True)
@@ -93,9 +152,24 @@ def check_writable(directory: str | os.PathLike[str]) -> None:
         _make_directory(directory, made)
         _write_new(probe, b"")
     except OSError as error:
-        raise _output_error(directory, error) from None
+        raise output_error(directory, error) from None
     finally:
         _remove([probe], made)
+
+
+def make_directory(directory: Path) -> list[Path]:
+    """Make a folder and its parents; return those that were missing, outermost first.
+
+    Raises:
+        OutputError: it cannot be made, or a file is in the place.
+    """
+    made: list[Path] = []
+    try:
+        _make_directory(directory, made)
+    except OSError as error:
+        _remove([], made)
+        raise output_error(directory, error) from None
+    return made
 
 
 def _make_directory(directory: Path, made: list[Path]) -> None:
@@ -124,7 +198,8 @@ def _remove(files: Iterable[Path], folders: list[Path]) -> None:
             folder.rmdir()
 
 
-def _output_error(path: Path, error: OSError) -> OutputError:
+def output_error(path: Path, error: OSError) -> OutputError:
+    """What is said of a file or folder that cannot be written."""
     reason = (error.strerror or type(error).__name__).lower()
     return OutputError(
         f"cannot write {path}: {reason}; expected a folder with write permission and free space: "

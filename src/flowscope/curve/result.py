@@ -21,7 +21,8 @@ from flowscope.data.loaders.source import reading
 from flowscope.errors import InputError
 
 SCHEMA = 2  # number of the form of stages.json and stages.csv; 1 had no interval of the gap
-CSV_NAME, JSON_NAME = "stages.csv", "stages.json"
+FILES = CSV_NAME, JSON_NAME = "stages.csv", "stages.json"
+PAGE_FILES = ("index.html", "stages.png", "stages.svg", *FILES)  # of a curve with its page
 INTERVAL_COLUMNS = ("gap_low", "gap_high")  # of the CSV, which hold gap_interval
 AGREES_WITHIN = 4  # standard errors: rare probes give those of the self-check a long tail
 NORMAL_95 = 1.96  # standard errors to either side of a symmetric interval

@@ -62,7 +62,7 @@ class Sweep:
         """sweep.csv (a row for each value), sweep_top1.csv (a column for each value) and sweep.json (all the rest)."""
         arrays = [f.name for f in fields(self) if f.type is np.ndarray]
         table = {"name": list(self.names)} | {name: getattr(self, name).tolist() for name in arrays}
-        columns = [_slug(self.over, v) for v in self.values.tolist()]  # names may be alike, or "t"
+        columns = [curve_folder(self.over, v) for v in self.values.tolist()]  # names may be alike, or "t"
         top1 = {"t": self.curves[0].t.tolist()} | {
             name: c.top1.tolist() for name, c in zip(columns, self.curves, strict=True)
         }
@@ -124,7 +124,7 @@ def sweep(
     for k, variant in enumerate(reversed(found)):
         if progress is not None:
             progress(k, len(found), variant.name)
-        folder = None if keep is None else FilePath(keep) / _slug(over, variant.value)
+        folder = None if keep is None else FilePath(keep) / curve_folder(over, variant.value)
         oracle = Oracle(variant.make(), path, memory=memory, device=device)
         curve = _kept(folder, oracle, timesteps, probes, seed) if resume else None
         if curve is None:
@@ -180,6 +180,6 @@ def _collect(over: str, found: list[Variant], curves: list[StageCurve], name: st
     )
 
 
-def _slug(over: str, value: float) -> str:
-    """A name for files and columns that no other value has."""
+def curve_folder(over: str, value: float) -> str:
+    """The name of a value, for folders and columns: no other value has it."""
     return f"{over}={value:.17g}"

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from flowscope.core.files import check_writable, write_files
+from flowscope.core.files import write_files
+from flowscope.core.run_folder import run_folder
 from flowscope.core.settings import versions
+from flowscope.curve.result import PAGE_FILES as STAGES_FILES
 from flowscope.curve.result import StageCurve
 from flowscope.curve.stages import stages
 from flowscope.curve.summary import describe
@@ -23,8 +25,8 @@ from flowscope.metrics import FeatureSpace, hold_out
 from flowscope.oracle import Oracle
 from flowscope.reproduction.plan import NEEDS, Recipe, make_recipe, models_for, seconds_of
 from flowscope.reproduction.result import NOT_RUN, Reproduction, Row
-from flowscope.reproduction.runner import Progress, Runner, SkippedError
-from flowscope.studies.bench.finding import Verdict
+from flowscope.reproduction.runner import INPUTS_FILE, RESULT_FILES, Progress, Runner, SkippedError
+from flowscope.studies.bench.finding import Verdict, finding_names
 from flowscope.studies.catalogue import CATALOGUE, options_of
 from flowscope.training.trainer import count_classes
 
@@ -69,6 +71,7 @@ def reproduce(
     only: Sequence[str] | None = None,
     budget: float = math.inf,
     resume: bool = False,
+    overwrite: bool = False,
     device: Any = None,
     memory: str | int = "512MB",
     progress: Progress = lambda done, total, what: None,
@@ -91,6 +94,7 @@ def reproduce(
         only: names of studies; None for all.
         budget: minutes after which nothing new begins. Rows that are not run say so.
         resume: whether to continue models that were trained in part. Finished ones are never trained again.
+        overwrite: whether to replace finished models of other data or settings, and files that flowscope did not write.
         device: where to train and compute; None for "cuda" if there is one, else "cpu".
         memory: as in Oracle.
         progress: called as progress(done, total, what).
@@ -100,20 +104,27 @@ def reproduce(
     Raises:
         InputError: an argument cannot be used.
         ResumeError: with `resume`, a model was trained on other data or with other settings.
-        OutputError: results cannot be written.
+        OutputError: results cannot be written, would replace a model or a file that flowscope did not write, or another
+            run writes to `out`.
     """
     if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not budget > 0:
         raise InputError(f"budget is {budget!r}; expected a number of minutes above 0")
-    check_writable(out)
     recipe = make_recipe(quick, seeds, steps, settings or {}, only, device)
-    chosen = {name: options_for(name, options or {}) for name in recipe.studies}
-    train, rest, count = _split(training_set, held_out, recipe)
-    oracle = Oracle(train, recipe.path, memory=memory, device=recipe.device)
-    runner = Runner(
-        training_set, count, oracle, rest, Path(out), space, foreign, recipe.device, quick, 60 * budget,
-        resume, progress, tell, each,
-    )  # fmt: skip
-    return _run(runner, recipe, chosen, options or {})
+    with run_folder(out, "reproduce", _names(recipe.studies), overwrite=overwrite):
+        chosen = {name: options_for(name, options or {}) for name in recipe.studies}
+        train, rest, count = _split(training_set, held_out, recipe)
+        oracle = Oracle(train, recipe.path, memory=memory, device=recipe.device)
+        runner = Runner(
+            training_set, count, oracle, rest, Path(out), space, foreign, recipe.device, quick, 60 * budget,
+            resume, overwrite, progress, tell, each,
+        )  # fmt: skip
+        return _run(runner, recipe, chosen, options or {})
+
+
+def _names(studies: Sequence[str]) -> list[str]:
+    """The files that a reproduction writes, as far as they are known before; models have folders of their own."""
+    results = {"stages": STAGES_FILES} | {study: finding_names(study) for study in studies}
+    return [*RESULT_FILES, *(f"{study}/{name}" for study, names in results.items() for name in (*names, INPUTS_FILE))]
 
 
 def _split(

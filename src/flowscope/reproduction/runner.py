@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flowscope.core.files import remove_file, write_files
+from flowscope.core.run_folder import opened_folder
 from flowscope.core.schema import read_json
 from flowscope.core.serialize import json_text, to_jsonable
 from flowscope.core.settings import versions
@@ -19,12 +20,14 @@ from flowscope.studies.bench.finding import Finding
 from flowscope.studies.catalogue import options_of, run_study
 from flowscope.studies.inputs import StudyInputs, load_models
 from flowscope.training import TrainSettings, train_to
+from flowscope.training.checkpoint import forget_unfinished
 from flowscope.training.model_store import read_about
 
 INPUTS_FILE = "inputs.json"  # in the folder of a result: what it was made from
 KIND = "a file that flowscope wrote: remove its folder"  # in messages
 MODELS_FOLDER = "models"
 MODEL_FILE = "model.json"  # in the folder of a model: its record
+RESULT_FILES = ("index.html", "reproduction.json", "reproduction.csv")  # over all results
 MAX_TRAINING_SHARE = 0.75  # of the budget
 
 Progress = Callable[[int, int, str], None]
@@ -44,7 +47,7 @@ class Runner:
         oracle: of those that models are trained on.
         held_out: the held-out points.
         out: the folder of all results.
-        space, foreign, device, quick, resume, progress, tell, each: as in
+        space, foreign, device, quick, resume, overwrite, progress, tell, each: as in
             :func:`flowscope.reproduction.reproduce.reproduce`.
         budget: seconds, or infinity.
         trained: name -> the record of a model.
@@ -62,6 +65,7 @@ class Runner:
     quick: bool
     budget: float
     resume: bool
+    overwrite: bool
     progress: Progress
     tell: Callable[[str], object]
     each: Callable[[Any, Path], object]
@@ -90,12 +94,15 @@ class Runner:
             if left <= 0 or expected > left:
                 raise SkippedError(f"{self._over_budget()}, of which training may take 3/4")
             self.tell(f"training {what}: {settings.steps} steps")
+            if not self.resume:
+                forget_unfinished(folder)
             train_to(
                 self.points,
                 settings,
                 folder,
                 held_out=self.held_out_count,
                 resume=self.resume,
+                overwrite=self.overwrite,
                 device=self.device,
                 tracker=None,
                 progress=lambda done, total, loss: self.progress(done, total, f"{name}, {loss}"),
@@ -160,11 +167,20 @@ class Runner:
         if (folder / INPUTS_FILE).exists() and read_json(folder / INPUTS_FILE, Any, KIND) == identity:
             return load(folder)
         found = make()
-        remove_file(folder / INPUTS_FILE)  # it is not true of the files that come now
+        self._outdate(name)
         write_files(folder, found.to_files())
         self.each(found, folder)
         write_files(folder, {INPUTS_FILE: json_text(identity)})  # last, since only now are all files there
         return found
+
+    def _outdate(self, name: str) -> None:
+        """Remove an earlier result and the pages over all results: they would not be true of what comes now."""
+        opened = opened_folder(self.out)
+        if opened is not None:
+            remove_file(self.out / name / INPUTS_FILE)
+            opened.clear(name)
+            for page in RESULT_FILES:
+                remove_file(self.out / page)
 
     def _digests(self, models: Sequence[str]) -> dict[str, Any]:
         return {name: self.trained[name]["digests"] for name in models}

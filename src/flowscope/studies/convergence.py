@@ -32,7 +32,7 @@ from flowscope.studies.bench.paired import (
 from flowscope.studies.bench.probe_bench import ProbeBench
 from flowscope.studies.bench.sample_bench import SAMPLES_PER_VARIANT, SampleBench
 from flowscope.studies.bench.variants import load_snapshots, variants
-from flowscope.training.fit import LOSSES
+from flowscope.training.checkpoint import LOSSES
 
 MAX_LOSS_ROWS = 50  # rows of the table of batch losses, for each run
 ALL = "all"  # the stage that is all of [0, 1)

@@ -5,6 +5,8 @@ without the interruption. Noise is drawn on the device by a generator that is se
 device draw other noise from one seed.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -23,7 +25,7 @@ RESIDENT_GPU_FRACTION = 0.25  # of a GPU's free memory, at most, that holds a se
 class Stream(IntEnum):
     """The streams of random numbers of a run."""
 
-    POINTS, TIMES, DROPS, NOISE, REFERENCE = range(5)
+    POINTS, TIMES, DROPS, NOISE, REFERENCE, MODULES = range(6)
 
 
 class Draw(NamedTuple):
@@ -39,6 +41,26 @@ class Draw(NamedTuple):
 def generator_at(settings: TrainSettings, stream: Stream, step: int) -> np.random.Generator:
     """The generator of one stream at one step."""
     return np.random.default_rng((settings.seed, stream, step))
+
+
+def torch_seed(settings: TrainSettings, stream: Stream, step: int) -> int:
+    """The seed of a torch generator for one stream at one step."""
+    return int(np.random.SeedSequence((settings.seed, stream, step)).generate_state(1, np.uint64)[0])
+
+
+@contextmanager
+def seeded_modules(settings: TrainSettings, step: int, device: torch.device) -> Iterator[None]:
+    """Let modules that draw random numbers of their own, such as nn.Dropout, draw those of this step.
+
+    They use torch's global generators, whose states are put back.
+    """
+    seed, devices = torch_seed(settings, Stream.MODULES, step), [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed)
+        for gpu in devices:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(seed)
+        yield
 
 
 class Draws:
@@ -93,8 +115,7 @@ class Draws:
         return self.training_set.rows(positions).to(self.device, torch.float32)
 
     def _noise(self, step: int, shape: torch.Size) -> Tensor:
-        seed = np.random.SeedSequence((self.settings.seed, Stream.NOISE, step)).generate_state(1, np.uint64)[0]
-        generator = torch.Generator(self.device).manual_seed(int(seed))
+        generator = torch.Generator(self.device).manual_seed(torch_seed(self.settings, Stream.NOISE, step))
         return torch.randn(shape, generator=generator, device=self.device)
 
 

@@ -6,18 +6,28 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
 
-from flowscope.core.files import check_writable, remove_file, write_files
+from flowscope.core.files import remove_file, write_files
+from flowscope.core.run_folder import run_folder
 from flowscope.data.pixels import is_image
 from flowscope.data.training_set import as_training_set
 from flowscope.metrics import hold_out
 from flowscope.training.accelerator import check_tracker
-from flowscope.training.checkpoint import check_same_run, read_checkpoint
-from flowscope.training.loop import iterate
+from flowscope.training.checkpoint import (
+    LOSSES,
+    OPTIMIZER_FILE,
+    SAMPLES,
+    check_files,
+    check_same_run,
+    check_vacant,
+    optimizer_file,
+    read_checkpoint,
+)
+from flowscope.training.loop import iterate, snapshot_names
 from flowscope.training.model_store import (
     ABOUT_FILE,
     CHECKPOINT_FILE,
@@ -29,10 +39,9 @@ from flowscope.training.model_store import (
 )
 from flowscope.training.preview import sample_pictures
 from flowscope.training.settings import TrainSettings
-from flowscope.training.trainer import Run, identity
+from flowscope.training.trainer import Run, custom_name, identity
 
 SPLIT_SEED = 0  # of the points held out: the same whatever a model's own seed, so that models can be compared
-LOSSES, SAMPLES = "loss.csv", "samples.png"  # files
 Progress = Callable[[int, int, str], object]
 
 
@@ -43,6 +52,7 @@ def train_to(
     *,
     held_out: int = 0,
     resume: bool = False,
+    overwrite: bool = False,
     device: str | torch.device | None = None,
     network: nn.Module | None = None,
     tracker: str | None = "tensorboard",
@@ -50,16 +60,20 @@ def train_to(
 ) -> Path:
     """Train a network into a folder, for :func:`load_model` and every command that takes a MODEL_DIR.
 
-    Every `settings.checkpoint_every` steps a checkpoint, loss.csv and samples.png are renewed. Ctrl-C ends the training
-    after the current step, writes a checkpoint and raises KeyboardInterrupt.
+    Every `settings.checkpoint_every` steps a checkpoint, loss.csv and samples.png are renewed; a first checkpoint comes
+    after the first step. Ctrl-C ends the training after the current step, writes a checkpoint and raises
+    KeyboardInterrupt. So does SIGTERM, which then goes to the handler that was there; if there was none, the process
+    ends with code 143.
 
     Args:
         training_set: a TrainingSet, or an array or tensor (N, *shape) of points.
         settings: what is trained and how.
         out: the folder.
         held_out: how many points to set aside; the same ones for every model.
-        resume: go on from the checkpoint in `out` if there is one; return at once if the run there is finished. False
-            replaces a model that is there.
+        resume: go on from the checkpoint in `out` if there is one; return at once if the run there is finished, unless
+            `settings.steps` are more by now: then train it on. False refuses a folder that holds a model.
+        overwrite: replace a model that is there once the first checkpoint comes (with `resume`, what is of the same run
+            is kept), and files that flowscope did not write.
         device: as for :func:`train`.
         network: as for :func:`train`.
         tracker: the name of one of accelerate's trackers; None for none.
@@ -69,7 +83,8 @@ def train_to(
         The folder, with model.json, model.safetensors, ema.safetensors, loss.csv and, for images, samples.png.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be written, holds a model or a file that would be replaced, or another run
+            writes there.
         ResumeError: what is there is of another run.
         InputError, MissingExtraError, NumericalError: as for :func:`train`.
 
@@ -81,22 +96,25 @@ def train_to(
         >>> with TemporaryDirectory() as folder:
         ...     model = train_to([[0.0, 1.0], [1.0, 0.0]], settings, folder, tracker=None)
         ...     sorted(path.name for path in model.iterdir())
-        ['ema.safetensors', 'loss.csv', 'model.json', 'model.safetensors']
+        ['.flowscope.json', 'ema.safetensors', 'loss.csv', 'model.json', 'model.safetensors', 'optimizer.safetensors']
     """
     folder, whole = Path(out), as_training_set(training_set)
-    check_writable(folder)
     check_tracker(tracker, folder)  # before anything is computed or deleted
+    check_vacant(folder, resume, overwrite)
     kept, _ = hold_out(whole, held_out, SPLIT_SEED)
     about_split = {"count": held_out, "seed": SPLIT_SEED, "whole": whole.digest}
     if resume and (folder / ABOUT_FILE).exists() and not (folder / CHECKPOINT_FILE).exists():
-        name = None if network is None else type(network).__name__
-        check_same_run(identity(kept, settings, about_split, name), read_about(folder), folder / ABOUT_FILE)
-        return folder
-    run = Run(kept, settings, network=network, device=device, held_out=about_split)
-    read_checkpoint(run, folder, resume)
-    run.track(tracker, folder)
-    _drive(run, folder, progress)
-    _finish(run, folder)
+        found = read_about(folder)
+        check_same_run(identity(kept, settings, about_split, custom_name(network)), found, folder / ABOUT_FILE)
+        if found["step"] == settings.steps:
+            return folder
+    with run_folder(folder, "train", overwrite=overwrite) as opened:
+        run = Run(kept, settings, network=network, device=device, held_out=about_split)
+        resumed = read_checkpoint(run, folder, resume)
+        check_files(opened, snapshot_names(settings), resumed)
+        run.track(tracker, folder)
+        _drive(run, folder, progress)
+        _finish(run, folder)
     return folder
 
 
@@ -111,7 +129,21 @@ def _drive(run: Run, out: Path, progress: Progress | None) -> None:
                 progress(step.step, run.settings.steps, f"loss {run.losses.last:.4g}")
             if interrupted:
                 steps.close()  # which writes a checkpoint
-                raise KeyboardInterrupt
+                break
+    if interrupted:
+        _stop(interrupted[0], f"step {run.step} of {run.settings.steps} is kept")
+
+
+def _stop(number: int, kept: str) -> NoReturn:
+    """End as the signal would have ended what runs, but in order."""
+    if number == signal.SIGTERM and signal.getsignal(number) is signal.SIG_DFL:
+        raise SystemExit(128 + number)
+    try:
+        signal.raise_signal(number)
+        raise KeyboardInterrupt
+    except KeyboardInterrupt as error:
+        error.add_note(kept)
+        raise
 
 
 def _preview_files(run: Run) -> dict[str, str | bytes]:
@@ -126,24 +158,36 @@ def _finish(run: Run, out: Path) -> None:
     """Write the files of a finished run, model.json last, and then delete the checkpoint."""
     weights = {MODEL_FILE: to_safetensors(run.network.state_dict()), EMA_FILE: to_safetensors(run.ema.state_dict())}
     about = run.about() | {"digests": {name: digest_of(data) for name, data in weights.items()}}
-    write_files(out, weights | _preview_files(run) | {ABOUT_FILE: json.dumps(about, indent=2, allow_nan=False) + "\n"})
+    files: dict[str, str | bytes] = {**weights, OPTIMIZER_FILE: optimizer_file(run, about["digests"][MODEL_FILE])}
+    files |= _preview_files(run)
+    remove_file(out / ABOUT_FILE)  # of a model that was trained on: until all is there, the checkpoint counts
+    write_files(out, files | {ABOUT_FILE: json.dumps(about, indent=2, allow_nan=False) + "\n"})
     remove_file(out / CHECKPOINT_FILE)
 
 
 @contextmanager
 def interrupts() -> Iterator[list[int]]:
-    """A list to which the first Ctrl-C is appended, so that it ends no step halfway; a second one acts as usual."""
+    """A list to which the first Ctrl-C or SIGTERM is appended, so that it ends no step halfway; a second acts as usual.
+
+    Signals that are ignored, as under nohup, stay so.
+    """
     seen: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
-        yield seen
-        return
+    before: dict[int, Any] = {}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
     def note(number: int, frame: Any) -> None:
         seen.append(number)
-        signal.signal(signal.SIGINT, before)
+        restore()
 
-    before = signal.signal(signal.SIGINT, note)
+    if threading.current_thread() is threading.main_thread():  # signals are its own
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        before |= {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
+        for number in before:
+            signal.signal(number, note)
     try:
         yield seen
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()

@@ -8,10 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flowscope.core.run_folder import run_folder
 from flowscope.networks.field import NetworkField
 from flowscope.training.accelerator import check_tracker
-from flowscope.training.checkpoint import clear_model, read_checkpoint, write_checkpoint, write_snapshot
-from flowscope.training.model_store import snapshot_name
+from flowscope.training.checkpoint import (
+    check_files,
+    check_vacant,
+    clear_model,
+    read_checkpoint,
+    write_checkpoint,
+    write_snapshot,
+)
+from flowscope.training.model_store import ABOUT_FILE, CHECKPOINT_FILE, snapshot_name
 from flowscope.training.settings import TrainSettings
 from flowscope.training.trainer import Run
 
@@ -67,6 +75,7 @@ def train(
     device: str | torch.device | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     trackers: str | None = None,
     held_out: dict[str, Any] | None = None,
 ) -> Iterator[TrainStep]:
@@ -81,10 +90,12 @@ def train(
         network: a module of your own to train in place, called as network(x, 1000 t) or network(x, 1000 t, y), whose
             last label stands for none; None to build one.
         device: where to train; None for "cuda" where there is one, else "cpu".
-        out: a folder for checkpoints, written every `settings.checkpoint_every` steps and when the loop is left early;
-            None for none.
-        resume: go on from the checkpoint in `out`, if there is one. False deletes what an earlier run left there, once
-            this run writes its first checkpoint.
+        out: a folder for checkpoints, written after the first step, every `settings.checkpoint_every` steps and when
+            the loop is left early; None for none. :func:`train_to` with resume=True goes on from them, too.
+        resume: go on from what is in `out`, if there is something; a finished run of fewer steps is trained on. False
+            refuses a folder that holds a model.
+        overwrite: delete what an earlier run left in `out`, once this run writes its first checkpoint; and replace
+            files that flowscope did not write.
         trackers: the name of one of accelerate's trackers, such as "tensorboard", which writes to `out`; None for none.
         held_out: what model.json says of points that were set aside.
 
@@ -93,6 +104,8 @@ def train(
 
     Raises:
         InputError: a setting or the data are not usable.
+        OutputError: `out` cannot be written, holds a model or a file that would be replaced, or another run writes
+            there.
         ResumeError: the checkpoint is of other settings or data, or damaged.
         MissingExtraError: diffusers, accelerate or the tracker is not installed.
         NumericalError: the loss is no longer finite.
@@ -106,11 +119,21 @@ def train(
     """
     folder = None if out is None else Path(out)
     check_tracker(trackers, folder)
-    run = Run(training_set, settings, network=network, device=device, held_out=held_out)
     if folder is not None:
-        read_checkpoint(run, folder, resume)
+        check_vacant(folder, resume, overwrite)
+    run = Run(training_set, settings, network=network, device=device, held_out=held_out)
+    if folder is None:
+        return iterate(run, None)
+    resumed = read_checkpoint(run, folder, resume)
     run.track(trackers, folder)
-    return iterate(run, folder)
+    return _iterate_in(folder, run, resumed, overwrite)
+
+
+def _iterate_in(out: Path, run: Run, resumed: bool, overwrite: bool) -> Generator[TrainStep, None, None]:
+    """Make the steps that are left of a run while its folder is open."""
+    with run_folder(out, "train", overwrite=overwrite) as opened:
+        check_files(opened, snapshot_names(run.settings), resumed)
+        yield from iterate(run, out)
 
 
 def iterate(run: Run, out: Path | None) -> Generator[TrainStep, None, None]:
@@ -121,10 +144,13 @@ def iterate(run: Run, out: Path | None) -> Generator[TrainStep, None, None]:
         out: the folder of checkpoints and snapshots; None for none.
     """
     settings, written, fresh = run.settings, run.step, run.step == 0
+    # a model that is to be replaced stays until there is something worth its place
+    vacant = out is not None and not any((out / name).exists() for name in (ABOUT_FILE, CHECKPOINT_FILE))
     try:
         while run.step < settings.steps:
             loss, learning_rate = run.advance()
             checkpoint = run.step % settings.checkpoint_every == 0 or run.step == settings.steps
+            checkpoint |= vacant and run.step == 1  # however far the next one is
             snapshot = run.step in snapshots(settings)
             if out is not None and fresh and (checkpoint or snapshot):
                 clear_model(out)  # not before there is something to put in its place
@@ -143,6 +169,11 @@ def iterate(run: Run, out: Path | None) -> Generator[TrainStep, None, None]:
         raise
     finally:
         run.end()
+
+
+def snapshot_names(settings: TrainSettings) -> list[str]:
+    """The files of a run's snapshots, relative to its folder."""
+    return [snapshot_name(step) for step in sorted(snapshots(settings))]
 
 
 def snapshots(settings: TrainSettings) -> set[int]:

@@ -42,6 +42,7 @@ RENAMED_SETTINGS = {  # names in schema 1, which is still read, and now
 }
 MODEL_FILE, EMA_FILE = "model.safetensors", "ema.safetensors"
 ABOUT_FILE, CHECKPOINT_FILE = "model.json", "state.safetensors"
+COMPILED_PREFIX = "_orig_mod."  # of the names of a module that torch.compile wrapped
 PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 ABOUT_KIND = "what flowscope train wrote"  # in messages
 MAX_SIDE = 2**31 - 1  # of a point
@@ -106,10 +107,16 @@ def snapshot_steps(directory: str | Path) -> list[int]:
 
 
 def to_safetensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
-    """The bytes of a safetensors file."""
+    """The bytes of a safetensors file; tied tensors are written once for each of their names."""
     from safetensors.torch import save
 
-    return save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, dict(metadata or {}))
+    whole = {plain_name(k): v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
+    return save(whole, dict(metadata or {}))
+
+
+def plain_name(name: str) -> str:
+    """The name of a tensor without what torch.compile adds to those of compiled modules."""
+    return name.replace(COMPILED_PREFIX, "")
 
 
 def read_safetensors(path: Path, device: torch.device | str = "cpu") -> tuple[Tensors, dict[str, str]]:
@@ -148,7 +155,8 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], where: objec
         InputError: they are another architecture's; the message names what is missing, unexpected or of another shape.
     """
     check_fit(network, tensors, where)
-    network.load_state_dict(dict(tensors))
+    tensors = {plain_name(k): v for k, v in tensors.items()}
+    network.load_state_dict({k: tensors[plain_name(k)] for k in network.state_dict()})
 
 
 def check_fit(network: nn.Module, tensors: Mapping[str, Tensor], where: object) -> None:
@@ -161,7 +169,8 @@ def check_fit(network: nn.Module, tensors: Mapping[str, Tensor], where: object) 
     Raises:
         InputError: as in :func:`load_weights`.
     """
-    own = network.state_dict()
+    own = {plain_name(k): v for k, v in network.state_dict().items()}
+    tensors = {plain_name(k): v for k, v in tensors.items()}
     missing, unexpected = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     both = [(k, tensors[k], own[k]) for k in sorted(own.keys() & tensors.keys())]
     shapes = [f"{k} {tuple(got.shape)} instead of {tuple(its.shape)}" for k, got, its in both if got.shape != its.shape]

@@ -19,8 +19,8 @@ from flowscope.networks.field import NetworkField
 from flowscope.oracle import Oracle
 from flowscope.paths import get_path
 from flowscope.training.accelerator import check_accelerator, make_accelerator, start_tracker, tf32_matmul
-from flowscope.training.draws import Draw, Draws, to_device
-from flowscope.training.ema import make_average, update_average
+from flowscope.training.draws import Draw, Draws, seeded_modules, to_device
+from flowscope.training.ema import make_average, update_average, without_compiler
 from flowscope.training.labels import check_labels_arrive, own_label_dropout_off, warn_of_own_dropout
 from flowscope.training.losses import Losses
 from flowscope.training.model_store import SCHEMA, trained_field
@@ -66,18 +66,19 @@ class Run:
         self.device = resolve_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.classes = count_classes(self.training_set)
         self.labels = None if len(self.training_set.classes) == self.classes else list(self.training_set.classes)
-        self.custom_network = None if network is None else type(network).__name__
+        self.custom_network = custom_name(network)
         if network is None:
             network = build_network(settings.model, self.shape, self.classes, width=settings.width, seed=settings.seed)
         self.accelerator = make_accelerator(self.device, settings.precision)
-        self.network = network.to(self.device).train()
+        self.network: nn.Module = without_compiler(network).to(self.device).train()
         on_gpu = self.device.type == "cuda"
         if on_gpu and len(self.shape) == 3:
             self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.null = check_labels_arrive(self.network, self.classes, settings.label_dropout, self.shape)
         self.notes = warn_of_own_dropout(self.network, settings.label_dropout) if self.classes else ()
         self.ema = make_average(self.network)
-        self.forward: Any = torch.compile(self.network) if settings.compile else self.network
+        compiled = without_compiler(network) is not network
+        self.forward: Any = network if compiled else torch.compile(self.network) if settings.compile else self.network
         weights, decay = self.network.parameters(), settings.weight_decay
         self.optimizer = torch.optim.AdamW(weights, settings.peak_learning_rate, weight_decay=decay, fused=on_gpu)
         self.draws = Draws(self.training_set, settings, self.device)
@@ -93,7 +94,7 @@ class Run:
         draw, learning_rate = self.draws(self.step), learning_rate_at(self.settings, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        with tf32_matmul(self.device):
+        with tf32_matmul(self.device), seeded_modules(self.settings, self.step, self.device):
             errors = self.squared_errors(draw)
             loss = errors.mean()
             self.accelerator.backward(loss)
@@ -201,6 +202,11 @@ def identity(
             "weights": s.weights is not None,
         },
     }
+
+
+def custom_name(network: nn.Module | None) -> str | None:
+    """The class of the user's own network; None where there is none."""
+    return None if network is None else type(without_compiler(network)).__name__
 
 
 def learning_rate_at(settings: TrainSettings, step: int) -> float:

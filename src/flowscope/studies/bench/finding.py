@@ -222,6 +222,11 @@ def _check_series(panel: str, series: Series, tables: Mapping[str, Mapping[str, 
             raise InputError(f"panel {panel!r} draws {name!r} of table {series.table!r}; expected a column of numbers")
 
 
+def finding_names(study: str) -> list[str]:
+    """The names of the files that the finding of a study and its page may have, but those of further tables."""
+    return ["index.html", *(f"{study}.{kind}" for kind in ("json", "csv", "npz", "png", "svg"))]
+
+
 def _load_column(values: list[Any]) -> Any:
     """Numbers as an array, names as a list."""
     if any(isinstance(v, str) for v in values):
