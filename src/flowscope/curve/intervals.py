@@ -7,8 +7,8 @@ standard deviation s:
     skewness of the mean:  g = E(x - m)^3 / (s^3 sqrt(n))
     events:                n / kurtosis = n s^4 / E(x - m)^4
 
-For values that are 0 but for a share p, events are n p: as many probes as carry the mean. The interval is Hall's
-1992, which corrects for skewness: the ends are m - s/sqrt(n) T(z), with z the quantiles of Student's law and
+For values that are 0 but for a share p, events are n p: as many probes as carry the mean. The interval is that of
+Hall, 1992, which corrects for skewness: the ends are m - s/sqrt(n) T(z), with z the quantiles of Student's law and
 
     T(z) = 3/g ((1 + g (z - g/6))^(1/3) - 1).                                                             (7f)
 """
