@@ -69,6 +69,17 @@ def test_what_was_computed_in_inference_mode_serves_outside():
     assert torch.equal(oracle(X[0.6], 0.6), inside) and not inside.is_inference()
 
 
+@pytest.mark.slow
+def test_a_compiled_call_answers_the_same():
+    """The oracle is no graph: it is left out of what is compiled."""
+    oracle, x = small_oracle(POINTS), X[0.6]
+
+    def twice(states):
+        return 2 * oracle(states, 0.6)
+
+    assert torch.equal(torch.compile(twice, backend="eager")(x), twice(x))
+
+
 def test_gradients_are_not_tracked():
     x = X[0.6].clone().requires_grad_()
     assert not small_oracle(POINTS)(x, 0.6).requires_grad
