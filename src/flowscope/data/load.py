@@ -109,15 +109,16 @@ def load(
     plain = labels is None and weights is None and name is None and options == Options(seed=options.seed)
     if isinstance(source, TrainingSet) and plain and split is None:
         return source
-    found = _to_source(source, split)
-    if labels is not None:
-        found = replace(found, labels=labels, class_names=None)
-    if weights is not None:
-        found = replace(found, weights=weights)
-    made = assemble(found, options, name)
+    made = assemble(_with_own(_to_source(source, split), labels, weights), options, name)
     for note in made.notes if not isinstance(source, TrainingSet) else ():
         warnings.warn(f"{made.name}: {note}", FlowscopeWarning, stacklevel=2)
     return made
+
+
+def _with_own(found: Source, labels: Any, weights: Any) -> Source:
+    """A source with the user's labels and weights in place of its own."""
+    found = found if labels is None else replace(found, labels=labels, class_names=None)
+    return found if weights is None else replace(found, weights=weights)
 
 
 def _to_source(source: Any, split: str | None) -> Source:
