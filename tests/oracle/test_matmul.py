@@ -29,7 +29,7 @@ def test_products_against_float64(library):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scale", [1e-10, 1e18, 1e25, 1e150])
+@pytest.mark.parametrize("scale", [1e-10, 1e18, 1e25, 1e90])
 @pytest.mark.parametrize("tolerance", [None, 1e-3])
 def test_numpy_warns_of_nothing_that_leaves_a_dtypes_range(scale, tolerance):
     """Whatever a user has numpy do about overflow and underflow: infinity and 0 are handled, as torch's are."""

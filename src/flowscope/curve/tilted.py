@@ -99,6 +99,7 @@ class Pairs(NamedTuple):
     uniform: np.ndarray
 
 
+@np.errstate(under="ignore")  # weights that are 0, whatever a user has numpy do about them
 def tilt(c: ClassLaw, r: np.ndarray, plain: int, seed: int, policy: TiltedPolicy = TiltedPolicy()) -> Tilted:
     """Follow tilted probes of a law.
 
