@@ -24,6 +24,8 @@ from flowscope.fields import FLOATS
 
 WORK_VECTORS = 5  # in float64, as long as a point, that a pass over the points holds
 
+LEAST_WEIGHT = 1e-290  # of a positive weight, over the largest
+
 
 class TrainingSet:
     """The points {x1_i}, i = 1..N, with labels, weights, normalisation and a digest.
@@ -279,5 +281,11 @@ def check_weights(weights: Any, count: int) -> np.ndarray:
         got = f"weight {wrong[0]} is {array[wrong[0]]}" if len(wrong) else "all weights are 0"
         raise InputError(
             f"{got}; expected finite weights that are not negative and not all zero: correct or leave them out"
+        )
+    least = float(array[array > 0].min()) / float(array.max())
+    if least < LEAST_WEIGHT:
+        raise InputError(
+            f"the smallest positive weight is {least:.1e} of the largest; expected at least {LEAST_WEIGHT:.0e} of it, "
+            "where float64 keeps all digits: make smaller ones 0"
         )
     return array

@@ -4,6 +4,7 @@ Points of posterior mass m that are left out move a velocity by (9), logits by t
 step (last_step.py) and the dtype of the result allow.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,8 @@ from flowscope.oracle.equation.posterior import LOGIT_TOLERANCE
 from flowscope.oracle.last_step import LastStep
 from flowscope.oracle.law import Law
 from flowscope.oracle.queries import Queries
+
+DOUBLED_ROUNDING = 2.0**-98  # of a logit in doubled arithmetic, over its size: some roundings of 2^-104
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Certificate:
     touched: Tensor
 
 
-def certificate(law: Law, queries: Queries, moments: Moments, step: LastStep, rounding: float) -> Certificate:
+def certificate(law: Law, queries: Queries, moments: Moments, step: LastStep, dtype: torch.dtype) -> Certificate:
     """What is proven of a velocity computed in float64 and rounded to a dtype.
 
     Args:
@@ -44,8 +47,9 @@ def certificate(law: Law, queries: Queries, moments: Moments, step: LastStep, ro
         queries: B states.
         moments: of the points that were evaluated, and the bound on the others.
         step: the velocity. Where it was computed again no point was left out.
-        rounding: of the dtype, relative.
+        dtype: of the result.
     """
+    rounding, least_step = torch.finfo(dtype).eps, torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
     off, square = left_out(law, queries, moments), queries.A**2
     mass, shift = (value.masked_fill(step.again, 0) for value in (off.mass, off.shift))
     speed, moved = torch.linalg.vector_norm(step.value, dim=1), shift + step.error
@@ -55,6 +59,9 @@ def certificate(law: Law, queries: Queries, moments: Moments, step: LastStep, ro
     reach = law.radius + torch.linalg.vector_norm(moments.mean, dim=1)
     inside = square * (step.total_variance + step.variance_error + 2 * mass * reach**2)
     most = ((speed + moved) ** 2 + inside).sqrt()
-    error = moved + LOGIT_TOLERANCE * most + rounding * speed
+    doubled = 2 * DOUBLED_ROUNDING * moments.peak.abs()  # what (5) counts as exact errs by that many nats
+    rounded = rounding * speed + math.sqrt(queries.x.shape[1]) * least_step
+    error = moved + (LOGIT_TOLERANCE + torch.expm1(doubled.clamp_max(700))) * most + rounded
+    error = torch.where(torch.isfinite(error), error, math.inf)
     touched = moments.evaluated.masked_fill(step.again, len(law)).to(torch.int64)
     return Certificate(mass, error, error / size.clamp_min(1e-300), touched)

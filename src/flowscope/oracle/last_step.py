@@ -100,10 +100,11 @@ def _gain(queries: Queries, target: Quantity) -> Tensor:
 
 
 def _terms(law: Law, queries: Queries, exact: Float64Engine) -> int:
-    """Roundings of a term in a mean over the law; where a device may have had no memory for blocks, of any order."""
+    """Roundings of a term in a mean, a quotient of two sums; of any order where a device may have halved blocks."""
     dimension, count = law.support.dimension, len(law)
     planned = plan(exact.memory, max(1, len(queries)), count, dimension).terms(count)
-    return 8 + (planned if law.support.device.type == "cpu" else count)
+    largest = plan(exact.memory, 1, count, dimension).points  # blocks of fewer states are larger
+    return 8 + 2 * (planned + largest if law.support.device.type == "cpu" else count)
 
 
 def _about_the_centre(law: Law, queries: Queries, moments: Moments, target: Quantity, exact: Float64Engine) -> LastStep:

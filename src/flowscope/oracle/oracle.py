@@ -15,7 +15,7 @@ divergence).
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -227,8 +227,11 @@ class Oracle:
 
         def value(batch: Batch) -> tuple[Tensor, ...]:
             step = last_step(*batch, "velocity", self._exact)
-            proof = certificate(batch.law, batch.queries, batch.moments, step, torch.finfo(x.dtype).eps)
-            return self._shaped(step.value).to(x.dtype), *vars(proof).values()
+            proof = certificate(batch.law, batch.queries, batch.moments, step, x.dtype)
+            value = self._shaped(step.value).to(x.dtype)
+            lost = ~torch.isfinite(value).flatten(1).all(1)  # beyond the range of the dtype
+            error, relative = (bound.masked_fill(lost, math.inf) for bound in (proof.error, proof.relative))
+            return value, *vars(replace(proof, error=error, relative=relative)).values()
 
         velocity, *proof = self._answer(x, t, y, Want("proof"), value)
         return velocity, Certificate(*proof)

@@ -40,8 +40,7 @@ class Float32Policy:
             a product of all points.
         together, together_on_device: states whose dominant pairs are done again together.
         dominant_bytes, dominant_bytes_on_device: of dominant points in float64, done again together.
-        nearly_equal: of squared lengths: points that differ by less are nearly equal terms, rounded the same way.
-        chain: terms of a float32 sum, about, before it is added to others.
+        checks: directions along which float32 averages are compared with float64 ones.
         largest_square: beyond which float32 may not hold sums of squares.
     """
 
@@ -63,8 +62,7 @@ class Float32Policy:
     together_on_device: int = 1024
     dominant_bytes: int = 16 << 20
     dominant_bytes_on_device: int = 64 << 20
-    nearly_equal: float = 1e-3
-    chain: int = 8192
+    checks: int = 4
     largest_square: float = 1e36
 
 
@@ -142,16 +140,15 @@ class Float32Accumulator:
         crowded: (B,) bool, states with more dominant pairs than that.
         draws: points of the rest to look at again.
         least_height: nu of their heights.
+        directions: (n, D) of random signs.
+        off: (B,) float64, how far averages of the rest are off, in the root mean square along these directions.
     """
 
     def __init__(self, law: Law, frame: Frame, most: int, by: MatmulBackend, policy: Float32Policy) -> None:
         self.law, self.frame, self.by, self.policy = law, frame, by, policy
         empty = frame.constant.new_full((len(frame.q),), -math.inf)
         self.level: Tensor | None = None  # (B,) float32
-        self.best, self.seen = (
-            empty,
-            empty,
-        )  # the largest logit, and the log of all mass so far, dominant pairs included
+        self.best, self.seen = empty, empty  # the largest logit, and the log of all mass so far
         self.crowded = torch.zeros_like(empty, dtype=torch.bool)
         self._most = most
         self._dead = NEGLIGIBLE_NATS + policy.rise  # nats below the level under which a logit has no weight
@@ -159,6 +156,9 @@ class Float32Accumulator:
         self._found, self._held = [DominantPairs(*torch.zeros(3, 0, dtype=torch.int64, device=empty.device))], 0
         self._total: Moments | None = None
         self.least_height = max(law.mean_square, 1e-30)  # nu
+        signs = torch.randint(0, 2, (policy.checks, law.support.dimension), generator=torch.Generator().manual_seed(0))
+        self.directions = (2.0 * signs - 1).to(torch.float32).to(empty.device)
+        self.off = torch.zeros_like(empty)
         count = max(policy.draws, min(policy.most_draws, policy.drawn // max(1, len(empty))))
         self.draws = Draws(len(empty), count, empty.device)
         self._clear()
@@ -166,6 +166,7 @@ class Float32Accumulator:
     def _clear(self) -> None:
         rows, dimension = self.frame.q.shape
         self.mass, self.second = self.frame.constant.new_zeros(2, rows)
+        self.along = self.frame.constant.new_zeros(rows, len(self.directions))
         self.vector = self.frame.q.new_zeros(rows, dimension)
         self.points = 0  # summed since
 
@@ -177,7 +178,7 @@ class Float32Accumulator:
             return law.raw_blocks(max(LEAST_POINTS, room // (12 * dimension + 16 * queries)))
         kept = isinstance(points, Tensor) and points.dtype == torch.float32 and not centred(law)
         kept = kept and int(positions[-1] - positions[0]) == len(law) - 1  # then rows are the points themselves
-        step = max(256, self.policy.pairs // max(1, queries))
+        step = min(self.policy.flushed, max(256, self.policy.pairs // max(1, queries)))
         return law.raw_blocks(step if kept else max(LEAST_POINTS, min(step, self.policy.copied // (4 * dimension))))
 
     def add(self, block: RawBlock) -> None:
@@ -195,10 +196,12 @@ class Float32Accumulator:
         else:
             alive = torch.arange(len(rows), device=rows.device)
         weights = self._weights(logits, top, level, block.start + alive)
-        norms = norms.to(torch.float32)
-        self.draws.add(weights, logits, level, norms + self.least_height, block.start + alive)
-        self.mass += weights.sum(0)
-        self.second += norms @ weights
+        self.draws.add(weights, logits, level, norms.to(torch.float32) + self.least_height, block.start + alive)
+        along = self.by.dots(rows, self.directions).to(torch.float64)
+        found = torch.cat([torch.ones_like(along[:, :1]), norms[:, None], along], 1).T @ weights.to(torch.float64)
+        self.mass += found[0]
+        self.second += found[1]
+        self.along += found[2:].T
         self.vector += self.by.sums(weights, rows)
         self.points += len(rows)
 
@@ -230,8 +233,16 @@ class Float32Accumulator:
         """Add what is pending to the total."""
         if self.level is None or self.points == 0:
             return
-        self._join(self.level, self.mass, self.second, self.vector.to(torch.float64))
+        vector = self.vector.to(torch.float64)
+        self._compare(vector, self.along, self.mass)
+        self._join(self.level, self.mass, self.second, vector)
         self._clear()
+
+    def _compare(self, vector: Tensor, along: Tensor, mass: Tensor) -> None:
+        """Take notice of how far sums (B, D) are off, by what they should be along the directions (B, n)."""
+        off = torch.linalg.vector_norm(vector @ self.directions.to(torch.float64).T - along, dim=1)
+        off /= math.sqrt(len(self.directions)) * mass.clamp_min(1e-300)
+        self.off = torch.maximum(self.off, torch.where(mass > 0, off, 0.0))
 
     def _join(self, level: Tensor, mass: Tensor, second: Tensor, vector: Tensor) -> None:
         """Add sums relative to e^level to the total; all (B,), the vector (B, D) in float64, which is overwritten."""

@@ -11,9 +11,10 @@ So every point with a share above theta = (tau / e)^2, whatever its logit's erro
 the float32 sums and done again by the float64 equation. e is measured on points spread over the set. That only decides
 what is likely to matter: whether it was enough is measured for each state on points drawn by their weight (draws.py).
 
-Averages. Float32 sums over the rest, of share gamma_U, err by some roundings of gamma_U |x1|, and by more, the more
-terms there are, where these are nearly equal: then every sum is rounded the same way. It is measured against
-sqrt(|u|^2 + A^2 tr Cov) when all is known.
+Averages. Float32 sums over the rest, of share gamma_U, err by some roundings of gamma_U |x1|, and by far more where
+many terms are alike in any coordinate: then every partial sum is rounded the same way. So the sums are compared, along
+some directions of random signs, with float64 sums of the products of these directions with the points, and what they
+differ by is measured against sqrt(|u|^2 + A^2 tr Cov). Masses and norms are summed in float64.
 
 A state for which any of this is not good enough (too many dominant points, errors larger than foreseen) is *hard*: it
 is done again by the float64 pass. So the answer's accuracy does not rest on the data being kind, only its speed does.
@@ -40,7 +41,6 @@ from flowscope.oracle.engines.accumulator import (
     furthest,
     make_rows,
     no_moments,
-    origin,
 )
 from flowscope.oracle.engines.base import Engine, Want
 from flowscope.oracle.engines.float64 import moments_of
@@ -52,6 +52,7 @@ from flowscope.oracle.plan import Plan, plan
 from flowscope.oracle.queries import Queries
 
 ROUNDING = 2.0**-24  # of float32
+FOUND = 2.0  # times an error along a few random directions, that the whole may be
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Float32Engine:
                 total = combine(rest, led)._replace(evaluated=torch.full_like(rest.mass, len(law)))
                 share = (rest.peak - total.peak - total.peak_low).exp() * rest.mass / total.mass
                 hard = sums.crowded | (widest > frame.error + 2 * queries.error)  # no bound, then
-                size, roundings = average_error(law, queries, share, rest, total, policy)
+                size, roundings = average_error(law, queries, share, sums.off, total)
                 hard |= roundings > policy.most
                 bound = share.sqrt() * frame.error * total.total_variance.clamp_min(0).sqrt() * queries.A.abs()
                 some = ~hard & (bound > policy.tolerance * size)  # late on the path the rest is next to nothing
@@ -122,7 +123,8 @@ def make_frame(law: Law, queries: Queries, by: MatmulBackend, policy: Float32Pol
     reach = queries.norms.sqrt() + queries.alpha * furthest(law)
     error = ROUNDING * (4 + math.sqrt(queries.x.shape[1])) * (reach / queries.sigma) ** 2
     slope32 = slope.to(torch.float32)
-    block = law.take(np.unique(np.linspace(0, len(law) - 1, policy.sample).round().astype(np.int64)))
+    few = min(policy.sample, len(law))  # at random: data have periods
+    block = law.take(np.sort(np.random.default_rng(0).choice(len(law), few, replace=False)))
     exact = expand_logits(block, queries) + constant[:, None]
     found = float32_logits(by.dots(make_rows(law, block.raw, by), q), block.norms, block.log_weights, slope32)
     scatter = policy.safety * (found.T.to(torch.float64) - exact).pow(2).mean(1).sqrt()
@@ -173,16 +175,18 @@ def _ranges(pairs: DominantPairs, rows: int, most: int, together: int) -> Iterat
             yield low, high
 
 
-def average_error(
-    law: Law, queries: Queries, share: Tensor, rest: Moments, total: Moments, policy: Float32Policy
-) -> tuple[Tensor, Tensor]:
-    """(B,) the size of a conditional velocity, and what float32 sums over the rest may add to a velocity, over that."""
+def average_error(law: Law, queries: Queries, share: Tensor, off: Tensor, total: Moments) -> tuple[Tensor, Tensor]:
+    """(B,) the size of a conditional velocity, and what float32 sums over the rest may add to a velocity, over that.
+
+    Args:
+        law, queries: of the pass.
+        share: (B,) of the rest.
+        off: (B,) how far its averages are off, by comparison with float64 sums along some directions.
+        total: moments of all points.
+    """
     A, B = queries.A, queries.B
     width = furthest(law)
-    length = torch.linalg.vector_norm(rest.mean + origin(law), dim=1)  # of what was summed
-    terms = rest.mass.clamp(0, policy.chain)  # of about the weight of the heaviest
-    grown = torch.where(rest.total_variance < policy.nearly_equal * length**2, terms / 4, terms.sqrt() / 8)
-    roundings = ROUNDING * share * (4 * width + grown * length)
+    roundings = share * (4 * ROUNDING * width + FOUND * off)
     velocity = (total.mean + law.support.centre).mul_(A[:, None]).addcmul_(B[:, None], queries.x)
     variance = (total.total_variance - roundings * width).clamp_min(0)
     size = (torch.linalg.vector_norm(velocity, dim=1) ** 2 + A**2 * variance).sqrt()

@@ -129,8 +129,10 @@ class FusedAccumulator(Float32Accumulator):
         bound = self._bound()
         level = torch.minimum(top, bound)  # no weight is above 1
         weights, mass, second = run_weights(logits, level, bound, norms, rows.dtype, self.tiles)
-        vector = run_sums(weights, rows, self.tiles)
-        self._join(level, mass, second, vector.sum(0, dtype=torch.float64))
+        vector = run_sums(weights, rows, self.tiles).sum(0, dtype=torch.float64)
+        kept = weights.to(torch.float64).sum(0) / FORMS[rows.dtype].scale
+        self._compare(vector, kept.T @ dots(rows, self.directions).to(torch.float64), mass)
+        self._join(level, mass, second, vector)
         dominant = logits > bound
         self._draw((logits - level).exp().masked_fill(dominant, 0), logits, level, norms, start)
         point, row = dominant.nonzero(as_tuple=True)
@@ -146,6 +148,8 @@ class FusedAccumulator(Float32Accumulator):
         scale = (added.level - level.clamp_min(-1e30)).exp()
         mass, second = ((value * scale).sum(0, dtype=torch.float64) for value in (added.mass, added.second))
         vector = torch.einsum("sb,sbd->bd", scale.to(torch.float64), added.vector.to(torch.float64))
+        kept = (logits - level).exp().masked_fill(logits > before, 0).to(torch.float64)
+        self._compare(vector, kept.T @ dots(rows, self.directions).to(torch.float64), mass)
         self._join(level, mass, second, vector)
         self._see(logits.amax(0), logits.logsumexp(0).to(torch.float64))
         point, row = (logits > before).nonzero(as_tuple=True)
