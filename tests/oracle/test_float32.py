@@ -242,3 +242,35 @@ def test_the_float32_pass_is_taken_for_float32_states_of_large_sets_only():
     small_oracle(points, hard=hard, policy={"smallest": 200 * 64 + 1})(points[:2], 0.5)
     assert len(hard) == 1
     assert flat(points).shape == (200, 64)
+
+
+def five_classes(random):
+    """Tight classes, in order: each is summed with a bias of its own."""
+    return np.repeat(10 * random.normal(size=(5, 4)), 40000, 0) + 0.01 * random.normal(size=(200000, 4)), None
+
+
+def a_heavy_point(random):
+    """Beside many alike ones: the mass is that of few."""
+    points, weights = 1.1 + 1e-3 * random.normal(size=(200000, 2)), np.ones(200000)
+    points[7], weights[7] = -1.3, 2e5
+    return points, weights
+
+
+def a_constant_coordinate(random):
+    """Beside one that varies: the variance is not small."""
+    points = np.stack([np.full(200000, 0.33), 0.03 * random.normal(size=200000)], 1)
+    points[5, 0] = -0.39
+    return points, None
+
+
+@pytest.mark.parametrize("library", ["torch", "numpy"])
+@pytest.mark.parametrize("family", [five_classes, a_heavy_point, a_constant_coordinate])
+def test_averages_of_terms_that_are_alike(family, library):
+    """Every partial sum is rounded the same way, and the more so the longer it is: a state alone has the longest."""
+    points, weights = family(np.random.default_rng(3))
+    data = torch.from_numpy(points).float()
+    noise = cloud(3, (points.shape[1],), seed=5).double()
+    for t in (0.0, 0.1):
+        x = (t * data[[5, 7, -1]].double() + (1 - t) * noise).float()
+        for rows in (slice(0, 1), slice(0, 3)):
+            check(data, x[rows], t, weights=weights, library=library)

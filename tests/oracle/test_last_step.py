@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from flowscope import Oracle, TrainingSet
+from flowscope import InputError, Oracle, TrainingSet
 from tests.support.exact import exact_oracle
 
 OUTLIERS = (1e2, 1e4, 1e5, 4e7, 1e9)
@@ -100,3 +100,50 @@ def test_class_velocities_are_as_exact():
         for label in (0, 1):
             truth = exact_oracle(points[labels == label], x[row], at)
             assert np.linalg.norm(found.velocities[row, label].numpy() - truth.velocity) <= 1e-6 * truth.size
+
+
+def test_ties_that_doubled_arithmetic_does_not_tell_are_not_proven():
+    """Four points at nearly one distance, at which a logit has more digits than two float64 numbers hold."""
+    points = 1e6 * np.array([[16.0, 63.0], [33.0, 56.0], [25.0, 60.0], [39.0, 52.0]])
+    oracle, t = Oracle(points), 1 - 1e-9
+    velocity, proof = oracle.certify(torch.zeros(1, 2, dtype=torch.float64), t)
+    truth = exact_oracle(points, np.zeros(2), path_at(oracle, t))
+    assert np.linalg.norm(velocity[0].numpy() - truth.velocity) <= float(proof.error[0])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "point", "x", "t"),
+    [
+        (torch.float16, [1e-8, 2e-8], [0.0, 0.0], 0.5),  # below the smallest number
+        (torch.float16, [1e-6, 1e-6], [0.0, 0.0], 0.5),
+        (torch.float32, [1e-46, 1e-46], [0.0, 0.0], 0.5),
+        (torch.float16, [1.0, 2.0], [100.0, 0.0], 0.999),  # beyond the largest one
+    ],
+)
+def test_results_at_the_ends_of_a_dtype_are_within_their_proof(dtype, point, x, t):
+    points = np.array([point])
+    oracle = Oracle(points)
+    states = torch.tensor([x], dtype=dtype)
+    velocity, proof = oracle.certify(states, t)
+    truth = exact_oracle(points, states[0].double().numpy(), path_at(oracle, t))
+    assert np.linalg.norm(velocity[0].double().numpy() - truth.velocity) <= float(proof.error[0])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_divergence_where_a_far_point_hardly_weighs(seed):
+    """Its share e^-G times the square of its distance is what counts."""
+    random = np.random.default_rng(seed)
+    dimension, t = int(random.choice([2, 8])), 0.5
+    far = random.normal(size=dimension)
+    distance = 10 ** random.uniform(5, 7.6)
+    far *= distance / np.linalg.norm(far)
+    nats = random.uniform(15, 40)
+    x = (t * t * distance**2 - 2 * nats * (1 - t) ** 2) / (2 * t * distance) * far / distance
+    oracle, points = Oracle(np.stack([0 * far, far])), np.stack([0 * far, far])
+    found = float(oracle.divergence(torch.from_numpy(x)[None], t)[0])
+    assert found == pytest.approx(exact_oracle(points, x, path_at(oracle, t)).divergence, rel=1e-6)
+
+
+def test_weights_that_float64_does_not_hold_are_refused():
+    with pytest.raises(InputError, match="smallest positive weight"):
+        TrainingSet(crowd(0.0, 3), weights=[1e3, 1e-320, 2e-321])

@@ -29,6 +29,7 @@ class Queries:
         path: the path's coefficients at their times, (B,) each: alpha, sigma, their derivatives, A and B of (6).
         error: (B,) E of (4a), a bound on the error of their logits expanded in float64; of a law.
         points: N, how many points that law has.
+        spread: (B,) log of 4 R^2 |A| alpha / (sigma^2 D |B|), what its widest points may add to a divergence.
     """
 
     positions: Tensor
@@ -38,6 +39,7 @@ class Queries:
     path: Coefficients
     error: Tensor
     points: int
+    spread: Tensor
 
     @property
     def alpha(self) -> Tensor:
@@ -60,9 +62,16 @@ class Queries:
 
     def rows(self, which: slice | Tensor) -> "Queries":
         """Some of the states; those of a slice are views."""
-        x, z, norms, error = (value[which] for value in (self.x, self.z, self.norms, self.error))
+        x, z, norms, error, spread = (value[which] for value in (self.x, self.z, self.norms, self.error, self.spread))
         return replace(
-            self, positions=self.positions[which], x=x, z=z, norms=norms, path=self.path.rows(which), error=error
+            self,
+            positions=self.positions[which],
+            x=x,
+            z=z,
+            norms=norms,
+            path=self.path.rows(which),
+            error=error,
+            spread=spread,
         )
 
     def about(self, law: Law) -> "Queries":
@@ -85,7 +94,8 @@ class Queries:
             )
         offset = self.x.norm(dim=1) + self.alpha * law.support.centre.norm()
         error = logit_error(norms, offset, self.alpha, self.sigma, law.radius, dimension)
-        return replace(self, error=error, points=len(law))
+        wide = 4 * law.radius**2 * (self.A * self.alpha).abs() / (self.sigma**2 * dimension * self.B.abs())
+        return replace(self, error=error, points=len(law), spread=wide.log())
 
     @classmethod
     def of(cls, query: Query, rows: Tensor, support: Support, path: Path) -> "Queries":
@@ -94,7 +104,7 @@ class Queries:
         x = query.x[rows.to(query.x.device)].to(support.device).flatten(1).to(torch.float64)
         z = x - c.alpha[:, None] * support.centre
         norms = (z * z).sum(1)
-        return cls(rows, x, z, norms, c, torch.zeros_like(norms), 0)
+        return cls(rows, x, z, norms, c, torch.zeros_like(norms), 0, torch.zeros_like(norms))
 
     @classmethod
     def batches(cls, query: Query, support: Support, path: Path, memory: int) -> Iterator[tuple[Law, "Queries"]]:

@@ -52,6 +52,7 @@ class States(Protocol):
         alpha, sigma: (B,) the path at their times.
         error: (B,) E, the bound (4a) on the error of an expanded logit.
         points: N, how many points the law has.
+        spread: (B,) log of what the widest points add to a divergence, over its other part.
     """
 
     @property
@@ -68,6 +69,8 @@ class States(Protocol):
     def error(self) -> Tensor: ...
     @property
     def points(self) -> int: ...
+    @property
+    def spread(self) -> Tensor: ...
 
 
 def logit_error(
@@ -142,7 +145,7 @@ def float32_logits(products: Tensor, norms: Tensor, log_weights: Tensor, slope: 
     return logits.add_(float(log_weights[0]))
 
 
-def leading(logits: Tensor, best: Tensor, error: Tensor, points: int) -> Tensor:
+def leading(logits: Tensor, best: Tensor, error: Tensor, points: int, spread: Tensor | None = None) -> Tensor:
     """The logits that (5) asks to do again; none of a state whose error is small enough as it is.
 
     Args:
@@ -150,13 +153,15 @@ def leading(logits: Tensor, best: Tensor, error: Tensor, points: int) -> Tensor:
         best: (B,) the largest logit known.
         error: (B,) E of (4a).
         points: N, of the whole law.
+        spread: (B,) log of what the widest points add to a divergence, over its other part, (5e); None to leave it out.
 
     Returns:
         (B, M) bool.
     """
     double = 2 * error
-    window = math.log(points) + 2 * torch.log(torch.expm1(double.clamp_max(300)) / LOGIT_TOLERANCE) + double
-    window = torch.where(double > 300, math.log(points) - 2 * math.log(LOGIT_TOLERANCE) + 3 * double, window)
+    grown = torch.log(torch.expm1(double.clamp_max(300)))
+    rise = torch.where(double > 300, double, grown) - math.log(LOGIT_TOLERANCE)  # log((e^2E - 1) / tau)
+    window = math.log(points) + rise + (rise if spread is None else torch.maximum(rise, spread)) + double
     return (logits >= (best - window)[:, None]) & (double > LOGIT_TOLERANCE)[:, None]
 
 
@@ -181,7 +186,7 @@ def refine_leading_logits(
         logits -= high[:, None]
         return high, low
     seen = high if best is None else torch.maximum(high, best)
-    row, column = leading(logits, seen, states.error, states.points).nonzero(as_tuple=True)
+    row, column = leading(logits, seen, states.error, states.points, states.spread).nonzero(as_tuple=True)
     if len(row) == 0:
         logits -= high[:, None]
         return high, low
