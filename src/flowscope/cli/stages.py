@@ -220,4 +220,5 @@ def _summary(curve: StageCurve, out: Path | None) -> str:
         f"loss floor                {with_error(*floor)}   that no network can beat, mean over coordinates and t",
         f"self-check                {integral} nats   the information integral, against an entropy of {entropy}",
     ]
+    lines += [f"note                      {note}" for note in curve.notes]
     return "\n".join([*lines, *([] if out is None else [f"page                      {out / 'index.html'}"])])
