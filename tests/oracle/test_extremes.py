@@ -51,8 +51,10 @@ def test_a_far_point_without_weight_is_not_there() -> None:
     torch.testing.assert_close(found, fs.Oracle(points)(x, 0.5), rtol=1e-12, atol=1e-12)
 
 
-def test_a_weight_too_small_to_count_is_none() -> None:
-    curve = fs.stages(fs.TrainingSet(gaussians(), weights=[1.0] * 299 + [5e-324]), timesteps=2, probes=16)
+def test_a_weight_too_small_for_float64_is_refused_and_0_is_none() -> None:
+    with pytest.raises(fs.InputError, match="make smaller ones 0"):
+        fs.TrainingSet(gaussians(), weights=[1.0] * 299 + [5e-324])
+    curve = fs.stages(fs.TrainingSet(gaussians(), weights=[1.0] * 299 + [0.0]), timesteps=2, probes=16)
     assert curve.information.log_n == pytest.approx(math.log(299))
 
 

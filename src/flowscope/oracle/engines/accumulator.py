@@ -40,6 +40,7 @@ class Float32Policy:
             a product of all points.
         together, together_on_device: states whose dominant pairs are done again together.
         dominant_bytes, dominant_bytes_on_device: of dominant points in float64, done again together.
+        chain: points summed in float32 before the sum is added in float64.
         checks: directions along which float32 averages are compared with float64 ones.
         largest_square: beyond which float32 may not hold sums of squares.
     """
@@ -62,6 +63,7 @@ class Float32Policy:
     together_on_device: int = 1024
     dominant_bytes: int = 16 << 20
     dominant_bytes_on_device: int = 64 << 20
+    chain: int = 1024
     checks: int = 4
     largest_square: float = 1e36
 
@@ -158,6 +160,7 @@ class Float32Accumulator:
         self.least_height = max(law.mean_square, 1e-30)  # nu
         signs = torch.randint(0, 2, (policy.checks, law.support.dimension), generator=torch.Generator().manual_seed(0))
         self.directions = (2.0 * signs - 1).to(torch.float32).to(empty.device)
+        self._factors = torch.cat([frame.q, self.directions])
         self.off = torch.zeros_like(empty)
         count = max(policy.draws, min(policy.most_draws, policy.drawn // max(1, len(empty))))
         self.draws = Draws(len(empty), count, empty.device)
@@ -167,7 +170,7 @@ class Float32Accumulator:
         rows, dimension = self.frame.q.shape
         self.mass, self.second = self.frame.constant.new_zeros(2, rows)
         self.along = self.frame.constant.new_zeros(rows, len(self.directions))
-        self.vector = self.frame.q.new_zeros(rows, dimension)
+        self.vector = self.frame.constant.new_zeros(rows, dimension)
         self.points = 0  # summed since
 
     def blocks(self, room: int) -> Iterator[RawBlock]:
@@ -184,7 +187,10 @@ class Float32Accumulator:
     def add(self, block: RawBlock) -> None:
         """Some points of the law."""
         rows, norms = make_rows(self.law, block.raw, self.by), block.norms
-        logits = float32_logits(self.by.dots(rows, self.frame.q), norms, block.log_weights, self.frame.slope)
+        products = self.by.dots(rows, self._factors)  # together, so that rows are read once
+        logits = products[:, : len(self.frame.q)].contiguous()
+        along = products[:, len(self.frame.q) :]
+        logits = float32_logits(logits, norms, block.log_weights, self.frame.slope)
         top = logits.amax(0)
         level = self._level(top, len(rows))
         logits -= level
@@ -192,17 +198,19 @@ class Float32Accumulator:
         if len(alive) == 0 and self.policy.gathered > 0:
             return
         if len(alive) < self.policy.gathered * len(rows):
-            logits, rows, norms = logits[alive], rows[alive], norms[alive]
+            logits, rows, norms, along = logits[alive], rows[alive], norms[alive], along[alive]
         else:
             alive = torch.arange(len(rows), device=rows.device)
         weights = self._weights(logits, top, level, block.start + alive)
         self.draws.add(weights, logits, level, norms.to(torch.float32) + self.least_height, block.start + alive)
-        along = self.by.dots(rows, self.directions).to(torch.float64)
-        found = torch.cat([torch.ones_like(along[:, :1]), norms[:, None], along], 1).T @ weights.to(torch.float64)
+        columns = torch.cat([torch.ones_like(norms)[:, None], norms[:, None], along.to(torch.float64)], 1)
+        found = columns.T @ weights.to(torch.float64)
         self.mass += found[0]
         self.second += found[1]
         self.along += found[2:].T
-        self.vector += self.by.sums(weights, rows)
+        for low in range(0, len(rows), self.policy.chain):  # short sums err less
+            part = slice(low, low + self.policy.chain)
+            self.vector += self.by.sums(weights[part], rows[part])
         self.points += len(rows)
 
     def _level(self, top: Tensor, count: int) -> Tensor:
@@ -233,9 +241,8 @@ class Float32Accumulator:
         """Add what is pending to the total."""
         if self.level is None or self.points == 0:
             return
-        vector = self.vector.to(torch.float64)
-        self._compare(vector, self.along, self.mass)
-        self._join(self.level, self.mass, self.second, vector)
+        self._compare(self.vector, self.along, self.mass)
+        self._join(self.level, self.mass, self.second, self.vector)
         self._clear()
 
     def _compare(self, vector: Tensor, along: Tensor, mass: Tensor) -> None:

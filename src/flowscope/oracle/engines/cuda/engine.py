@@ -84,7 +84,7 @@ class FusedAccumulator(Float32Accumulator):
         super().__init__(law, frame, most, by, policy)
         self.fused, self.tiles = fused, fused.tiles or tiles(len(frame.q), frame.q.device)
         self.few = len(frame.q) <= fused.few and law.support.dimension <= fused.widest
-        self._factors: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
+        self._parts: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
 
     def blocks(self, room: int) -> Iterator[RawBlock]:
         """The law as stored, in blocks whose logits and weights need `room` bytes; growing ones for few states."""
@@ -120,9 +120,9 @@ class FusedAccumulator(Float32Accumulator):
 
     def _twice(self, rows: Tensor, norms: Tensor, log_weights: Tensor, start: int) -> None:
         """Logits first, then sums of those that do not lead."""
-        if rows.dtype not in self._factors:
-            self._factors[rows.dtype] = split_queries(self.frame.q, rows.dtype)
-        factors = self._factors[rows.dtype]
+        if rows.dtype not in self._parts:
+            self._parts[rows.dtype] = split_queries(self.frame.q, rows.dtype)
+        factors = self._parts[rows.dtype]
         logits, tops, masses = run_logits(rows, factors, self.frame.slope, norms, log_weights, self.tiles)
         top = tops.amax(0)
         self._see(top, (tops.to(torch.float64) + masses.log()).logsumexp(0))
