@@ -115,7 +115,8 @@ def test_one_point_has_nothing_to_navigate():
 def test_one_pass_is_the_direct_estimate(path, weighted):
     points = cloud(120, (12,))
     weights = 1 / np.arange(1, 121) if weighted else None
-    times = (0.0, 0.1, 0.3, 0.4, 0.5, 0.6, 0.8) if path != "ve" else (0.0, 0.2, 0.35, 0.4, 0.45, 0.5, 0.7)
+    # later on few plain probes carry the gap: the direct estimate and its error are wrong there, see test_tilted.py
+    times = (0.0, 0.1, 0.3, 0.4, 0.5) if path != "ve" else (0.0, 0.2, 0.35, 0.4, 0.45)
     curve = measure(points, path, weights, timesteps=times, probes=512)
     for k, t in enumerate(times):
         for name, (mean, error) in direct(points, t, path, weights=weights).items():
