@@ -27,15 +27,19 @@ def seeded(build):
         return build().eval()
 
 
+SMALL = dict(  # of any U-Net of diffusers
+    sample_size=8,
+    in_channels=1,
+    out_channels=1,
+    block_out_channels=(8,),
+    layers_per_block=1,
+    norm_num_groups=4,
+)
+
+
 def unet(**given):
     diffusers = pytest.importorskip("diffusers")
-    small = dict(
-        sample_size=8,
-        in_channels=1,
-        out_channels=1,
-        block_out_channels=(8,),
-        layers_per_block=1,
-        norm_num_groups=4,
+    small = SMALL | dict(
         down_block_types=("DownBlock2D",),
         up_block_types=("UpBlock2D",),
         add_attention=False,
@@ -213,13 +217,7 @@ def test_a_unet_of_diffusers_with_a_null_label_of_its_own():
 
 def conditional_unet(**given):
     diffusers = pytest.importorskip("diffusers")
-    small = dict(
-        sample_size=8,
-        in_channels=1,
-        out_channels=1,
-        block_out_channels=(8,),
-        layers_per_block=1,
-        norm_num_groups=4,
+    small = SMALL | dict(
         cross_attention_dim=6,
         attention_head_dim=4,
         down_block_types=("CrossAttnDownBlock2D",),

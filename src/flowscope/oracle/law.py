@@ -76,7 +76,7 @@ class Support:
         return part
 
     def about(self, centre: Tensor) -> "Support":
-        """The same points about another centre (D,) float64; one pass over them."""
+        """Move the points to another centre (D,) float64; one pass over them."""
         other = copy.copy(self)
         other._laws, other.centre, other.norms = {}, centre, torch.empty_like(self.norms)
         for start in range(0, len(self.first), self._rows):
@@ -269,7 +269,7 @@ class Law:
         return self._centred(RawBlock(0, rows, self.norms[at], self.log_weights[at], self.places[at]))
 
     def about(self, centre: Tensor) -> "Law":
-        """The same law about another centre (D,) float64."""
+        """Move the law to another centre (D,) float64."""
         return Law(self.support.about(centre), self.chosen, self.probabilities)
 
     def part(self, which: slice | np.ndarray) -> "Law":

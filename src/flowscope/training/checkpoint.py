@@ -22,7 +22,7 @@ from flowscope.training.model_store import (
     MODEL_FILE,
     Tensors,
     checkpoint_about,
-    digest_of,
+    digest_of_file,
     load_weights,
     plain_name,
     read_about,
@@ -136,7 +136,7 @@ def _finished_groups(out: Path, about: Mapping[str, Any]) -> dict[str, Tensors]:
         )
     moments, metadata = read_safetensors(out / OPTIMIZER_FILE)
     digests = {name: about.get("digests", {}).get(name) for name in (MODEL_FILE, EMA_FILE)}
-    there = {name: digest_of((out / name).read_bytes()) if (out / name).exists() else None for name in digests}
+    there = {name: digest_of_file(out / name) if (out / name).exists() else None for name in digests}
     if there != digests or metadata.get(MODEL_FILE) != digests[MODEL_FILE]:
         raise InputError(
             f"the weights in {out} are not those that {ABOUT_FILE} and {OPTIMIZER_FILE} name by their digests; "

@@ -138,7 +138,7 @@ def digest_of(data: bytes) -> str:
 
 
 def digest_of_file(path: Path) -> str:
-    """The same of a file, which is read piece by piece."""
+    """SHA-256 of a file, which is read piece by piece, in 64 hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -77,7 +77,6 @@ class Frame(NamedTuple):
         constant: (B,) float64, what float32 logits have above those of (3).
         error: (B,) float64 E, a bound on what they err by.
         share: (B,) float64 log theta, the share of the weight above which a point is dominant.
-        scatter: (B,) float64 e, measured.
         floor: (B,) float64, the log of the mass of some points: no more than that of all.
     """
 
@@ -86,7 +85,6 @@ class Frame(NamedTuple):
     constant: Tensor
     error: Tensor
     share: Tensor
-    scatter: Tensor
     floor: Tensor
 
 

@@ -129,7 +129,7 @@ def make_frame(law: Law, queries: Queries, by: MatmulBackend, policy: Float32Pol
     found = float32_logits(by.dots(make_rows(law, block.raw, by), q), block.norms, block.log_weights, slope32)
     scatter = policy.safety * (found.T.to(torch.float64) - exact).pow(2).mean(1).sqrt()
     share = 2 * (policy.tolerance / scatter.clamp_min(1e-30)).log()
-    return Frame(q, slope32, constant, error, share.clamp_max(0), scatter, exact.logsumexp(1))
+    return Frame(q, slope32, constant, error, share.clamp_max(0), exact.logsumexp(1))
 
 
 def dominant_moments(

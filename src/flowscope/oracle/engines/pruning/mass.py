@@ -23,13 +23,11 @@ class LeftOut(NamedTuple):
     Attributes:
         mass: the posterior mass left out, at most.
         shift: of the velocity, at most, (9).
-        speed: |u~|.
         size: sqrt(|u|^2 + A^2 tr Cov), at least.
     """
 
     mass: Tensor
     shift: Tensor
-    speed: Tensor
     size: Tensor
 
 
@@ -60,4 +58,4 @@ def left_out(law: Law, queries: Queries, moments: Moments) -> LeftOut:
     # by the law of total variance; the points left out lie within `reach` of the mean of the others
     inside = A**2 * moments.total_variance
     size = ((speed - shift).clamp_min(0) ** 2 + (1 - mass) * inside).sqrt()
-    return LeftOut(mass, shift, speed, size)
+    return LeftOut(mass, shift, size)
