@@ -329,9 +329,12 @@ def test_points_that_are_mapped_at_once_ask_for_their_memory(monkeypatch: pytest
 def test_decoding_takes_what_it_asks_for(
     kind: str, mode: str, options: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    Image.new(mode, (3000, 3000)).save(tmp_path / f"a.{kind}", **options)
+    for size, folder in ((8, tmp_path / "small"), (3000, tmp_path / "large")):
+        folder.mkdir()
+        Image.new(mode, (size, size)).save(folder / f"a.{kind}", **options)
+    load(tmp_path / "small", resize=8)  # what a format's decoder loads once is not the image's
     with caplog.at_level(logging.DEBUG, "flowscope.memory"), watched() as peak:
-        load(tmp_path, resize=8)
+        load(tmp_path / "large", resize=8)
     asked: list[Any] = [record.args for record in caplog.records]
     announced = max(size for what, size in asked if what.startswith("decoding image"))
     assert announced > 16 * MIB

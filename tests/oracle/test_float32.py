@@ -140,19 +140,17 @@ def test_states_at_their_points_need_none_either():
 @pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e2, 1e4, 1e6])
 def test_many_nearly_equal_points_do(scale):
-    """A sum of terms that are nearly the same is rounded the same way each time: float32 is no good then."""
+    """A sum of terms that are nearly the same is rounded the same way each time, if it is long."""
     generator = np.random.default_rng(0)
     centres, labels = scale * generator.standard_normal((2, 48)), np.arange(40_000) % 2
     points = torch.from_numpy((centres[labels] + 0.3 * generator.standard_normal((40_000, 48))).astype(np.float32))
     x = torch.randn(3, 48, generator=torch.Generator().manual_seed(0))
     for t in (0.0, 0.01):
-        hard = []
-        velocity = small_oracle(TrainingSet(points, labels), hard=hard)(x, t, torch.ones(3, dtype=torch.int64))
+        velocity = small_oracle(TrainingSet(points, labels))(x, t, torch.ones(3, dtype=torch.int64))
         own = points[labels == 1].double()
         logits = -((x.double()[:, None] - t * own) ** 2).sum(2) / (2 * (1 - t) ** 2)
         truth = (logits.softmax(1) @ own - x.double()) / (1 - t)
         assert ((velocity - truth).norm(dim=1) < 3e-7 * truth.norm(dim=1)).all()
-        assert t > 0 or hard == [1.0]
 
 
 @pytest.mark.parametrize("scale", [1e17, 1e18, 1e19, 1e30])
