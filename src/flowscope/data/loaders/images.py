@@ -24,6 +24,7 @@ EIGHT_BIT_MODES = frozenset(
     {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "La", "RGBa", "CMYK", "YCbCr", "LAB", "HSV"}
 )
 ONE_BYTE_MODES = frozenset({"1", "L", "P"})  # of which Pillow keeps one byte a pixel
+MAY_TURN = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"})  # metadata of Pillow's
 PILLOW_PIXEL_BYTES = 4  # of all others
 DECODER_PIXEL_BYTES = {"WEBP": 12, "JPEG": 6}  # canvases of an animation, coefficients of a progressive image
 LARGE_IMAGE_BYTES = 16 << 20  # of decoding an image, from which on they are asked for
@@ -119,7 +120,8 @@ class EncodedImages:
                         f"{self._describe(position)} has pixels of kind {kind}; expected 8 bits a channel: convert it"
                     )
                 self._ask(position, image, size is None)
-                plain = _to_rgb(ImageOps.exif_transpose(image))
+                ImageOps.exif_transpose(image, in_place=True)  # an upright image is not copied
+                plain = _to_rgb(image)
                 if grey:
                     plain = plain.convert("L")
                 if size is not None:
@@ -131,6 +133,8 @@ class EncodedImages:
         """Ask for the memory of decoding a large image: a few bytes of a file may claim 90 million pixels."""
         stored = 1 if image.mode in ONE_BYTE_MODES else PILLOW_PIXEL_BYTES
         copies = int(image.mode != "RGB") + int("transparency" in image.info)
+        # what may turn the image is not looked at: Pillow would decode a PNG for it
+        copies += image.format == "TIFF" or not MAY_TURN.isdisjoint(image.info)
         decoder = DECODER_PIXEL_BYTES.get(image.format, 0)
         wanted = image.width * image.height * (stored + PILLOW_PIXEL_BYTES * copies + 6 * as_array + decoder)
         if wanted > LARGE_IMAGE_BYTES:
@@ -158,7 +162,7 @@ def _to_rgb(image: Any) -> Any:
     from PIL import Image
 
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     full = image.convert("RGBA")
     seen = full.getchannel("A").point(lambda alpha: 255 if alpha else 0)
     return Image.composite(full.convert("RGB"), Image.new("RGB", full.size), seen)
