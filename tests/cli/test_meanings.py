@@ -64,6 +64,7 @@ def test_the_options_of_a_refusal_are_the_answer(tmp_path: Path, capsys: pytest.
     )
 
 
+@pytest.mark.slow
 def test_what_was_skipped_is_said_once_and_is_on_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for k, pixels in enumerate(PIXELS):
         save(tmp_path / "set" / f"{k:02}.png", pixels)
@@ -88,6 +89,7 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_a_class_has_one_meaning(named: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Folders 5 to 16: the class "10" is the fifth, to whatever takes a class."""
     source, small = str(named / "set"), ("--timesteps", "3", "--probes", "4", "--json")

@@ -333,6 +333,7 @@ class Scheduled(Dress):
         return noise if kind == "epsilon" else data
 
 
+@pytest.mark.slow_but("*-linear")
 @pytest.mark.parametrize("betas", ["linear", "scaled_linear", "squaredcos_cap_v2"])
 @pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
 def test_vp_schedulers_of_diffusers(kind, betas):

@@ -56,6 +56,7 @@ def assert_equals_reference(oracle, x, t, answer, path, tolerance):
     assert (np.abs(every.total_variance.double().numpy() - answer.total_variance) < 4 * tolerance * spread).all()
 
 
+@pytest.mark.slow_but("linear-(2, 3)", "vp-(5,)")
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("path", PATHS)
 def test_equals_the_reference(path, shape):
@@ -71,6 +72,7 @@ def times_tensor(times):
     return torch.as_tensor(np.asarray(times), dtype=torch.float64)
 
 
+@pytest.mark.slow_but("*float32-*float64", "*float16-*float32", "*float64-*bfloat16", "*bfloat16-*float16")
 @pytest.mark.parametrize("points_dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_any_float_dtype_goes_in_and_the_dtype_of_x_comes_out(dtype, points_dtype):
@@ -93,6 +95,7 @@ def test_any_float_dtype_goes_in_and_the_dtype_of_x_comes_out(dtype, points_dtyp
         assert_equals_reference(oracle, x, t, expected(points, x, t), "linear", tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [PATHS[0], *(pytest.param(path, marks=pytest.mark.slow) for path in PATHS[1:])])
 @given(
     seed=st.integers(0, 10**6),
@@ -241,6 +244,7 @@ def test_rows_are_independent(path):
         torch.testing.assert_close(u, torch.cat(rows), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow_but("linear")
 @pytest.mark.parametrize("path", PATHS)
 def test_conditional_is_the_oracle_of_the_subset(path):
     points, labels = cloud(15, (3,)), np.array([7, 3, 3, 7, 9] * 3)

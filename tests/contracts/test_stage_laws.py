@@ -554,6 +554,7 @@ def test_large_sets_are_marked_where_few_probes_carry_the_gap():
     assert "t = 0.9:" in note and curve.untrusted["gap"] == [0.9]
 
 
+@pytest.mark.slow
 def test_a_crossing_on_a_plateau_is_marked():
     """Pairs so near that the mean top-1 weight stays at 0.5 for long: where it gets there hangs on rare probes."""
     base = cloud(40, (16,))

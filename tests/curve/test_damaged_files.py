@@ -103,6 +103,7 @@ def test_an_unknown_library_is_refused(begun: Any, tmp_path: Path) -> None:
         measured(changed(begun, tmp_path / "s.npz", "library", name="abacus"))
 
 
+@pytest.mark.slow
 def test_a_state_of_another_run_is_refused_before_its_arrays_are_read(begun: Any, tmp_path: Path) -> None:
     identity, groups = begun
     large = groups | {"more": {"zeros": np.zeros(20_000_000)}}  # 160 MB

@@ -49,6 +49,7 @@ def test_whole_and_tensor_forms_are_the_joined_rows(pair):
     np.testing.assert_array_equal(torch.as_tensor(rows).numpy(), truth)
 
 
+@pytest.mark.slow
 @given(rows_and_truth())
 def test_a_training_set_does_not_see_the_cuts(pair):
     rows, truth = pair

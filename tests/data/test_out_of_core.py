@@ -72,6 +72,7 @@ def sets(folder: Path) -> dict[str, tuple[fs.TrainingSet, fs.TrainingSet]]:
     }
 
 
+@pytest.mark.slow_but("fp16", "shards")
 @pytest.mark.parametrize("kind", ["fp16", "fp32", "shards", "uint8", "repeated"])
 def test_from_a_file_or_in_memory_is_the_same(tmp_path: Path, kind: str) -> None:
     check_same(*sets(tmp_path)[kind])
@@ -243,6 +244,7 @@ def stopped(oracle: fs.Oracle, state: ResumeState) -> None:
     state.write()
 
 
+@pytest.mark.slow
 def test_the_library_of_a_resumed_run_is_used_again(tmp_path: Path) -> None:
     points = in_file(tmp_path / "a.npy", RNG.standard_normal((3000, 300)).astype(np.float32))
     first, second = (fs.Oracle(points, memory="4MB", library=name) for name in ("numpy", "torch"))

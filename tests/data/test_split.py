@@ -28,6 +28,7 @@ def test_the_draw_depends_on_its_seed_alone():
     assert same[0] == same[1] != split(numbered(), 12, seed=4)[1].digest
 
 
+@pytest.mark.slow
 def test_every_point_is_as_likely_to_be_set_aside():
     times = np.zeros(50)
     for seed in range(400):

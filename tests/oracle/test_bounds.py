@@ -113,6 +113,7 @@ def crowd(gap, count, dimension):
     return points
 
 
+@pytest.mark.slow
 def test_the_certificate_is_within_2_3_times_of_an_error_found(record_property):
     """docs/mathematics.md says so. States move towards the crowd until it can no longer be left out."""
     gap, t = 3.0, 0.8

@@ -41,6 +41,7 @@ def check(points, x, t, path="linear", weights=None, y=None, **options):
     return error
 
 
+@pytest.mark.slow_but("*-torch")
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("name", SETS)
 def test_velocity(name, library):
@@ -261,6 +262,7 @@ def a_constant_coordinate(random):
     return points, None
 
 
+@pytest.mark.slow_but("a_heavy_point-numpy")
 @pytest.mark.parametrize("library", ["torch", "numpy"])
 @pytest.mark.parametrize("family", [five_classes, a_heavy_point, a_constant_coordinate])
 def test_averages_of_terms_that_are_alike(family, library):

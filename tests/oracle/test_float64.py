@@ -24,6 +24,7 @@ def check(points, x, t, path="linear", **options):
     return error
 
 
+@pytest.mark.slow_but("*-torch.float64")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("name", SETS)
 def test_velocity(name, dtype):

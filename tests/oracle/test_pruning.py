@@ -93,6 +93,7 @@ def upper(bound, state, offset, points):
     return np.stack(found)
 
 
+@pytest.mark.slow_but("0.9-*")
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("t", [0.0, 0.3, 0.9, 0.999])
 def test_every_level_bounds_every_logit(name, t):
@@ -184,6 +185,7 @@ def test_points_of_unlike_weights_are_bounded_with_their_weights(chosen):
         assert np.all(np.log(left) <= bounds.log_sum(raised[~kept], most).numpy())
 
 
+@pytest.mark.slow_but("blobs-1e-06", "long and short-1e-06")
 @pytest.mark.parametrize(
     "tolerance", [1e-6, *(pytest.param(other, marks=pytest.mark.slow) for other in (1e-2, 1e-4, 1e-9))]
 )
@@ -332,6 +334,7 @@ def crowd(gap, count=2000, dimension=64):
     return points
 
 
+@pytest.mark.slow
 def test_an_adversary_comes_close_to_the_bound_but_not_past_it(record_property):
     """The crowd is as far and as heavy as it may be: the bound has a factor of a few to spare there, and no more."""
     tightest, tolerance = 0.0, 1e-1

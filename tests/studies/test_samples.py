@@ -70,6 +70,7 @@ def test_an_ideal_model_makes_images_as_new_as_held_out_ones(mixed: Finding) -> 
     assert table["precision"][0] > 0.5
 
 
+@pytest.mark.slow
 def test_the_oracle_alone_ends_on_its_retrieved_images(mixed: Finding) -> None:
     table = mixed.tables["switch"]
     assert table["t_switch"][-1] == 1
@@ -200,6 +201,7 @@ def test_an_ideal_model_restores_held_out_images_as_training_images(restored: Fi
     assert (table["oracle_held_out_nearest"] < 1e-3).all()  # not to rounding: at 0.95 two may share the weight
 
 
+@pytest.mark.slow
 def test_what_the_ideal_model_leaves_is_the_closed_form(restored: Finding, oracle: Oracle) -> None:
     """Euler steps multiply a band by a factor: x = g (t x1 + s x0), off by (g t - 1)^2 v + (g s)^2 a coordinate."""
     low_share = float(split_frequencies(torch.eye(64).reshape(64, 1, 8, 8).double())[0].flatten(1).diag().mean())
