@@ -106,6 +106,7 @@ def test_a_class_has_one_meaning(named: Path, tmp_path: Path, capsys: pytest.Cap
     assert "'2' has no points" in refused(capsys, "sweep", source, "--over", "classes", "--values", "2", *small)
 
 
+@pytest.mark.slow
 def test_foreign_images_of_mixed_sizes_are_brought_to_the_size_of_the_data(
     named: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

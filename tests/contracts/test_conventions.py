@@ -294,6 +294,7 @@ def test_a_module_without_a_config_is_a_flow_matching_one_of_diffusers():
         agree(field, oracle, t)
 
 
+@pytest.mark.slow_but("linear-*", "*-data")
 @pytest.mark.parametrize("prediction", ["velocity", "data", "noise", "score"])
 @pytest.mark.parametrize("own", ["linear", "cosine", "vp"])
 def test_a_convention_of_ones_own(own, prediction):

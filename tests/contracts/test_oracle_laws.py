@@ -169,6 +169,7 @@ def test_integer_weights_are_repeated_points():
         torch.testing.assert_close(u, v, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 @given(factor=st.sampled_from([1e-300, 1e-12, 1 / 3, 7.0, 1e12, 1e300]))
 def test_rescaled_weights_are_the_same_weights(factor):
     points, weights = cloud(8, (3,)), np.arange(1, 9.0)
@@ -225,6 +226,7 @@ def test_ties_go_to_the_lowest_position(count):
     assert posterior.indices.tolist() == [[1, 2, 3, 4, 0, 5]]
 
 
+@pytest.mark.slow_but("linear")
 @pytest.mark.parametrize("path", PATHS)
 def test_rows_are_independent(path):
     """Times and labels of one call, one for each row, give what row-by-row calls give."""
@@ -295,6 +297,7 @@ def test_change_of_path_keeps_the_posterior(target):
         torch.testing.assert_close(b.log_density, a.log_density - shift, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow_but("linear")
 @pytest.mark.parametrize("path", PATHS)
 def test_score_is_the_gradient_of_the_log_density(path):
     points = cloud(6, (3,))
@@ -308,6 +311,7 @@ def test_score_is_the_gradient_of_the_log_density(path):
         assert float(((ahead - behind) / (2 * step) - score).abs().max()) < 1e-4 * float(score.abs().max() + 1)
 
 
+@pytest.mark.slow_but("linear")
 @pytest.mark.parametrize("path", PATHS)
 def test_divergence_is_the_trace_of_the_jacobian(path):
     points = cloud(6, (3,))
@@ -324,6 +328,7 @@ def test_divergence_is_the_trace_of_the_jacobian(path):
         assert float((total - divergence).abs().max()) < 1e-4 * float(divergence.abs().max() + 1)
 
 
+@pytest.mark.slow_but("linear")
 @pytest.mark.parametrize("path", PATHS)
 def test_continuity_equation(path):
     """d/dt log p_t + div u + <u, score> = 0: the velocity carries the density, whatever the path."""
@@ -339,6 +344,7 @@ def test_continuity_equation(path):
         assert float(((rate + divergence + flow).abs() / size).max()) < 1e-4
 
 
+@pytest.mark.slow_but("linear")
 @pytest.mark.parametrize("path", PATHS)
 def test_gaussian_limit(path):
     """Many Gaussian points at early times: the closed-form field of N(0, I), within the error of that many points."""

@@ -221,6 +221,7 @@ def test_all_paths_give_the_same_curve_against_log_snr():
             assert getattr(other, crossing).t == pytest.approx(time_of_snr(path, (there / (1 - there)) ** 2), abs=5e-3)
 
 
+@pytest.mark.slow
 def test_gap_and_divergence_follow_from_the_total_variance():
     for path in PATHS:
         curve = measure(cloud(80, (10,)), path, timesteps=ladder(path), probes=64)
@@ -590,6 +591,7 @@ def test_marks_and_intervals_are_saved(tmp_path):
         type(curve).load(tmp_path)
 
 
+@pytest.mark.slow_but("100000000.0")
 @pytest.mark.parametrize("offset", [1e5, 1e7, 1e8])
 def test_the_curve_does_not_hang_on_where_the_points_lie(offset):
     """Wide float64 points, multiples of 2^-20, so that a shift changes none of their differences."""

@@ -98,6 +98,7 @@ def test_labels_and_weights() -> None:
     torch.testing.assert_close(again, found)
 
 
+@pytest.mark.slow
 def test_the_engine_is_the_oracles() -> None:
     """Where the posterior has collapsed, its heaviest point is the nearest."""
     points = rng(0).standard_normal((200, 5))

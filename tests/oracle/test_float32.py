@@ -117,6 +117,7 @@ def test_points_of_other_dtypes(dtype):
         check(points, states(points, t, rows=6, dtype=torch.float32), t)
 
 
+@pytest.mark.slow_but("True")
 @pytest.mark.parametrize("weighted", [False, True])
 def test_ordinary_points_need_no_second_pass(weighted):
     """Not where their weights differ, either: float32 logits have the weights in them."""

@@ -51,6 +51,7 @@ def test_no_error_exceeds_what_is_proven(outlier, tolerance):
                 assert np.linalg.norm(noise[row].numpy() - truth.noise) <= 1e-6 * np.linalg.norm(truth.noise)
 
 
+@pytest.mark.slow_but("linear")
 @pytest.mark.parametrize("path", ["linear", "cosine", "vp", "ve"])
 def test_far_from_0(path):
     """An offset of 1e4, with states on a point, where every path but `ve` has a velocity."""

@@ -356,6 +356,7 @@ def test_an_adversary_comes_close_to_the_bound_but_not_past_it(record_property):
     assert 0.05 < tightest <= 1
 
 
+@pytest.mark.slow_but("7")
 @pytest.mark.parametrize("chunk", [1, 7, 64])
 def test_the_answer_does_not_depend_on_order_or_budget(chunk):
     policy = replace(POLICY, batch=chunk)
@@ -379,6 +380,7 @@ def test_wrong_input():
     assert Oracle(cloud(20, (4,)), tolerance=np.float32(1e-3)).tolerance == np.float32(1e-3)
 
 
+@pytest.mark.slow_but("euler")
 @pytest.mark.parametrize("solver", ["euler", "heun", pytest.param("dopri5", marks=pytest.mark.slow)])
 def test_samples_are_those_of_the_dense_oracle(solver):
     if solver == "dopri5":

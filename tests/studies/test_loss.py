@@ -27,6 +27,7 @@ def study(*models: Made, **options):
     return loss_study(list(models), ORACLE, n=200, bins=10, **options)
 
 
+@pytest.mark.slow
 def test_oracle_losses_are_what_was_put_in() -> None:
     found = study(steps(0.3, 0.5, **record(10)), steps(0.2, 0.1, **record(20)))
     table = found.tables["by_stage"]

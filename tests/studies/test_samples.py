@@ -79,6 +79,7 @@ def test_the_oracle_alone_ends_on_its_retrieved_images(mixed: Finding) -> None:
     assert table["to_retrieved"][-1] == pytest.approx(0, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_new_images_give_way_to_copies_as_the_switch_moves_up(mixed: Finding) -> None:
     table = mixed.tables["switch"]
     for name, sign in (("memorised", 1), ("same_image", 1), ("nearest", -1), ("novelty", -1)):
@@ -219,6 +220,7 @@ def test_what_the_ideal_model_leaves_is_the_closed_form(restored: Finding, oracl
             assert abs(value - truth) < 4 * error + 0.03 * truth  # the drawn images' own variance is off by a little
 
 
+@pytest.mark.slow
 def test_the_gallery_shows_original_state_and_results(restored: Finding) -> None:
     assert [g.title for g in restored.galleries] == [
         f"Restored from t: {kind} image" for kind in ("training", "held-out", "foreign")

@@ -99,6 +99,7 @@ def test_points_that_are_no_images_are_called_points(findings: dict[bool, list[F
             assert re.search("training (image|point)", text)
 
 
+@pytest.mark.slow
 def test_the_words_of_the_studies_are_no_lists(findings: dict[bool, list[Finding]]) -> None:
     for found in findings.values():
         switch, refine = found

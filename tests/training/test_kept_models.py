@@ -130,6 +130,7 @@ def test_a_finished_model_is_trained_on_to_the_weights_of_one_long_run(tmp_path:
     assert loop == [21, 22]
 
 
+@pytest.mark.slow_but("settings0-*")
 @pytest.mark.parametrize(
     ("settings", "longer", "said"),
     [
@@ -151,6 +152,7 @@ def test_a_model_is_not_trained_on_where_it_would_be_no_run_from_one_piece(
     assert everything(tmp_path) == before
 
 
+@pytest.mark.slow_but("model.safetensors")
 @pytest.mark.parametrize("name", ["optimizer.safetensors", *WEIGHTS])
 def test_files_of_two_runs_are_not_trained_on(name: str, tmp_path: Path) -> None:
     to(tmp_path / "one", tiny())

@@ -199,6 +199,7 @@ def test_resume_starts_anew_where_there_is_nothing_and_returns_where_all_is_done
     assert {path: path.stat().st_mtime_ns for path in model.rglob("*")} == before
 
 
+@pytest.mark.slow_but("changes1-*")
 @pytest.mark.parametrize(
     ("changes", "held_out", "said"),
     [

@@ -224,6 +224,7 @@ def test_the_weight_of_the_nearest_is_the_top_weight_of_the_stage_curve(conditio
     ).all()
 
 
+@pytest.mark.slow
 def test_directions_that_are_not_defined_are_left_out_and_counted() -> None:
     one = fs.TrainingSet(points_of(TRAIN)[:1])
     found = Monitor(fs.Oracle(one))(rough, 0)
