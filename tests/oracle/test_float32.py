@@ -75,11 +75,11 @@ def test_other_quantities(target):
 @pytest.mark.slow
 def test_many_points_in_many_blocks():
     """Levels that rise from block to block, sums that are flushed, leaders that are overtaken."""
-    points = torch.cat([cloud(1500, (48,), seed=k, scale=s) for k, s in enumerate((3.0, 1.0, 0.3, 0.1))])
+    points = torch.cat([cloud(750, (48,), seed=k, scale=s) for k, s in enumerate((3.0, 1.0, 0.3, 0.1))])
     for flushed in (1, 1 << 14):
         policy = {"pairs": 1, "flushed": flushed}  # 256 points at a time
-        for t in (0.0, 0.05, 0.2, 0.5, 0.9):
-            check(points, states(points, t, rows=24, dtype=torch.float32), t, policy=policy)
+        for t in (0.0, 0.2, 0.9):
+            check(points, states(points, t, rows=4, dtype=torch.float32), t, policy=policy)
 
 
 def test_order_and_memory_do_not_matter():
