@@ -137,6 +137,7 @@ def test_foreign_images_of_mixed_sizes_are_brought_to_the_size_of_the_data(
         assert points.digest == load(tmp_path / "foreign", resize=8).digest
 
 
+@pytest.mark.slow
 def test_a_source_beside_the_data_is_given_the_answers_where_it_needs_them(
     named: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -197,6 +197,7 @@ def test_a_model_that_answers_nan_is_said(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_run_of_ones_own_loop_is_studied_as_far_as_it_is(
     room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

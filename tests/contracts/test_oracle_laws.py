@@ -72,7 +72,7 @@ def times_tensor(times):
     return torch.as_tensor(np.asarray(times), dtype=torch.float64)
 
 
-@pytest.mark.slow_but("*float32-*float64", "*float16-*float32", "*float64-*bfloat16", "*bfloat16-*float16")
+@pytest.mark.slow_but("*float32-*float64", "*.float16-*float32", "*bfloat16-*.float16")
 @pytest.mark.parametrize("points_dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_any_float_dtype_goes_in_and_the_dtype_of_x_comes_out(dtype, points_dtype):
@@ -364,6 +364,7 @@ def test_gaussian_limit(path):
         assert variance == pytest.approx(3 * sigma**2 / total, rel=0.1)
 
 
+@pytest.mark.slow_but("linear")
 @pytest.mark.parametrize("path", PATHS)
 def test_one_point_is_a_straight_line(path):
     point = cloud(1, (2, 2))

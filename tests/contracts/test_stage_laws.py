@@ -405,6 +405,7 @@ def test_crossings_that_do_not_happen_say_so():
     assert all(map(math.isnan, (*copies.half, *copies.saturation))) and len(copies.notes) >= 2
 
 
+@pytest.mark.slow
 def test_crossings_do_not_hang_on_the_timesteps():
     points = cloud(60, (8,))
     fine, coarse, one = (measure(points, timesteps=n) for n in (48, [0.01, 0.02], 1))

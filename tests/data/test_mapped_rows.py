@@ -20,6 +20,7 @@ def rows_and_truth(draw):
     return MappedRows(parts, lambda raw: raw.astype(np.float32) / 2, index), truth.astype(np.float32) / 2
 
 
+@pytest.mark.slow
 @given(rows_and_truth(), st.data())
 def test_every_index_means_what_it_means_to_numpy(pair, data):
     rows, truth = pair

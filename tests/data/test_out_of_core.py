@@ -94,6 +94,7 @@ def check_same(streamed: fs.TrainingSet, kept: fs.TrainingSet) -> None:
         np.testing.assert_allclose(*(getattr(c, name) for c in curves), rtol=2e-6, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_centres_of_samples_are_centres(tmp_path: Path) -> None:
     """The centre of many points in a file is the mean of some of them: nothing that is reported may depend on it."""
     points = np.random.default_rng(4).standard_normal((9000, 7)) + np.linspace(0, 3, 9000)[:, None]

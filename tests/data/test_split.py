@@ -56,6 +56,7 @@ def test_copies_stay_on_one_side():
         assert not {tuple(p) for p in stay.points.tolist()} & {tuple(p) for p in aside.points.tolist()}
 
 
+@pytest.mark.slow
 def test_groups_stay_on_one_side_and_points_are_still_as_likely_to_be_set_aside():
     groups = np.array([0, 0, 0, 1, 1, *range(2, 47)])
     times = np.zeros(50)

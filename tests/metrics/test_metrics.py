@@ -48,6 +48,7 @@ def test_frechet_is_that_of_a_matrix_square_root_wherever_the_data_lie(scale: fl
     assert math.isnan(found.error)
 
 
+@pytest.mark.slow
 def test_frechet_of_gaussians_tends_to_the_closed_form() -> None:
     a = rng(0).standard_normal((40_000, 4)) * [1, 2, 0.5, 1] + [0, 1, 0, 0]
     b = rng(1).standard_normal((40_000, 4)) * [2, 2, 1, 1]

@@ -16,6 +16,8 @@ from flowscope.sampling import sample
 from flowscope.training import TrainSettings, load_model, train_to
 from tests.support.toys import toy_model, toy_points
 
+pytestmark = pytest.mark.slow  # all of them share what takes long
+
 LABELS = [0, 2, 3, 7]
 
 
@@ -28,7 +30,6 @@ def gaps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train_to(data, settings, tmp_path_factory.mktemp("gaps") / "model", tracker=None)
 
 
-@pytest.mark.slow
 def test_the_labels_that_occur_are_kept_with_the_model(gaps: Path, tmp_path: Path) -> None:
     model = load_model(gaps)
     assert (model.classes, model.null, model.labels) == (8, 8, tuple(LABELS))

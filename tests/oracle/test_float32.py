@@ -41,7 +41,7 @@ def check(points, x, t, path="linear", weights=None, y=None, **options):
     return error
 
 
-@pytest.mark.slow_but("*-torch")
+@pytest.mark.slow_but("ordinary-torch", "offset 1e3-torch", "near-duplicates-torch", "swarm-torch")
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("name", SETS)
 def test_velocity(name, library):

@@ -125,6 +125,7 @@ def test_doubled_distances_have_thirty_digits(pairs: list[tuple[float, float]], 
     assert error <= size * Fraction(1, 2**98) + Fraction(1, 10**280)
 
 
+@pytest.mark.slow
 @given(floats, floats)
 def test_sums_and_products_are_exact(a: float, b: float) -> None:
     for operation, truth in ((doubled.add, Fraction(a) + Fraction(b)), (doubled.multiply, Fraction(a) * Fraction(b))):

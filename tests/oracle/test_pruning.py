@@ -212,6 +212,7 @@ def test_no_velocity_is_off_by_more_than_its_certificate(name, tolerance):
     assert name in ("pixels", "long and short") or int(proof.touched.min()) < len(points)
 
 
+@pytest.mark.slow_but("linear")
 @pytest.mark.parametrize("path", PATHS)
 def test_weights_labels_and_paths(path):
     points, generator = blobs(), np.random.default_rng(0)

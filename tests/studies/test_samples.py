@@ -20,6 +20,8 @@ from flowscope.studies.intermediate import intermediate_study
 from flowscope.studies.refine import refine_study
 from flowscope.studies.switch import switch_study
 
+pytestmark = pytest.mark.slow  # all of them share what takes long
+
 LOW, HIGH = 8.0, 0.002  # variances of a coordinate at low and at high frequencies
 
 
@@ -61,7 +63,6 @@ def mixed(oracle: Oracle, held_out: TrainingSet) -> Finding:
     return found
 
 
-@pytest.mark.slow
 def test_an_ideal_model_makes_images_as_new_as_held_out_ones(mixed: Finding) -> None:
     table, null = mixed.tables["switch"], mixed.tables["null"]
     assert table["t_switch"][0] == 0
@@ -70,7 +71,6 @@ def test_an_ideal_model_makes_images_as_new_as_held_out_ones(mixed: Finding) -> 
     assert table["precision"][0] > 0.5
 
 
-@pytest.mark.slow
 def test_the_oracle_alone_ends_on_its_retrieved_images(mixed: Finding) -> None:
     table = mixed.tables["switch"]
     assert table["t_switch"][-1] == 1
@@ -79,7 +79,6 @@ def test_the_oracle_alone_ends_on_its_retrieved_images(mixed: Finding) -> None:
     assert table["to_retrieved"][-1] == pytest.approx(0, abs=1e-5)
 
 
-@pytest.mark.slow
 def test_new_images_give_way_to_copies_as_the_switch_moves_up(mixed: Finding) -> None:
     table = mixed.tables["switch"]
     for name, sign in (("memorised", 1), ("same_image", 1), ("nearest", -1), ("novelty", -1)):
@@ -98,7 +97,6 @@ def test_fd_falls_where_samples_are_training_images(mixed: Finding) -> None:
     assert (table["fd_error"] > 0).all()
 
 
-@pytest.mark.slow
 def test_a_model_that_copies_differs(oracle: Oracle, held_out: TrainingSet) -> None:
     found = switch_study(oracle, oracle, held_out, n=30, steps=20, times=[0.0, 0.3, 0.9, 1.0])
     table = found.tables["switch"]
@@ -115,7 +113,6 @@ def test_what_is_tested_on_one_side_alone_cannot_be_tested(oracle: Oracle) -> No
     assert any("no null" in note for note in found.notes)
 
 
-@pytest.mark.slow
 def test_settle_times_are_those_of_the_closed_form(oracle: Oracle) -> None:
     """x_t = x1 sqrt(t^2 v + s^2)/sqrt(v), so that D_t/x1 = t sqrt(v)/sqrt(t^2 v + s^2) in a band of variance v."""
     found = intermediate_study(GaussianField(), oracle, n=20, steps=200, seed=3)
@@ -133,7 +130,6 @@ def test_settle_times_are_those_of_the_closed_form(oracle: Oracle) -> None:
     assert table["oracle_layout_left"][0] == 1
 
 
-@pytest.mark.slow
 def test_the_oracle_as_model_is_the_oracle() -> None:
     digits = load("digits")
     few = TrainingSet(digits.rows(slice(0, 200)), digits.labels[:200], name="few digits")
@@ -179,7 +175,6 @@ class Still:
         return torch.zeros_like(x)
 
 
-@pytest.mark.slow
 def test_a_model_that_has_learned_nothing_agrees_with_nothing(oracle: Oracle, held_out: TrainingSet) -> None:
     for found in (
         intermediate_study(Still(), oracle, n=20, steps=20),
@@ -189,7 +184,6 @@ def test_a_model_that_has_learned_nothing_agrees_with_nothing(oracle: Oracle, he
         assert found.verdict == "cannot be tested", found.study
 
 
-@pytest.mark.slow
 def test_an_ideal_model_restores_held_out_images_as_training_images(restored: Finding) -> None:
     table = restored.tables["refine"]
     assert (table["model_ratio_low"] < 1.2).all()
@@ -202,7 +196,6 @@ def test_an_ideal_model_restores_held_out_images_as_training_images(restored: Fi
     assert (table["oracle_held_out_nearest"] < 1e-3).all()  # not to rounding: at 0.95 two may share the weight
 
 
-@pytest.mark.slow
 def test_what_the_ideal_model_leaves_is_the_closed_form(restored: Finding, oracle: Oracle) -> None:
     """Euler steps multiply a band by a factor: x = g (t x1 + s x0), off by (g t - 1)^2 v + (g s)^2 a coordinate."""
     low_share = float(split_frequencies(torch.eye(64).reshape(64, 1, 8, 8).double())[0].flatten(1).diag().mean())
@@ -220,7 +213,6 @@ def test_what_the_ideal_model_leaves_is_the_closed_form(restored: Finding, oracl
             assert abs(value - truth) < 4 * error + 0.03 * truth  # the drawn images' own variance is off by a little
 
 
-@pytest.mark.slow
 def test_the_gallery_shows_original_state_and_results(restored: Finding) -> None:
     assert [g.title for g in restored.galleries] == [
         f"Restored from t: {kind} image" for kind in ("training", "held-out", "foreign")
@@ -237,7 +229,6 @@ def test_a_model_that_snaps_to_training_images_differs(oracle: Oracle, held_out:
     assert found.tables["refine"]["model_held_out_own"][0] == 0
 
 
-@pytest.mark.slow
 def test_labels_of_the_images_reach_the_fields() -> None:
     digits = load("digits")
     few = TrainingSet(digits.rows(slice(0, 200)), digits.labels[:200])
@@ -280,7 +271,6 @@ def test_times_lie_on_nodes_on_their_side_of_the_boundaries() -> None:
     assert check_times([0.5, 0.1], [], 1.0) == [0.1, 0.5]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("call", "message"),
     [
