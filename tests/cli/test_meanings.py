@@ -154,6 +154,7 @@ def test_a_source_beside_the_data_is_given_the_answers_where_it_needs_them(
         assert np.abs(np.sort(seen[-1].foreign.points, 0) - np.sort(data.points, 0)).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_copies_kept_together_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     twice = np.concatenate([PIXELS, PIXELS])
     np.save(tmp_path / "x.npy", twice)

@@ -436,6 +436,7 @@ def transformer(kind, time, sign):
     return Transformer(), extras
 
 
+@pytest.mark.slow_but("Wan*", "Flux*", "SD3*")
 @pytest.mark.parametrize("kind", KINDS)
 def test_transformers_of_diffusers_have_the_time_and_the_sign_of_their_pipelines(kind):
     diffusers = pytest.importorskip("diffusers")

@@ -56,7 +56,7 @@ def assert_equals_reference(oracle, x, t, answer, path, tolerance):
     assert (np.abs(every.total_variance.double().numpy() - answer.total_variance) < 4 * tolerance * spread).all()
 
 
-@pytest.mark.slow_but("linear-(2, 3)", "vp-(5,)")
+@pytest.mark.slow_but("linear-(2, 3)")
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("path", PATHS)
 def test_equals_the_reference(path, shape):
@@ -72,7 +72,7 @@ def times_tensor(times):
     return torch.as_tensor(np.asarray(times), dtype=torch.float64)
 
 
-@pytest.mark.slow_but("*float32-*float64", "*.float16-*float32", "*bfloat16-*.float16")
+@pytest.mark.slow_but("*float32-*float64", "*bfloat16-*.float16")
 @pytest.mark.parametrize("points_dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_any_float_dtype_goes_in_and_the_dtype_of_x_comes_out(dtype, points_dtype):
@@ -344,7 +344,7 @@ def test_continuity_equation(path):
         assert float(((rate + divergence + flow).abs() / size).max()) < 1e-4
 
 
-@pytest.mark.slow_but("linear")
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 def test_gaussian_limit(path):
     """Many Gaussian points at early times: the closed-form field of N(0, I), within the error of that many points."""

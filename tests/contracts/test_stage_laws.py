@@ -263,6 +263,7 @@ def compare(a, b, tolerance):
     np.testing.assert_allclose(*flat, rtol=10 * tolerance, atol=10 * tolerance, equal_nan=True)
 
 
+@pytest.mark.slow
 def test_the_budget_does_not_change_the_curve():
     points = cloud(3000, (64,))
     whole, cut = (measure(points, timesteps=6, probes=48, memory=memory) for memory in ("512MB", "1MB"))
@@ -272,6 +273,7 @@ def test_the_budget_does_not_change_the_curve():
     assert cut.predicted == pytest.approx(whole.predicted, rel=0.1)
 
 
+@pytest.mark.slow
 def test_the_same_seed_is_the_same_curve():
     points = cloud(80, (10,))
     a, b = (measure(points, timesteps=6) for _ in range(2))
@@ -592,7 +594,7 @@ def test_marks_and_intervals_are_saved(tmp_path):
         type(curve).load(tmp_path)
 
 
-@pytest.mark.slow_but("100000000.0")
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", [1e5, 1e7, 1e8])
 def test_the_curve_does_not_hang_on_where_the_points_lie(offset):
     """Wide float64 points, multiples of 2^-20, so that a shift changes none of their differences."""

@@ -53,6 +53,7 @@ def changed(begun: tuple[dict[str, Any], Groups], path: Path, group: str, **arra
     return path
 
 
+@pytest.mark.slow
 def test_the_state_as_it_is_ends_as_if_it_had_not_been_interrupted(begun: Any, tmp_path: Path) -> None:
     found = measured(changed(begun, tmp_path / "s.npz", "current"))
     whole = measured(tmp_path / "none.npz")

@@ -68,6 +68,7 @@ def test_the_error_of_frechet_is_the_spread_of_independent_draws() -> None:
     assert np.mean(errors) == pytest.approx(np.std(values), rel=0.35)
 
 
+@pytest.mark.slow
 def test_frechet_of_a_set_with_itself_is_zero_and_moves_with_the_mean() -> None:
     a = correlated(500, 6, 2)
     assert frechet(a, a, resamples=0).value == 0

@@ -104,6 +104,7 @@ def test_a_dit_without_labels_is_always_given_its_null_label():
         field(x, 0.5, 0)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_sd3_by_its_scheduler():
     diffusers = pytest.importorskip("diffusers")

@@ -44,7 +44,7 @@ def states_at(data, share):
     return t[:, None] * points[1] + (1 - t)[:, None] * noise, t
 
 
-@pytest.mark.slow_but("products")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dimensions", "offset", "least"),
     [((1, 2, 4, 16, 64), 0.0, 0.15), ((1, 2), 1e5, 0.07)],

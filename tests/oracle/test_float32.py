@@ -41,7 +41,7 @@ def check(points, x, t, path="linear", weights=None, y=None, **options):
     return error
 
 
-@pytest.mark.slow_but("ordinary-torch", "offset 1e3-torch", "near-duplicates-torch", "swarm-torch")
+@pytest.mark.slow_but("ordinary-torch", "near-duplicates-torch")
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("name", SETS)
 def test_velocity(name, library):
@@ -117,7 +117,7 @@ def test_points_of_other_dtypes(dtype):
         check(points, states(points, t, rows=6, dtype=torch.float32), t)
 
 
-@pytest.mark.slow_but("True")
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True])
 def test_ordinary_points_need_no_second_pass(weighted):
     """Not where their weights differ, either: float32 logits have the weights in them."""
@@ -130,6 +130,7 @@ def test_ordinary_points_need_no_second_pass(weighted):
     assert hard == [0.0] * 14
 
 
+@pytest.mark.slow
 def test_states_at_their_points_need_none_either():
     """Where one point has all the weight, none of the many sums that are joined has any."""
     hard, policy = [], {"flushed": 64, "pairs": 64}
@@ -165,6 +166,7 @@ def test_points_whose_squares_leave_float32(scale):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", ["torch", pytest.param("numpy", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("scale", [1.0, pytest.param(1e3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
@@ -180,6 +182,7 @@ def test_errors_are_seen_where_the_weight_is(family, scale, library):
         check(torch.from_numpy(scale * points).float(), torch.from_numpy(x).float(), at, library=library)
 
 
+@pytest.mark.slow
 def test_points_too_close_for_float32_do():
     """Two swarms far apart: float32 logits say nothing about which point of a swarm it is, so all of them lead."""
     points = torch.cat([side + cloud(1500, (64,), seed=7, scale=1e-3) for side in (-10, 10)])
@@ -213,6 +216,7 @@ def test_a_library_that_errs_is_found_out(fault):
     assert max(hard) > 0 or fault == "bf16"  # there the error is seen in time: many points lead
 
 
+@pytest.mark.slow_but("medium")
 @pytest.mark.parametrize("precision", ["high", "medium"])
 def test_users_who_allow_less_precise_products_lose_nothing(precision):
     points = cloud(3000, (64,))
@@ -263,7 +267,7 @@ def a_constant_coordinate(random):
     return points, None
 
 
-@pytest.mark.slow_but("a_heavy_point-numpy")
+@pytest.mark.slow
 @pytest.mark.parametrize("library", ["torch", "numpy"])
 @pytest.mark.parametrize("family", [five_classes, a_heavy_point, a_constant_coordinate])
 def test_averages_of_terms_that_are_alike(family, library):

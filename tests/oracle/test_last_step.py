@@ -29,7 +29,7 @@ def near_points(points, coefficients, rows=2, seed=1):
     return coefficients[0] * points[:rows] + coefficients[1] * noise
 
 
-@pytest.mark.slow_but("100000.0-None", "1000000000.0-None")
+@pytest.mark.slow_but("1000000000.0-None")
 @pytest.mark.parametrize("tolerance", [None, pytest.param(1e-6, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("outlier", OUTLIERS)
 def test_no_error_exceeds_what_is_proven(outlier, tolerance):

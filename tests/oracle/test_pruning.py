@@ -185,7 +185,7 @@ def test_points_of_unlike_weights_are_bounded_with_their_weights(chosen):
         assert np.all(np.log(left) <= bounds.log_sum(raised[~kept], most).numpy())
 
 
-@pytest.mark.slow_but("blobs-1e-06", "long and short-1e-06")
+@pytest.mark.slow_but("long and short-1e-06")
 @pytest.mark.parametrize(
     "tolerance", [1e-6, *(pytest.param(other, marks=pytest.mark.slow) for other in (1e-2, 1e-4, 1e-9))]
 )

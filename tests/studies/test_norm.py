@@ -51,6 +51,7 @@ def test_what_cannot_be_differentiated_is_refused() -> None:
         norm_study(ORACLE, ORACLE, n=40, bins=4)
 
 
+@pytest.mark.slow
 def test_parameters_keep_no_gradient() -> None:
     net = torch.nn.Linear(5, 5)
     norm_study(Made(lambda x, t, y: net(x)), ORACLE, n=40, bins=4)
