@@ -96,7 +96,7 @@ def test_any_float_dtype_goes_in_and_the_dtype_of_x_comes_out(dtype, points_dtyp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [PATHS[0], *(pytest.param(path, marks=pytest.mark.slow) for path in PATHS[1:])])
+@pytest.mark.parametrize("path", PATHS)
 @given(
     seed=st.integers(0, 10**6),
     count=st.integers(1, 12),

@@ -75,7 +75,7 @@ def test_other_quantities(target):
 @pytest.mark.slow
 def test_many_points_in_many_blocks():
     """Levels that rise from block to block, sums that are flushed, leaders that are overtaken."""
-    points = torch.cat([cloud(750, (48,), seed=k, scale=s) for k, s in enumerate((3.0, 1.0, 0.3, 0.1))])
+    points = torch.cat([cloud(400, (48,), seed=k, scale=s) for k, s in enumerate((3.0, 1.0, 0.3, 0.1))])
     for flushed in (1, 1 << 14):
         policy = {"pairs": 1, "flushed": flushed}  # 256 points at a time
         for t in (0.0, 0.2, 0.9):
@@ -167,14 +167,11 @@ def test_points_whose_squares_leave_float32(scale):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("library", ["torch", pytest.param("numpy", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("scale", [1.0, pytest.param(1e3, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(
-    "family", [crowd_and_rare, *(pytest.param(one, marks=pytest.mark.slow) for one in (periodic, pair, far_classes))]
-)
+@pytest.mark.parametrize(("scale", "library"), [(1.0, "torch"), (1e3, "numpy")])
+@pytest.mark.parametrize("family", [crowd_and_rare, periodic, pair, far_classes])
 def test_errors_are_seen_where_the_weight_is(family, scale, library):
     """Sets whose every even sample says nothing of the points that share a posterior."""
-    for t in (0.5, 0.8, 0.95):
+    for t in (0.5, 0.95):
         points, sources = family(np.random.default_rng(1), t, 20000)
         noise = np.random.default_rng(2).normal(size=sources[:8].shape)
         at = t / (t + scale * (1 - t))  # where the posteriors are those of scale 1 at t
@@ -268,8 +265,9 @@ def a_constant_coordinate(random):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("library", ["torch", "numpy"])
-@pytest.mark.parametrize("family", [five_classes, a_heavy_point, a_constant_coordinate])
+@pytest.mark.parametrize(
+    ("family", "library"), [(five_classes, "torch"), (a_heavy_point, "numpy"), (a_constant_coordinate, "torch")]
+)
 def test_averages_of_terms_that_are_alike(family, library):
     """Every partial sum is rounded the same way, and the more so the longer it is: a state alone has the longest."""
     points, weights = family(np.random.default_rng(3))

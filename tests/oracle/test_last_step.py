@@ -30,7 +30,7 @@ def near_points(points, coefficients, rows=2, seed=1):
 
 
 @pytest.mark.slow_but("1000000000.0-None")
-@pytest.mark.parametrize("tolerance", [None, pytest.param(1e-6, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("tolerance", [None, 1e-6])
 @pytest.mark.parametrize("outlier", OUTLIERS)
 def test_no_error_exceeds_what_is_proven(outlier, tolerance):
     """Nor 1e-6 of the size, by any way to ask."""
