@@ -40,16 +40,9 @@ def explained(field, oracle, larger):
     return explain_study(field, oracle, images(20, seed=5), larger, n=16, steps=5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "name",
-    [
-        "Gaussian mixture",
-        "oracle",
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("Wiener", "class-wise Wiener", "local", "smoothed", "oracle of more data")
-        ),
-    ],
+    "name", ["Wiener", "class-wise Wiener", "Gaussian mixture", "local", "smoothed", "oracle of more data", "oracle"]
 )
 def test_a_reference_explains_itself(name, rows, oracle, larger):
     found = explained(rows[name].field, oracle, larger)
