@@ -65,7 +65,7 @@ mutants: setup ## make the equations wrong, one at a time, in a copy: the tests 
 MINUTES ?= 10
 
 fuzz: setup ## change files at random and read them, for MINUTES=10: nothing may end in a traceback, hang or fill memory
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --minutes $(MINUTES)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 test-browser: setup ## open the pages that flowscope writes in headless Chromium
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
