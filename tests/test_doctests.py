@@ -10,7 +10,10 @@ import pytest
 
 import flowscope
 
-ROOMS = ("data", "metrics", "studies", "sampling", "networks", "training", "curve", "oracle", "figures", "report")
+ROOMS = (
+    *("data", "metrics", "studies", "sampling", "networks", "training", "curve", "oracle", "figures", "report"),
+    "references",
+)
 
 
 def exports() -> Iterator[tuple[str, object]]:

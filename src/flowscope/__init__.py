@@ -60,7 +60,7 @@ _HOMES = {
     "stages": "curve",
     "switch": "fields",
 }  # the room that each name is taken from
-_ROOMS = {*_HOMES.values(), "metrics"}
+_ROOMS = {*_HOMES.values(), "metrics", "references"}
 
 logging.getLogger("flowscope").addHandler(logging.NullHandler())  # a library is silent unless its user listens
 
