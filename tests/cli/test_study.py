@@ -52,6 +52,7 @@ KINDS = {  # models and others of each study
     "experts": ("small-0", "second first"),
     "target": ("small-0", "oracle"),
     "alignment": ("small-0", ""),
+    "explain": ("small-0", ""),
     "ablation": ("small-0", "early"),
 }
 

@@ -13,6 +13,7 @@ from flowscope import Oracle, TrainingSet, VelocityField
 from flowscope.fields import guide, switch
 from flowscope.networks import Convention, as_field
 from flowscope.networks.tabulated_path import linear_betas, tabulated_path
+from flowscope.references import GaussianMixture, SmoothedOracle, Wiener
 from flowscope.sampling import Counted, sample, trace
 from tests.support.cases import cloud
 
@@ -42,6 +43,9 @@ FIELDS: dict[str, VelocityField] = {
     "guided": guide(ORACLE, 2.0, (0.1, 0.6)),
     "switched": switch(guide(ORACLE, 2.0), as_field(Still(), "sit"), 0.4),
     "counted": Counted(ORACLE),
+    "Wiener": Wiener(ORACLE.training_set, by_class=True),
+    "mixture": GaussianMixture(ORACLE.training_set, parts=2),
+    "smoothed": SmoothedOracle(ORACLE.training_set, temperature=2.0, bandwidth=0.1),
 }
 
 

@@ -27,7 +27,8 @@ def far_parts():
 def low_rank(rows, rank):
     """The covariance with the widest directions of its own, and the mean of the other variances in all others."""
     values, vectors = np.linalg.eigh(np.cov(rows.T, ddof=0))
-    values[: len(values) - rank] = values[: len(values) - rank].mean()
+    if rest := len(values) - rank:
+        values[:rest] = values[:rest].mean()
     return vectors @ np.diag(values) @ vectors.T
 
 
@@ -43,7 +44,7 @@ def test_parts_of_low_rank(rank):
         terms.append(len(group) / 30 * multivariate_normal(t * m, seen).pdf(flat(x)))
         means.append(m + t * (flat(x) - t * m) @ np.linalg.solve(seen, c))
     p = np.array(terms) / np.sum(terms, axis=0)
-    assert p.min(1).max() > 0.01  # the posterior has something to weigh
+    assert p.min(0).max() > 0.01  # the posterior has something to weigh
     np.testing.assert_allclose(flat(mixture.denoise(x, t)), (p[..., None] * means).sum(0), rtol=1e-9)
     np.testing.assert_allclose(mixture.log_density(x, t).numpy(), np.log(np.sum(terms, axis=0)), rtol=1e-10)
 

@@ -5,8 +5,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 import flowscope as fs
 from flowscope.errors import InputError
@@ -177,9 +175,9 @@ def test_near_the_data_it_stays_on_them(name):
 
 
 @every
-@given(t=st.floats(0.999, 1 - 1e-12))
-def test_velocities_stay_finite_to_the_end(name, t):
-    assert bool(torch.isfinite(field(name)(states(points(), 0.5, rows=2), t)).all())
+def test_velocities_stay_finite_to_the_end(name):
+    t = torch.tensor([0.999, 1 - 1e-6, 1 - 1e-9, 1 - 1e-12], dtype=torch.float64)
+    assert bool(torch.isfinite(field(name)(states(points(), 0.5), t)).all())
 
 
 @every

@@ -22,8 +22,9 @@ TOO_LARGE = (
 def fit_gaussian(law: Law, member: np.ndarray | None = None, rank: int | None = None) -> Gaussian:
     """The mean and covariance of some points of a law, by their weights: the most likely Gaussian of this form.
 
-    The covariance is that of the law itself (divided by the sum of the weights, not by N - 1), so that a point of weight
-    k is k copies. Of min(N, D) directions the `rank` widest are kept; all others get the mean of what variance is left.
+    The covariance is that of the law itself (divided by the sum of the weights, not by N - 1), so that a point of
+    weight k is k copies. Of min(N, D) directions the `rank` widest are kept. All others get the mean of what variance
+    is left.
 
     Args:
         law: the points.

@@ -1,8 +1,8 @@
 r"""Gaussian: the posterior of the data, given a state, where the data are normal. Wiener and mixtures are made of it.
 
-Let x1 ~ N(m, C) with C = U diag(l) U^T + r (I - U U^T): principal directions U (D, k) with variances l, and one variance
-r for all other directions. Then x = alpha x1 + sigma x0 is normal with mean alpha m and covariance alpha^2 C + sigma^2,
-which has the same directions. With z = x - alpha m, split as z = U p + e with p = U^T z,
+Let x1 ~ N(m, C) with C = U diag(l) U^T + r (I - U U^T): principal directions U (D, k) with variances l, and one
+variance r for all other directions. Then x = alpha x1 + sigma x0 is normal with mean alpha m and covariance
+alpha^2 C + sigma^2, which has the same directions. With z = x - alpha m, split as z = U p + e with p = U^T z,
 
     E[x1|x] = m + alpha C (alpha^2 C + sigma^2)^-1 z = m + U (alpha l/s p) + alpha r/q e
     E[x0|x] =      sigma (alpha^2 C + sigma^2)^-1 z =      U (sigma/s p)   + sigma/q e
@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from flowscope.core.surroundings import undisturbed
 from flowscope.oracle.law import Law
 from flowscope.oracle.queries import Queries
 from flowscope.paths import Path
@@ -96,6 +97,7 @@ class GaussianDenoiser(Denoiser):
     def fit(self, law: Law) -> list[Gaussian]:
         """The Gaussians of a law, whose shares sum to 1."""
 
+    @undisturbed
     def parts(self, law: Law) -> list[Gaussian]:
         """The Gaussians of the law of a label, or of all points; fitted when they are first asked for."""
         if law not in self._fitted:

@@ -31,6 +31,7 @@ from flowscope.references.smoothed import SmoothedOracle
 from flowscope.references.wiener import Wiener
 
 MIXTURE_PARTS = 8  # of the mixture's row, at most
+MAX_SIDE = 4096  # points or coordinates of a covariance, which is decomposed in about a minute
 LEAST_POINTS = 16  # of a Gaussian, on average: fewer points would be remembered by their mean and covariance
 SMOOTHED_TEMPERATURE = 4.0  # the posterior collapses at half the noise level at which the oracle's does
 
@@ -125,8 +126,13 @@ def ladder(
 
 
 def _add_gaussians(rows: Ladder, oracle: Oracle, conditional: bool, seed: int, where: dict[str, Any]) -> None:
-    """Add the rows that hold means and covariances, where there are points enough for them."""
+    """Add the rows that hold means and covariances, where there are points enough for them and not too many."""
     data, count = oracle.training_set, len(oracle.support.law())
+    if min(count, data.dimension) > MAX_SIDE:
+        size = f"{count:,} points of {data.dimension:,} coordinates"
+        why = f"The covariance of {size} takes long: at most {MAX_SIDE} of one of them are decomposed here."
+        rows.left_out |= dict.fromkeys(("Wiener", "class-wise Wiener", "Gaussian mixture"), why)
+        return
     least = min(len(c.law) for c in oracle.support.class_laws()) if data.classes else 0
     few = "{} distinct points{} are too few for a covariance that does not remember them; expected " + str(LEAST_POINTS)
     if count >= LEAST_POINTS:
@@ -139,13 +145,15 @@ def _add_gaussians(rows: Ladder, oracle: Oracle, conditional: bool, seed: int, w
     else:
         too_few = few.format(least, " of a class") + "."
         rows.left_out["class-wise Wiener"] = too_few if data.classes else "The set has no labels."
-    parts = min(MIXTURE_PARTS, (least if conditional and data.classes else count) // LEAST_POINTS)
-    if parts >= 1:
+    by_label = conditional and bool(data.classes)
+    enough = least if by_label else count
+    parts = min(MIXTURE_PARTS, enough // LEAST_POINTS)
+    if parts > 1:
         mixture = GaussianMixture(data, oracle.path, parts=parts, seed=seed, **where)
-        about = f"{parts} Gaussians{' for each label' if conditional and data.classes else ''} with {mixture.rank} "
+        about = f"{parts} Gaussians{' for each label' if by_label else ''} with {mixture.rank} "
         rows["Gaussian mixture"] = Reference(mixture, True, about + "principal directions each, at most")
     else:
-        rows.left_out["Gaussian mixture"] = few.format(least if conditional and data.classes else count, "") + "."
+        rows.left_out["Gaussian mixture"] = few.format(enough, " of a class" if by_label else "") + " for each of two."
 
 
 def check_contains(more: TrainingSet, training_set: TrainingSet) -> None:
@@ -175,6 +183,6 @@ def check_contains(more: TrainingSet, training_set: TrainingSet) -> None:
         missing = start + (there != block).flatten(1).any(1).nonzero()[:, 0].cpu().numpy()
     if len(missing):
         raise InputError(
-            f"point {missing[0]} of the training set is not in more data, {more.name}; expected a set that contains all "
-            "training points as they are stored: join them, and load both in the same way"
+            f"point {missing[0]} of the training set is not in more data, {more.name}; expected a set that contains "
+            "all training points as they are stored: join them, and load both in the same way"
         )

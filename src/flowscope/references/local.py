@@ -34,6 +34,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flowscope.core.surroundings import undisturbed
 from flowscope.errors import InputError
 from flowscope.fields import check_query
 from flowscope.oracle.law import Law
@@ -106,6 +107,7 @@ class LocalOracle(Denoiser):
             return self.schedule(float(self.path(t).snr))
         return check_patch(self.patch(t), self.shape, f"patch at t = {t:.6g}") if callable(self.patch) else self._side
 
+    @undisturbed
     def _mean(self, x: Tensor, t: Any, y: Any, target: Quantity) -> Tensor:
         """A quantity of all states: by patches, and by the oracle where a patch is the image."""
         query = check_query(x, t, y, self.shape)

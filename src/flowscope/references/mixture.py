@@ -23,8 +23,8 @@ if that does not happen, the fit is refused. Then every point goes to the part w
 With labels, a label takes a mixture of its own points, with as many parts; it is fitted when the label is first asked
 for.
 
-Cost: a fit takes K + 4 passes over the points, and D^2 numbers while it runs. A call takes 4 K D rank multiplications a
-state, and does not read the points.
+Cost: a fit takes k-means on the sample, three passes over the points, and D^2 numbers while it runs. A call takes
+4 K D rank multiplications a state, and does not read the points.
 """
 
 import warnings

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from flowscope.core.settings import check_count
+from flowscope.core.surroundings import undisturbed
 from flowscope.data.pixels import is_image
 from flowscope.errors import InputError
 from flowscope.oracle.law import Law
@@ -80,6 +81,7 @@ class PatchSchedule:
         shape: (C, H, W).
     """
 
+    @undisturbed
     def __init__(self, law: Law, shape: tuple[int, ...]) -> None:
         self.largest = max(shape[1:])
         padded = [2 * side for side in shape[1:]]

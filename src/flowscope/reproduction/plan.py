@@ -47,6 +47,7 @@ NEEDS: Mapping[str, Need] = {
     "experts": Need(("small",), ("navigation", "refinement")),
     "target": Need(("small",), ("oracle",)),
     "alignment": Need(("large",)),
+    "explain": Need(("large",)),
     "ablation": Need(("small",), ("early", "late", "cosine", "vp")),
 }
 

@@ -6,6 +6,7 @@ from flowscope.studies.bench.finding import Finding
 from flowscope.studies.capacity import capacity_study
 from flowscope.studies.convergence import convergence_study
 from flowscope.studies.experts import experts_study
+from flowscope.studies.explain import explain_study
 from flowscope.studies.guidance import guidance_study
 from flowscope.studies.intermediate import intermediate_study
 from flowscope.studies.loss import loss_study
@@ -22,6 +23,7 @@ __all__ = [
     "capacity_study",
     "convergence_study",
     "experts_study",
+    "explain_study",
     "guidance_study",
     "intermediate_study",
     "loss_study",

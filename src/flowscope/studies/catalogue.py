@@ -13,6 +13,7 @@ from flowscope.studies.bench.variants import load_snapshots
 from flowscope.studies.capacity import capacity_study
 from flowscope.studies.convergence import convergence_study
 from flowscope.studies.experts import experts_study, trained_interval
+from flowscope.studies.explain import explain_study
 from flowscope.studies.guidance import guidance_study
 from flowscope.studies.inputs import StudyInputs, check_kinds, check_seeds
 from flowscope.studies.intermediate import intermediate_study
@@ -146,6 +147,7 @@ CATALOGUE: Mapping[str, Entry] = {
     "alignment": Entry(
         REVIEWERS, "Which part of the oracle does the model follow?", alignment_study, _model_and_held_out
     ),
+    "explain": Entry(REVIEWERS, "Which reference explains the model?", explain_study, _model_and_held_out),
     "ablation": Entry(REVIEWERS, "Does the schedule move the transition?", ablation_study, _all_kinds, True, SCHEDULES),
 }
 

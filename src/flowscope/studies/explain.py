@@ -1,0 +1,272 @@
+"""Explain: which reference's velocity is nearest to the model's, at each t (arXiv 2412.20292, 2602.16498).
+
+The references are the ladder of flowscope.references, from mean and covariance alone to the oracle of the training set.
+Velocities of the same states are compared: those of training points and of held-out points with noise, and those that
+the model itself passes through from noise. On the first a network was supervised; what it does on the last is its own.
+
+Per state, the error of a reference is the mean squared difference over coordinates. MSE is its mean over states, and
+
+    r2 = 1 - MSE / (variance of the model's velocity over the states, as a mean over coordinates).
+
+Kamb and Ganguli report r2 of final samples from equal noise, for networks and patches fitted to them (medians of 0.94
+to 0.96 for the local denoiser, 0.77 with attention); GoldDiff reports the oracle's on final samples (below 0 on two of
+three sets). Here the states are the same for both fields and velocities are compared, so nothing adds up along a path:
+the numbers are not those.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowscope.core.settings import check_count
+from flowscope.data.training_set import TrainingSet
+from flowscope.errors import listed
+from flowscope.fields import VelocityField, ask
+from flowscope.networks.eval_mode import eval_mode
+from flowscope.oracle import Oracle
+from flowscope.references import Ladder, ladder
+from flowscope.sampling import make_nodes, trajectory
+from flowscope.studies.bench.boundaries import STAGES, Boundaries
+from flowscope.studies.bench.finding import REVIEWERS, Finding, Panel, Progress, Series
+from flowscope.studies.bench.noted import noted
+from flowscope.studies.bench.paired import CLEAR_STANDARD_ERRORS, mean_and_error
+from flowscope.studies.bench.restoration import find_sources, noised
+from flowscope.studies.bench.sample_bench import SampleBench
+
+OWN = "own"  # the source of the states on the model's own trajectories
+CLAIM = (
+    "Kamb and Ganguli (arXiv 2412.20292): the local denoiser explains final samples of convolutional networks with a "
+    "median r2 of 0.94 to 0.96, and 0.77 with attention. GoldDiff (arXiv 2602.16498): the oracle explains them worst, "
+    "with r2 of -0.40, 0.01 and -0.71. Both compare final samples from equal noise, not velocities at equal states."
+)
+WHY = (
+    "There is no claim to compare with: what is published compares final samples. A reference is named the nearest at "
+    f"a time if its MSE is the least, and by clear if every other's is larger by {CLEAR_STANDARD_ERRORS:g} standard "
+    "errors of the paired difference over states."
+)
+
+States = tuple[Tensor, Tensor | None]  # x (n, *shape) and labels (n,)
+Errors = dict[str, dict[str, np.ndarray]]  # by source and reference: (T, n), of each time and state
+
+
+@noted
+def explain_study(
+    model: VelocityField,
+    oracle: Oracle,
+    held_out: TrainingSet | None = None,
+    more: TrainingSet | Oracle | None = None,
+    *,
+    n: int = 64,
+    steps: int = 10,
+    seed: int = 0,
+    batch: int = 256,
+    progress: Progress | None = None,
+) -> Finding:
+    """Measure how near the velocities of each reference are to those of a model, at each t.
+
+    Args:
+        model: a field. With labels it gets those of the points, and so do the references.
+        oracle: of the training set.
+        held_out: points that the training set does not hold, or None.
+        more: a larger set that contains the training points, or its oracle, for one more reference; or None.
+        n: states of each source, at most.
+        steps: times, which are those of as many Euler steps from 0 to 1.
+        seed: of points, noise and labels, and of the references.
+        batch: states in a call.
+        progress: called as progress(done, total) in times and sources.
+
+    Raises:
+        InputError: an argument cannot be used, model and oracle are on two paths, or points differ in shape.
+
+    Example:
+        >>> import flowscope as fs
+        >>> from flowscope.references import Wiener
+        >>> from flowscope.studies import explain_study
+        >>> data = fs.load("gaussian:N=60,D=4")
+        >>> found = explain_study(Wiener(data), fs.Oracle(data), n=16, steps=5)
+        >>> set(found.tables["nearest"]["own"])
+        {'Wiener'}
+    """
+    check_count(steps, "steps")
+    bench = SampleBench(oracle, held_out, (model,), 1, n, None, seed, batch, progress, fd=False)
+    rows = ladder(oracle, conditional=bench.conditional, more=more, seed=seed)
+    times = make_nodes(steps).numpy()[:-1]
+    errors: Errors = {}
+    variances: dict[str, np.ndarray] = {}
+    total = len(times) * (2 + (held_out is not None))
+    for source, states in _sources(bench, model, times):
+        measured = [_measure(model, rows, x, float(t), y, batch) for t, (x, y) in zip(times, states, strict=True)]
+        errors[source] = {name: np.stack([found[name] for found, _ in measured]) for name in rows}
+        variances[source] = np.array([variance for _, variance in measured])
+        if progress is not None:
+            progress(len(times) * len(errors), total)
+    return _finding(bench, rows, times, errors, variances, steps)
+
+
+def _sources(bench: SampleBench, model: VelocityField, times: np.ndarray) -> Iterator[tuple[str, list[States]]]:
+    """Each source by name with its states at all times."""
+    for source in find_sources(bench, None):
+        yield source.name, [(noised(source.images, float(t), bench), source.y) for t in times]
+    nodes = np.append(times, 1.0)
+    y = bench.labels
+    parts = []
+    with eval_mode(model):
+        for rows in torch.arange(len(bench.noise)).split(bench.batch):
+            labels = None if y is None else y[rows]
+            parts.append([s.x for s in trajectory(model, bench.noise[rows], nodes, y=labels)][: len(times)])
+    yield OWN, [(torch.cat(states), y) for states in zip(*parts, strict=True)]
+
+
+def _measure(
+    model: VelocityField, rows: Ladder, x: Tensor, t: float, y: Tensor | None, batch: int
+) -> tuple[dict[str, np.ndarray], float]:
+    """For each reference (n,) squared differences, means over coordinates; and the variance of the model's velocity."""
+
+    def velocities(field: VelocityField) -> Tensor:
+        pieces = zip(x.split(batch), [None] * len(x) if y is None else y.split(batch), strict=False)
+        return torch.cat([ask(field, part, t, labels).double().flatten(1) for part, labels in pieces])
+
+    with eval_mode(model), torch.no_grad():
+        own = velocities(model)
+    found = {name: (velocities(row.field) - own).square().mean(1).cpu().numpy() for name, row in rows.items()}
+    return found, float((own - own.mean(0)).square().mean())
+
+
+def _finding(
+    bench: SampleBench, rows: Ladder, times: np.ndarray, errors: Errors, variances: dict[str, np.ndarray], steps: int
+) -> Finding:
+    tables = {"explain": _table(times, errors, variances), "nearest": _nearest_table(times, errors)}
+    tables |= {_slug(source): _columns(times, errors[source], variances[source]) for source in errors}
+    about = bench.about(steps=steps, **bench.boundaries._asdict())
+    about["settings"]["references"] = {name: row.about for name, row in rows.items()}
+    about["provenance"]["nfe"] = steps * sum(len(next(iter(e.values()))[0]) for e in errors.values())
+    return Finding(
+        study="explain",
+        title="Which reference explains the model?",
+        where=REVIEWERS,
+        claim=CLAIM,
+        found=_in_words(times, errors, variances, bench.boundaries),
+        verdict="no claim",
+        why=WHY,
+        tables=tables,
+        panels=_panels(errors),
+        notes=_notes(bench, rows),
+        **about,
+    )
+
+
+def _r2(errors: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """(T,) share of the variance (T,) that errors (T, n) leave over; NaN where there is none."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(variance > 0, 1 - errors.mean(1) / variance, math.nan)
+
+
+def _table(times: np.ndarray, errors: Errors, variances: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """A row for each source, time and reference; `beyond` is how far its MSE lies above the least, with its error."""
+    table: dict[str, Any] = {
+        name: [] for name in ("source", "t", "reference", "mse", "mse_error", "r2", "beyond", "beyond_error")
+    }
+    for source, found in errors.items():
+        nearest = [found[name][k] for k, name in enumerate(_nearest(found))]
+        r2 = {name: _r2(values, variances[source]) for name, values in found.items()}
+        for k, t in enumerate(times):
+            for name, values in found.items():
+                row = (source, float(t), name, *mean_and_error(values[k]), float(r2[name][k]))
+                for column, value in zip(table, (*row, *mean_and_error(values[k] - nearest[k])), strict=True):
+                    table[column].append(value)
+    return table
+
+
+def _columns(times: np.ndarray, found: Mapping[str, np.ndarray], variance: np.ndarray) -> dict[str, np.ndarray]:
+    """The columns of a source, a row for each time: MSE and r2 of each reference."""
+    columns = {"t": times}
+    for name, values in found.items():
+        mean, error = zip(*map(mean_and_error, values), strict=True)
+        columns |= {f"{_slug(name)}_mse": np.array(mean), f"{_slug(name)}_mse_error": np.array(error)}
+        columns |= {f"{_slug(name)}_r2": _r2(values, variance)}
+    return columns
+
+
+def _nearest(found: Mapping[str, np.ndarray]) -> list[str]:
+    """The reference with the least MSE at each time."""
+    names = list(found)
+    return [names[k] for k in np.stack([values.mean(1) for values in found.values()]).argmin(0)]
+
+
+def _is_clear(found: Mapping[str, np.ndarray], name: str, which: np.ndarray) -> bool:
+    """Whether every other reference's MSE at these times is larger by CLEAR_STANDARD_ERRORS of the difference."""
+    for other, values in found.items():
+        if other != name:
+            mean, error = mean_and_error((values - found[name])[which].mean(0))
+            if not mean > CLEAR_STANDARD_ERRORS * error:
+                return False
+    return True
+
+
+def _nearest_table(times: np.ndarray, errors: Errors) -> dict[str, Any]:
+    """A row for each time: the nearest reference of each source, and whether it is clearly the nearest."""
+    table: dict[str, Any] = {"t": times}
+    for source, found in errors.items():
+        names = _nearest(found)
+        clear = [_is_clear(found, name, np.arange(len(times)) == k) for k, name in enumerate(names)]
+        table |= {_slug(source): names, f"{_slug(source)}_clear": clear}
+    return table
+
+
+def _stages(times: np.ndarray, b: Boundaries) -> dict[str, np.ndarray]:
+    """(T,) bool for each stage that has a time; all times as one where the oracle's stages have no end."""
+    if not math.isfinite(b.half + b.saturation):
+        return {"all times": np.ones(len(times), bool)}
+    early, late = times < b.half, times >= b.saturation
+    parts = dict(zip(STAGES, (early, ~early & ~late, late), strict=True))
+    return {name: inside for name, inside in parts.items() if inside.any()}
+
+
+def _in_words(times: np.ndarray, errors: Errors, variances: Mapping[str, np.ndarray], b: Boundaries) -> str:
+    """The nearest reference in each stage, at the states of each source."""
+    where = {"training": "training points", "held-out": "held-out points", OWN: "its own trajectories"}
+    text = f"{b.in_words()} "
+    for source, found in errors.items():
+        said = []
+        for stage, inside in _stages(times, b).items():
+            name = min(found, key=lambda one: found[one][inside].mean())
+            r2 = 1 - found[name][inside].mean() / max(float(variances[source][inside].mean()), 1e-300)
+            clear = "" if _is_clear(found, name, inside) else ", not clearly"
+            said.append(f"{name} in {stage} (r2 {r2:.3f}{clear})")
+        text += f"At states of {where[source]} the model is nearest to {listed(said)}. "
+    return text + "The table has every reference and time."
+
+
+def _slug(name: str) -> str:
+    """A name as the beginning of the name of a column."""
+    return name.lower().replace(" ", "_").replace("-", "_")
+
+
+def _panels(errors: Errors) -> tuple[Panel, ...]:
+    def panel(source: str, what: str, title: str, y_label: str, names: Sequence[str]) -> Panel:
+        lines = (Series(name, _slug(source), "t", f"{_slug(name)}_{what}") for name in names)
+        if what == "mse":
+            lines = (Series.with_error(name, _slug(source), "t", f"{_slug(name)}_{what}") for name in names)
+        scale: Any = "log" if what == "mse" else "linear"
+        return Panel(f"{title}: {source} states", "t", y_label, tuple(lines), y_scale=scale)
+
+    return tuple(
+        panel(source, what, title, y_label, list(found))
+        for source, found in errors.items()
+        for what, title, y_label in (("mse", "MSE", "mean over coordinates"), ("r2", "r2", "r2 of velocities"))
+    )
+
+
+def _notes(bench: SampleBench, rows: Ladder) -> tuple[str, ...]:
+    notes = [f"{name}: {row.about}{'; memoryless' if row.memoryless else ''}." for name, row in rows.items()]
+    notes += [f"Left out: {name}. {why}" for name, why in rows.left_out.items()]
+    notes.append(
+        "r2 is of velocities. Part of a velocity follows from the state itself, so that r2 is high for every reference "
+        "where noise is most of it: compare references with each other."
+    )
+    notes.append(f"At most {bench.n} states of each source; errors are over states of one model.")
+    return tuple(notes)
