@@ -128,7 +128,8 @@ def sweep(
     check_count(draws, "draws")
     data = source if over == "D" else load(source)
     found = variants(data, over, values, check_seed(seed))
-    measured, again, began = [], [], time.perf_counter()
+    again: list[list[StageCurve]] = []
+    measured, began = [], time.perf_counter()
     # The largest first: what does not fit is found out before anything is kept.
     for k, variant in enumerate(reversed(found)):
         if progress is not None:
