@@ -13,13 +13,13 @@ from tests.support.known_memory import FIELDS, HIGH, WHITE, held_out, oracle
 
 EXPECTED = read_criteria()["expected"]
 N = 24
-FAST = {("alignment", "wiener"), ("alignment", "oracle"), ("refine", "wiener"), ("refine", "oracle")}
+FAST = {("refine", "wiener"), ("refine", "oracle")}
 REFERENCES = ["Wiener", "Gaussian mixture", "local", "smoothed", "oracle"]
 
 STUDIES: dict[str, Callable[[VelocityField, Oracle], Finding]] = {
-    "switch": lambda f, o: switch_study(f, o, held_out(), times=[0.0, 0.8, 0.9], n=N, steps=10),
+    "switch": lambda f, o: switch_study(f, o, held_out(), times=[0.0, 0.8, 0.9], n=96, steps=10),
     "alignment": lambda f, o: alignment_study(f, o, held_out(), n=100, bins=10),
-    "intermediate": lambda f, o: intermediate_study(f, o, n=N, steps=16),
+    "intermediate": lambda f, o: intermediate_study(f, o, n=96, steps=16),
     "refine": lambda f, o: refine_study(f, o, held_out(), times=[0.7, 0.85], n=N, steps=10),
     "intermediate_white": lambda f, o: intermediate_study(f, o, n=N, steps=16),
 }

@@ -21,6 +21,7 @@ from flowscope.paths import convert, get_path
 from flowscope.references import GaussianMixture, LocalOracle, Wiener
 
 TRAINED, ALL, HELD_OUT = 64, 600, 100
+BATCH = 128
 LOW, HIGH, WHITE = 8.0, 0.002, 1.0  # variances at low and at high frequencies, and at all of them
 
 
@@ -58,7 +59,7 @@ class Memorised(torch.nn.Module):
 
     name, classes = "network", None
 
-    def __init__(self, width: int = 256) -> None:
+    def __init__(self, width: int = 128) -> None:
         super().__init__()
         self.path = get_path("linear")
         sizes = (64 + 2, width, width, width)
@@ -80,7 +81,7 @@ class Memorised(torch.nn.Module):
 
 
 @cache
-def network(high: float = HIGH, steps: int = 1500) -> Memorised:
+def network(high: float = HIGH, steps: int = 600) -> Memorised:
     """The trained network: it learns which of its images a noisy one was made of."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -88,8 +89,8 @@ def network(high: float = HIGH, steps: int = 1500) -> Memorised:
         model.points.copy_(torch.from_numpy(images(high)[:TRAINED]).flatten(1))
         optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
         for _ in range(steps):
-            which, t = torch.randint(TRAINED, (256,)), torch.rand(256, dtype=torch.float64)
-            x1, x0 = model.points[which], torch.randn(256, 64)
+            which, t = torch.randint(TRAINED, (BATCH,)), torch.rand(BATCH, dtype=torch.float64)
+            x1, x0 = model.points[which], torch.randn(BATCH, 64)
             c = model.path(t)
             x = c.alpha.float()[:, None] * x1 + c.sigma.float()[:, None] * x0
             loss = torch.nn.functional.cross_entropy(model.weights(x, t), which)

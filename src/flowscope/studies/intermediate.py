@@ -118,7 +118,9 @@ def _finding(
     standing = stand(delays) if delays else None
     about = bench.about(steps=steps, half=b.half, saturation=b.saturation)
     about["provenance"]["nfe"] = n * sum(one.nfe for one in followed.values())
-    judged = standing is not None and start_error <= rules["max_start_error"]
+    most = rules["max_variance_ratio"]
+    learned = start_error <= rules["max_start_error"] and 1 / most <= _variance_ratio(followed) <= most
+    judged = standing is not None and learned
     return Finding(
         study="intermediate",
         title="What model and oracle predict on the way",
@@ -183,6 +185,12 @@ def _start_error(followed: dict[str, Trajectories], bench: SampleBench, labels: 
     dimension = bench.oracle.training_set.dimension
     variance = bench.oracle.posterior(bench.noise, 0.0, labels).total_variance.mean() / dimension
     return float(difference.square().flatten(1).mean(1).mean() / variance) if variance > 0 else float("nan")
+
+
+def _variance_ratio(followed: dict[str, Trajectories]) -> float:
+    """The variance of the model's samples over that of the oracle's."""
+    model, oracle = (float(followed[name].predictions[-1].var(0).sum()) for name in (MODEL, ORACLE))
+    return model / oracle if oracle > 0 else float("nan")
 
 
 def _settled(followed: dict[str, Trajectories], seed: int) -> dict[str, dict[str, Interval]]:

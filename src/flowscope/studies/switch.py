@@ -178,7 +178,7 @@ def _finding(bench: SampleBench, found: Completions, steps: int, told: Sequence[
     columns = _columns(bench, mixed, bench.memorisation(_alone(found)).indices)
     excess = _excess(found, expected_copies_from(b.saturation))
     standing = stand(excess) if excess else None
-    judged = standing is not None and _has_learned(columns, rules["max_novelty"])
+    judged = standing is not None and _has_learned(bench, columns)
     return Finding(
         study="switch",
         title="The oracle first, the model after",
@@ -293,10 +293,13 @@ def _null_table(null: Memorised | None) -> dict[str, dict[str, Any]]:
     return {"null": {"memorised": [null.share], "low": [null.low], "high": [null.high], "n": [null.n]}}
 
 
-def _has_learned(columns: dict[str, np.ndarray], most: float) -> bool:
-    """Whether the model's own samples lie where images lie, if they were asked for."""
-    alone = columns["novelty"][columns["t_switch"] == 0]
-    return bool((alone <= most).all())
+def _has_learned(bench: SampleBench, columns: dict[str, np.ndarray]) -> bool:
+    """Whether the model takes away the noise that is left late, and its own samples, if any, lie where images lie."""
+    rules, t = criterion("switch"), columns["t_switch"]
+    late = np.flatnonzero((t >= expected_copies_from(bench.boundaries.saturation)) & (t < 1))
+    left = [rules["max_energy_left"] / float(bench.oracle.path(float(t[k])).snr) for k in late]
+    completes = bool((columns["to_retrieved"][late] ** 2 <= left).all())
+    return completes and bool((columns["novelty"][t == 0] <= rules["max_novelty"]).all())
 
 
 def _in_words(mixed: Sequence[Mixed], columns: dict[str, Any], b: Boundaries, null: Memorised | None, what: str) -> str:
