@@ -89,17 +89,22 @@ class States(NamedTuple):
 def larger_set(training_set: TrainingSet, held_out: TrainingSet | None, more: TrainingSet | None) -> TrainingSet | None:
     """The larger set: the one that is given, or training and held-out points together; None without either.
 
+    Weighted training points are not drawn alike: they have no larger set.
+
     Raises:
-        InputError: the one that is given does not contain the training points, or points are weighted.
+        InputError: the one that is given does not contain the training points or is weighted, or held-out points have
+            another shape.
     """
-    if more is None and held_out is None:
-        return None
-    if training_set.weights is not None or (more is not None and more.weights is not None):
-        raise InputError("points are weighted; expected none: the memory coordinate needs points drawn alike")
     if more is not None:
+        if training_set.weights is not None or more.weights is not None:
+            raise InputError("points are weighted; expected none: the memory coordinate needs points drawn alike")
         check_contains(more, training_set)
         return more
-    parts = [s for s in (training_set, held_out) if s is not None]
+    if held_out is None or training_set.weights is not None:
+        return None
+    if held_out.shape != training_set.shape:
+        raise InputError(f"the held-out points have shape {held_out.shape}; expected {training_set.shape}")
+    parts = (training_set, held_out)
     labelled = all(s.labels is not None for s in parts)
     points = torch.cat([s.rows(slice(None)) for s in parts])
     labels = np.concatenate([s.labels for s in parts if s.labels is not None]) if labelled else None
