@@ -1,4 +1,4 @@
-"""Runs that are killed and go on: `python benchmarks/kills.py [--kills N] [--seed S]`.
+"""Runs that are killed and go on: `python benchmarks/kills.py [--kills N] [--seed S] [--only COMMAND ...]`.
 
 Every command that writes a folder is run on the digits and killed there again and again, by SIGKILL, SIGTERM or SIGINT
 at a random moment, and at last left alone. Its folder must then hold the files of a run that nobody killed, no more,
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -145,12 +146,13 @@ def kill_and_go_on(
     return done + [f"wrong: {what}" for what in differences(out, whole)]
 
 
-def measure(room: Path, kills: int, seed: int) -> tuple[list[list[Any]], list[str]]:
+def measure(room: Path, names: Sequence[str], kills: int, seed: int) -> tuple[list[list[Any]], list[str]]:
     """A row for every command, and what was wrong."""
     model, rows, wrong = room / "model", [], []
-    start([*RUNS["train"][:-1]], model)
-    for name, typed in RUNS.items():
-        command = [part.format(model=model) for part in typed]
+    if "study" in names:
+        start([*RUNS["train"][:-1]], model)
+    for name in names:
+        command = [part.format(model=model) for part in RUNS[name]]
         whole = start(command, room / name / "whole") if (room / name).mkdir() is None else None
         if whole is None or whole.code:
             return rows, [f"{name} fails by itself: {whole and whole.said[-500:]}"]
@@ -175,15 +177,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200, help="in all")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", choices=RUNS, default=list(RUNS), help="these commands")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     load("digits")
     with tempfile.TemporaryDirectory() as room:
-        rows, wrong = measure(Path(room), -(-asked.kills // len(RUNS)), asked.seed)
+        rows, wrong = measure(Path(room), asked.only, -(-asked.kills // len(asked.only)), asked.seed)
     columns = ("command", "seconds alone", *(number.name for number in SIGNALS), "ended before", "seconds")
     table("Runs on the digits, killed and gone on with", columns, rows)
     print("\n".join(["", *wrong, f"{len(wrong)} wrong"]))
-    if asked.kills >= 200 and not wrong:
+    if asked.kills >= 200 and len(asked.only) == len(RUNS) and not wrong:
         save("kills", {"rows": [dict(zip(columns, row, strict=True)) for row in rows], "seed": asked.seed})
     return 1 if wrong else 0
 

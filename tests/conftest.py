@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a small disk takes root and its permission")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow the variants of a test that its mark `slow_but` does not name."""
+    for item in items:
+        for mark in item.iter_markers("slow_but"):
+            variant = item.name.partition("[")[2].removesuffix("]")
+            if not any(fnmatchcase(variant, pattern) for pattern in mark.args):
+                item.add_marker("slow")

@@ -55,6 +55,7 @@ def test_guidance_is_linear_in_its_scale():
         torch.testing.assert_close(u, at[0.0] + scale * (ORACLE(X, T, Y) - at[0.0]))
 
 
+@pytest.mark.slow_but("interval1")
 @pytest.mark.parametrize("interval", [(0.1, 0.3), (0.0, 0.1), (0.3, 1.0), (0.2, 0.2), (0.0, 1.0)])
 def test_the_interval_is_closed_at_its_start_and_open_at_its_end(interval):
     low, high = interval
@@ -66,6 +67,7 @@ def test_the_interval_is_closed_at_its_start_and_open_at_its_end(interval):
         torch.testing.assert_close(guided(X, t, Y)[row], expected[row], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_steps_of_the_uniform_schedule_fall_into_the_interval_as_the_paper_counts_them():
     """[0.1, 0.3) of 50 steps: those that start at 0.10, 0.12, ..., 0.28."""
     field = Recorder(ORACLE)

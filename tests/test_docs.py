@@ -97,6 +97,7 @@ def test_files_tests_and_targets_that_are_named_exist(page: Path) -> None:
             assert re.search(rf"^{target[1]}:", makefile, re.MULTILINE), word
 
 
+@pytest.mark.slow
 def test_equations_of_the_sources_are_derived() -> None:
     tags = re.findall(r"\\tag\{(\w+)\}", (ROOT / "docs" / "mathematics.md").read_text(encoding="utf-8"))
     assert [tag for tag, count in Counter(tags).items() if count > 1] == []

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-CASES = 400
+CASES = 150
 
 # Readers that do what none may, and two that do not; each says how the fuzz saw it.
 FAULTY = """

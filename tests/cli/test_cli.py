@@ -164,7 +164,10 @@ def test_options_reach_the_loader(tmp_path: Path, capsys: pytest.CaptureFixture[
     source = str(picture_folder(tmp_path / "data", ["a", "b"]))
     (tmp_path / "data" / "a" / "broken.png").write_bytes(b"no image")
     options = ["--resize", "4x5", "--grey", "--flips", "--subset", "6", "--skip-broken", "--class", "a", "--class", "b"]
-    found = document(capsys, "info", source, "--json", *options, "--memory", "2GiB", "--path", "vp")
+    assert main(["info", source, "--json", *options, "--memory", "2GiB", "--path", "vp"]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert ("Broken images were left out: 1." in err) == (found["N"] == 10)
     assert found["shape"] == [1, 4, 5]
     assert found["N"] in (10, 12)  # six of nine files, the broken one perhaps among them, and mirror images
     assert found["path"] == "vp"

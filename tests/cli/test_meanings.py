@@ -64,6 +64,7 @@ def test_the_options_of_a_refusal_are_the_answer(tmp_path: Path, capsys: pytest.
     )
 
 
+@pytest.mark.slow
 def test_what_was_skipped_is_said_once_and_is_on_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for k, pixels in enumerate(PIXELS):
         save(tmp_path / "set" / f"{k:02}.png", pixels)
@@ -88,6 +89,7 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_a_class_has_one_meaning(named: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Folders 5 to 16: the class "10" is the fifth, to whatever takes a class."""
     source, small = str(named / "set"), ("--timesteps", "3", "--probes", "4", "--json")
@@ -104,6 +106,7 @@ def test_a_class_has_one_meaning(named: Path, tmp_path: Path, capsys: pytest.Cap
     assert "'2' has no points" in refused(capsys, "sweep", source, "--over", "classes", "--values", "2", *small)
 
 
+@pytest.mark.slow
 def test_foreign_images_of_mixed_sizes_are_brought_to_the_size_of_the_data(
     named: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,6 +137,7 @@ def test_foreign_images_of_mixed_sizes_are_brought_to_the_size_of_the_data(
         assert points.digest == load(tmp_path / "foreign", resize=8).digest
 
 
+@pytest.mark.slow
 def test_a_source_beside_the_data_is_given_the_answers_where_it_needs_them(
     named: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +154,7 @@ def test_a_source_beside_the_data_is_given_the_answers_where_it_needs_them(
         assert np.abs(np.sort(seen[-1].foreign.points, 0) - np.sort(data.points, 0)).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_copies_kept_together_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     twice = np.concatenate([PIXELS, PIXELS])
     np.save(tmp_path / "x.npy", twice)

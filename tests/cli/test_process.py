@@ -148,6 +148,7 @@ def test_a_full_disk_is_left_as_it_was(
         assert [p.name for p in small_disk.rglob("*")] == ["there"]
 
 
+@pytest.mark.slow
 def test_state_of_another_run_is_refused_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -60,6 +60,7 @@ def test_samples_are_those_of_the_library(model, tmp_path, capsys):
     assert flowscope.load(str(out / "samples.npy")).shape == (1, 4, 4)
 
 
+@pytest.mark.slow
 def test_the_record_says_how_they_were_made(model, tmp_path, capsys):
     arguments = (model, "--n", 7, "--out", tmp_path, "--steps", 5, "--class", 2, "--class", 0)
     about = json.loads(run(capsys, *arguments, "--guidance", 2.5, "--interval", 0.2, 0.6, "--json"))

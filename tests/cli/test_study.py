@@ -178,12 +178,14 @@ def test_results_do_not_go_among_the_data(
     assert "lies in the folder of the data" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_seeds_may_have_been_kept_at_other_steps(room: Path, tmp_path: Path) -> None:
     toy_model(tmp_path / "again", seed=1, checkpoint_every=2, snapshots=1)
     arguments = [*command(room, "shift", "small-0", "", "--dry-run"), "--model", str(tmp_path / "again")]
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
 
 
+@pytest.mark.slow_but("sample")
 @pytest.mark.parametrize("arguments", ["sample", "study"])
 def test_a_model_that_answers_nan_is_said(
     room: Path, arguments: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -198,6 +200,7 @@ def test_a_model_that_answers_nan_is_said(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_run_of_ones_own_loop_is_studied_as_far_as_it_is(
     room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -209,6 +212,7 @@ def test_a_run_of_ones_own_loop_is_studied_as_far_as_it_is(
     assert json.loads(capsys.readouterr().out)["training_set"]["N"] == 60
 
 
+@pytest.mark.slow
 def test_models_that_held_out_other_points_are_refused(
     room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -294,6 +294,7 @@ def test_a_module_without_a_config_is_a_flow_matching_one_of_diffusers():
         agree(field, oracle, t)
 
 
+@pytest.mark.slow_but("linear-*", "*-data")
 @pytest.mark.parametrize("prediction", ["velocity", "data", "noise", "score"])
 @pytest.mark.parametrize("own", ["linear", "cosine", "vp"])
 def test_a_convention_of_ones_own(own, prediction):
@@ -333,6 +334,7 @@ class Scheduled(Dress):
         return noise if kind == "epsilon" else data
 
 
+@pytest.mark.slow_but("*-linear")
 @pytest.mark.parametrize("betas", ["linear", "scaled_linear", "squaredcos_cap_v2"])
 @pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
 def test_vp_schedulers_of_diffusers(kind, betas):
@@ -434,6 +436,7 @@ def transformer(kind, time, sign):
     return Transformer(), extras
 
 
+@pytest.mark.slow_but("Wan*", "Flux*", "SD3*")
 @pytest.mark.parametrize("kind", KINDS)
 def test_transformers_of_diffusers_have_the_time_and_the_sign_of_their_pipelines(kind):
     diffusers = pytest.importorskip("diffusers")

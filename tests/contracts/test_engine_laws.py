@@ -140,6 +140,7 @@ def each(case: Case):
             yield t, torch.cat([states(points, t, rows=4), cloud(2, (24,), seed=9, dtype=torch.float64)]).to(dtype)
 
 
+@pytest.mark.slow_but("*float32-*")
 @every_engine
 @pytest.mark.parametrize("stored", [torch.float32, torch.float16, torch.float64], ids=str)
 def test_equals_the_reference(case, stored):
@@ -154,6 +155,7 @@ def near(a: Tensor, b: Tensor, answer: Any, case: Case) -> bool:
     return bool(((a - b).double().norm(dim=1).numpy() < 2 * case.tolerance * answer.scale).all())
 
 
+@pytest.mark.slow_but("float32", "float64")
 @every_engine
 def test_the_order_of_points_does_not_matter(case):
     points = clusters()
@@ -163,6 +165,7 @@ def test_the_order_of_points_does_not_matter(case):
         assert near(one, other, expected(points, x, t), case)
 
 
+@pytest.mark.slow_but("float32")
 @every_engine
 def test_the_memory_budget_does_not_matter(case):
     """Blocks of a few points, batches of a few states."""
@@ -172,6 +175,7 @@ def test_the_memory_budget_does_not_matter(case):
         assert near(one, other, expected(points, x, t), case)
 
 
+@pytest.mark.slow_but("float32", "float64")
 @every_engine
 def test_weights_are_repeats(case):
     points = clusters()
@@ -184,6 +188,7 @@ def test_weights_are_repeats(case):
         assert near(weighted, repeated, answer, case)
 
 
+@pytest.mark.slow_but("float32", "float64")
 @every_engine
 def test_a_label_is_the_set_of_its_points(case):
     points, labels = clusters(), np.arange(12 * 16) // 64

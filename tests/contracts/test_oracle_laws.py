@@ -56,6 +56,7 @@ def assert_equals_reference(oracle, x, t, answer, path, tolerance):
     assert (np.abs(every.total_variance.double().numpy() - answer.total_variance) < 4 * tolerance * spread).all()
 
 
+@pytest.mark.slow_but("linear-(2, 3)")
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("path", PATHS)
 def test_equals_the_reference(path, shape):
@@ -71,6 +72,7 @@ def times_tensor(times):
     return torch.as_tensor(np.asarray(times), dtype=torch.float64)
 
 
+@pytest.mark.slow_but("*float32-*float64", "*bfloat16-*.float16")
 @pytest.mark.parametrize("points_dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_any_float_dtype_goes_in_and_the_dtype_of_x_comes_out(dtype, points_dtype):
@@ -93,7 +95,8 @@ def test_any_float_dtype_goes_in_and_the_dtype_of_x_comes_out(dtype, points_dtyp
         assert_equals_reference(oracle, x, t, expected(points, x, t), "linear", tolerance)
 
 
-@pytest.mark.parametrize("path", [PATHS[0], *(pytest.param(path, marks=pytest.mark.slow) for path in PATHS[1:])])
+@pytest.mark.slow
+@pytest.mark.parametrize("path", PATHS)
 @given(
     seed=st.integers(0, 10**6),
     count=st.integers(1, 12),
@@ -166,6 +169,7 @@ def test_integer_weights_are_repeated_points():
         torch.testing.assert_close(u, v, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 @given(factor=st.sampled_from([1e-300, 1e-12, 1 / 3, 7.0, 1e12, 1e300]))
 def test_rescaled_weights_are_the_same_weights(factor):
     points, weights = cloud(8, (3,)), np.arange(1, 9.0)
@@ -222,6 +226,7 @@ def test_ties_go_to_the_lowest_position(count):
     assert posterior.indices.tolist() == [[1, 2, 3, 4, 0, 5]]
 
 
+@pytest.mark.slow_but("linear")
 @pytest.mark.parametrize("path", PATHS)
 def test_rows_are_independent(path):
     """Times and labels of one call, one for each row, give what row-by-row calls give."""
@@ -241,6 +246,7 @@ def test_rows_are_independent(path):
         torch.testing.assert_close(u, torch.cat(rows), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow_but("linear")
 @pytest.mark.parametrize("path", PATHS)
 def test_conditional_is_the_oracle_of_the_subset(path):
     points, labels = cloud(15, (3,)), np.array([7, 3, 3, 7, 9] * 3)
@@ -291,6 +297,7 @@ def test_change_of_path_keeps_the_posterior(target):
         torch.testing.assert_close(b.log_density, a.log_density - shift, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow_but("linear")
 @pytest.mark.parametrize("path", PATHS)
 def test_score_is_the_gradient_of_the_log_density(path):
     points = cloud(6, (3,))
@@ -304,6 +311,7 @@ def test_score_is_the_gradient_of_the_log_density(path):
         assert float(((ahead - behind) / (2 * step) - score).abs().max()) < 1e-4 * float(score.abs().max() + 1)
 
 
+@pytest.mark.slow_but("linear")
 @pytest.mark.parametrize("path", PATHS)
 def test_divergence_is_the_trace_of_the_jacobian(path):
     points = cloud(6, (3,))
@@ -320,6 +328,7 @@ def test_divergence_is_the_trace_of_the_jacobian(path):
         assert float((total - divergence).abs().max()) < 1e-4 * float(divergence.abs().max() + 1)
 
 
+@pytest.mark.slow_but("linear")
 @pytest.mark.parametrize("path", PATHS)
 def test_continuity_equation(path):
     """d/dt log p_t + div u + <u, score> = 0: the velocity carries the density, whatever the path."""
@@ -335,6 +344,7 @@ def test_continuity_equation(path):
         assert float(((rate + divergence + flow).abs() / size).max()) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 def test_gaussian_limit(path):
     """Many Gaussian points at early times: the closed-form field of N(0, I), within the error of that many points."""
@@ -354,6 +364,7 @@ def test_gaussian_limit(path):
         assert variance == pytest.approx(3 * sigma**2 / total, rel=0.1)
 
 
+@pytest.mark.slow_but("linear")
 @pytest.mark.parametrize("path", PATHS)
 def test_one_point_is_a_straight_line(path):
     point = cloud(1, (2, 2))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import TensorDataset
 
 from flowscope import InputError, Oracle, TrainingSet
 from tests.support.cases import PATHS, cloud, process_state, states
@@ -139,8 +140,10 @@ def test_a_tolerance_above_zero_is_taken():
     ("source", "said"),
     [
         ("digits-but-a-name", "the text 'digits-but-a-name'; expected an array"),
-        (None, "dtype object; expected float16"),
-        (3.0, r"shape \(\); expected \(N, \*shape\)"),
+        (None, "points are a NoneType; expected a tensor or an array"),
+        (3.0, "points are a float; expected a tensor or an array"),
+        ({"points": torch.zeros(3, 2)}, "points are a dict; expected a tensor or an array"),
+        (TensorDataset(torch.zeros(3, 2)), "points are a TensorDataset; .* or flowscope.load of"),
         (torch.zeros(0, 2), "there are no points; expected at least one"),
         (torch.zeros(3), r"shape \(3,\); expected \(N, \*shape\)"),
         (torch.zeros(3, 2).long(), "dtype int64; expected float16"),

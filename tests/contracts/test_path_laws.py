@@ -57,6 +57,7 @@ def test_snr_increases_from_noise_to_data(path):
     assert bool((c.A[1:] > 0).all())  # the mean of the posterior always pulls x towards itself
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 @given(t=st.floats(0.01, 0.9999))
 def test_time_of_snr_inverts(path, t):

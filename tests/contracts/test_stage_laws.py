@@ -221,6 +221,7 @@ def test_all_paths_give_the_same_curve_against_log_snr():
             assert getattr(other, crossing).t == pytest.approx(time_of_snr(path, (there / (1 - there)) ** 2), abs=5e-3)
 
 
+@pytest.mark.slow
 def test_gap_and_divergence_follow_from_the_total_variance():
     for path in PATHS:
         curve = measure(cloud(80, (10,)), path, timesteps=ladder(path), probes=64)
@@ -262,6 +263,7 @@ def compare(a, b, tolerance):
     np.testing.assert_allclose(*flat, rtol=10 * tolerance, atol=10 * tolerance, equal_nan=True)
 
 
+@pytest.mark.slow
 def test_the_budget_does_not_change_the_curve():
     points = cloud(3000, (64,))
     whole, cut = (measure(points, timesteps=6, probes=48, memory=memory) for memory in ("512MB", "1MB"))
@@ -271,6 +273,7 @@ def test_the_budget_does_not_change_the_curve():
     assert cut.predicted == pytest.approx(whole.predicted, rel=0.1)
 
 
+@pytest.mark.slow
 def test_the_same_seed_is_the_same_curve():
     points = cloud(80, (10,))
     a, b = (measure(points, timesteps=6) for _ in range(2))
@@ -404,6 +407,7 @@ def test_crossings_that_do_not_happen_say_so():
     assert all(map(math.isnan, (*copies.half, *copies.saturation))) and len(copies.notes) >= 2
 
 
+@pytest.mark.slow
 def test_crossings_do_not_hang_on_the_timesteps():
     points = cloud(60, (8,))
     fine, coarse, one = (measure(points, timesteps=n) for n in (48, [0.01, 0.02], 1))
@@ -554,6 +558,7 @@ def test_large_sets_are_marked_where_few_probes_carry_the_gap():
     assert "t = 0.9:" in note and curve.untrusted["gap"] == [0.9]
 
 
+@pytest.mark.slow
 def test_a_crossing_on_a_plateau_is_marked():
     """Pairs so near that the mean top-1 weight stays at 0.5 for long: where it gets there hangs on rare probes."""
     base = cloud(40, (16,))
@@ -589,6 +594,7 @@ def test_marks_and_intervals_are_saved(tmp_path):
         type(curve).load(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", [1e5, 1e7, 1e8])
 def test_the_curve_does_not_hang_on_where_the_points_lie(offset):
     """Wide float64 points, multiples of 2^-20, so that a shift changes none of their differences."""

@@ -73,6 +73,7 @@ BREAKS = {"the loss of 5 % of the points": incomplete, "a wrong weight": misweig
 WIDTHS = {"narrow": 6, "wide": 300}  # by float64 and by float32 products
 
 
+@pytest.mark.slow_but("*-narrow")
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", BREAKS)
 def test_it_sees(name: str, width: str) -> None:

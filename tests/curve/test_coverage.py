@@ -23,14 +23,14 @@ def test_what_is_not_marked_covers(module: Any) -> None:
     assert len(families.MAKERS) == 13
     rows = []
     for name in families.MAKERS:
-        rows += coverage.coverage(name, (0.1, 0.4, 0.8), seeds=8, probes=128, draws=8000, many=4000)
-    for quantity, least in (("gap", 250), ("top1", 170), ("half", 80)):
+        rows += coverage.coverage(name, (0.1, 0.4, 0.8), seeds=6, probes=128, draws=6000, many=3000)
+    for quantity, least in (("gap", 180), ("top1", 120), ("half", 55)):
         unmarked, share = coverage.pooled(rows, quantity)
         assert unmarked > least
         assert 0.9 <= share <= 0.99
     late = [row for row in rows if row.t == 0.8]
     assert sum(row.marked for row in late if row.quantity == "gap") < 0.05 * sum(row.intervals for row in late) / 2
-    assert sum(row.marked for row in late if row.quantity == "top1") > 20
+    assert sum(row.marked for row in late if row.quantity == "top1") > 15
 
 
 def test_its_truth_is_that_of_two_points(module: Any) -> None:

@@ -42,6 +42,7 @@ def test_a_curve_that_starts_above_or_stays_below_has_no_crossing() -> None:
     assert all(math.isnan(v) for v in crossing(linear, X, rows[1], rows[1:2].repeat(RESAMPLES, 0), 0.5))
 
 
+@pytest.mark.slow
 def test_the_interval_holds_95_percent_of_the_resamples() -> None:
     at = np.random.default_rng(1).permutation(np.linspace(-2, 1, RESAMPLES))
     found = crossing(linear, X, X + 0.2, X - at[:, None], 0.0)

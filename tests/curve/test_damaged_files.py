@@ -53,6 +53,7 @@ def changed(begun: tuple[dict[str, Any], Groups], path: Path, group: str, **arra
     return path
 
 
+@pytest.mark.slow
 def test_the_state_as_it_is_ends_as_if_it_had_not_been_interrupted(begun: Any, tmp_path: Path) -> None:
     found = measured(changed(begun, tmp_path / "s.npz", "current"))
     whole = measured(tmp_path / "none.npz")
@@ -103,6 +104,7 @@ def test_an_unknown_library_is_refused(begun: Any, tmp_path: Path) -> None:
         measured(changed(begun, tmp_path / "s.npz", "library", name="abacus"))
 
 
+@pytest.mark.slow
 def test_a_state_of_another_run_is_refused_before_its_arrays_are_read(begun: Any, tmp_path: Path) -> None:
     identity, groups = begun
     large = groups | {"more": {"zeros": np.zeros(20_000_000)}}  # 160 MB

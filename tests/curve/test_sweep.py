@@ -165,6 +165,7 @@ def test_boundaries_move_as_the_paper_says() -> None:
     assert dimensions.half_low[0] > dimensions.half_high[1]
 
 
+@pytest.mark.slow
 def test_progress_says_what_is_next() -> None:
     said: list[tuple[int, int, str]] = []
     sweep(images(), "classes", progress=lambda *at: said.append(at), **FEW)

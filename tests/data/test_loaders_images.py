@@ -161,17 +161,19 @@ def test_broken_images_are_named_and_may_be_left_out(tmp_path, kind, caplog):
         bad.write_bytes(BROKEN.get(kind, noise.getvalue()[:5000]))
     said = refused(tmp_path, "4bad.png")
     assert "skip_broken" in said
-    good = load(tmp_path, skip_broken=True, name="kept")
+    with pytest.warns(FlowscopeWarning, match="Broken images were left out: 1"):
+        good = load(tmp_path, skip_broken=True, name="kept")
     assert good.digest == load(PIXELS, labels=np.repeat([0, 1, 2], 3)).digest
     assert good.name == "kept (1 broken left out)"
     assert "4bad.png" in caplog.text
-    assert "1 of 10 images" in caplog.text
+    assert good.notes == ("Broken images were left out: 1.",)
 
 
 def test_weights_and_labels_follow_what_is_left(tmp_path):
     save_classes(tmp_path)
     (tmp_path / "dog" / "4.png").write_bytes(b"junk")
-    data = load(tmp_path, weights=np.arange(1, 10), skip_broken=True, flips=True)
+    with pytest.warns(FlowscopeWarning, match="Broken images"):
+        data = load(tmp_path, weights=np.arange(1, 10), skip_broken=True, flips=True)
     assert data.weights.tolist() == [1, 2, 3, 4, 6, 7, 8, 9] * 2
     assert data.labels.tolist() == [0, 0, 0, 1, 1, 2, 2, 2] * 2
 
@@ -281,7 +283,8 @@ def test_broken_jpeg_bytes_are_named_by_position(tmp_path):
     blobs[4] = blobs[4][:100]
     path = save_jpegs(tmp_path / "j.npz", blobs)
     refused(path, "image 4 of ")
-    data = load(path, skip_broken=True)
+    with pytest.warns(FlowscopeWarning, match="Broken images"):
+        data = load(path, skip_broken=True)
     assert data.labels.tolist() == [0, 0, 0, 1, 1, 2, 2, 2]
     assert data.name == "j (1 broken left out)"
 

@@ -20,6 +20,7 @@ def rows_and_truth(draw):
     return MappedRows(parts, lambda raw: raw.astype(np.float32) / 2, index), truth.astype(np.float32) / 2
 
 
+@pytest.mark.slow
 @given(rows_and_truth(), st.data())
 def test_every_index_means_what_it_means_to_numpy(pair, data):
     rows, truth = pair
@@ -49,6 +50,7 @@ def test_whole_and_tensor_forms_are_the_joined_rows(pair):
     np.testing.assert_array_equal(torch.as_tensor(rows).numpy(), truth)
 
 
+@pytest.mark.slow
 @given(rows_and_truth())
 def test_a_training_set_does_not_see_the_cuts(pair):
     rows, truth = pair

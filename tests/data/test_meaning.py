@@ -8,7 +8,7 @@ from PIL import Image
 from torch.utils.data import Dataset, TensorDataset
 
 from flowscope.data import TrainingSet, load
-from flowscope.errors import InputError
+from flowscope.errors import FlowscopeWarning, InputError
 
 RNG = np.random.default_rng(5)
 PIXELS = RNG.integers(0, 256, (6, 10, 9, 3), dtype=np.uint8)  # (N, H, W, C)
@@ -50,6 +50,10 @@ def test_floats_on_another_scale_are_asked_about(most, kind):
     np.testing.assert_array_equal(np.asarray(taken.points), np.asarray(values))
 
 
+def test_an_answer_that_cannot_be_is_refused():
+    refused((FIRST / 255).astype(np.float32), r"assume is '\[0,255\]' and no value is above 1", assume="[0,255]")
+
+
 def test_floats_on_a_file_are_asked_about_too(tmp_path):
     np.save(tmp_path / "x.npy", (FIRST / 255).astype(np.float32))
     np.savez(tmp_path / "x.npz", images=(FIRST / 255).astype(np.float32))
@@ -58,6 +62,17 @@ def test_floats_on_a_file_are_asked_about_too(tmp_path):
     for path in tmp_path.iterdir():
         refused(path, "assume")
         np.testing.assert_allclose(np.asarray(load(path, assume="[0,1]").points), load(PIXELS).points, atol=1e-6)
+
+
+def test_arrays_that_are_not_read_are_named(tmp_path):
+    """ "label" for "labels" would else pass for a set without classes."""
+    arrays = {"images": FIRST, "label": np.arange(len(FIRST)), "extra": np.zeros(3)}
+    np.savez(tmp_path / "x.npz", **arrays)
+    torch.save({name: torch.from_numpy(values) for name, values in arrays.items()}, tmp_path / "x.pt")
+    safetensors.numpy.save_file(arrays, tmp_path / "x.safetensors")
+    for path in sorted(tmp_path.iterdir()):
+        with pytest.warns(FlowscopeWarning, match="was not read"):
+            assert load(path).notes == (f"Of {path.name} was not read: extra, label.",)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +108,7 @@ def test_channels_last_are_asked_about():
 
 def test_an_answer_that_is_wrong_or_of_no_use_is_refused():
     refused(FIRST.astype(np.float32), "values go from 0 to 255", assume="[0,1]")
-    refused(FIRST / 127.5 - 1, "values go from -1", assume="[0,255]")
+    refused(FIRST - 1.0, "values go from -1", assume="[0,255]")
     refused(PIXELS, "assume is given and the source holds uint8", assume="[0,255]")
     refused(PIXELS, "normalise is given and the source holds uint8", normalise="stats")
     refused(RNG.random((5, 4)), "expected images", assume="[0,1]")

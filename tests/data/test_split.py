@@ -28,6 +28,7 @@ def test_the_draw_depends_on_its_seed_alone():
     assert same[0] == same[1] != split(numbered(), 12, seed=4)[1].digest
 
 
+@pytest.mark.slow
 def test_every_point_is_as_likely_to_be_set_aside():
     times = np.zeros(50)
     for seed in range(400):
@@ -55,6 +56,7 @@ def test_copies_stay_on_one_side():
         assert not {tuple(p) for p in stay.points.tolist()} & {tuple(p) for p in aside.points.tolist()}
 
 
+@pytest.mark.slow
 def test_groups_stay_on_one_side_and_points_are_still_as_likely_to_be_set_aside():
     groups = np.array([0, 0, 0, 1, 1, *range(2, 47)])
     times = np.zeros(50)

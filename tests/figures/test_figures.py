@@ -47,6 +47,7 @@ DRAWN: dict[str, Callable[[], Figure]] = {
 }
 
 
+@pytest.mark.slow_but("stages", "by class")
 @pytest.mark.parametrize("name", DRAWN)
 def test_every_figure_draws_and_leaves_settings_alone(name: str) -> None:
     before = dict(matplotlib.rcParams)

@@ -48,6 +48,7 @@ def test_frechet_is_that_of_a_matrix_square_root_wherever_the_data_lie(scale: fl
     assert math.isnan(found.error)
 
 
+@pytest.mark.slow
 def test_frechet_of_gaussians_tends_to_the_closed_form() -> None:
     a = rng(0).standard_normal((40_000, 4)) * [1, 2, 0.5, 1] + [0, 1, 0, 0]
     b = rng(1).standard_normal((40_000, 4)) * [2, 2, 1, 1]
@@ -67,6 +68,7 @@ def test_the_error_of_frechet_is_the_spread_of_independent_draws() -> None:
     assert np.mean(errors) == pytest.approx(np.std(values), rel=0.35)
 
 
+@pytest.mark.slow
 def test_frechet_of_a_set_with_itself_is_zero_and_moves_with_the_mean() -> None:
     a = correlated(500, 6, 2)
     assert frechet(a, a, resamples=0).value == 0

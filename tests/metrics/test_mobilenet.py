@@ -46,6 +46,7 @@ def test_layers_are_those_of_integer_arithmetic(k: int) -> None:
     np.testing.assert_allclose(found, integer_layer(file, k, x, scale, zero), atol=2e-4)
 
 
+@pytest.mark.slow
 @needs_weights
 def test_features_tell_kinds_of_pictures_apart() -> None:
     """Gratings of two directions, at random places and in noise, are told apart by the nearest mean of features."""
@@ -61,6 +62,7 @@ def test_features_tell_kinds_of_pictures_apart() -> None:
     assert (torch.cdist(found[24:], means).argmin(1).numpy() == labels[24:]).all()
 
 
+@pytest.mark.slow
 @needs_weights
 def test_grey_images_are_colour_images_with_equal_channels() -> None:
     grey = torch.rand(2, 1, 16, 16) * 2 - 1

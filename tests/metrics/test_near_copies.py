@@ -18,6 +18,7 @@ def pairs_found(images, changed):
     return float((group[:n] == group[n:]).mean()), np.bincount(group).max()
 
 
+@pytest.mark.slow_but("re-encoded-*")
 @pytest.mark.parametrize(
     ("change", "least"),
     [
@@ -106,6 +107,7 @@ def test_one_image_and_its_copies_are_too_few():
         memorised(images, torch.cat([images, images.flip(-1)]))
 
 
+@pytest.mark.slow
 def test_labels_still_restrict_what_samples_are_compared_with():
     images = photographs()
     labels = np.arange(60) % 2

@@ -72,6 +72,7 @@ def test_ties_and_copies_go_by_position() -> None:
     check(rng(0).integers(-3, 4, (20, 3)).astype(np.float64), points, 9)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000), st.integers(1, 12), st.integers(1, 5), st.sampled_from([1e-6, 1.0, 1e6]))
 def test_neighbours_of_any_small_set(seed: int, count: int, dimension: int, scale: float) -> None:
     draw = rng(seed)
@@ -80,6 +81,7 @@ def test_neighbours_of_any_small_set(seed: int, count: int, dimension: int, scal
     check(scale * draw.standard_normal((3, dimension)) + points[:1], points, k)
 
 
+@pytest.mark.slow
 def test_labels_and_weights() -> None:
     points, labels = rng(0).standard_normal((60, 3)), np.arange(60) % 3
     weights = rng(1).random(60) * 10.0 ** rng(2).integers(-6, 6, 60)
@@ -96,6 +98,7 @@ def test_labels_and_weights() -> None:
     torch.testing.assert_close(again, found)
 
 
+@pytest.mark.slow
 def test_the_engine_is_the_oracles() -> None:
     """Where the posterior has collapsed, its heaviest point is the nearest."""
     points = rng(0).standard_normal((200, 5))

@@ -16,6 +16,8 @@ from flowscope.sampling import sample
 from flowscope.training import TrainSettings, load_model, train_to
 from tests.support.toys import toy_model, toy_points
 
+pytestmark = pytest.mark.slow  # all of them share what takes long
+
 LABELS = [0, 2, 3, 7]
 
 

@@ -95,6 +95,7 @@ def test_the_unet_and_dit_of_flowscopes_own_convention():
     assert torch.equal(field(x, t, 1), model(x, (1000 * t).float(), torch.full((3,), 1)).sample)
 
 
+@pytest.mark.slow
 def test_a_dit_without_labels_is_always_given_its_null_label():
     model = dit(num_embeds_ada_norm=1)
     field, x = as_field(model, "flowscope", classes=0), noise(3, 2, 4, 4)
@@ -103,6 +104,7 @@ def test_a_dit_without_labels_is_always_given_its_null_label():
         field(x, 0.5, 0)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_sd3_by_its_scheduler():
     diffusers = pytest.importorskip("diffusers")

@@ -44,6 +44,7 @@ def states_at(data, share):
     return t[:, None] * points[1] + (1 - t)[:, None] * noise, t
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dimensions", "offset", "least"),
     [((1, 2, 4, 16, 64), 0.0, 0.15), ((1, 2), 1e5, 0.07)],
@@ -113,6 +114,7 @@ def crowd(gap, count, dimension):
     return points
 
 
+@pytest.mark.slow
 def test_the_certificate_is_within_2_3_times_of_an_error_found(record_property):
     """docs/mathematics.md says so. States move towards the crowd until it can no longer be left out."""
     gap, t = 3.0, 0.8

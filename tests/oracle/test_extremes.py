@@ -26,6 +26,7 @@ def test_the_prediction_does_not_depend_on_the_unit(scale: float) -> None:
     assert other == pytest.approx(one - 2 * math.log(scale), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_wide_half_precision_points_are_predicted_and_measured() -> None:
     points = (20000 * gaussians()).clamp(-60000, 60000).half()
     curve = fs.stages(fs.Oracle(points, "ve"), timesteps=4, probes=32)

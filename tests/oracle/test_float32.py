@@ -10,6 +10,7 @@ import torch
 from flowscope import TrainingSet
 from flowscope.oracle.engines.accumulator import Float32Policy
 from flowscope.oracle.engines.matmul import LIBRARIES, MatmulBackend
+from flowscope.paths import get_path
 from tests.support.cases import cloud, expected, flat, states, velocity_error
 from tests.support.engines import small_oracle
 from tests.support.hard_sets import (
@@ -41,6 +42,7 @@ def check(points, x, t, path="linear", weights=None, y=None, **options):
     return error
 
 
+@pytest.mark.slow_but("ordinary-torch", "near-duplicates-torch")
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("name", SETS)
 def test_velocity(name, library):
@@ -74,11 +76,11 @@ def test_other_quantities(target):
 @pytest.mark.slow
 def test_many_points_in_many_blocks():
     """Levels that rise from block to block, sums that are flushed, leaders that are overtaken."""
-    points = torch.cat([cloud(1500, (48,), seed=k, scale=s) for k, s in enumerate((3.0, 1.0, 0.3, 0.1))])
+    points = torch.cat([cloud(400, (48,), seed=k, scale=s) for k, s in enumerate((3.0, 1.0, 0.3, 0.1))])
     for flushed in (1, 1 << 14):
         policy = {"pairs": 1, "flushed": flushed}  # 256 points at a time
-        for t in (0.0, 0.05, 0.2, 0.5, 0.9):
-            check(points, states(points, t, rows=24, dtype=torch.float32), t, policy=policy)
+        for t in (0.0, 0.2, 0.9):
+            check(points, states(points, t, rows=4, dtype=torch.float32), t, policy=policy)
 
 
 def test_order_and_memory_do_not_matter():
@@ -116,6 +118,7 @@ def test_points_of_other_dtypes(dtype):
         check(points, states(points, t, rows=6, dtype=torch.float32), t)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True])
 def test_ordinary_points_need_no_second_pass(weighted):
     """Not where their weights differ, either: float32 logits have the weights in them."""
@@ -128,6 +131,7 @@ def test_ordinary_points_need_no_second_pass(weighted):
     assert hard == [0.0] * 14
 
 
+@pytest.mark.slow
 def test_states_at_their_points_need_none_either():
     """Where one point has all the weight, none of the many sums that are joined has any."""
     hard, policy = [], {"flushed": 64, "pairs": 64}
@@ -153,6 +157,27 @@ def test_many_nearly_equal_points_do(scale):
         assert ((velocity - truth).norm(dim=1) < 3e-7 * truth.norm(dim=1)).all()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("seed", "tight", "far", "t"), [(1876799187, 5.675730642473789e-08, 0.49249602049622904, 0.20273916010569648)]
+)
+def test_few_alike_classes_found_by_search(seed, tight, far, t):
+    """Their averages were off by 1.4e-6 at one state of four, and four directions did not show it."""
+    generator = np.random.default_rng(seed)
+    centres = far * generator.standard_normal((int(generator.integers(2, 6)), 256))
+    labels = np.sort(generator.integers(0, len(centres), 2000))
+    points = torch.from_numpy((centres[labels] + tight * generator.standard_normal((2000, 256))).astype(np.float32))
+    which = generator.integers(0, 2000, 4)
+    centre = points[which].double()
+    noise = torch.from_numpy(generator.standard_normal((4, 256)))
+    centre[3] = (points[which[0]] + points[which[1]]).double() / 2
+    noise[3] = torch.from_numpy(generator.standard_normal(256))
+    c = get_path("cosine")(t)
+    x = (c.alpha * centre + c.sigma * noise).float()
+    for library in ("torch", "numpy"):
+        check(points, x, t, "cosine", library=library)
+
+
 @pytest.mark.parametrize("scale", [1e17, 1e18, 1e19, 1e30])
 def test_points_whose_squares_leave_float32(scale):
     points = scale * cloud(3000, (64,))
@@ -163,14 +188,12 @@ def test_points_whose_squares_leave_float32(scale):
     )
 
 
-@pytest.mark.parametrize("library", ["torch", pytest.param("numpy", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("scale", [1.0, pytest.param(1e3, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(
-    "family", [crowd_and_rare, *(pytest.param(one, marks=pytest.mark.slow) for one in (periodic, pair, far_classes))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("scale", "library"), [(1.0, "torch"), (1e3, "numpy")])
+@pytest.mark.parametrize("family", [crowd_and_rare, periodic, pair, far_classes])
 def test_errors_are_seen_where_the_weight_is(family, scale, library):
     """Sets whose every even sample says nothing of the points that share a posterior."""
-    for t in (0.5, 0.8, 0.95):
+    for t in (0.5, 0.95):
         points, sources = family(np.random.default_rng(1), t, 20000)
         noise = np.random.default_rng(2).normal(size=sources[:8].shape)
         at = t / (t + scale * (1 - t))  # where the posteriors are those of scale 1 at t
@@ -178,6 +201,7 @@ def test_errors_are_seen_where_the_weight_is(family, scale, library):
         check(torch.from_numpy(scale * points).float(), torch.from_numpy(x).float(), at, library=library)
 
 
+@pytest.mark.slow
 def test_points_too_close_for_float32_do():
     """Two swarms far apart: float32 logits say nothing about which point of a swarm it is, so all of them lead."""
     points = torch.cat([side + cloud(1500, (64,), seed=7, scale=1e-3) for side in (-10, 10)])
@@ -211,6 +235,7 @@ def test_a_library_that_errs_is_found_out(fault):
     assert max(hard) > 0 or fault == "bf16"  # there the error is seen in time: many points lead
 
 
+@pytest.mark.slow_but("medium")
 @pytest.mark.parametrize("precision", ["high", "medium"])
 def test_users_who_allow_less_precise_products_lose_nothing(precision):
     points = cloud(3000, (64,))
@@ -261,8 +286,10 @@ def a_constant_coordinate(random):
     return points, None
 
 
-@pytest.mark.parametrize("library", ["torch", "numpy"])
-@pytest.mark.parametrize("family", [five_classes, a_heavy_point, a_constant_coordinate])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "library"), [(five_classes, "torch"), (a_heavy_point, "numpy"), (a_constant_coordinate, "torch")]
+)
 def test_averages_of_terms_that_are_alike(family, library):
     """Every partial sum is rounded the same way, and the more so the longer it is: a state alone has the longest."""
     points, weights = family(np.random.default_rng(3))

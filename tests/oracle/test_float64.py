@@ -24,6 +24,7 @@ def check(points, x, t, path="linear", **options):
     return error
 
 
+@pytest.mark.slow_but("ordinary-*64", "offset 1e6-*64", "near-duplicates-*64", "swarm-*64")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("name", SETS)
 def test_velocity(name, dtype):
@@ -90,6 +91,7 @@ def test_posterior_of_near_duplicates():
         assert np.allclose(posterior.total_variance.numpy(), answer.total_variance, rtol=1e-4)
 
 
+@pytest.mark.slow_but("offset 1e6-linear")
 @pytest.mark.parametrize("path", ("linear", "ve"))
 @pytest.mark.parametrize("name", ["offset 1e3", "offset 1e6"])
 def test_moments_far_from_the_origin(name, path):

@@ -29,7 +29,8 @@ def near_points(points, coefficients, rows=2, seed=1):
     return coefficients[0] * points[:rows] + coefficients[1] * noise
 
 
-@pytest.mark.parametrize("tolerance", [None, pytest.param(1e-6, marks=pytest.mark.slow)])
+@pytest.mark.slow_but("1000000000.0-None")
+@pytest.mark.parametrize("tolerance", [None, 1e-6])
 @pytest.mark.parametrize("outlier", OUTLIERS)
 def test_no_error_exceeds_what_is_proven(outlier, tolerance):
     """Nor 1e-6 of the size, by any way to ask."""
@@ -50,6 +51,7 @@ def test_no_error_exceeds_what_is_proven(outlier, tolerance):
                 assert np.linalg.norm(noise[row].numpy() - truth.noise) <= 1e-6 * np.linalg.norm(truth.noise)
 
 
+@pytest.mark.slow_but("linear")
 @pytest.mark.parametrize("path", ["linear", "cosine", "vp", "ve"])
 def test_far_from_0(path):
     """An offset of 1e4, with states on a point, where every path but `ve` has a velocity."""

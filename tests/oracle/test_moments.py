@@ -112,6 +112,7 @@ def test_ties_go_to_the_lowest_position(k: int) -> None:
     assert found.tolist() == [row[:k] for row in truth]
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(floats, floats), min_size=1, max_size=9), st.floats(0, 1, allow_subnormal=False))
 def test_doubled_distances_have_thirty_digits(pairs: list[tuple[float, float]], alpha: float) -> None:
     x, y = (np.array(v) for v in zip(*pairs, strict=True))
@@ -124,6 +125,7 @@ def test_doubled_distances_have_thirty_digits(pairs: list[tuple[float, float]], 
     assert error <= size * Fraction(1, 2**98) + Fraction(1, 10**280)
 
 
+@pytest.mark.slow
 @given(floats, floats)
 def test_sums_and_products_are_exact(a: float, b: float) -> None:
     for operation, truth in ((doubled.add, Fraction(a) + Fraction(b)), (doubled.multiply, Fraction(a) * Fraction(b))):

@@ -93,6 +93,7 @@ def upper(bound, state, offset, points):
     return np.stack(found)
 
 
+@pytest.mark.slow_but("0.9-*")
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("t", [0.0, 0.3, 0.9, 0.999])
 def test_every_level_bounds_every_logit(name, t):
@@ -184,9 +185,8 @@ def test_points_of_unlike_weights_are_bounded_with_their_weights(chosen):
         assert np.all(np.log(left) <= bounds.log_sum(raised[~kept], most).numpy())
 
 
-@pytest.mark.parametrize(
-    "tolerance", [1e-6, *(pytest.param(other, marks=pytest.mark.slow) for other in (1e-2, 1e-4, 1e-9))]
-)
+@pytest.mark.slow_but("long and short-1e-06")
+@pytest.mark.parametrize("tolerance", [1e-6, 1e-2, 1e-4, 1e-9])
 @pytest.mark.parametrize("name", SETS)
 def test_no_velocity_is_off_by_more_than_its_certificate(name, tolerance):
     points = SETS[name]()
@@ -210,6 +210,7 @@ def test_no_velocity_is_off_by_more_than_its_certificate(name, tolerance):
     assert name in ("pixels", "long and short") or int(proof.touched.min()) < len(points)
 
 
+@pytest.mark.slow_but("linear")
 @pytest.mark.parametrize("path", PATHS)
 def test_weights_labels_and_paths(path):
     points, generator = blobs(), np.random.default_rng(0)
@@ -332,6 +333,7 @@ def crowd(gap, count=2000, dimension=64):
     return points
 
 
+@pytest.mark.slow
 def test_an_adversary_comes_close_to_the_bound_but_not_past_it(record_property):
     """The crowd is as far and as heavy as it may be: the bound has a factor of a few to spare there, and no more."""
     tightest, tolerance = 0.0, 1e-1
@@ -353,6 +355,7 @@ def test_an_adversary_comes_close_to_the_bound_but_not_past_it(record_property):
     assert 0.05 < tightest <= 1
 
 
+@pytest.mark.slow_but("7")
 @pytest.mark.parametrize("chunk", [1, 7, 64])
 def test_the_answer_does_not_depend_on_order_or_budget(chunk):
     policy = replace(POLICY, batch=chunk)
@@ -376,7 +379,8 @@ def test_wrong_input():
     assert Oracle(cloud(20, (4,)), tolerance=np.float32(1e-3)).tolerance == np.float32(1e-3)
 
 
-@pytest.mark.parametrize("solver", ["euler", "heun", pytest.param("dopri5", marks=pytest.mark.slow)])
+@pytest.mark.slow_but("euler")
+@pytest.mark.parametrize("solver", ["euler", "heun", "dopri5"])
 def test_samples_are_those_of_the_dense_oracle(solver):
     if solver == "dopri5":
         pytest.importorskip("torchdiffeq")

@@ -42,6 +42,7 @@ def answers():
             yield from (oracle.divergence(x, t), oracle.posterior(x, t).mean, oracle.conditions(x, t).velocities)
 
 
+@pytest.mark.slow_but("autocast to bfloat16")
 @pytest.mark.parametrize("around", AROUND)
 def test_surroundings_change_no_answer(around):
     expected = [*answers()]

@@ -30,6 +30,7 @@ def test_all_rows_in_their_order(rows):
     assert [getattr(row.field, "name", name) for name, row in rows.items()][:5] == ORDER[:5]
 
 
+@pytest.mark.slow
 def test_memory_shows_in_samples(rows, images):
     """The last row ends on training points, rows without memory do not."""
     x0, flat = cloud(16, (1, 4, 4), seed=3), images.points.flatten(1)

@@ -19,9 +19,12 @@ def images():
     return cloud(6, SHAPE, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("equivariant", [False, True])
+SLOW = [(2, False), (4, False), (1, True), (2, True), (4, True)]
+
+
 @pytest.mark.parametrize(
-    "patch", [1, 3, pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
+    ("patch", "equivariant"),
+    [(1, False), (3, False), (3, True), *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)],
 )
 def test_equals_the_loops(images, patch, equivariant):
     weights = np.array([1, 2, 1, 1, 3, 1.0])
@@ -41,7 +44,7 @@ def test_equals_the_loops_on_every_path(images, path):
     np.testing.assert_allclose(LocalOracle(images, path, patch=3).denoise(x, 0.4)[0].numpy(), slow, atol=1e-9)
 
 
-@pytest.mark.parametrize("equivariant", [False, True])
+@pytest.mark.parametrize("equivariant", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_patch_as_large_as_the_image_is_the_oracle(images, equivariant):
     data = fs.TrainingSet(images, labels=[0, 1] * 3)
     whole, oracle = LocalOracle(data, patch=5, equivariant=equivariant), fs.Oracle(data)
@@ -53,7 +56,7 @@ def test_a_patch_as_large_as_the_image_is_the_oracle(images, equivariant):
             )
 
 
-@pytest.mark.parametrize("equivariant", [False, True])
+@pytest.mark.parametrize("equivariant", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_patches_that_reach_every_border_are_the_oracle(images, equivariant):
     """Where all patches but the corners' hold the whole image, the centre's posterior is that of the oracle."""
     small = images[:, :, :, 1:]
@@ -81,6 +84,7 @@ def test_a_pixel_alone_is_an_oracle_of_its_values(images):
     torch.testing.assert_close(local(x, 0.5)[:, :, 2, 3], pixel(x[:, :, 2, 3].contiguous(), 0.5))
 
 
+@pytest.mark.slow
 def test_a_shifted_set_is_denoised_alike_where_the_border_is_far():
     """Equivariance: images and states moved by two pixels, within a frame of zeros wider than a patch."""
     frames = torch.zeros(2, 4, 1, 11, 11, dtype=torch.float64)

@@ -24,9 +24,15 @@ MAKE = {
     "blurred": lambda data, *path, **where: SmoothedOracle(data, *path, bandwidth=0.3, **where),
 }
 DENSE = ("Wiener", "class-wise", "mixture", "blurred")  # those of a law with a density
-FAST = ("class-wise", "mixture", "local", "blurred")
-every = pytest.mark.parametrize("name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in MAKE])
-dense = pytest.mark.parametrize("name", DENSE)
+FAST = ("mixture", "local")  # one of a density and one of none
+
+
+def names(*of):
+    """Parametrize by the names of references, some of them in the fast tests."""
+    return pytest.mark.parametrize("name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in of])
+
+
+every, dense = names(*MAKE), names(*DENSE)
 FOUND = {}
 
 
@@ -164,11 +170,9 @@ def test_small_steps_in_x_and_t_make_small_changes(name):
         assert float((other - u).abs().max()) < 1e-4
 
 
-@every
+@names(*(name for name in MAKE if name not in ("mixture", "blurred")))
 def test_near_the_data_it_stays_on_them(name):
-    """At a training image with next to no noise every reference returns it, but for what a blur or a low rank adds."""
-    if name in ("mixture", "blurred"):
-        pytest.skip("data have a width of their own in all directions, and any state is one of them")
+    """At a training image with next to no noise it is returned, where data have no width in all directions."""
     image, t = points()[3:4].double(), 1 - 1e-6
     data = field(name).denoise(t * image, t, 1)
     torch.testing.assert_close(data, image, rtol=1e-4, atol=1e-4)
@@ -218,7 +222,7 @@ def test_a_path_of_ones_own(name):
     torch.testing.assert_close(own(x, 0.7), 2 * 0.7 * field(name)(x, 0.7**2), rtol=1e-7, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", ["Wiener", "mixture", "local", "tempered"])
+@names("Wiener", "mixture", "local", "tempered")
 def test_points_in_a_file_are_read_from_there(name, tmp_path):
     np.save(tmp_path / "points.npy", points().numpy())
     stored = fs.load(tmp_path / "points.npy")

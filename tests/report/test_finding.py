@@ -101,6 +101,7 @@ def test_a_stage_page_shows_a_model_beside_the_oracle(tmp_path: Path, monkeypatc
     assert len(set(identities)) == len(identities)
 
 
+@pytest.mark.slow_but("shape1-point")
 @pytest.mark.parametrize(("shape", "called"), [((1, 8, 8), "image"), ((16,), "point")])
 def test_a_model_of_points_that_are_no_images_has_points(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], called: str

@@ -299,6 +299,7 @@ def everything_hostile() -> dict[str, str]:
     return {name: str(files["index.html"]) for name, files in made.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("blank")
 def test_a_hostile_text_is_nowhere_more_than_text() -> None:
     for name, source in everything_hostile().items():

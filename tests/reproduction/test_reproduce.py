@@ -266,6 +266,7 @@ def test_a_budget_is_a_number_of_minutes(text: str, capsys: pytest.CaptureFixtur
     assert f"--budget is {text!r}; expected a number of minutes above 0" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_other_data_than_the_models_are_named_with_twelve_digits_of_their_digests(tmp_path: Path) -> None:
     folder, other = toy_model(tmp_path / "model"), toy_set(seed=1)
     own = load_model(folder).about["training_set"]["digest"]

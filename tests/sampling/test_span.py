@@ -189,6 +189,7 @@ def test_it_is_used_where_it_pays():
     assert used(Oracle(cloud(100, (256,)), memory="1MB"), rows=64)
 
 
+@pytest.mark.slow
 def test_a_part_of_the_states_as_large_as_memory_allows_is_followed_at_a_time():
     """Twice the memory is room for twice the states, and no answer depends on it."""
     points, x0 = cloud(100, (256,)), starts("linear", 64, width=256)

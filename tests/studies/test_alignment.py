@@ -45,6 +45,7 @@ def test_it_is_found_where_it_was_put(where: float) -> None:
     assert found.low <= found.t <= found.high
 
 
+@pytest.mark.slow
 def test_a_field_without_a_turn_has_none() -> None:
     here = bench(n=100)
     assert here.transition_times(here.measure(on_the_way(SET, lambda t: 0.2)))[0] == 1

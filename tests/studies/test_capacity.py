@@ -150,6 +150,7 @@ def test_equal_compute_is_said_as_a_number_or_said_to_be_unknown(oracle: Oracle)
     assert any("not known" in note for note in bare.notes)
 
 
+@pytest.mark.slow
 def test_the_experts_must_share_a_boundary(oracle: Oracle) -> None:
     first, second = Known(oracle, about=about(0, 0.4)), Known(oracle, about=about(0.5, 1))
     with pytest.raises(InputError, match="of one b"):

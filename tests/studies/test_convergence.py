@@ -37,6 +37,7 @@ def test_smooth_and_wavy_are_told_apart() -> None:
     assert [text.get_text() for text in drawn.get_legend().get_texts()] == ["falls", "waves"]
 
 
+@pytest.mark.slow
 def test_quality_is_measured_where_a_space_is_given() -> None:
     found = convergence_study(
         {"run": run(2.0, 0.1)}, ORACLE, space=FeatureSpace("pixels"), samples=60, steps=8, n=40, bins=4

@@ -1,5 +1,7 @@
 """Losses by stage of fields whose excess over the oracle is known, and the verdict they lead to."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -10,12 +12,16 @@ from tests.support.made_fields import Made, off_by
 
 SET = fs.load("gaussian:N=200,D=8")
 ORACLE = fs.Oracle(SET)
-CURVE = fs.stages(ORACLE, 1, 256)
+
+
+@cache
+def half_of_the_oracle() -> float:
+    return fs.stages(ORACLE, 1, 256).half.t
 
 
 def steps(navigation: float, refinement: float, **about) -> Made:
     """Off by one number before the oracle's half and by another afterwards."""
-    half = CURVE.half.t
+    half = half_of_the_oracle()
     return off_by(ORACLE, lambda t: torch.where(t < half, navigation, refinement), **about)
 
 
@@ -27,6 +33,7 @@ def study(*models: Made, **options):
     return loss_study(list(models), ORACLE, n=200, bins=10, **options)
 
 
+@pytest.mark.slow
 def test_oracle_losses_are_what_was_put_in() -> None:
     found = study(steps(0.3, 0.5, **record(10)), steps(0.2, 0.1, **record(20)))
     table = found.tables["by_stage"]
@@ -37,7 +44,7 @@ def test_oracle_losses_are_what_was_put_in() -> None:
         assert losses[rows[key]] == pytest.approx(epsilon**2, rel=1e-4)
     cfm, floor = found.tables["loss"]["width 20"], found.tables["loss"]["floor"]
     error = found.tables["loss"]["width 20_error"]
-    early = found.tables["loss"]["t"] < CURVE.half.t - 0.05
+    early = found.tables["loss"]["t"] < half_of_the_oracle() - 0.05
     assert (np.abs(cfm - floor - 0.04)[early] < 4 * error[early]).all()
 
 

@@ -15,6 +15,7 @@ ORACLE = fs.Oracle(SET)
 MATRIX = torch.tensor(np.random.default_rng(0).standard_normal((5, 5)), dtype=torch.float32)
 
 
+@pytest.mark.slow
 def test_of_a_linear_field_the_divergence_is_its_trace() -> None:
     states = draw_probes(ORACLE, SET, 400, 4, 0, False, 0.0)
     found = hutchinson(Made(lambda x, t, y: x @ MATRIX), states, 8, 0, 64)
@@ -51,6 +52,7 @@ def test_what_cannot_be_differentiated_is_refused() -> None:
         norm_study(ORACLE, ORACLE, n=40, bins=4)
 
 
+@pytest.mark.slow
 def test_parameters_keep_no_gradient() -> None:
     net = torch.nn.Linear(5, 5)
     norm_study(Made(lambda x, t, y: net(x)), ORACLE, n=40, bins=4)

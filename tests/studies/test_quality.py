@@ -135,6 +135,7 @@ def oracle() -> Oracle:
     return Oracle(cloud())
 
 
+@pytest.mark.slow
 def test_every_variant_starts_from_the_same_noise_which_is_that_of_its_seed(oracle: Oracle) -> None:
     seen = []
 
@@ -163,6 +164,7 @@ def test_the_oracle_itself_comes_out_as_copies_and_held_out_points_as_the_null(o
     assert any("no null" in note for note in SampleBench(oracle, None, (oracle,), 1, n=60).notes())
 
 
+@pytest.mark.slow
 def test_moving_all_samples_moves_the_distance_by_its_square(oracle: Oracle) -> None:
     moved = Known(oracle, late(0.5, start=0.9))
     bench = SampleBench(oracle, None, (oracle, moved), 2, n=80)
@@ -171,6 +173,7 @@ def test_moving_all_samples_moves_the_distance_by_its_square(oracle: Oracle) -> 
     assert other.fd - plain.fd == pytest.approx(0.5 + 2 * 0.5 * apart.sum(), abs=1e-5)  # |b|^2 + 2 b.(mu - mu_r)
 
 
+@pytest.mark.slow
 def test_evaluations_and_progress_are_counted() -> None:
     labelled = Oracle(cloud(labels=True))
     calls: list[tuple[int, int]] = []

@@ -20,6 +20,8 @@ from flowscope.studies.intermediate import intermediate_study
 from flowscope.studies.refine import refine_study
 from flowscope.studies.switch import switch_study
 
+pytestmark = pytest.mark.slow  # all of them share what takes long
+
 LOW, HIGH = 8.0, 0.002  # variances of a coordinate at low and at high frequencies
 
 
@@ -61,7 +63,6 @@ def mixed(oracle: Oracle, held_out: TrainingSet) -> Finding:
     return found
 
 
-@pytest.mark.slow
 def test_an_ideal_model_makes_images_as_new_as_held_out_ones(mixed: Finding) -> None:
     table, null = mixed.tables["switch"], mixed.tables["null"]
     assert table["t_switch"][0] == 0
@@ -96,7 +97,6 @@ def test_fd_falls_where_samples_are_training_images(mixed: Finding) -> None:
     assert (table["fd_error"] > 0).all()
 
 
-@pytest.mark.slow
 def test_a_model_that_copies_differs(oracle: Oracle, held_out: TrainingSet) -> None:
     found = switch_study(oracle, oracle, held_out, n=30, steps=20, times=[0.0, 0.3, 0.9, 1.0])
     table = found.tables["switch"]
@@ -113,7 +113,6 @@ def test_what_is_tested_on_one_side_alone_cannot_be_tested(oracle: Oracle) -> No
     assert any("no null" in note for note in found.notes)
 
 
-@pytest.mark.slow
 def test_settle_times_are_those_of_the_closed_form(oracle: Oracle) -> None:
     """x_t = x1 sqrt(t^2 v + s^2)/sqrt(v), so that D_t/x1 = t sqrt(v)/sqrt(t^2 v + s^2) in a band of variance v."""
     found = intermediate_study(GaussianField(), oracle, n=20, steps=200, seed=3)
@@ -131,7 +130,6 @@ def test_settle_times_are_those_of_the_closed_form(oracle: Oracle) -> None:
     assert table["oracle_layout_left"][0] == 1
 
 
-@pytest.mark.slow
 def test_the_oracle_as_model_is_the_oracle() -> None:
     digits = load("digits")
     few = TrainingSet(digits.rows(slice(0, 200)), digits.labels[:200], name="few digits")
@@ -177,7 +175,6 @@ class Still:
         return torch.zeros_like(x)
 
 
-@pytest.mark.slow
 def test_a_model_that_has_learned_nothing_agrees_with_nothing(oracle: Oracle, held_out: TrainingSet) -> None:
     for found in (
         intermediate_study(Still(), oracle, n=20, steps=20),
@@ -187,7 +184,6 @@ def test_a_model_that_has_learned_nothing_agrees_with_nothing(oracle: Oracle, he
         assert found.verdict == "cannot be tested", found.study
 
 
-@pytest.mark.slow
 def test_an_ideal_model_restores_held_out_images_as_training_images(restored: Finding) -> None:
     table = restored.tables["refine"]
     assert (table["model_ratio_low"] < 1.2).all()
@@ -233,7 +229,6 @@ def test_a_model_that_snaps_to_training_images_differs(oracle: Oracle, held_out:
     assert found.tables["refine"]["model_held_out_own"][0] == 0
 
 
-@pytest.mark.slow
 def test_labels_of_the_images_reach_the_fields() -> None:
     digits = load("digits")
     few = TrainingSet(digits.rows(slice(0, 200)), digits.labels[:200])
@@ -276,7 +271,6 @@ def test_times_lie_on_nodes_on_their_side_of_the_boundaries() -> None:
     assert check_times([0.5, 0.1], [], 1.0) == [0.1, 0.5]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -39,6 +39,7 @@ def test_the_oracle_loss_is_the_square_of_what_was_added_in_every_stage(oracle: 
     found.plot()
 
 
+@pytest.mark.slow
 def test_one_seed_says_so_and_needs_no_held_out_points(oracle: Oracle) -> None:
     found = target_study(Known(oracle), Known(oracle), oracle, n=20, steps=5, probes=32)
     assert "over samples only" in found.found

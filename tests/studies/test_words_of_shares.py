@@ -14,6 +14,8 @@ from flowscope.studies.bench.wording import NEARLY_NONE, shares_in_words
 from flowscope.studies.refine import refine_study
 from flowscope.studies.switch import switch_study
 
+pytestmark = pytest.mark.slow  # all of them share what takes long
+
 TIMES = [0.0, 0.1, 0.2, 0.5, 0.76, 0.88, 0.94, 1.0]
 
 
@@ -88,7 +90,6 @@ def findings() -> dict[bool, list[Finding]]:
     return found
 
 
-@pytest.mark.slow
 def test_points_that_are_no_images_are_called_points(findings: dict[bool, list[Finding]]) -> None:
     for image, found in findings.items():
         for one in found:

@@ -71,6 +71,7 @@ def test_weights_come_from_the_seed_and_from_nothing_else(model: str) -> None:
     assert any(not torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
 
 
+@pytest.mark.slow
 def test_a_dit_drops_no_labels_by_itself() -> None:
     """diffusers' would, by a tenth, while it trains, from the global stream."""
     network = shaken(build_network("dit-s", (1, 8, 8), 3, width=64)).train()

@@ -207,6 +207,7 @@ def test_a_checkpoint_that_says_what_cannot_be_is_refused(
         resumed(checkpoint(begun, tmp_path, about=about))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_before_the_first_row_of_losses_goes_on(begun: Path, tmp_path: Path) -> None:
     """With many steps a row takes several; earlier versions then wrote rows of shape (0,)."""
     assert resumed(checkpoint(begun, tmp_path, lambda t: t.update({"losses|rows": torch.zeros(0).double()}))) == 3

@@ -56,6 +56,7 @@ def test_a_model_is_replaced_only_when_that_is_asked_for(steps: int, said: str, 
     assert load_model(model).about["step"] == 9 and not (model / "state.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_model_to_be_replaced_stays_until_the_first_checkpoint(tmp_path: Path) -> None:
     model = to(tmp_path, tiny(snapshots=2))
 
@@ -91,6 +92,7 @@ def test_two_trainings_do_not_share_a_folder(tmp_path: Path) -> None:
     to(tmp_path, tiny(), resume=True)
 
 
+@pytest.mark.slow
 def test_a_run_without_a_manifest_goes_on(tmp_path: Path) -> None:
     """As versions that wrote none left it."""
     begun(tmp_path / "m", 5, tiny(snapshots=2))
@@ -102,11 +104,13 @@ def test_a_run_without_a_manifest_goes_on(tmp_path: Path) -> None:
 # prolonged
 
 
+@pytest.mark.slow
 def test_train_to_goes_on_with_what_the_loop_of_train_kept(tmp_path: Path) -> None:
     to(begun(tmp_path / "loop", 5, tiny()), tiny(), resume=True)
     assert same_weights(tmp_path / "loop", to(tmp_path / "whole", tiny()))
 
 
+@pytest.mark.slow
 def test_a_finished_model_is_trained_on_to_the_weights_of_one_long_run(tmp_path: Path) -> None:
     whole, parts = to(tmp_path / "whole", tiny(steps=20)), to(tmp_path / "parts", tiny())
     finished = everything(parts)
@@ -126,6 +130,7 @@ def test_a_finished_model_is_trained_on_to_the_weights_of_one_long_run(tmp_path:
     assert loop == [21, 22]
 
 
+@pytest.mark.slow_but("settings0-*")
 @pytest.mark.parametrize(
     ("settings", "longer", "said"),
     [
@@ -147,6 +152,7 @@ def test_a_model_is_not_trained_on_where_it_would_be_no_run_from_one_piece(
     assert everything(tmp_path) == before
 
 
+@pytest.mark.slow_but("model.safetensors")
 @pytest.mark.parametrize("name", ["optimizer.safetensors", *WEIGHTS])
 def test_files_of_two_runs_are_not_trained_on(name: str, tmp_path: Path) -> None:
     to(tmp_path / "one", tiny())

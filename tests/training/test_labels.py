@@ -105,6 +105,7 @@ def test_without_dropout_such_a_table_is_trained_and_has_no_null_label(network: 
         field(torch.zeros(2, 4), 0.5)
 
 
+@pytest.mark.slow_but("0.3-*")
 @pytest.mark.parametrize(("dropout", "classes", "null"), [(0.0, 2, None), (0.3, 2, 2), (1.0, 0, 2)])
 def test_labels_that_were_never_trained_are_none_of_the_field(
     dropout: float, classes: int, null: int | None, tmp_path: Path

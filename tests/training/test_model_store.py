@@ -189,6 +189,7 @@ def test_ctrl_c_keeps_the_step_and_leaves_the_signal_as_it_was(finished: Path, t
         assert (tmp_path / name).read_bytes() == (finished / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_resume_starts_anew_where_there_is_nothing_and_returns_where_all_is_done(model: Path, tmp_path: Path) -> None:
     settings = tiny(checkpoint_every=4, snapshots=3)
     to(tmp_path / "new", settings, held_out=5, resume=True)
@@ -198,6 +199,7 @@ def test_resume_starts_anew_where_there_is_nothing_and_returns_where_all_is_done
     assert {path: path.stat().st_mtime_ns for path in model.rglob("*")} == before
 
 
+@pytest.mark.slow_but("changes1-*")
 @pytest.mark.parametrize(
     ("changes", "held_out", "said"),
     [
@@ -242,6 +244,7 @@ def test_a_model_of_schema_1_is_read_and_resumed(model: Path) -> None:
         to(model, tiny(checkpoint_every=4, snapshots=3, grad_clip=2.0), held_out=5, resume=True)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_of_schema_1_goes_on(finished: Path, tmp_path: Path) -> None:
     settings = tiny(checkpoint_every=4, snapshots=3)
     kept, _ = split(cloud(), 5)

@@ -175,6 +175,7 @@ def test_floor_and_alignments_are_those_of_their_definitions() -> None:
 ARRAYS = ("t", "loss", "floor", "excess", "oracle_loss", "alignment_mixture", "alignment_nearest")
 
 
+@pytest.mark.slow
 def test_held_out_points_may_come_in_any_form_and_arguments_in_order() -> None:
     oracle = fs.Oracle(TRAIN)
     forms = (HELD, torch.as_tensor(points_of(HELD)), points_of(HELD), points_of(HELD).astype(np.float32))
@@ -224,6 +225,7 @@ def test_the_weight_of_the_nearest_is_the_top_weight_of_the_stage_curve(conditio
     ).all()
 
 
+@pytest.mark.slow
 def test_directions_that_are_not_defined_are_left_out_and_counted() -> None:
     one = fs.TrainingSet(points_of(TRAIN)[:1])
     found = Monitor(fs.Oracle(one))(rough, 0)
@@ -283,6 +285,7 @@ def test_the_model_is_left_as_it_was() -> None:
         monitor(lambda x, t, y: x * math.nan, 0)
 
 
+@pytest.mark.slow
 def test_labels_are_those_of_the_probes_points() -> None:
     labelled = {}
 
@@ -309,6 +312,7 @@ def test_labels_are_those_of_the_probes_points() -> None:
     assert set(labelled) == {True}
 
 
+@pytest.mark.slow
 def test_probes_are_fixed_by_their_seed() -> None:
     def run(**how) -> Measurement:
         return Monitor(fs.Oracle(TRAIN), **{"probes": 40, "bins": 4} | how)(rough, 0)

@@ -9,6 +9,19 @@ from torch import Tensor
 from flowscope.errors import InputError
 
 
+def check_is_array(points: Any) -> None:
+    """Refuse what numpy would take for one object, or make an array of by calling its items.
+
+    Raises:
+        InputError: it is no list, tuple or array.
+    """
+    if not isinstance(points, (list, tuple)) and not hasattr(points, "__array__"):
+        raise InputError(
+            f"points are a {type(points).__name__}; expected a tensor or an array (N, *shape), "
+            "or flowscope.load of a name, a file, a folder or a TensorDataset"
+        )
+
+
 def check_dense(values: Tensor, what: str) -> None:
     """Refuse a tensor that is not one dense block of numbers.
 

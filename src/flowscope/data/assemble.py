@@ -43,7 +43,9 @@ def assemble(source: Source, options: Options, name: str | None) -> TrainingSet:
     if encoded:
         pixels, index, skipped = _decode(values, index, options)
         called += f" ({skipped} broken left out)" if skipped else ""
-        source, options = replace(source, values=pixels), replace(options, layout="chw")
+        broken = (f"Broken images were left out: {skipped:,}.",) if skipped else ()
+        source = replace(source, values=pixels, notes=source.notes + broken)
+        options = replace(options, layout="chw")
     elif options.skip_broken:
         raise InputError("skip_broken applies to image files and JPEG bytes; the source holds plain numbers")
     else:

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
-from flowscope.core.tensors import check_dense
+from flowscope.core.tensors import check_dense, check_is_array
 from flowscope.data.assemble import assemble
 from flowscope.data.loaders.builtin import EXAMPLES, NAMED, SYNTHETIC, is_builtin, load_builtin
 from flowscope.data.loaders.image_folder import find_split, load_folder
@@ -155,6 +155,7 @@ def _as_array(source: Any) -> Any:
         return source.detach().resolve_neg()
     if isinstance(source, MappedRows):
         return source
+    check_is_array(source)
     try:
         return native(source if isinstance(source, np.ndarray) else np.asarray(source))
     except ValueError as error:

@@ -59,6 +59,11 @@ def find_meaning(source: Source, values: Any, options: Options) -> Meaning:
         )
     _ask_axes(tuple(values.shape), options)
     most = 1 if options.assume == "[0,1]" else 255
+    if most == 255 and _bounds(values)[1] <= 1:
+        raise InputError(
+            "assume is '[0,255]' and no value is above 1; expected the interval they lie on: assume='[0,1]' "
+            "(--assume '[0,1]'), or assume='stored' (--assume stored) to take them as they are"
+        )
     return Meaning(partial(map_range, most=most), UNIT_NORMALISATION if most == 1 else NORMALISATION)
 
 

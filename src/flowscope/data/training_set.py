@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from flowscope.core.memory import check_memory
-from flowscope.core.tensors import check_dense, to_numpy
+from flowscope.core.tensors import check_dense, check_is_array, to_numpy
 from flowscope.data.rows.file_rows import FileRows, as_file_rows
 from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.data.statistics import PIECE_BYTES, Statistics, hash_blocks, measure_statistics, refuse_infinite
@@ -207,6 +207,7 @@ def check_points(points: Any) -> Any:
     if isinstance(points, Tensor):
         check_dense(points, "points")
     elif not all(hasattr(points, name) for name in ("shape", "dtype", "__getitem__")):
+        check_is_array(points)
         try:
             points = np.asarray(points)
         except ValueError as error:

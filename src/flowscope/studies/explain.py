@@ -39,6 +39,7 @@ from flowscope.studies.bench.paired import mean_and_error, student
 from flowscope.studies.bench.restoration import find_sources, noised
 from flowscope.studies.bench.sample_bench import SampleBench
 
+SAME = " = "  # between the names of references that are one field at the states compared
 OWN = "own"  # the source of the states on the model's own trajectories
 CLAIM = (
     "Kamb and Ganguli (arXiv 2412.20292): the local denoiser explains final samples of convolutional networks with a "
@@ -172,7 +173,7 @@ def _table(times: np.ndarray, errors: Errors, variances: Mapping[str, np.ndarray
         name: [] for name in ("source", "t", "reference", "mse", "mse_error", "r2", "beyond", "beyond_error")
     }
     for source, found in errors.items():
-        nearest = [found[name][k] for k, name in enumerate(_nearest(found))]
+        nearest = [found[_nearest(found, _only(k, times))[0]][k] for k in range(len(times))]
         r2 = {name: _r2(values, variances[source]) for name, values in found.items()}
         for k, t in enumerate(times):
             for name, values in found.items():
@@ -202,17 +203,22 @@ def _columns(times: np.ndarray, found: Mapping[str, np.ndarray], variance: np.nd
     return columns
 
 
-def _nearest(found: Mapping[str, np.ndarray]) -> list[str]:
-    """The reference with the least MSE at each time."""
-    names = list(found)
-    return [names[k] for k in np.stack([values.mean(1) for values in found.values()]).argmin(0)]
+def _only(k: int, times: np.ndarray) -> np.ndarray:
+    """(T,) bool, true at one time."""
+    return np.arange(len(times)) == k
 
 
-def _is_clear(found: Mapping[str, np.ndarray], name: str, which: np.ndarray) -> bool:
+def _nearest(found: Mapping[str, np.ndarray], which: np.ndarray) -> list[str]:
+    """The reference with the least MSE at these times, (T,) bool; all of them where several are one field there."""
+    mean = {name: values[which].mean() for name, values in found.items()}
+    return [name for name, value in mean.items() if value == min(mean.values())]
+
+
+def _is_clear(found: Mapping[str, np.ndarray], names: Sequence[str], which: np.ndarray) -> bool:
     """Whether every other reference's MSE at these times is larger, beyond the 95 % interval of the difference."""
     for other, values in found.items():
-        if other != name:
-            mean, error = mean_and_error((values - found[name])[which].mean(0))
+        if other not in names:
+            mean, error = mean_and_error((values - found[names[0]])[which].mean(0))
             if not mean > student(values.shape[1] - 1) * error:
                 return False
     return True
@@ -222,9 +228,9 @@ def _nearest_table(times: np.ndarray, errors: Errors) -> dict[str, Any]:
     """A row for each time: the nearest reference of each source, and whether it is clearly the nearest."""
     table: dict[str, Any] = {"t": times}
     for source, found in errors.items():
-        names = _nearest(found)
-        clear = [_is_clear(found, name, np.arange(len(times)) == k) for k, name in enumerate(names)]
-        table |= {_slug(source): names, f"{_slug(source)}_clear": clear}
+        names = [_nearest(found, _only(k, times)) for k in range(len(times))]
+        clear = [_is_clear(found, one, _only(k, times)) for k, one in enumerate(names)]
+        table |= {_slug(source): list(map(SAME.join, names)), f"{_slug(source)}_clear": clear}
     return table
 
 
@@ -244,10 +250,10 @@ def _in_words(times: np.ndarray, errors: Errors, variances: Mapping[str, np.ndar
     for source, found in errors.items():
         said = []
         for stage, inside in _stages(times, b).items():
-            name = min(found, key=lambda one: found[one][inside].mean())
-            r2 = 1 - found[name][inside].mean() / max(float(variances[source][inside].mean()), 1e-300)
-            clear = "" if _is_clear(found, name, inside) else ", not clearly"
-            said.append(f"{name} in {stage} (r2 {r2:.3f}{clear})")
+            names = _nearest(found, inside)
+            r2 = 1 - found[names[0]][inside].mean() / max(float(variances[source][inside].mean()), 1e-300)
+            clear = "" if _is_clear(found, names, inside) else ", not clearly"
+            said.append(f"{SAME.join(names)} in {stage} (r2 {r2:.3f}{clear})")
         text += f"At states of {where[source]} the model is nearest to {listed(said)}. "
     return text + "The table has every reference and time."
 

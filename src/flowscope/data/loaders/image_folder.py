@@ -70,7 +70,7 @@ def load_folder(root: Path) -> Source:
     if not found.images:
         skipped = f" ({in_words(found.skipped)})" if found.skipped else ""
         raise InputError(
-            f"{root} holds no images{skipped}; expected files such as {', '.join(sorted(IMAGE_SUFFIXES)[:6])}, "
+            f"{root} holds no images{skipped}; expected files such as .png, .jpg or .webp, "
             "in subfolders by class if they have classes"
         )
     images, labels, names = found.images, None, None

@@ -87,8 +87,6 @@ class EncodedImages:
                 "expected at least one"
             )
         skipped = len(positions) - len(kept)
-        if skipped:
-            logger.warning("%d of %d images are broken and were left out", skipped, len(positions))
         return Decoded(pixels[: len(kept)], np.array(kept, dtype=np.int64), skipped)
 
     def _decode_or_skip(

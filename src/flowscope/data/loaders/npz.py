@@ -23,6 +23,7 @@ from flowscope.data.loaders.source import (
     native,
     pick_points,
     reading,
+    unread_notes,
 )
 from flowscope.errors import InputError
 
@@ -114,6 +115,7 @@ def load_npz(path: Path) -> Source:
         names,
         latents=key == "latents",
         flipped=got.get(FLIPPED),
+        notes=unread_notes(found, wanted, path),
     )
 
 

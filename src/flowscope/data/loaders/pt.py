@@ -13,7 +13,7 @@ from torch import Tensor
 from flowscope.core.memory import check_memory
 from flowscope.core.tensors import check_dense, to_numpy
 from flowscope.data.loaders.latents import FLIPPED
-from flowscope.data.loaders.source import Source, check_class_names, pick_points, reading
+from flowscope.data.loaders.source import Source, check_class_names, pick_points, reading, unread_notes
 from flowscope.errors import InputError
 
 OBJECT_BYTES = 64  # that a byte of a pickle makes as objects, at most: an empty list has one
@@ -38,6 +38,7 @@ def load_pt(path: Path) -> Source:
         key = pick_points(saved, path)
         labels, weights = (_checked_values(saved.get(name), name, path) for name in ("labels", "weights"))
         names = saved.get("classes")
+        beside = {FLIPPED} & set(saved) if key == "latents" else set()
         return Source(
             _checked_tensor(saved[key], key, path),
             path.stem,
@@ -45,7 +46,8 @@ def load_pt(path: Path) -> Source:
             weights,
             None if names is None else check_class_names(names, labels, path),
             latents=key == "latents",
-            flipped=_checked_tensor(saved[FLIPPED], FLIPPED, path) if key == "latents" and FLIPPED in saved else None,
+            flipped=_checked_tensor(saved[FLIPPED], FLIPPED, path) if FLIPPED in beside else None,
+            notes=unread_notes(saved, (key, "labels", "weights", "classes", *beside), path),
         )
 
 

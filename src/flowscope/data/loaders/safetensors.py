@@ -28,6 +28,7 @@ from flowscope.data.loaders.source import (
     pick_points,
     reading,
     skipped_notes,
+    unread_notes,
 )
 from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.errors import InputError, listed
@@ -77,11 +78,12 @@ class Entry(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """One file: the key of its points, and its tensors by name."""
+    """One file: the key of its points, its tensors by name, and the note on those that are passed over."""
 
     path: Path
     key: str
     entries: dict[str, Entry]
+    notes: tuple[str, ...]
 
     def array(self, name: str) -> Any:
         """The named tensor as a memory map, bfloat16 widened to float32 row by row; None where it is absent."""
@@ -119,7 +121,7 @@ def load_safetensors(path: Path) -> Source:
         latents=key == "latents",
         flipped=None if flipped[0] is None else _joined(flipped),
         statistics=find_statistics(path if path.is_dir() else path.parent) if key == "latents" else None,
-        notes=skipped_notes(_others(path)) if path.is_dir() else (),
+        notes=shards[0].notes + (skipped_notes(_others(path)) if path.is_dir() else ()),
     )
 
 
@@ -194,7 +196,7 @@ def _open_shard(path: Path) -> Shard:
         for name in wanted:
             if not entries[name].shape:
                 raise InputError(f"{name} of {path} is a scalar; expected one entry for each point")
-        return Shard(path, key, entries)
+        return Shard(path, key, entries, unread_notes(found, wanted, path))
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:

@@ -79,6 +79,14 @@ def skipped_notes(skipped: Counter[str]) -> tuple[str, ...]:
     return (f"Files were skipped: {in_words(skipped)}.",) if skipped else ()
 
 
+def unread_notes(found: Collection[Any], read: Collection[str], where: Path) -> tuple[str, ...]:
+    """The note on arrays of a file that were passed over, by their names; none where none were."""
+    names = sorted(str(name)[:40] for name in found if name not in read)
+    rest = f" and {len(names) - MAX_LISTED_REASONS:,} more" if len(names) > MAX_LISTED_REASONS else ""
+    said = ", ".join(names[:MAX_LISTED_REASONS]) + rest
+    return (f"Of {where.name} was not read: {said}.",) if names else ()
+
+
 def in_words(skipped: Counter[str]) -> str:
     """How many files were passed over, by reason, the most frequent first."""
     first = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))[:MAX_LISTED_REASONS]

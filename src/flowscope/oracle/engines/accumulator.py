@@ -64,7 +64,7 @@ class Float32Policy:
     dominant_bytes: int = 16 << 20
     dominant_bytes_on_device: int = 64 << 20
     chain: int = 1024
-    checks: int = 4
+    checks: int = 16
     largest_square: float = 1e36
 
 
