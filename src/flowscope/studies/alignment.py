@@ -139,13 +139,7 @@ def _remembered(
     oracle, none = bench.oracle, Window(math.nan, math.nan)
     points = larger_set(oracle.training_set, held_out, more)
     if points is None:
-        return (
-            {},
-            none,
-            [
-                "There is no larger set of points that are drawn alike, so there is no memory coordinate: give held-out points."
-            ],
-        )
+        return {}, none, ["No larger set is drawn alike, so there is no memory coordinate: give held-out points."]
     wider = Oracle(points, oracle.path, memory=oracle.memory, device=oracle.device)
     window = speaking_window(oracle, wider, bench.conditional, bench.seed)
     if not window.open:

@@ -268,10 +268,11 @@ def _verdict(pairs: Sequence[Pair], seeds: int, standing: Standing | None) -> Ve
         return TELLS_NOTHING
     if seeds < rules["seeds"] or not pairs:
         return "cannot be tested"
-    if any(p.changes["CFM loss"].refinement.value < rules["refinement_min_share"] for p in pairs):
-        return "cannot be tested"
     found = {_verdict_by(name, pairs) for name in DENOMINATORS}
-    return found.pop() if len(found) == 1 else "cannot be tested"
+    least = min(p.changes["CFM loss"].refinement.value for p in pairs)
+    if len(found) > 1 or ("agrees" in found and least < rules["refinement_min_share"]):
+        return "cannot be tested"
+    return found.pop()
 
 
 def _verdict_by(denominator: str, pairs: Sequence[Pair]) -> Verdict:
