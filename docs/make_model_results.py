@@ -286,8 +286,8 @@ def write_page() -> None:
         "",
         "Made by `python docs/make_model_results.py SET`, which trains the models, runs every study on them and writes",
         "this page from the results. Claims are those of arXiv 2512.02826; every verdict rests on the criterion said",
-        "with it, which was fixed before the models were trained. These are small models on small data: what they say",
-        "of the paper's models is what the last column says, no more.",
+        "with it, of the version that the result names. These are small models on small data: what they say of the",
+        "paper's models is what the last column says, no more.",
     ]
     for name, plan in PLANS.items():
         file = RESULTS / name / "models" / "reproduction.json"

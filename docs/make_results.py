@@ -151,6 +151,10 @@ def write_page() -> None:
         "- `self-check`: the information integral with its standard error, in nats, against log N.",
         "- `floor`: the conditional flow-matching loss (mean over coordinates, t uniform) that no network can beat.",
         "",
+        "Results with trained models are being redone. Those that stood here were judged by criteria that a denoiser",
+        "without memory passes, on models that were too weak for some of the questions. A new result names the version",
+        "of the [criteria](../../src/flowscope/studies/criteria.toml) that it was judged by.",
+        "",
         "| " + " | ".join(columns) + " |",
         "|" + "---|" * len(columns),
     ]

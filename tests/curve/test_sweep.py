@@ -140,6 +140,20 @@ def test_each_curve_is_that_of_its_set() -> None:
     assert [c.training_set["N"] for c in result.curves] == [10, 50]
     assert result.values.tolist() == [10, 50]
     assert result.settings["seed"] == 5
+    assert result.settings["draws"] == 5
+
+
+def test_of_subsets_several_are_drawn_and_their_spread_is_the_interval() -> None:
+    data = flowscope.load("gaussian:N=60,D=3")
+    result = sweep(data, "N", [12, 60], 2, 16, draws=3)
+    alone = sweep(data, "N", [12, 60], 2, 16, draws=1)
+    assert alone.half[0] == alone.curves[0].half.t == result.curves[0].half.t
+    assert result.half[1] == alone.half[1]  # there is one set of all points
+    reach = result.half_high[0] - result.half[0]
+    spread = reach * np.sqrt(3) / 4.3027  # by Student's t of two degrees of freedom
+    others = np.array([3 * result.half[0] - alone.half[0]]) / 2  # the mean of the other two
+    assert spread >= abs(alone.half[0] - others[0]) * np.sqrt(1 / 3) - 1e-12
+    assert result.half_low[0] < result.half[0] < result.half_high[0]
 
 
 @pytest.mark.slow
@@ -170,7 +184,7 @@ def test_kept_curves_are_taken_only_where_all_agrees(tmp_path: Path, monkeypatch
         measured.clear()
         result = sweep(source, "N", keep=tmp_path, resume=True, **{**settings, **changes})
         assert len(result.curves) == len(result.values)
-        done = sorted(measured)
+        done = sorted(set(measured))  # of a subset several draws
         sweep(data, "N", keep=tmp_path, **settings)  # as it was
         return done
 

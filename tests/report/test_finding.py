@@ -45,7 +45,7 @@ def test_the_page_tells_claim_finding_verdict_and_reason(page: Page) -> None:
     assert "secret" not in page.text  # of a path only its last part
 
 
-@pytest.mark.parametrize("verdict", ["agrees", "differs", "cannot be tested", "no claim"])
+@pytest.mark.parametrize("verdict", ["agrees", "differs", "cannot be tested", "does not tell memory from denoising"])
 def test_each_verdict_is_said_in_words(tmp_path: Path, verdict: str) -> None:
     told = page_of(tmp_path, verdict=verdict, panels=(), galleries=())
     assert [words for words in BADGES.values() if words in told.text] == [BADGES[verdict]]

@@ -43,6 +43,7 @@ def test_models_differ_from_the_small_one_in_what_their_study_is_about_alone(
     assert differing(small, kinds["large"]) == {"width"}
     assert differing(small, kinds["oracle"]) == {"target"}
     assert differing(small, kinds["early"]) == differing(small, kinds["late"]) == {"density", "shift"}
+    assert differing(small, kinds["cosine"]) == differing(small, kinds["vp"]) == {"path"}
     assert kinds["early"].shift < 1 < kinds["late"].shift
     first, second = kinds["navigation"], kinds["refinement"]
     assert differing(first, second) == {"interval"}
@@ -102,6 +103,9 @@ def test_models_and_studies_lie_in_their_folders(done: tuple[Path, Reproduction,
     assert all(row.why and not row.page for row in rows.values() if row.verdict == "not run")
     assert rows["experts"].models == 3
     assert len([line for line in told if line.startswith("training")]) == 4
+    assert told.index("experts cannot be tested with 1 seed: its criterion needs 3") < [
+        line.startswith("training") for line in told
+    ].index(True)
     train, _ = split(toy_set(), 6)
     assert result.training_set["digest"] == train.digest
     half = json.loads((folder / "stages" / "stages.json").read_text())["half"][0]
@@ -217,6 +221,7 @@ def test_the_estimate_names_what_would_be_done_and_writes_nothing(
     assert few["models"] == ["small-0", "large-0", "navigation-0", "refinement-0"]
     assert few["studies"] == ["norm", "experts", "alignment"]
     assert few["training_minutes"] >= 0
+    assert few["too_few_seeds"] == ["experts cannot be tested with 1 seed: its criterion needs 3"]
     assert list(tmp_path.iterdir()) == []
     assert len(make_recipe(False, None, None, TOY, FAST, "cpu").models(SHAPE, 0.5)) == 3 * 4
 

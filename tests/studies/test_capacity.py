@@ -17,6 +17,9 @@ def oracle() -> Oracle:
     return Oracle(cloud())
 
 
+REFERENCES = ["model", "Wiener", "Gaussian mixture", "oracle"]
+
+
 def capacity(oracle: Oracle, small: list[Known], **options: object) -> Finding:
     large = [Known(oracle) for _ in small]
     return capacity_study(small, large, oracle, splits=(0.2,), **{"n": 60, "steps": 4} | options)
@@ -28,7 +31,7 @@ def row(table: dict, **where: object) -> int:
 
 @pytest.mark.slow
 def test_a_model_that_fails_late_costs_in_refinement_alone(oracle: Oracle) -> None:
-    found = capacity(oracle, [Known(oracle, late(0.8, start=0.9)), Known(oracle, late(0.9, start=0.9))])
+    found = capacity(oracle, [Known(oracle, late(size, start=0.9)) for size in (0.8, 0.85, 0.9)])
     assert found.verdict == "agrees"
     costs = found.tables["costs"]
     own = [k for k, split in enumerate(costs["split"]) if split != 0.2]
@@ -36,18 +39,30 @@ def test_a_model_that_fails_late_costs_in_refinement_alone(oracle: Oracle) -> No
     assert all(costs["navigation"][k] == pytest.approx(0, abs=0.02) for k in own)
     assert all(costs["refinement"][k] == pytest.approx(costs["both"][k], abs=0.02) for k in own)
     assert all(costs["refinement"][k] > 2 * 0.8**2 / 2 for k in own)  # the last step alone moves all samples by 0.8
-    assert "2 seeds" in found.found
+    assert "3 seeds" in found.found
+    assert set(REFERENCES) <= set(found.tables["references"]["reference"])
+    assert costs["refinement_per_nat"][own[0]] < costs["refinement"][own[0]]  # the stage is longer than a nat
 
 
 @pytest.mark.slow
 def test_a_model_that_fails_early_costs_in_navigation_alone_and_the_verdict_turns(oracle: Oracle) -> None:
-    found = capacity(oracle, [Known(oracle, early(15.0, until=0.1))])
+    found = capacity(oracle, [Known(oracle, early(15.0, until=0.1))] * 3)
     assert found.verdict == "differs"
     costs = found.tables["costs"]
     assert all(cost == pytest.approx(0, abs=1e-9) for cost in costs["refinement"])
     assert all(n == pytest.approx(b) for n, b in zip(costs["navigation"], costs["both"], strict=True))
     assert min(costs["navigation"]) > 1
-    assert "over samples only" in found.found
+    one = capacity(oracle, [Known(oracle, early(15.0, until=0.1))])
+    assert "over samples only" in one.found
+    assert one.verdict == "cannot be tested"  # on seeds that were not run there is no verdict
+
+
+@pytest.mark.slow
+def test_a_large_model_that_is_weak_is_not_judged(oracle: Oracle) -> None:
+    small, large = ([Known(oracle, early(size, until=0.1))] * 3 for size in (40.0, 30.0))
+    found = capacity_study(small, large, oracle, cloud(60, 4), splits=(0.2,), n=60, steps=4)
+    assert found.verdict == "cannot be tested"
+    assert "too weak to be judged" in found.found
 
 
 @pytest.mark.slow
@@ -60,7 +75,7 @@ def test_the_four_pairs_are_the_two_models_alone_at_the_ends(oracle: Oracle) -> 
     calls: list[tuple[int, int]] = []
     found = capacity(oracle, [Known(oracle, early(15.0))], progress=lambda *done: calls.append(done))
     table = found.tables["capacity"]
-    assert len(table["fd"]) == 4 * len(set(table["split"])) == len(calls)
+    assert len(table["fd"]) == 4 * len(set(table["split"]))
     assert calls[-1] == (len(calls), len(calls))
     assert set(table["nfe"]) == {8}
     for split in set(table["split"]):
@@ -110,14 +125,14 @@ def experts(oracle: Oracle, **options: object) -> Finding:
     """One model that fails early and late, two that fail only where they are not asked."""
     whole = Known(oracle, lambda x, t: early(15.0)(x, t) + late(0.8, 0.9)(x, t), about(0, 1, 100))
     first, second = Known(oracle, late(0.8, 0.9), about(0, 0.5)), Known(oracle, early(15.0), about(0.5, 1))
-    return experts_study(whole, first, second, oracle, n=100, steps=10, **options)
+    return experts_study([whole] * 3, [first] * 3, [second] * 3, oracle, n=100, steps=10, **options)
 
 
 @pytest.mark.slow
 def test_experts_that_are_good_at_their_part_beat_one_model_that_is_good_at_none(oracle: Oracle) -> None:
     found = experts(oracle)
-    assert found.verdict == "no claim"
-    assert "meet at t = 0.5 are better than" in found.found
+    assert found.verdict == "cannot be tested"  # the paper makes no claim
+    assert "meet at t = 0.5 are not judged against" in found.found  # the whole model is too weak
     fd = dict(zip(found.tables["experts"]["variant"], found.tables["experts"]["fd"], strict=True))
     # the late fault moves every sample by 0.8 in each of two coordinates: without it FD falls by what that adds
     assert fd["navigation+refinement"] < 0.3
@@ -125,7 +140,7 @@ def test_experts_that_are_good_at_their_part_beat_one_model_that_is_good_at_none
     assert fd["whole"] > fd["whole+refinement"] > fd["navigation+refinement"]
     gains = found.tables["gains"]
     assert gains["gain"][0] == pytest.approx(fd["whole"] - fd["navigation+refinement"])
-    assert gains["gain_error"][0] < 0.2 * gains["gain"][0]
+    assert 0 < gains["gain_high"][0] - gains["gain"][0] < gains["gain"][0]
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from flowscope.studies.bench.paired import (
     estimate,
     frechet_difference,
     frechet_estimate,
+    holm,
     verdict,
 )
 from flowscope.studies.bench.sample_bench import SampleBench
@@ -48,7 +49,7 @@ REAL = np.random.default_rng(99).standard_normal((500, 3)) * [1.0, 0.7, 1.5]
 
 def run_of(x: np.ndarray) -> Quality:
     fd = gaussian_distance(REAL, x.mean(0), np.cov(x, rowvar=False))
-    return Quality(fd, influence_values(fit_gaussian(REAL), x), 1.0, 1.0, 0.0, 10)
+    return Quality(fd, influence_values(fit_gaussian(REAL), x), 1.0, 1.0, np.zeros(len(x), dtype=bool), 10)
 
 
 def test_an_influence_value_is_what_the_distance_changes_by_when_its_sample_counts_more() -> None:
@@ -107,15 +108,26 @@ def test_errors_over_seeds_and_over_samples_are_told_apart() -> None:
     assert "over samples only" in errors_in_words(1)
 
 
-def test_verdicts_need_two_standard_errors() -> None:
-    def told(*values: float) -> str:
-        return verdict({str(k): Estimate(v, 1.0, math.nan, 1.0) for k, v in enumerate(values)})
+def test_verdicts_need_the_interval_of_students_t() -> None:
+    def told(*values: float, df: float = 1000) -> str:
+        return verdict({str(k): Estimate(v, 1.0, math.nan, 1.0, df) for k, v in enumerate(values)})
 
     assert told(2.1, 5) == "agrees"
     assert told(1.9, 5) == "cannot be tested"
     assert told(-1.9, 5) == "cannot be tested"
     assert told(-2.1, 5) == "differs"
     assert told() == "cannot be tested"
+    assert told(4.2, 5, df=2) == "cannot be tested"  # three seeds: 4.30 standard errors
+    assert told(4.4, 5, df=2) == "agrees"
+
+
+def test_holms_correction_is_that_of_its_definition() -> None:
+    """The smallest p value against 0.05/3, the next against 0.05/2, the last against 0.05, up to the first to fail."""
+    z = {"a": -3.2, "b": 2.2, "c": 2.3}  # two-sided p values of 0.0014, 0.028 and 0.021
+    assert holm({name: Estimate(v, 1.0, math.nan, 1.0, 1e9) for name, v in z.items()}) == {"a": -1, "b": 1, "c": 1}
+    z["c"] = 2.1  # 0.036: no longer below 0.05/2 as the second smallest is 0.028
+    assert holm({name: Estimate(v, 1.0, math.nan, 1.0, 1e9) for name, v in z.items()}) == {"a": -1, "b": 0, "c": 0}
+    assert holm({"a": Estimate(0.0, 0.0, 0.0, 0.0, 2)}) == {"a": 0}
 
 
 @pytest.fixture(scope="module")

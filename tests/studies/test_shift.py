@@ -49,7 +49,7 @@ def early_speed(t: float) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize(("speed", "verdict"), [(late_speed, "agrees"), (early_speed, "differs")])
 def test_fd_follows_the_steps_where_the_flow_bends(oracle: Oracle, speed: Any, verdict: str) -> None:
-    found = shift_study(flow(speed), oracle, steps=20, n=100)
+    found = shift_study([flow(speed)] * 3, oracle, steps=20, n=100)
     assert found.verdict == verdict
     table = found.tables["shift"]
     apart = [(1 - travelled(speed, s, 20)) * 6 for s in table["shift"]]

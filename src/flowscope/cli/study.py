@@ -65,11 +65,18 @@ class EffortOptions:
         Text(parse.whole(1)),
     ] = None
     seed: o.Seed = 0
+    references: Annotated[
+        bool | None,
+        typer.Option(
+            "--references/--no-references",
+            help="Measure fields of known memory beside the model.  [default: cheap ones]",
+        ),
+    ] = None
     quick: Annotated[bool, typer.Option("--quick", help="Use few samples and steps, for a first impression.")] = False
 
-    def given(self) -> dict[str, int]:
+    def given(self) -> dict[str, Any]:
         """The options of a study that were given."""
-        options = {"n": self.n, "steps": self.steps, "seed": self.seed}
+        options = {"n": self.n, "steps": self.steps, "seed": self.seed, "references": self.references}
         return {name: value for name, value in options.items() if value is not None}
 
 

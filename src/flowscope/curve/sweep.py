@@ -1,5 +1,6 @@
 """The sweeps of arXiv 2512.02826, Fig. 3: how the two stages move with N, D, class or resolution."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -18,6 +19,9 @@ from flowscope.data import TrainingSet, load
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle
 
+SUBSET_DRAWS = 5  # for each number of points: the subset is a draw, too
+CONFIDENCE = 0.95  # of the intervals over draws
+
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
@@ -27,11 +31,12 @@ class Sweep:
         over: what was swept: "N", "D", "classes" or "resolution".
         values: its values (labels for classes, the side for resolutions).
         names: the values as people read them.
-        half, half_low, half_high: where the mean top-1 weight crosses 0.5, with a 95 % interval.
+        half, half_low, half_high: where the mean top-1 weight crosses 0.5, with a 95 % interval. Of a random subset it
+            is the mean over several draws, and the interval is that of Student's t over them.
         saturation, saturation_low, saturation_high: where it crosses 0.99.
         predicted: t_half predicted from the spectrum in clusters.
         predicted_plain: t_half predicted from the plain spectrum.
-        curves: the whole curve of each variant.
+        curves: the whole curve of each variant; of subsets that of the first draw.
         notes, training_set, settings, provenance: as in StageCurve.
     """
 
@@ -92,6 +97,7 @@ def sweep(
     probes: int = 512,
     seed: int = 0,
     *,
+    draws: int = SUBSET_DRAWS,
     path: str = "linear",
     memory: str | int = "512MB",
     device: str | None = None,
@@ -108,6 +114,8 @@ def sweep(
         values: numbers of points, dimensions, labels or sides; None for a choice that fits the source.
         timesteps, probes: as in `stages`.
         seed: as in `stages`; it also draws the subsets.
+        draws: subsets for each number of points but all, with probes of their own; the first ones lie within each
+            other. With 1 the interval is that over probes alone.
         path, memory, device: as in Oracle.
         keep: a folder in which every finished curve is saved.
         resume: take from there the curves that are of the same data, settings and version of flowscope.
@@ -117,8 +125,10 @@ def sweep(
         InputError: an argument is not usable, or the sweep does not apply to the source.
     """
     check_count(probes, "probes")
+    check_count(draws, "draws")
     data = source if over == "D" else load(source)
     found = variants(data, over, values, check_seed(seed))
+    again: list[list[StageCurve]] = []
     measured, began = [], time.perf_counter()
     # The largest first: what does not fit is found out before anything is kept.
     for k, variant in enumerate(reversed(found)):
@@ -126,16 +136,28 @@ def sweep(
             progress(k, len(found), variant.name)
         folder = None if keep is None else FilePath(keep) / curve_folder(over, variant.value)
         oracle = Oracle(variant.make(), path, memory=memory, device=device)
-        curve = _kept(folder, oracle, timesteps, probes, seed) if resume else None
-        if curve is None:
-            curve = stages(oracle, timesteps, probes, seed)
-            if folder is not None:
-                curve.save(folder)
-        measured.append(curve)
+        measured.append(_curve(folder, resume, oracle, timesteps, probes, seed))
+        sets = (variant.redraw(d) for d in range(1, draws) if variant.redraw is not None)
+        again.append([])
+        for d, redrawn in enumerate(sets, 1):
+            oracle = Oracle(redrawn, path, memory=memory, device=device)
+            further = None if folder is None else folder / f"draw-{d}"
+            again[-1].append(_curve(further, resume, oracle, 1, probes, seed + d))
     if progress is not None:
         progress(len(found), len(found), "")
     name = data.name if isinstance(data, TrainingSet) else str(data)
-    return _collect(over, found, measured[::-1], name, seed, time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    return _collect(over, found, measured[::-1], again[::-1], name, {"seed": seed, "draws": draws}, seconds)
+
+
+def _curve(folder: FilePath | None, resume: bool, oracle: Oracle, timesteps: Any, probes: int, seed: int) -> StageCurve:
+    """A curve: the one that is kept in a folder, or one that is measured now and kept there."""
+    curve = _kept(folder, oracle, timesteps, probes, seed) if resume else None
+    if curve is None:
+        curve = stages(oracle, timesteps, probes, seed)
+        if folder is not None:
+            curve.save(folder)
+    return curve
 
 
 def _kept(folder: FilePath | None, oracle: Oracle, timesteps: Any, probes: int, seed: int) -> StageCurve | None:
@@ -154,13 +176,38 @@ def _kept(folder: FilePath | None, oracle: Oracle, timesteps: Any, probes: int, 
     return found if same and found.training_set.get("digest") == oracle.training_set.digest else None
 
 
-def _collect(over: str, found: list[Variant], curves: list[StageCurve], name: str, seed: int, seconds: float) -> Sweep:
-    """The sweep of curves that were measured, one a variant."""
+def over_draws(curves: Sequence[StageCurve], what: str) -> tuple[float, float, float]:
+    """A crossing of one curve with its interval; of several draws the mean, with Student's interval over them."""
+    from scipy import stats
+
+    times = np.array([getattr(curve, what).t for curve in curves])
+    if len(times) == 1:
+        crossing = getattr(curves[0], what)
+        return crossing.t, crossing.low, crossing.high
+    reach = stats.t.ppf((1 + CONFIDENCE) / 2, len(times) - 1) * times.std(ddof=1) / math.sqrt(len(times))
+    mean = float(times.mean())
+    return mean, mean - float(reach), mean + float(reach)
+
+
+def _collect(
+    over: str,
+    found: list[Variant],
+    curves: list[StageCurve],
+    again: list[list[StageCurve]],
+    name: str,
+    settings: dict[str, int],
+    seconds: float,
+) -> Sweep:
+    """The sweep of curves that were measured, one a variant, and of those of further draws."""
     first = curves[0]
     numbers = {
-        f"{what}{suffix}": np.array([getattr(getattr(c, what), field) for c in curves])
+        f"{what}{suffix}": np.array(column)
         for what in ("half", "saturation")
-        for suffix, field in (("", "t"), ("_low", "low"), ("_high", "high"))
+        for suffix, column in zip(
+            ("", "_low", "_high"),
+            zip(*(over_draws([c, *more], what) for c, more in zip(curves, again, strict=True)), strict=True),
+            strict=True,
+        )
     }
     notes = list(dict.fromkeys(c.training_set["notes"] for c in curves if "notes" in c.training_set))
     named = [(v.name, note) for v, c in zip(found, curves, strict=True) for note in c.notes]
@@ -175,8 +222,12 @@ def _collect(over: str, found: list[Variant], curves: list[StageCurve], name: st
         curves=tuple(curves),
         notes=tuple(notes),
         training_set={"name": name, "variants": [c.training_set for c in curves]},
-        settings={**first.settings, "over": over, "seed": seed},
-        provenance={**versions(), "nfe": sum(c.provenance["nfe"] for c in curves), "seconds": round(seconds, 3)},
+        settings={**first.settings, "over": over, **settings},
+        provenance={
+            **versions(),
+            "nfe": sum(c.provenance["nfe"] for more in (curves, *again) for c in more),
+            "seconds": round(seconds, 3),
+        },
     )
 
 

@@ -16,11 +16,19 @@ SMALLEST_SUBSET, SUBSETS = 32, 7  # points, and how many, where no values are gi
 
 
 class Variant(NamedTuple):
-    """One value of a sweep, and the training set it stands for."""
+    """One value of a sweep, and the training set it stands for.
+
+    Attributes:
+        value: what is swept.
+        name: the value as people read it.
+        make: makes the training set.
+        redraw: makes another one, by its number from 1 on, where the set is a random subset; else None.
+    """
 
     value: float
     name: str
     make: Callable[[], TrainingSet]
+    redraw: Callable[[int], TrainingSet] | None = None
 
 
 def variants(data: Any, over: str, values: Sequence[int] | None = None, seed: int = 0) -> list[Variant]:
@@ -48,15 +56,17 @@ def variants(data: Any, over: str, values: Sequence[int] | None = None, seed: in
 
 def _over_points(base: TrainingSet, values: Any, seed: int) -> list[Variant]:
     """Random subsets, each within the next."""
-    order = np.random.default_rng(seed).permutation(len(base))
+    orders = {0: np.random.default_rng(seed).permutation(len(base))}
     least = min(SMALLEST_SUBSET, len(base))
     wanted = np.unique(np.geomspace(least, len(base), SUBSETS).round().astype(int)) if values is None else values
     counts = _whole(wanted, 1, "numbers of points", len(base))
 
-    def subset(n: int) -> TrainingSet:
-        return take(base, np.sort(order[:n]), f"{base.name}, {n} points")
+    def subset(n: int, draw: int = 0) -> TrainingSet:
+        if draw not in orders:
+            orders[draw] = np.random.default_rng((seed, draw)).permutation(len(base))
+        return take(base, np.sort(orders[draw][:n]), f"{base.name}, {n} points")
 
-    return [Variant(n, f"{n}", partial(subset, n)) for n in counts]
+    return [Variant(n, f"{n}", partial(subset, n), partial(subset, n) if n < len(base) else None) for n in counts]
 
 
 def _over_dimension(source: Any, values: Any) -> list[Variant]:

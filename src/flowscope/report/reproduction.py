@@ -18,7 +18,7 @@ VERDICT_COUNTS = {  # what is said of so many rows
     "agrees": "agree with the paper",
     "differs": "differ",
     "cannot be tested": "cannot be tested here",
-    "no claim": "have no claim to agree with",
+    "does not tell memory from denoising": "do not tell memory from denoising",
     "not run": "were not run",
 }
 MODEL_COLUMNS = ("model", "network", "width", "target", "timesteps", "part of time", "steps", "parameters", "seconds")

@@ -15,6 +15,7 @@ from flowscope.core.settings import check_count
 from flowscope.data.pixels import is_image
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import unknown_name
+from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.catalogue import CATALOGUE, find
 from flowscope.training import TrainSettings, train
 
@@ -23,7 +24,7 @@ STEPS = {False: 4000, True: 250}  # of training, by whether it is quick
 EARLY_SHIFT, LATE_SHIFT = 0.3, 3.0  # timestep shifts in training, towards noise and towards data
 SNAPSHOTS = 4  # that a training keeps
 TIMED_STEPS = 3  # from which the time of training is estimated
-ONE_SEED_KINDS = ("early", "late")  # trained from the first seed only
+ONE_SEED_KINDS = ("early", "late", "cosine", "vp")  # trained from the first seed only
 
 
 class Need(NamedTuple):
@@ -47,7 +48,7 @@ NEEDS: Mapping[str, Need] = {
     "target": Need(("small",), ("oracle",)),
     "alignment": Need(("large",)),
     "explain": Need(("large",)),
-    "ablation": Need(("small",), ("early", "late")),
+    "ablation": Need(("small",), ("early", "late", "cosine", "vp")),
 }
 
 
@@ -91,6 +92,8 @@ def _changes(boundary: float, half: int, large: int) -> dict[str, dict[str, Any]
         "refinement": {"interval": (boundary, 1.0), "steps": half},
         "early": {"density": "shifted", "shift": EARLY_SHIFT},
         "late": {"density": "shifted", "shift": LATE_SHIFT},
+        "cosine": {"path": "cosine"},
+        "vp": {"path": "vp"},
     }
 
 
@@ -158,6 +161,16 @@ class Recipe:
         """The models to train, in order; one expert ends at `boundary` and the other begins."""
         kinds = kinds_of(shape, boundary, self.steps, self.quick, self.device, self.overrides)
         return models_of(kinds, self.studies, self.seeds)
+
+
+def short_of_seeds(recipe: Recipe) -> list[str]:
+    """A sentence for each study whose criterion needs more seeds than are trained."""
+    needed = {name: int(criterion(name).numbers.get("seeds", 1)) for name in recipe.studies}
+    return [
+        f"{name} cannot be tested with {recipe.seeds} seed{'s' * (recipe.seeds > 1)}: its criterion needs {count}"
+        for name, count in needed.items()
+        if recipe.seeds < count
+    ]
 
 
 def make_recipe(

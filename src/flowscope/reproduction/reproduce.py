@@ -23,7 +23,7 @@ from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError, unknown_name
 from flowscope.metrics import FeatureSpace, hold_out
 from flowscope.oracle import Oracle
-from flowscope.reproduction.plan import NEEDS, Recipe, make_recipe, models_for, seconds_of
+from flowscope.reproduction.plan import NEEDS, Recipe, make_recipe, models_for, seconds_of, short_of_seeds
 from flowscope.reproduction.result import NOT_RUN, Reproduction, Row
 from flowscope.reproduction.runner import INPUTS_FILE, RESULT_FILES, Progress, Runner, SkippedError
 from flowscope.studies.bench.finding import Verdict, finding_names
@@ -144,6 +144,9 @@ def _run(
     """Train the models, run the chosen studies with their options, and write the result."""
     curve = stage_curve(runner, recipe.quick)
     boundary = round(curve.half.t, 3) if 0 < curve.half.t < 1 else DEFAULT_BOUNDARY
+    short = short_of_seeds(recipe)
+    for line in short:
+        runner.tell(line)
     runner.train(recipe.models(runner.oracle.training_set.shape, boundary))
     rows = [_stages_row(curve), *(_study_row(runner, name, own) for name, own in chosen.items()), *NEVER_RUN]
     result = Reproduction(
@@ -160,7 +163,7 @@ def _run(
             "options": options,
         },
         {**versions(), "seconds": runner.seconds, "device": recipe.device},
-        tuple(f"{name} was not trained: {why}." for name, why in runner.missing.items()),
+        (*(f"{name} was not trained: {why}." for name, why in runner.missing.items()), *(f"{line}." for line in short)),
     )
     write_files(runner.out, result.to_files())
     return result
@@ -180,7 +183,7 @@ def estimate(
     """Say what :func:`reproduce` would do with the same arguments; nothing is written.
 
     Returns:
-        The models, the studies and the minutes of training.
+        The models, the studies, the minutes of training, and which studies lack seeds.
 
     Raises:
         InputError: an argument cannot be used.
@@ -189,7 +192,8 @@ def estimate(
     train, _, _ = _split(training_set, held_out, recipe)
     models = recipe.models(train.shape, DEFAULT_BOUNDARY)
     minutes = seconds_of(train, models, recipe.device) / 60
-    return {"models": list(models), "studies": recipe.studies, "training_minutes": round(minutes, 2)}
+    planned = {"models": list(models), "studies": recipe.studies, "training_minutes": round(minutes, 2)}
+    return planned | {"too_few_seeds": short_of_seeds(recipe)}
 
 
 def options_for(name: str, options: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from flowscope.data.training_set import TrainingSet
 from flowscope.errors import FlowscopeError, OutputError
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
+from flowscope.studies.bench.criteria import criteria_version
 from flowscope.studies.bench.finding import Finding
 from flowscope.studies.catalogue import options_of, run_study
 from flowscope.studies.inputs import StudyInputs, load_models
@@ -163,7 +164,9 @@ class Runner:
             load: loads it from the folder.
         """
         folder = self.out / name
-        identity = json.loads(json_text(to_jsonable({"version": versions()["flowscope"], **inputs})))
+        identity = json.loads(
+            json_text(to_jsonable({"version": versions()["flowscope"], "criteria": criteria_version(), **inputs}))
+        )
         if (folder / INPUTS_FILE).exists() and read_json(folder / INPUTS_FILE, Any, KIND) == identity:
             return load(folder)
         found = make()

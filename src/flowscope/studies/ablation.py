@@ -14,10 +14,21 @@ from flowscope.curve.crossing import Crossing
 from flowscope.fields import VelocityField, check_interval, guide
 from flowscope.oracle import Oracle
 from flowscope.studies.bench.boundaries import stage_times
+from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.finding import REVIEWERS, Finding, Panel, Progress, Series, Verdict
+from flowscope.studies.bench.ladder import (
+    MODEL,
+    ORACLE,
+    TABLE,
+    Fields,
+    Standing,
+    Statistic,
+    reference_fields,
+    reference_table,
+    stand,
+)
 from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.probe_bench import (
-    SAME_TRANSITION,
     ProbeBench,
     same_transition,
     table_by_stage,
@@ -30,14 +41,6 @@ CLAIM = (
     "The transition belongs to the data and the path, not to the schedule of training. The paper's reviewers asked for "
     "the schedule alone to be changed, to see whether what is learned moves as the oracle predicts."
 )
-WHY = (
-    "The oracle of each model's own path, guided as the model is, predicts the transition: the time at which the "
-    "velocity has gone half the way from the mean of all other points to the nearest one. Agrees if every learned "
-    f"transition lies within {SAME_TRANSITION:g} of its prediction with its whole 95 % interval (of the difference, "
-    "paired over probes). Differs if the whole interval of one lies outside. Otherwise, or with fewer than two models, "
-    "it cannot be tested."
-)
-
 Row = dict[str, Any]
 Guided = dict[tuple[float, float], tuple[VelocityField, VelocityField]]  # interval -> guided model and oracle
 
@@ -53,6 +56,7 @@ def ablation_study(
     bins: int = 20,
     seed: int = 0,
     batch: int = 256,
+    references: bool | None = None,
     progress: Progress | None = None,
 ) -> Finding:
     """Compare the learned transition of models that differ in their schedule with the oracle's prediction.
@@ -63,7 +67,7 @@ def ablation_study(
         oracle: of their training set.
         scale: of guidance.
         intervals: parts of time in which the first model is guided, if it takes labels and can do without.
-        n, bins, seed, batch, progress: as for :func:`flowscope.studies.alignment_study`.
+        n, bins, seed, batch, references, progress: as for :func:`flowscope.studies.alignment_study`.
 
     Raises:
         InputError: an argument cannot be used, or a model does not fit the oracle.
@@ -77,7 +81,8 @@ def ablation_study(
     """
     found, parts = variants(models, oracle), [check_interval(interval) for interval in intervals]
     guided = _guide_first(found, oracle, scale, parts)
-    total = len(found.all_models) + len(found.models) + 2 * len(guided)
+    rungs, told = reference_fields(oracle, references, found.all_models)
+    total = len(found.all_models) + len(found.models) + 2 * len(guided) + len(rungs) + 1
     bench = ProbeBench(oracle, n, bins, found.conditional, seed, batch, progress, total)
     rows, tables = _measure(found, bench)
     guided_rows = [
@@ -86,19 +91,37 @@ def ablation_study(
     ]
     if guided_rows:
         tables["guidance"] = _columns(guided_rows, "interval")
+    times = _transitions(bench, {MODEL: found.all_models[0]} | rungs | {ORACLE: oracle})
+    standing = stand(times) if rungs else None
+    if standing is not None:
+        tables[TABLE] = reference_table("transition", times, standing)
     return Finding(
         study="ablation",
         title="Does the schedule move the transition?",
         where=REVIEWERS,
         claim=CLAIM,
-        found=_in_words(rows, guided_rows, scale),
-        verdict=_verdict([row["apart"] for row in (*rows, *guided_rows)], len(rows)),
-        why=WHY,
+        found=f"{_standing_in_words(standing)}{_in_words(rows, guided_rows, scale)}",
+        verdict=_verdict([row["apart"] for row in (*rows, *guided_rows)], len(rows), standing),
+        why=criterion("ablation").why,
         tables=tables,
         panels=_panels(list(found.models), tables),
-        notes=_notes(found, bool(guided_rows)),
+        notes=(*_notes(found, bool(guided_rows)), *told),
         **bench.about(found.all_models, variants=found.seed_counts, scale=scale, intervals=parts),
     )
+
+
+def _transitions(bench: ProbeBench, fields: Fields) -> dict[str, Statistic]:
+    """The transition of each field in log-snr, with its bootstrap error; those on another path than the bench's not."""
+    found = {}
+    for name, field in fields.items():
+        own = bench.on_path_of(oracle_on_path_of(field, bench.oracle))
+        times = own.log_snr(own.transition_times(own.measure(field)))
+        found[name] = Statistic(float(times[0]), (times[1:] - times[1:].mean()) / np.sqrt(len(times) - 1), bench.n - 1)
+    return found
+
+
+def _standing_in_words(standing: Standing | None) -> str:
+    return "" if standing is None else standing.in_words("the log-snr of the transition") + " "
 
 
 def _guide_first(found: Variants, oracle: Oracle, scale: float, parts: Sequence[tuple[float, float]]) -> Guided:
@@ -146,7 +169,7 @@ def _row(
         "label": label,
         "learned": transition(learned),
         "predicted": transition(predicted),
-        "apart": transition(learned - predicted),
+        "apart": transition(bench.log_snr(learned) - bench.log_snr(predicted)),
         "error_seeds": each.std(ddof=1) / np.sqrt(len(each)) if len(each) > 1 else np.nan,
     }
 
@@ -159,8 +182,12 @@ def _columns(rows: Sequence[Row], name: str) -> dict[str, Any]:
     return table | {"learned_error_seeds": [float(row["error_seeds"]) for row in rows]}
 
 
-def _verdict(differences: Sequence[Crossing], models: int) -> Verdict:
-    verdicts = [same_transition(d) for d in differences]
+def _verdict(differences: Sequence[Crossing], models: int, standing: Standing | None) -> Verdict:
+    if standing is None:
+        return "cannot be tested"
+    if not standing.tells:
+        return standing.verdict("differs", "agrees")
+    verdicts = [same_transition(d, criterion("ablation")["same_transition"]) for d in differences]
     if "differs" in verdicts:
         return "differs"
     return "agrees" if models > 1 and set(verdicts) == {"agrees"} else "cannot be tested"
@@ -175,7 +202,7 @@ def _sentence(what: str, row: Row) -> str:
     d = row["apart"]
     return (
         f"{what}, the transition is at t = {row['learned'].t:.3f} and predicted at {row['predicted'].t:.3f} "
-        f"(a difference of {d.t:+.3f}, {d.low:+.3f} to {d.high:+.3f})."
+        f"(a difference of {d.t:+.3f}, {d.low:+.3f} to {d.high:+.3f} nats of log-snr)."
     )
 
 

@@ -3,6 +3,7 @@
 A small and a large model each take one part of the trajectory, `switch(first, second, split)`, in all four ways.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,15 +16,16 @@ from flowscope.fields import switch
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.studies.bench.boundaries import Boundaries
+from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.finding import Finding, Panel, Progress, Series
 from flowscope.studies.bench.noted import noted
+from flowscope.studies.bench.own_samples import OwnSamples, nats, own_samples
 from flowscope.studies.bench.paired import (
-    CLEAR_DIFFERENCE,
     Estimate,
     Quality,
     errors_in_words,
-    estimate_columns,
     frechet_difference,
+    interval_columns,
     verdict,
 )
 from flowscope.studies.bench.sample_bench import SAMPLES_PER_VARIANT, SampleBench
@@ -37,17 +39,11 @@ COSTS = {  # what a small model costs: FD of the first pair less that of the sec
     "difference": ("large+small", "small+large"),
     "both": ("small+small", "large+large"),
 }
+PAIR_COLUMNS = ("split", "fd", "fd_error", "precision", "precision_error")
 CLAIM = (
     "Refinement needs the capacity (LightningDiT-B and -XL, gFID@50K). Split at 0.1: XL+XL 2.94, B+XL 3.71, "
     "XL+B 11.26, B+B 12.45; at 0.2: 2.60, 4.47, 9.24, 12.01."
 )
-WHY = (
-    f"Agrees if FD(large first, small after) is above FD(small first, large after) {CLEAR_DIFFERENCE} at every split "
-    "of the data set's own: its half and saturation, or the given splits if it has none, since 0.1 and 0.2 belong to "
-    "the paper's latents. Differs if it is below by as much at one of them. Otherwise, or if the large model alone is "
-    "not better than the small one by as much, it cannot be tested."
-)
-
 Runs = dict[tuple[float, str], list[Quality]]  # by split and pair
 Costs = dict[str, dict[float, Estimate]]  # by stage and split
 
@@ -65,6 +61,7 @@ def capacity_study(
     space: FeatureSpace | None = None,
     seed: int = 0,
     batch: int = 256,
+    references: bool | None = None,
     progress: Progress | None = None,
 ) -> Finding:
     """Measure FD of the four ways to give each part of the trajectory to a small or a large model.
@@ -80,6 +77,7 @@ def capacity_study(
         space: of FD, precision and recall; None for the values themselves.
         seed: of noise and labels, the same for all variants.
         batch: samples in a call.
+        references: whether fields of known memory are measured beside the models; None for those that cost less.
         progress: called as progress(done, total).
 
     Raises:
@@ -98,7 +96,8 @@ def capacity_study(
     at = all_splits(splits, bench.boundaries)
     bench.variants = len(at) * len(PAIRS) * seeds
     runs = {(split, pair): _runs(bench, groups, split, pair, steps) for split in at for pair in PAIRS}
-    return _finding(bench, runs, at, seeds, steps)
+    own = own_samples(bench, runs[at[0], "large+large"], two_part_nodes(at[0], steps), references)
+    return _finding(bench, runs, at, seeds, steps, own)
 
 
 def all_splits(splits: Sequence[float], own: Boundaries) -> list[float]:
@@ -124,48 +123,62 @@ def _runs(bench: SampleBench, groups: dict[str, Any], split: float, pair: str, s
     return [bench.measure(switch(a, b, split), nodes) for a, b in zip(first, second, strict=True)]
 
 
-def _finding(bench: SampleBench, runs: Runs, at: list[float], seeds: int, steps: int) -> Finding:
+def _finding(
+    bench: SampleBench, runs: Runs, at: list[float], seeds: int, steps: int, references: OwnSamples
+) -> Finding:
     deciding = [s for s in at if s in bench.boundaries] or at
     costs = {name: {s: frechet_difference(runs[s, a], runs[s, b]) for s in at} for name, (a, b) in COSTS.items()}
     testable = all(costs["both"][s].clear > 0 for s in deciding)
     own = bench.boundaries
+    found = verdict({s: costs["difference"][s] for s in deciding}) if testable else "cannot be tested"
     return Finding(
         study="capacity",
         title="A stage each for a small and a large model",
         where="Tab. 1",
         claim=CLAIM,
-        found=f"{_in_words(costs)} {errors_in_words(seeds)}",
-        verdict=verdict({f"{s}": costs["difference"][s] for s in deciding}) if testable else "cannot be tested",
-        why=f"{WHY} Here it rests on split{'s' * (len(deciding) > 1)} {', '.join(f'{s:.3g}' for s in deciding)}.",
-        tables=_tables(bench, runs, costs, at),
+        found=references.in_words(f"{_in_words(costs)} {errors_in_words(seeds)}"),
+        verdict=references.verdict(found, "capacity", seeds),
+        why=f"{criterion('capacity').why} Here it rests on split {', '.join(f'{s:.3g}' for s in deciding)}.",
+        tables=_tables(bench, runs, costs, at, steps) | references.tables,
         panels=_panels(bench.feature_space.name),
         notes=(
             *bench.notes(),
+            *references.notes,
             f"{steps} uniform Euler steps on each side of a split: {2 * steps} evaluations for each sample.",
-            "The later the split, the shorter the part that is called refinement: compare costs at one split.",
+            "The later the split, the shorter refinement is: compare costs at one split, or for each nat of log-snr.",
         ),
         **bench.about(splits=at, steps=steps, half=own.half, saturation=own.saturation, seeds=seeds),
     )
 
 
-def _tables(bench: SampleBench, runs: Runs, costs: Costs, at: list[float]) -> dict[str, dict[str, Any]]:
+def _tables(bench: SampleBench, runs: Runs, costs: Costs, at: list[float], steps: int) -> dict[str, dict[str, Any]]:
     """All variants; what the small model costs; and a table for each pair, which a panel can draw."""
     whole: dict[str, Any] = {"split": [s for s, _ in runs], "pair": [p for _, p in runs]}
     whole |= bench.quality_columns(runs.values())
     tables = {"capacity": whole, "costs": {"split": at}}
     for name, cost in costs.items():
-        tables["costs"] |= estimate_columns(name, cost.values())
+        tables["costs"] |= interval_columns(name, cost.values())
+    for stage, low, high in (("navigation", 0.0, None), ("refinement", None, 1.0)):
+        widths = [
+            nats(bench.oracle.path, s if low is None else low, s if high is None else high, two_part_nodes(s, steps))
+            for s in at
+        ]
+        tables["costs"][f"{stage}_per_nat"] = [
+            costs[stage][s].value / w if w > 0 else math.nan for s, w in zip(at, widths, strict=True)
+        ]
     for pair in PAIRS:
         rows = [k for k, (_, p) in enumerate(runs) if p == pair]
-        tables[pair] = {name: [whole[name][k] for k in rows] for name in ("split", "fd", "fd_error")}
+        tables[pair] = {name: [whole[name][k] for k in rows] for name in PAIR_COLUMNS}
     return tables
 
 
 def _panels(space: str) -> tuple[Panel, ...]:
     pairs = tuple(Series.with_error(f"{p.replace('+', ' first, ')} after", p, "split", "fd") for p in PAIRS)
-    costs = tuple(Series.with_error(stage, "costs", "split", stage) for stage in ("navigation", "refinement"))
+    costs = tuple(Series.with_interval(stage, "costs", "split", stage) for stage in ("navigation", "refinement"))
+    agreement = tuple(Series.with_error(f"{p.replace('+', ' first, ')} after", p, "split", "precision") for p in PAIRS)
     return (
         Panel("Which stage needs the large model", "split t", f"FD ({space})", pairs),
+        Panel("Precision", "split t", f"precision ({space})", agreement),
         Panel("What the small model costs in a stage", "split t", "FD above the large model's, paired", costs),
     )
 

@@ -1,5 +1,6 @@
 """Experts: two models, each trained on one stage and used one after the other, against one model of equal compute."""
 
+import math
 from collections.abc import Sequence
 
 from flowscope.core.settings import check_count
@@ -9,16 +10,18 @@ from flowscope.fields import VelocityField, check_interval, switch
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes
+from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.finding import REVIEWERS, Finding, Panel, Progress, Series
 from flowscope.studies.bench.noted import noted
+from flowscope.studies.bench.own_samples import OwnSamples, nats, own_samples
 from flowscope.studies.bench.paired import (
-    CLEAR_DIFFERENCE,
     Estimate,
     Quality,
     errors_in_words,
-    estimate_columns,
     frechet_difference,
     frechet_estimate,
+    holm,
+    interval_columns,
 )
 from flowscope.studies.bench.sample_bench import SAMPLES_PER_VARIANT, SampleBench
 from flowscope.studies.bench.variants import Models, as_models, count_seeds, settings_of
@@ -31,10 +34,6 @@ PAIRS = {  # variant -> the model before the boundary and the one after it
 }
 COMPARISONS = {1: "better than", 0: "not clearly different from", -1: "worse than"}
 CLAIM = "The paper trains no experts: that stage-wise models follow from its two stages is a question of its reviewers."
-WHY = (
-    "There is no claim to compare with. Experts are called better, or worse, if the difference of FD lies "
-    f"{CLEAR_DIFFERENCE}."
-)
 
 
 @noted
@@ -51,6 +50,7 @@ def experts_study(
     space: FeatureSpace | None = None,
     seed: int = 0,
     batch: int = 256,
+    references: bool | None = None,
     progress: Progress | None = None,
 ) -> Finding:
     """Compare FD of `switch(navigation, refinement, boundary)`, and of each expert beside one model, with that model.
@@ -63,7 +63,7 @@ def experts_study(
         held_out: points for the null of the memorised share, or None.
         boundary: where the second expert begins; None for what the experts' own settings say.
         steps: uniform Euler steps.
-        n, space, seed, batch, progress: as for :func:`flowscope.studies.capacity_study`.
+        n, space, seed, batch, references, progress: as for :func:`flowscope.studies.capacity_study`.
 
     Raises:
         InputError: an argument cannot be used, or the experts do not share a boundary.
@@ -91,28 +91,44 @@ def experts_study(
         name: [bench.measure(switch(a, b, at), nodes) for a, b in zip(models[i], models[j], strict=True)]
         for name, (i, j) in PAIRS.items()
     }
-    return _finding(bench, runs, at, compute_in_words(models), steps=steps, seeds=seeds)
+    own = own_samples(bench, runs["whole"], nodes, references)
+    return _finding(bench, runs, at, compute_in_words(models), own, steps=steps, seeds=seeds)
 
 
-def _finding(bench: SampleBench, runs: dict[str, list[Quality]], at: float, compute: str, **settings: int) -> Finding:
+def _finding(
+    bench: SampleBench, runs: dict[str, list[Quality]], at: float, compute: str, own: OwnSamples, **settings: int
+) -> Finding:
     whole, *others = runs
     gains = {name: frechet_difference(runs[whole], runs[name]) for name in others}
     fd = (Series.with_error("FD", "experts", "variant", "fd"),)
+    agreement = tuple(Series.with_error(name, "experts", "variant", name) for name in ("precision", "recall"))
+    nodes = make_nodes(settings["steps"]).numpy()
+    width = {
+        "navigation": nats(bench.oracle.path, 0.0, at, nodes),
+        "refinement": nats(bench.oracle.path, at, 1.0, nodes),
+    }
+    widths = (sum(w for part, w in width.items() if part in name) for name in others)
+    per_nat = [gains[name].value / w if w > 0 else math.nan for name, w in zip(others, widths, strict=True)]
     return Finding(
         study="experts",
         title="Two experts of a stage each against one model",
         where=REVIEWERS,
         claim=CLAIM,
-        found=f"{_in_words(runs, gains, at)} {errors_in_words(settings['seeds'])}",
-        verdict="no claim",
-        why=WHY,
+        found=own.in_words(f"{_in_words(runs, gains, at, bool(own.weak))} {errors_in_words(settings['seeds'])}"),
+        verdict="cannot be tested",
+        why=criterion("experts").why,
         tables={
             "experts": {"variant": list(runs)} | bench.quality_columns(runs.values()),
-            "gains": {"variant": others} | estimate_columns("gain", gains.values()),
-        },
-        panels=(Panel("Experts", "", f"FD ({bench.feature_space.name})", fd, "bar"),),
+            "gains": {"variant": others} | interval_columns("gain", gains.values()) | {"gain_per_nat": per_nat},
+        }
+        | own.tables,
+        panels=(
+            Panel("Experts", "", f"FD ({bench.feature_space.name})", fd, "bar"),
+            Panel("Precision and recall", "", "share", agreement, "bar"),
+        ),
         notes=(
             *bench.notes(),
+            *own.notes,
             compute,
             "Each expert is a network of its own: together they hold twice the weights of one.",
         ),
@@ -120,11 +136,13 @@ def _finding(bench: SampleBench, runs: dict[str, list[Quality]], at: float, comp
     )
 
 
-def _in_words(runs: dict[str, list[Quality]], gains: dict[str, Estimate], at: float) -> str:
-    both = gains["navigation+refinement"]
+def _in_words(runs: dict[str, list[Quality]], gains: dict[str, Estimate], at: float, weak: bool) -> str:
+    both, sign = gains["navigation+refinement"], holm(gains)["navigation+refinement"]
+    judged = not weak and len(runs["whole"]) >= criterion("experts")["seeds"]
+    compared = COMPARISONS[sign] if judged else "not judged against"
     fd = {name: frechet_estimate(runs[name]) for name in ("whole", "navigation+refinement")}
     return (
-        f"Two experts that meet at t = {at:.3g} are {COMPARISONS[both.clear]} one model: FD "
+        f"Two experts that meet at t = {at:.3g} are {compared} one model: FD "
         f"{fd['navigation+refinement']} against {fd['whole']}, a gain of {both}. With one expert beside the whole "
         f"model the gain is {gains['navigation+whole']} (navigation) and {gains['whole+refinement']} (refinement)."
     )

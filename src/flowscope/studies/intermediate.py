@@ -2,9 +2,12 @@
 
 Model and oracle start from the same noise, and each follows its own trajectory. The predicted data at a node is one
 Euler step from there to t = 1. The oracle's prediction at t = 0 is the mean of the data, or of the class with labels.
+
+Where the spectrum of the data falls, detail settles after layout in every denoiser, with memory or without. So the
+delay is taken in log-snr, the one clock that does not depend on path and set, and held against fields of known memory.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,22 +21,29 @@ from flowscope.metrics import Settling, settle_times
 from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes, trajectory
 from flowscope.studies.bench.boundaries import Boundaries
+from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.finding import Finding, Gallery, Panel, Progress, Series, Verdict
+from flowscope.studies.bench.ladder import (
+    MODEL,
+    ORACLE,
+    TABLE,
+    Standing,
+    Statistic,
+    column_name,
+    reference_fields,
+    reference_panel,
+    reference_table,
+    stand,
+    statistic,
+)
 from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.paired import Interval, standard_error
 from flowscope.studies.bench.sample_bench import SampleBench
 
 GALLERY_TRAJECTORIES, GALLERY_TIMES = 4, 9
-MAX_START_ERROR = 0.1  # of the data's variance: a model farther off at t = 0 has not learned the beginning
 CLAIM = (
     "The prediction at t = 0 is the class mean; the layout of the image settles by about t = 0.2 (with the oracle's "
     "own transition at t = 0.1); details follow."
-)
-WHY = (
-    "Agrees if, in the model, detail settles after layout (both ends of the 95 % interval of the mean difference above "
-    "0) and layout settles by the oracle's own saturation (upper end of its 95 % interval). Differs if one of the two "
-    "is as clearly the other way round. Otherwise it cannot be tested. Nor can it if the model's prediction at t = 0 "
-    f"is off the oracle's by over {100 * MAX_START_ERROR:g} % of the data's variance: it has not learned the beginning."
 )
 
 
@@ -63,6 +73,7 @@ def intermediate_study(
     y: Any = None,
     seed: int = 0,
     batch: int = 256,
+    references: bool | None = None,
     progress: Progress | None = None,
 ) -> Finding:
     """Follow the predictions of model and oracle along their trajectories, and time when layout and detail settle.
@@ -75,6 +86,7 @@ def intermediate_study(
         y: None for drawn labels, one label for all, or (n,) labels.
         seed: of the noise and of the labels.
         batch: trajectories in a call.
+        references: whether fields of known memory are measured beside the model; None for those that cost less.
         progress: called as progress(done, total) in steps.
 
     Raises:
@@ -89,28 +101,60 @@ def intermediate_study(
         True
     """
     nodes = make_nodes(steps).numpy()
-    bench = SampleBench(oracle, None, (model,), 2 * steps, n, None, seed, batch, progress, fd=False)
+    bench = SampleBench(oracle, None, (model,), 1, n, None, seed, batch, progress, fd=False)
     labels = bench.labels if y is None else torch.as_tensor(y, device=oracle.device).expand(n)
-    fields = {"oracle": oracle, "model": model}
+    rungs, told = reference_fields(oracle, references, (model,))
+    fields = {ORACLE: oracle, MODEL: model} | rungs
+    bench.variants = steps * len(fields)
     followed = {name: _follow(field, bench, nodes, labels, k) for k, (name, field) in enumerate(fields.items())}
-    settled, b = _settled(followed, seed), bench.boundaries
-    start_error = _start_error(followed, bench, labels)
+    return _finding(bench, followed, nodes, _start_error(followed, bench, labels), told)
+
+
+def _finding(
+    bench: SampleBench, followed: dict[str, Trajectories], nodes: np.ndarray, start_error: float, told: list[str]
+) -> Finding:
+    n, steps, b, rules = bench.n, len(nodes) - 1, bench.boundaries, criterion("intermediate")
+    settled, delays = _settled(followed, bench.seed), _delays(followed, bench, nodes)
+    standing = stand(delays) if delays else None
     about = bench.about(steps=steps, half=b.half, saturation=b.saturation)
     about["provenance"]["nfe"] = n * sum(one.nfe for one in followed.values())
+    most = rules["max_variance_ratio"]
+    learned = start_error <= rules["max_start_error"] and 1 / most <= _variance_ratio(followed) <= most
+    judged = standing is not None and learned
     return Finding(
         study="intermediate",
         title="What model and oracle predict on the way",
         where="Fig. 4, 15",
         claim=CLAIM,
-        found=_in_words(settled, start_error, b),
-        verdict=_verdict(settled, start_error, b),
-        why=WHY,
-        tables=_tables(nodes, followed, settled),
-        panels=_panels(bool(settled)),
-        galleries=_galleries(nodes, followed) if is_image(oracle.training_set.shape) else (),
-        notes=_notes(n, steps, bool(settled)),
+        found=f"{_standing_in_words(standing)} {_in_words(settled, delays, start_error, b)}",
+        verdict=_verdict(delays[MODEL], standing) if judged and standing is not None else "cannot be tested",
+        why=rules.why,
+        tables=_tables(nodes, followed, settled)
+        | ({} if standing is None else {TABLE: reference_table("delay", delays, standing)}),
+        panels=_panels(list(followed), standing),
+        galleries=_galleries(nodes, followed) if is_image(bench.oracle.training_set.shape) else (),
+        notes=(*_notes(n, steps, bool(settled)), *told),
         **about,
     )
+
+
+def _delays(followed: dict[str, Trajectories], bench: SampleBench, nodes: np.ndarray) -> dict[str, Statistic]:
+    """For each field how much later, in log-snr, detail settles than layout; empty without images."""
+    ends = np.clip(nodes, nodes[1] / 2, (1 + nodes[-2]) / 2)  # at 0 and 1 log-snr is infinite
+    log_snr = np.log(bench.oracle.path(torch.as_tensor(ends)).snr.cpu().numpy())
+    found: dict[str, Statistic] = {}
+    for name, one in followed.items():
+        if one.settling is None:
+            return {}
+        at = (np.interp(times, nodes, log_snr) for times in (one.settling.detail, one.settling.layout))
+        found[name] = statistic((1.0, np.subtract(*at)))
+    return found
+
+
+def _standing_in_words(standing: Standing | None) -> str:
+    if standing is None:
+        return "The points are no images, so nothing tells memory from denoising."
+    return standing.in_words("the delay of detail after layout, in log-snr,")
 
 
 def _follow(
@@ -126,7 +170,7 @@ def _follow(
             nfe = step.nfe
             if bench.progress is not None and step.data is not None:
                 share = (start + len(x0) * (step.index + 1) / steps) / len(bench.noise)
-                bench.progress(which * steps + int(share * steps), 2 * steps)
+                bench.progress(which * steps + int(share * steps), bench.variants)
         parts.append(torch.stack(predictions))
         start += len(x0)
     whole = torch.cat(parts, 1)
@@ -137,10 +181,16 @@ def _follow(
 
 def _start_error(followed: dict[str, Trajectories], bench: SampleBench, labels: Tensor | None) -> float:
     """The mean squared distance of model and oracle at t = 0, in units of the data's variance there."""
-    difference = followed["model"].predictions[0] - followed["oracle"].predictions[0]
+    difference = followed[MODEL].predictions[0] - followed[ORACLE].predictions[0]
     dimension = bench.oracle.training_set.dimension
     variance = bench.oracle.posterior(bench.noise, 0.0, labels).total_variance.mean() / dimension
     return float(difference.square().flatten(1).mean(1).mean() / variance) if variance > 0 else float("nan")
+
+
+def _variance_ratio(followed: dict[str, Trajectories]) -> float:
+    """The variance of the model's samples over that of the oracle's."""
+    model, oracle = (float(followed[name].predictions[-1].var(0).sum()) for name in (MODEL, ORACLE))
+    return model / oracle if oracle > 0 else float("nan")
 
 
 def _settled(followed: dict[str, Trajectories], seed: int) -> dict[str, dict[str, Interval]]:
@@ -166,7 +216,8 @@ def _tables(
         if one.settling is not None:
             values |= {"layout_left": one.settling.layout_left, "detail_left": one.settling.detail_left}
         for what, rows in values.items():
-            columns |= {f"{name}_{what}": rows.mean(1), f"{name}_{what}_error": standard_error(rows)}
+            stem = f"{column_name(name)}_{what}"
+            columns |= {stem: rows.mean(1), f"{stem}_error": standard_error(rows)}
     if not settled:
         return {"intermediate": columns}
     times: dict[str, Any] = {"field": list(settled)}
@@ -177,47 +228,56 @@ def _tables(
     return {"intermediate": columns, "settling": times}
 
 
-def _panels(images: bool) -> tuple[Panel, ...]:
-    def lines(*columns: str) -> Iterator[Series]:
-        for field in ("oracle", "model"):
+def _panels(fields: Sequence[str], standing: Standing | None) -> tuple[Panel, ...]:
+    def lines(names: Sequence[str], *columns: str) -> Iterator[Series]:
+        for field in names:
             for column in columns:
                 label = f"{field}: {column.removesuffix('_left')}"
-                yield Series.with_error(label, "intermediate", "t", f"{field}_{column}")
+                yield Series.with_error(label, "intermediate", "t", f"{column_name(field)}_{column}")
 
-    distance = Panel("Predicted data to final sample", "t", "mean squared distance", tuple(lines("distance")))
-    if not images:
+    distance = Panel("Predicted data to final sample", "t", "mean squared distance", tuple(lines(fields, "distance")))
+    if standing is None:
         return (distance,)
-    bands = tuple(lines("layout_left", "detail_left"))
-    return distance, Panel("Layout and detail", "t", "share of energy still to come", bands)
+    bands = tuple(lines((ORACLE, MODEL), "layout_left", "detail_left"))
+    return (
+        distance,
+        Panel("Layout and detail", "t", "share of energy still to come", bands),
+        reference_panel("Detail after layout", "delay in log-snr", "delay"),
+    )
 
 
 def _galleries(nodes: np.ndarray, followed: dict[str, Trajectories]) -> tuple[Gallery, ...]:
     """A row for each of the oracle's trajectories, and below it the model's from the same noise."""
     chosen = np.unique(np.linspace(0, len(nodes) - 1, min(GALLERY_TIMES, len(nodes))).round().astype(int))
-    count = min(GALLERY_TRAJECTORIES, followed["model"].predictions.shape[1])
+    count = min(GALLERY_TRAJECTORIES, followed[MODEL].predictions.shape[1])
     rows = [
-        (f"{name} {i + 1}", one.predictions[chosen, i].numpy()) for i in range(count) for name, one in followed.items()
+        (f"{name} {i + 1}", followed[name].predictions[chosen, i].numpy())
+        for i in range(count)
+        for name in (ORACLE, MODEL)
     ]
     times = (*(f"t = {nodes[i]:.2g}" for i in chosen[:-1]), "sample")
     images = np.stack([row for _, row in rows])
     return (Gallery("Predicted data along the way", images, tuple(name for name, _ in rows), times),)
 
 
-def _verdict(settled: dict[str, dict[str, Interval]], start_error: float, b: Boundaries) -> Verdict:
-    if not settled or not start_error <= MAX_START_ERROR:
-        return "cannot be tested"
-    difference, layout = settled["model"]["difference"], settled["model"]["layout"]
-    if difference.low > 0 and layout.high <= b.saturation:
-        return "agrees"
-    return "differs" if difference.high < 0 or layout.low > b.saturation else "cannot be tested"
+def _verdict(delay: Statistic, standing: Standing) -> Verdict:
+    found = standing.verdict("differs", "agrees")
+    if found == "agrees" and delay.sign <= 0:
+        return "differs" if delay.sign < 0 else "cannot be tested"
+    return found
 
 
-def _in_words(settled: dict[str, dict[str, Interval]], start_error: float, b: Boundaries) -> str:
+def _in_words(
+    settled: dict[str, dict[str, Interval]], delays: dict[str, Statistic], start_error: float, b: Boundaries
+) -> str:
     start = f"At t = 0 the model's prediction is off the oracle's, the mean, by {start_error:.2%} of the variance."
     if not settled:
         return f"{start} The points are no images, so they have no layout and no detail."
     times = " ".join(
-        f"In the {n}, layout settles at t = {s['layout']}, detail at {s['detail']}." for n, s in settled.items()
+        f"In the {n}, layout settles at t = {s['layout']}, detail at {s['detail']}, a delay of {delays[n].interval} in "
+        "log-snr."
+        for n, s in settled.items()
+        if n in (ORACLE, MODEL)
     )
     return f"{start} {times} {b.in_words()}"
 

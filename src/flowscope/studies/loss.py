@@ -1,6 +1,8 @@
 """Loss: where in time the loss lies, and what capacity and training length change about it (arXiv 2512.02826, Fig. 7).
 
-Pairs of variants that differ in one thing are compared: in parameters, or in training steps.
+Pairs of variants that differ in one thing are compared: in parameters, or in training steps. What goes away of the loss
+from one to the other is told with three denominators, which need not say the same: most of the CFM loss in navigation
+is the floor, which no model can take away.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,10 +14,11 @@ from flowscope.data.training_set import TrainingSet
 from flowscope.fields import VelocityField
 from flowscope.oracle import Oracle
 from flowscope.studies.bench.boundaries import StageTimes, stage_times
-from flowscope.studies.bench.finding import Finding, Panel, Progress, Series, Verdict
+from flowscope.studies.bench.criteria import criterion
+from flowscope.studies.bench.finding import TELLS_NOTHING, Finding, Panel, Progress, Series, Verdict
+from flowscope.studies.bench.ladder import MODEL, ORACLE, TABLE, Standing, reference_fields, stand, statistic
 from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.paired import (
-    CLEAR_STANDARD_ERRORS,
     Estimate,
     errors_in_words,
     estimate,
@@ -25,32 +28,28 @@ from flowscope.studies.bench.paired import (
 from flowscope.studies.bench.probe_bench import ProbeBench, table_by_stage
 from flowscope.studies.bench.variants import Models, Variants, record_of, variant_settings, variants
 
-MIN_TRAINED_SHARE = 0.25  # of the steps: an earlier snapshot is the beginning, not a shorter training
-NAVIGATION_MAX_SHARE = 0.1  # of the loss: if less goes away, navigation hardly depends on the variant
-REFINEMENT_MIN_SHARE = 0.01  # of the loss: if less goes away, nothing was learned in between
 CLAIM = (
     "In the navigation stage the loss hardly depends on the size of the model or on how long it was trained; in the "
     "refinement stage it does."
 )
-WHY = (
-    "Variants are compared in pairs: the fewest and the most parameters, and, within one setting, the last step of "
-    f"training and the first after {MIN_TRAINED_SHARE:.0%} of it. The measure is the share of the CFM loss that goes "
-    "away from the first to the second. Navigation lies before the oracle's half, refinement after its saturation. "
-    f"Agrees if in every pair navigation loses under {NAVIGATION_MAX_SHARE:.0%}, and refinement more than navigation, "
-    f"both by over {CLEAR_STANDARD_ERRORS:g} standard errors. Differs if in one pair one of the two is as clearly the "
-    f"other way. Otherwise, or if refinement loses under {REFINEMENT_MIN_SHARE:.0%}, it cannot be tested."
-)
+DENOMINATORS = {"CFM loss": "%", "oracle loss": "%", "absolute": ""}  # and the unit of what goes away
+
+
+class Change(NamedTuple):
+    """What goes away of the loss from one variant to another, by one denominator."""
+
+    navigation: Estimate
+    refinement: Estimate
+    more: Estimate  # refinement less navigation
 
 
 class Pair(NamedTuple):
-    """Two variants that differ in one thing, and the shares of the CFM loss that go away from one to the other."""
+    """Two variants that differ in one thing, and what goes away of the loss from one to the other."""
 
     what: str  # they differ in: "parameters" or "training steps"
     first: str
     second: str
-    navigation: Estimate
-    refinement: Estimate
-    more: Estimate  # refinement less navigation
+    changes: dict[str, Change]  # by denominator
 
 
 @noted
@@ -63,6 +62,7 @@ def loss_study(
     bins: int = 20,
     seed: int = 0,
     batch: int = 256,
+    references: bool | None = None,
     progress: Progress | None = None,
 ) -> Finding:
     """Measure CFM loss and oracle loss against t, of models of several sizes and at several moments of training.
@@ -72,7 +72,7 @@ def loss_study(
             variant), or a mapping from labels to fields or lists of them. The path is that of the oracle.
         oracle: of their training set.
         held_out: points they were not trained on, or None.
-        n, bins, seed, batch, progress: as for :func:`flowscope.studies.alignment_study`.
+        n, bins, seed, batch, references, progress: as for :func:`flowscope.studies.alignment_study`.
 
     Raises:
         InputError: an argument cannot be used, or a model does not fit the oracle.
@@ -86,33 +86,75 @@ def loss_study(
         [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
     """
     found = variants(models, oracle)
-    total = len(found.all_models) * (1 if held_out is None else 2)
+    rungs, told = reference_fields(oracle, references, found.all_models)
+    total = len(found.all_models) * (1 if held_out is None else 2) + len(rungs)
     bench = ProbeBench(oracle, n, bins, found.conditional, seed, batch, progress, total)
     times = stage_times(oracle, found.conditional, seed)
-    tables, cfm = _tables(bench, found, times)
+    tables, losses = _tables(bench, found.models | {name: (field,) for name, field in rungs.items()}, times)
     if held_out is not None:
         tables["held_out"] = {"t": bench.bin_centres} | _held_out(bench, found, held_out)
-    pairs = [_pair(*pair, cfm, bench.t, times) for pair in _pairs(found)]
+    chosen, dropped = _pairs(found)
+    pairs = [_pair(*pair, losses, bench.t, times) for pair in chosen]
     tables["change"] = _change_table(pairs)
+    standing = _standing(bench, losses, list(found.models)[-1], list(rungs), times)
+    if standing is not None:
+        tables[TABLE] = _reference_table(bench, losses, [list(found.models)[-1], *rungs], times)
+    seeds = min(found.seed_counts.values())
     return Finding(
         study="loss",
         title="Where in time is the loss?",
         where="Fig. 7",
         claim=CLAIM,
-        found=f"{_in_words(pairs, tables['by_stage'])} {errors_in_words(min(found.seed_counts.values()))}",
-        verdict=_verdict(pairs),
-        why=WHY,
+        found=f"{_standing_in_words(standing)}{_in_words(pairs, tables['by_stage'])} {errors_in_words(seeds)}",
+        verdict=_verdict(pairs, seeds, standing),
+        why=criterion("loss").why,
         tables=tables,
-        panels=_panels(list(found.models), held_out is not None),
-        notes=_notes(times, pairs),
+        panels=_panels([*found.models, *rungs], list(found.models), held_out is not None),
+        notes=(*_notes(times, pairs), *dropped, *told),
         **bench.about(found.all_models, variants=found.seed_counts),
     )
 
 
-def _tables(bench: ProbeBench, found: Variants, times: StageTimes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The tables of losses on the training law, and the CFM losses (S, n) of each variant."""
+def _standing(
+    bench: ProbeBench, losses: "Losses", label: str, rungs: Sequence[str], times: StageTimes
+) -> Standing | None:
+    """Where the last variant lies by its oracle loss in refinement; None where nothing was measured there."""
+    inside = times.of(bench.t)["refinement"]
+    if inside.sum() < 2 or not rungs:
+        return None
+    values = {MODEL: label} | {name: name for name in rungs}
+    measured = {name: statistic((1.0, losses.exact[key].mean(0)[inside])) for name, key in values.items()}
+    return stand(measured | {ORACLE: statistic((1.0, np.zeros(int(inside.sum()))))})
+
+
+def _reference_table(bench: ProbeBench, losses: "Losses", labels: Sequence[str], times: StageTimes) -> dict[str, Any]:
+    """A row for each reference, the oracle and the last variant: the oracle loss in each stage."""
+    table: dict[str, Any] = {"reference": [MODEL, *labels[1:], ORACLE]}
+    for stage, inside in times.of(bench.t).items():
+        if inside.sum() > 1:
+            rows = [estimate_mean(losses.exact[label][:, inside]) for label in labels]
+            columns = estimate_columns(stage, rows)
+            table |= {name: [*values, 0.0] for name, values in columns.items()}
+    return table
+
+
+def _standing_in_words(standing: Standing | None) -> str:
+    return "" if standing is None else standing.in_words("the oracle loss of the last variant in refinement") + " "
+
+
+class Losses(NamedTuple):
+    """The losses (S, n) of each variant and reference, over seeds and probes."""
+
+    cfm: dict[str, np.ndarray]
+    exact: dict[str, np.ndarray]  # oracle loss
+
+
+def _tables(
+    bench: ProbeBench, models: Mapping[str, Sequence[VelocityField]], times: StageTimes
+) -> tuple[dict[str, Any], Losses]:
+    """The tables of losses on the training law, and the losses."""
     floor, cfm, exact = bench.floor(), {}, {}
-    for label, seeds in found.models.items():
+    for label, seeds in models.items():
         values = [bench.measure(model) for model in seeds]
         cfm[label] = np.stack([floor + v["loss"] - v["reference"] for v in values])  # the oracle as control variate
         exact[label] = np.stack([v["oracle_loss"] for v in values])
@@ -121,7 +163,7 @@ def _tables(bench: ProbeBench, found: Variants, times: StageTimes) -> tuple[dict
         "oracle_loss": {"t": bench.bin_centres} | _by_time(bench, exact),
         "by_stage": table_by_stage(bench.t, times, {"loss": cfm, "oracle_loss": exact}),
     }
-    return tables, cfm
+    return tables, Losses(cfm, exact)
 
 
 def _by_time(bench: ProbeBench, losses: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -141,8 +183,8 @@ def _held_out(bench: ProbeBench, found: Variants, held_out: TrainingSet) -> dict
     return bench.columns("reference", reference) | _by_time(bench, losses)
 
 
-def _pairs(found: Variants) -> list[tuple[str, str, str]]:
-    """(what differs, first, second): training length within one setting, and capacity at the last step."""
+def _pairs(found: Variants) -> tuple[list[tuple[str, str, str]], list[str]]:
+    """(what differs, first, second): training length within one setting, and capacity at the last step; and notes."""
     facts = {label: _facts(seeds[0]) for label, seeds in found.models.items()}
     known = {label: f for label, f in facts.items() if None not in (f["parameters"], f["step"])}
     pairs = []
@@ -151,13 +193,23 @@ def _pairs(found: Variants) -> list[tuple[str, str, str]]:
         pairs += _extremes("training steps", "step", _trained_enough(same, known), known)
     last = max((f["step"] for f in known.values()), default=0)
     pairs += _extremes("parameters", "parameters", [label for label, f in known.items() if f["step"] == last], known)
-    return [p for p in pairs if len(found.models[p[1]]) == len(found.models[p[2]])]
+    whole = [p for p in pairs if len(found.models[p[1]]) == len(found.models[p[2]])]
+    notes = [
+        f"{first} and {second} differ in {what}, and are not compared: there are {len(found.models[first])} and "
+        f"{len(found.models[second])} seeds of them."
+        for what, first, second in pairs
+        if (what, first, second) not in whole
+    ]
+    unknown = [label for label in facts if label not in known]
+    notes += [f"{label} has no record of its size and steps, and is in no pair." for label in unknown]
+    return whole, notes
 
 
 def _trained_enough(labels: Sequence[str], facts: Mapping[str, dict[str, Any]]) -> list[str]:
-    """The variants with at least MIN_TRAINED_SHARE of the steps of the longest training."""
+    """The variants with at least a share of the steps of the longest training."""
+    least = criterion("loss")["min_trained_share"]
     longest = max(facts[label]["step"] for label in labels)
-    return [label for label in labels if facts[label]["step"] >= MIN_TRAINED_SHARE * longest]
+    return [label for label in labels if facts[label]["step"] >= least * longest]
 
 
 def _extremes(
@@ -177,12 +229,26 @@ def _facts(model: VelocityField) -> dict[str, Any]:
     return {"parameters": record.get("parameters"), "step": record.get("step"), "setting": str(setting)}
 
 
-def _pair(what: str, first: str, second: str, cfm: Mapping[str, np.ndarray], t: np.ndarray, times: StageTimes) -> Pair:
+def _pair(what: str, first: str, second: str, losses: Losses, t: np.ndarray, times: StageTimes) -> Pair:
     inside = times.of(t)
-    parts = [_share_gone(cfm[first], cfm[second], inside[stage]) for stage in ("navigation", "refinement")]
-    navigation, refinement = (estimate(*part) for part in parts)
-    more = estimate(parts[1][0] - parts[0][0], parts[1][1] - parts[0][1])
-    return Pair(what, first, second, navigation, refinement, more)
+    by = {"CFM loss": losses.cfm, "oracle loss": losses.exact, "absolute": losses.exact}
+    changes = {}
+    for name, values in by.items():
+        gone = _gone if name == "absolute" else _share_gone
+        parts = [gone(values[first], values[second], inside[stage]) for stage in ("navigation", "refinement")]
+        navigation, refinement = (estimate(*part) for part in parts)
+        more = estimate(parts[1][0] - parts[0][0], parts[1][1] - parts[0][1])
+        changes[name] = Change(navigation, refinement, more)
+    return Pair(what, first, second, changes)
+
+
+def _gone(before: np.ndarray, after: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(S,) what goes away of the mean losses of a stage, and (S, n) its influence values over all probes."""
+    if not inside.any():
+        return np.full(len(before), np.nan), np.full(before.shape, np.nan)
+    fall = before - after
+    mean = fall[:, inside].mean(1, keepdims=True)
+    return mean[:, 0], np.where(inside, (fall - mean) * (inside.size / inside.sum()), 0.0)
 
 
 def _share_gone(before: np.ndarray, after: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -195,13 +261,28 @@ def _share_gone(before: np.ndarray, after: np.ndarray, inside: np.ndarray) -> tu
     return (1 - a / b)[:, 0], influence
 
 
-def _verdict(pairs: Sequence[Pair]) -> Verdict:
-    """The verdict by WHY."""
-    below = [p.navigation._replace(value=NAVIGATION_MAX_SHARE - p.navigation.value) for p in pairs]
-    signs = [e.clear for e in (*below, *(p.more for p in pairs))]
-    if signs and min(signs) > 0:
-        return "agrees" if all(p.refinement.value >= REFINEMENT_MIN_SHARE for p in pairs) else "cannot be tested"
-    return "differs" if signs and min(signs) < 0 else "cannot be tested"
+def _verdict(pairs: Sequence[Pair], seeds: int, standing: Standing | None) -> Verdict:
+    """The verdict by the criterion: that of all denominators, if it is one."""
+    rules = criterion("loss")
+    if standing is not None and standing.base and not standing.tells:
+        return TELLS_NOTHING
+    if seeds < rules["seeds"] or not pairs:
+        return "cannot be tested"
+    found = {_verdict_by(name, pairs) for name in DENOMINATORS}
+    least = min(p.changes["CFM loss"].refinement.value for p in pairs)
+    if len(found) > 1 or ("agrees" in found and least < rules["refinement_min_share"]):
+        return "cannot be tested"
+    return found.pop()
+
+
+def _verdict_by(denominator: str, pairs: Sequence[Pair]) -> Verdict:
+    """The verdict of one denominator."""
+    most, changes = criterion("loss")["navigation_max_share"], [p.changes[denominator] for p in pairs]
+    below = [c.navigation._replace(value=most - c.navigation.value) for c in changes if denominator != "absolute"]
+    signs = [e.clear for e in (*below, *(c.more for c in changes))]
+    if min(signs) > 0:
+        return "agrees"
+    return "differs" if min(signs) < 0 else "cannot be tested"
 
 
 def _in_words(pairs: Sequence[Pair], stages: Mapping[str, Any]) -> str:
@@ -210,31 +291,39 @@ def _in_words(pairs: Sequence[Pair], stages: Mapping[str, Any]) -> str:
         losses = "; ".join(f"{stage}, {label}: {loss:.4g} ± {error:.2g}" for stage, label, loss, error in rows)
         return f"CFM loss by stage: {losses}. There are no two variants to compare."
     return " ".join(
-        f"By {p.what}, from {p.first} to {p.second}, {_percent(p.navigation)} of the CFM loss goes away in navigation "
-        f"and {_percent(p.refinement)} in refinement (a difference of {_percent(p.more)})."
+        f"By {p.what}, from {p.first} to {p.second}, goes away in navigation and in refinement: "
+        + "; ".join(
+            f"{_amount(c.navigation, name)} and {_amount(c.refinement, name)} ({name}; by itself: "
+            f"{_verdict_by(name, [p])})"
+            for name, c in p.changes.items()
+        )
+        + "."
         for p in pairs
     )
 
 
-def _percent(e: Estimate) -> str:
-    return f"{100 * e.value:.1f} ± {100 * e.error:.1f} %"
+def _amount(e: Estimate, denominator: str) -> str:
+    return f"{100 * e.value:.1f} ± {100 * e.error:.1f} %" if DENOMINATORS[denominator] else str(e)
 
 
 def _change_table(pairs: Sequence[Pair]) -> dict[str, Any]:
-    table: dict[str, Any] = {name: [getattr(p, name) for p in pairs] for name in ("what", "first", "second")}
-    for name in ("navigation", "refinement", "more"):
-        table |= estimate_columns(name, (getattr(p, name) for p in pairs))
+    """A row for each pair and denominator."""
+    rows = [(p, name) for p in pairs for name in DENOMINATORS]
+    table: dict[str, Any] = {name: [getattr(p, name) for p, _ in rows] for name in ("what", "first", "second")}
+    table["denominator"] = [name for _, name in rows]
+    for name in Change._fields:
+        table |= estimate_columns(name, (getattr(p.changes[by], name) for p, by in rows))
     return table
 
 
-def _panels(labels: Sequence[str], held_out: bool) -> tuple[Panel, ...]:
+def _panels(measured: Sequence[str], labels: Sequence[str], held_out: bool) -> tuple[Panel, ...]:
     titles = {"loss": "CFM loss", "oracle_loss": "Oracle loss"}
     if held_out:
         titles["held_out"] = "CFM loss, held-out"
     extra = {"loss": "floor", "held_out": "reference"}
     panels = []
     for table, title in titles.items():
-        series = [Series.with_error(label, table, "t", label) for label in labels]
+        series = [Series.with_error(x, table, "t", x) for x in (labels if table == "held_out" else measured)]
         if table in extra:
             series.append(Series(extra[table], table, "t", extra[table]))
         scale: Any = "linear" if table == "loss" else "log"  # the reference of held-out points is unbounded as t -> 1

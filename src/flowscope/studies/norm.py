@@ -8,6 +8,8 @@ so the oracle's velocity is the shorter one wherever the loss has a floor. The d
 v^T J v with random signs v (Hutchinson 1990). That of the oracle is exact: A alpha/sigma^2 tr Cov + D B.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,7 +20,21 @@ from flowscope.fields import VelocityField
 from flowscope.networks.eval_mode import eval_mode
 from flowscope.oracle import Oracle
 from flowscope.studies.bench.boundaries import StageTimes, stage_times
+from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.finding import Finding, Panel, Progress, Series
+from flowscope.studies.bench.ladder import (
+    MODEL,
+    ORACLE,
+    TABLE,
+    Fields,
+    Standing,
+    Statistic,
+    column_name,
+    reference_fields,
+    reference_table,
+    stand,
+    statistic,
+)
 from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.probe_bench import ProbeBench
 from flowscope.studies.bench.variants import variants
@@ -28,7 +44,6 @@ from flowscope.training.monitor.probes import Probes
 CLAIM = (
     "The paper shows the norm of the predicted velocity and related trends against t; no numbers of it are known here."
 )
-WHY = "There is no claim to compare with. Model and oracle are shown side by side."
 NORMS = ("model", "oracle", "conditional")
 Columns = dict[str, np.ndarray]
 
@@ -43,6 +58,7 @@ def norm_study(
     signs: int = 1,
     seed: int = 0,
     batch: int = 128,
+    references: bool | None = None,
     progress: Progress | None = None,
 ) -> Finding:
     """Measure norm and divergence of a model's velocity against t, and those of the oracle.
@@ -51,7 +67,7 @@ def norm_study(
         model: the model; it must be differentiable by x.
         oracle: of its training set and path.
         signs: random sign vectors for each probe.
-        n, bins, seed, batch, progress: as for :func:`flowscope.studies.alignment_study`.
+        n, bins, seed, batch, references, progress: as for :func:`flowscope.studies.alignment_study`.
 
     Raises:
         InputError: an argument cannot be used, or the model does not fit the oracle or cannot be differentiated.
@@ -66,27 +82,42 @@ def norm_study(
     """
     found, signs = variants(model, oracle), check_count(signs, "signs")
     bench = ProbeBench(oracle, n, bins, found.conditional, seed, batch)
-    norms = _norms(bench, model)
+    rungs, told = reference_fields(oracle, references, (model,))
+    norms = _norms(bench, model, rungs)
+    shares, standing = _explained(bench, {MODEL: model} | rungs)
     divergences = _divergences(bench, model, signs, progress)
-    bench.measurements = 1 + 2 * signs  # a gradient counts as one more evaluation
+    bench.measurements = 1 + 2 * signs + len(rungs)  # a gradient counts as one more evaluation
     return Finding(
         study="norm",
         title="How long is the velocity, and how does it diverge?",
         where="Fig. 8",
         claim=CLAIM,
-        found=_in_words(norms, divergences),
-        verdict="no claim",
-        why=WHY,
-        tables={"norm": norms, "divergence": divergences},
-        panels=_panels(),
-        notes=_notes(stage_times(oracle, found.conditional, seed)),
+        found=f"{standing.in_words('the squared length of the velocity') + ' ' if rungs else ''}"
+        f"{_in_words(norms, divergences)}",
+        verdict="cannot be tested",
+        why=criterion("norm").why,
+        tables={"norm": norms, "divergence": divergences}
+        | ({TABLE: reference_table("square", shares, standing)} if rungs else {}),
+        panels=_panels(list(rungs)),
+        notes=(*_notes(stage_times(oracle, found.conditional, seed)), *told),
         **bench.about([model], signs=signs),
     )
 
 
-def _norms(bench: ProbeBench, model: VelocityField) -> Columns:
+def _explained(bench: ProbeBench, fields: Fields) -> tuple[dict[str, Statistic], Standing]:
+    """The mean square of each field's velocity over all probes, and where the fields stand by it."""
+    answers = {name: velocities(field, bench.probes, bench.batch) for name, field in fields.items()}
+    answers[ORACLE] = bench.probes.oracle
+    squares = {
+        name: statistic((1.0, u.double().square().flatten(1).mean(1).cpu().numpy())) for name, u in answers.items()
+    }
+    return squares, stand(squares)
+
+
+def _norms(bench: ProbeBench, model: VelocityField, rungs: Fields) -> Columns:
     states = bench.probes
     fields = dict(zip(NORMS, (velocities(model, states, bench.batch), states.oracle, states.target), strict=True))
+    fields |= {column_name(name): velocities(field, states, bench.batch) for name, field in rungs.items()}
     columns = {"t": bench.bin_centres}
     for name, u in fields.items():
         mean, error = bench.by_bin(u.double().square().flatten(1).mean(1).cpu().numpy())
@@ -182,8 +213,8 @@ def _notes(times: StageTimes) -> tuple[str, ...]:
     )
 
 
-def _panels() -> tuple[Panel, ...]:
-    norms = tuple(Series.with_error(s, "norm", "t", s) for s in NORMS)
+def _panels(rungs: Sequence[str]) -> tuple[Panel, ...]:
+    norms = tuple(Series.with_error(s, "norm", "t", column_name(s)) for s in (*NORMS, *rungs))
     divergences = tuple(Series.with_error(s, "divergence", "t", s) for s in NORMS[:2])
     return (
         Panel("Norm", "t", "rms over coordinates", norms),

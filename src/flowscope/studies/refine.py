@@ -1,8 +1,8 @@
 """Refinement on unseen images: a model continues from noised images at each time t (arXiv 2512.02826, Fig. 6).
 
 The states x_t = alpha x1 + sigma x0 are made of training images, of held-out images and of images of another kind. What
-the model and the oracle make of them is compared with the originals. Past its saturation the oracle goes to a training
-image, whatever it was given.
+the model, the references and the oracle make of them is compared with the originals. Past its saturation the oracle
+goes to a training image, whatever it was given; a field without memory restores all images alike.
 """
 
 import math
@@ -19,7 +19,21 @@ from flowscope.fields import VelocityField
 from flowscope.metrics.memorised import MEMORISED_RATIO, share_with_interval
 from flowscope.oracle import Oracle
 from flowscope.studies.bench.boundaries import Boundaries, check_times, halfway, times_around
-from flowscope.studies.bench.finding import Finding, Gallery, Panel, Progress, Series, Verdict
+from flowscope.studies.bench.criteria import criterion
+from flowscope.studies.bench.finding import Finding, Gallery, Panel, Progress, Series
+from flowscope.studies.bench.ladder import (
+    MODEL,
+    ORACLE,
+    TABLE,
+    Standing,
+    Statistic,
+    column_name,
+    reference_fields,
+    reference_panel,
+    reference_table,
+    stand,
+    statistic,
+)
 from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.paired import Interval, mean_and_error
 from flowscope.studies.bench.restoration import (
@@ -35,21 +49,11 @@ from flowscope.studies.bench.restoration import (
 from flowscope.studies.bench.sample_bench import SampleBench
 from flowscope.studies.bench.wording import noun
 
-FIELDS = ("model", "oracle")
-MAX_RATIO = 2.0  # of the distances of held-out to training images, up to which both are restored alike
-MAX_ENERGY_LEFT = 0.5  # of the noise: a model that leaves more restores nothing
 CLAIM = (
     "Qualitative: the refinement stage of a trained model works on inputs that it never saw. (Which inputs, and how "
     "they were made, could not be found out.)"
 )
-WHY = (
-    "Agrees if, at every tested t from the oracle's saturation on, the model's mean squared distance to held-out "
-    f"images is within {MAX_RATIO:g} times that to training images (upper end of the 95 % interval of the ratio), and "
-    f"the oracle's is not (lower end above {MAX_RATIO:g}). Differs if the model's ratio is above {MAX_RATIO:g} at one "
-    "of them (lower end). Otherwise it cannot be tested. Nor can it if the model does not restore even training "
-    "images: it leaves over half of the noise's energy."
-)
-
+TOLD = (MODEL, ORACLE)  # the fields that the words tell of
 Results = dict[tuple[str, str, float], Restored]  # by field, source and time
 Ratios = dict[str, list[Interval]]  # by field: a ratio for each time
 
@@ -66,6 +70,7 @@ def refine_study(
     steps: int = 50,
     seed: int = 0,
     batch: int = 256,
+    references: bool | None = None,
     progress: Progress | None = None,
 ) -> Finding:
     """Measure how well model and oracle restore training, held-out and foreign images that are noised to each time.
@@ -81,6 +86,7 @@ def refine_study(
         steps: Euler steps from 0 to 1, of which those after t are taken.
         seed: of images and noise.
         batch: images in a call.
+        references: whether fields of known memory are measured beside the model; None for those that cost less.
         progress: called as progress(done, total) in continuations.
 
     Raises:
@@ -99,14 +105,16 @@ def refine_study(
     usual = times_around(bench.boundaries, (saturation, halfway(saturation)), steps)
     times = check_times(times, usual, math.nextafter(1.0, 0.0))
     sources = find_sources(bench, foreign)
+    rungs, told = reference_fields(oracle, references, (model,))
+    fields = {MODEL: model} | rungs | {ORACLE: oracle}
     results: Results = {}
-    for source in sources:
-        for t in times:
-            for name, field in zip(FIELDS, (model, oracle), strict=True):
+    for name, field in fields.items():
+        for source in sources:
+            for t in times:
                 results[name, source.name, t] = restore(field, source, t, steps, bench)
                 if progress is not None:
-                    progress(len(results), 2 * len(sources) * len(times))
-    return _finding(bench, foreign, sources, results, times, steps)
+                    progress(len(results), len(fields) * len(sources) * len(times))
+    return _finding(bench, foreign, sources, results, times, steps, told)
 
 
 def _finding(
@@ -116,33 +124,67 @@ def _finding(
     results: Results,
     times: Sequence[float],
     steps: int,
+    told: Sequence[str],
 ) -> Finding:
-    shape, b = bench.oracle.training_set.shape, bench.boundaries
+    shape, b, rules = bench.oracle.training_set.shape, bench.boundaries, criterion("refine")
     what, ratios = noun(shape), _ratios(results, times) if bench.held_out is not None else {}
+    excess = _excess(results, [times[k] for k in _late(times, b)]) if ratios else {}
+    standing = stand(excess) if excess else None
+    judged = standing is not None and _restores(results, times, bench, rules["max_energy_left"])
     return Finding(
         study="refine",
         title=f"Refinement of unseen {what}s",
         where="Fig. 6",
         claim=CLAIM,
-        found=_in_words(results, ratios, sources, times, b, what),
-        verdict=_verdict(ratios, times, b) if _restores(results, times, bench) else "cannot be tested",
-        why=(WHY + ("" if ratios else " No images were held out.")).replace("image", what),
-        tables={"refine": _table(results, sources, times, ratios)},
-        panels=_panels(sources, bool(ratios)),
+        found=f"{_standing_in_words(standing)} {_in_words(results, ratios, sources, times, b, what)}",
+        verdict=standing.verdict("differs", "agrees") if judged and standing is not None else "cannot be tested",
+        why=rules.why.replace("image", what),
+        tables={"refine": _table(results, sources, times, ratios)}
+        | ({} if standing is None else {TABLE: reference_table("excess", excess, standing)}),
+        panels=_panels(results, sources, ratios, standing),
         galleries=tuple(_gallery(s, results, times, bench) for s in sources) if is_image(shape) else (),
-        notes=_notes(sources, foreign, bench.conditional, what),
-        **_about(bench, foreign, sources, times, steps),
+        notes=(*_notes(sources, foreign, bench.conditional, what), *told),
+        **_about(bench, foreign, sources, results, times, steps),
     )
 
 
+def _excess(results: Results, late: Sequence[float]) -> dict[str, Statistic]:
+    """For each field the error of held-out images less that of training images, a mean over late times."""
+    if not late:
+        return {}
+
+    def errors(name: str, source: str) -> np.ndarray:
+        return np.mean([results[name, source, t].error for t in late], 0)
+
+    return {
+        name: statistic((1.0, errors(name, "held-out")), (-1.0, errors(name, "training"))) for name in _fields(results)
+    }
+
+
+def _fields(results: Results) -> list[str]:
+    """The names of the fields, in their order."""
+    return list(dict.fromkeys(name for name, _, _ in results))
+
+
+def _standing_in_words(standing: Standing | None) -> str:
+    if standing is None:
+        return "Without held-out points at a time from the saturation on, nothing tells memory from denoising."
+    return standing.in_words("the excess error of held-out over training points")
+
+
 def _about(
-    bench: SampleBench, foreign: TrainingSet | None, sources: Sequence[Source], times: Sequence[float], steps: int
+    bench: SampleBench,
+    foreign: TrainingSet | None,
+    sources: Sequence[Source],
+    results: Results,
+    times: Sequence[float],
+    steps: int,
 ) -> dict[str, dict[str, object]]:
     """The training set, settings and provenance of the finding."""
     settings = {"times": list(times), "steps": steps, **bench.boundaries._asdict()}
-    about = bench.about(**settings, ratio=MEMORISED_RATIO, factor=MAX_RATIO)
+    about = bench.about(**settings, ratio=MEMORISED_RATIO)
     nfe = sum(len(nodes_from(t, steps)) - 1 for t in times)
-    about["provenance"]["nfe"] = 2 * nfe * sum(len(s.images) for s in sources)
+    about["provenance"]["nfe"] = len(_fields(results)) * nfe * sum(len(s.images) for s in sources)
     about["settings"]["foreign"] = None if foreign is None else {"name": foreign.name, "digest": foreign.digest}
     return about
 
@@ -151,7 +193,7 @@ def _ratios(results: Results, times: Sequence[float]) -> Ratios:
     """For each field and time, the mean squared distance of held-out images over that of training images."""
     return {
         name: [ratio_of_means(results[name, "held-out", t].error, results[name, "training", t].error) for t in times]
-        for name in FIELDS
+        for name in _fields(results)
     }
 
 
@@ -160,23 +202,13 @@ def _late(times: Sequence[float], b: Boundaries) -> list[int]:
     return [k for k, t in enumerate(times) if t >= b.saturation]
 
 
-def _restores(results: Results, times: Sequence[float], bench: SampleBench) -> bool:
-    """Whether the model takes away at least half of the noise's energy from training images, at every late time.
+def _restores(results: Results, times: Sequence[float], bench: SampleBench, most: float) -> bool:
+    """Whether the model leaves at most a share of the noise's energy in training images, at every late time.
 
     A model that leaves everything as it is would treat training and held-out images alike.
     """
     late = [times[k] for k in _late(times, bench.boundaries)]
-    return all(results["model", "training", t].error.mean() <= MAX_ENERGY_LEFT * noise_energy(t, bench) for t in late)
-
-
-def _verdict(ratios: Ratios, times: Sequence[float], b: Boundaries) -> Verdict:
-    late = _late(times, b)
-    if not ratios or not late:
-        return "cannot be tested"
-    if any(ratios["model"][k].low > MAX_RATIO for k in late):
-        return "differs"
-    restores = all(ratios["model"][k].high <= MAX_RATIO for k in late)
-    return "agrees" if restores and all(ratios["oracle"][k].low > MAX_RATIO for k in late) else "cannot be tested"
+    return all(results[MODEL, "training", t].error.mean() <= most * noise_energy(t, bench) for t in late)
 
 
 def _table(
@@ -184,18 +216,18 @@ def _table(
 ) -> dict[str, np.ndarray]:
     """A row for each time."""
     columns = {"t": np.array(times)}
-    for name in FIELDS:
+    for name in _fields(results):
         for source in sources:
             columns |= _columns(column_stem(name, source.name), [results[name, source.name, t] for t in times])
     for name, rows in ratios.items():
         for end, values in zip(("", "_low", "_high"), zip(*rows, strict=True), strict=True):
-            columns[f"{name}_ratio{end}"] = np.array(values)
+            columns[f"{column_name(name)}_ratio{end}"] = np.array(values)
     return columns
 
 
 def column_stem(field: str, source: str) -> str:
     """The beginning of the names of the columns of a field and a source."""
-    return f"{field}_{source.replace('-', '_')}"
+    return f"{column_name(field)}_{column_name(source)}"
 
 
 def _columns(stem: str, rows: Sequence[Restored]) -> dict[str, np.ndarray]:
@@ -218,8 +250,8 @@ def _in_words(
     late = _late(times, b) or [len(times) - 1]
     t = times[late[0]]
     kinds = [source.name for source in sources]
-    distances = [listed(f"{_amount(results[name, kind, t].error)} ({kind})" for kind in kinds) for name in FIELDS]
-    shares = [listed(f"{results[name, kind, t].own.mean():.0%} ({kind})" for kind in kinds) for name in FIELDS]
+    distances = [listed(f"{_amount(results[name, kind, t].error)} ({kind})" for kind in kinds) for name in TOLD]
+    shares = [listed(f"{results[name, kind, t].own.mean():.0%} ({kind})" for kind in kinds) for name in TOLD]
     text = (
         f"{b.in_words()} From t = {t:.3g} the model restores {what}s to a mean squared distance of {distances[0]} from "
         f"their originals in units of the data's variance, the oracle to {distances[1]}. Among all training {what}s "
@@ -238,18 +270,28 @@ def _amount(errors: np.ndarray) -> str:
     return f"{mean:.3g} ± {error:.1g}"
 
 
-def _panels(sources: Sequence[Source], ratios: bool) -> tuple[Panel, ...]:
-    def lines(what: str) -> Iterator[Series]:
-        for name in FIELDS:
-            for s in sources:
+def _panels(
+    results: Results, sources: Sequence[Source], ratios: Ratios, standing: Standing | None
+) -> tuple[Panel, ...]:
+    def lines(what: str, names: Sequence[str], kinds: Sequence[Source]) -> Iterator[Series]:
+        for name in names:
+            for s in kinds:
                 yield Series.with_error(f"{name}: {s.name}", "refine", "t", f"{column_stem(name, s.name)}_{what}")
 
-    quotient = tuple(Series.with_interval(name, "refine", "t", f"{name}_ratio") for name in FIELDS)
+    quotient = tuple(Series.with_interval(name, "refine", "t", f"{column_name(name)}_ratio") for name in ratios)
     distance = "mean squared distance over variance"
+    rungs = [name for name in _fields(results) if name not in TOLD]
+    unseen = [s for s in sources if s.name == "held-out"]
     return (
-        Panel("Distance to the original", "t", distance, tuple(lines("error")), y_scale="log"),
-        Panel("Restored to the original", "t", "share nearest to their original", tuple(lines("own"))),
+        Panel("Distance to the original", "t", distance, tuple(lines("error", TOLD, sources)), y_scale="log"),
+        Panel("Restored to the original", "t", "share nearest to their original", tuple(lines("own", TOLD, sources))),
+        *((Panel("References", "t", distance, tuple(lines("error", rungs, unseen)), y_scale="log"),) if rungs else ()),
         *((Panel("Held-out over training", "t", "ratio of distances", quotient, y_scale="log"),) if ratios else ()),
+        *(
+            (reference_panel("Held-out less training", "excess error over variance", "excess"),)
+            if standing is not None
+            else ()
+        ),
     )
 
 
@@ -257,7 +299,7 @@ def _gallery(source: Source, results: Results, times: Sequence[float], bench: Sa
     """The first image of a source, a row for each time: its noisy state and what became of it."""
     original, rows = source.images[0].cpu(), []
     for t in times:
-        model, oracle = (results[name, source.name, t] for name in FIELDS)
+        model, oracle = (results[name, source.name, t] for name in TOLD)
         nearest = bench.oracle.training_set.rows(model.indices[:1])[0].to("cpu", torch.float32)
         state = noised(source.images[:1], t, bench)[0].cpu()
         rows.append(torch.stack([original, state, model.x[0], oracle.x[0], nearest]))

@@ -14,10 +14,11 @@ from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes
 from flowscope.sampling.schedules import EARLY_UNTIL, early_share
+from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.finding import Finding, Panel, Progress, Series
 from flowscope.studies.bench.noted import noted
+from flowscope.studies.bench.own_samples import OwnSamples, nats, own_samples
 from flowscope.studies.bench.paired import (
-    CLEAR_DIFFERENCE,
     Estimate,
     Quality,
     errors_in_words,
@@ -30,17 +31,10 @@ from flowscope.studies.bench.sample_bench import SAMPLES_PER_VARIANT, SampleBenc
 from flowscope.studies.bench.variants import Models, as_models
 
 SHIFTS = (2.0, 1.0, 0.7, 0.5, 0.3, 0.1)
-PAPER_BEST_SHIFTS = (0.7, 0.5)  # gFID 12.46 and 12.23 in the paper
-PAPER_WORST_SHIFT = 0.1  # gFID 19.91
 CLAIM = (
     "gFID (LightningDiT-B/1) is 12.46 at s = 0.7, 12.23 at 0.5 and 19.91 at 0.1, with about 28, 34 and 72 % of "
     "the steps early: some more steps in navigation do no harm, too many take them from refinement."
 )
-WHY = (
-    f"Agrees if FD at s = 0.1 is above that at 0.7 and above that at 0.5, both {CLEAR_DIFFERENCE}. Differs if it is "
-    "below one of them by as much. Otherwise it cannot be tested."
-)
-
 Nodes = dict[float, np.ndarray]  # times of the steps, by shift
 Runs = dict[float, list[Quality]]  # by shift
 
@@ -57,6 +51,7 @@ def shift_study(
     space: FeatureSpace | None = None,
     seed: int = 0,
     batch: int = 256,
+    references: bool | None = None,
     progress: Progress | None = None,
 ) -> Finding:
     """Measure FD against the timestep shift at a fixed number of steps, and the share of steps in each stage.
@@ -67,7 +62,7 @@ def shift_study(
         held_out: points for the null of the memorised share, or None.
         shifts: s above 0, each once; 1 is no shift.
         steps: Euler steps.
-        n, space, seed, batch, progress: as for :func:`flowscope.studies.capacity_study`.
+        n, space, seed, batch, references, progress: as for :func:`flowscope.studies.capacity_study`.
 
     Raises:
         InputError: an argument cannot be used, or there are too few samples for the space.
@@ -87,15 +82,19 @@ def shift_study(
     nodes = {s: make_nodes(steps, s).numpy() for s in shifts}
     bench = SampleBench(oracle, held_out, models, len(shifts) * len(models), n, space, seed, batch, progress)
     runs = {s: [bench.measure(model, nodes[s]) for model in models] for s in shifts}
-    return _finding(bench, runs, nodes, steps)
+    plain = min(shifts, key=lambda s: abs(np.log(s)))  # the shift that is nearest to none
+    own = own_samples(bench, runs[plain], nodes[plain], references)
+    return _finding(bench, runs, nodes, steps, own)
 
 
-def _finding(bench: SampleBench, runs: Runs, nodes: Nodes, steps: int) -> Finding:
+def _finding(bench: SampleBench, runs: Runs, nodes: Nodes, steps: int, own: OwnSamples) -> Finding:
     shifts, half, seeds = list(runs), bench.boundaries.half, len(bench.models)
     columns = {
         "shift": shifts,
         "early_steps": [early_share(nodes[s]) for s in shifts],
         "steps_before_half": [share_before(nodes[s], half) for s in shifts],
+        "steps_per_nat_before_half": [_steps_per_nat(bench, nodes[s], 0.0, half) for s in shifts],
+        "steps_per_nat_after": [_steps_per_nat(bench, nodes[s], half, 1.0) for s in shifts],
     } | bench.quality_columns(runs.values())
     claim = _claimed_differences(runs)
     return Finding(
@@ -103,13 +102,15 @@ def _finding(bench: SampleBench, runs: Runs, nodes: Nodes, steps: int) -> Findin
         title="Timestep shift at a fixed number of steps",
         where="Tab. 2",
         claim=CLAIM,
-        found=f"{_best_in_words(runs, nodes, steps, half)} {list_differences(claim)}{'. ' * bool(claim)}"
-        f"{errors_in_words(seeds)}",
-        verdict=verdict(claim),
-        why=WHY if claim else WHY + " Not all three shifts were measured.",
-        tables={"shift": columns},
+        found=own.in_words(
+            f"{_best_in_words(runs, nodes, steps, half)} {list_differences(claim)}{'. ' * bool(claim)}"
+            f"{errors_in_words(seeds)}"
+        ),
+        verdict=own.verdict(verdict(claim), "shift", seeds),
+        why=criterion("shift").why + ("" if claim else " Not all three shifts were measured."),
+        tables={"shift": columns} | own.tables,
         panels=_panels(bench.feature_space.name),
-        notes=(*bench.notes(), "s < 1 gives navigation more steps; diffusers calls 1/s the shift."),
+        notes=(*bench.notes(), *own.notes, "s < 1 gives navigation more steps; diffusers calls 1/s the shift."),
         **bench.about(shifts=shifts, steps=steps, half=half, seeds=seeds),
     )
 
@@ -119,12 +120,20 @@ def share_before(nodes: np.ndarray, t: float) -> float:
     return early_share(nodes, t) if np.isfinite(t) else float("nan")
 
 
+def _steps_per_nat(bench: SampleBench, nodes: np.ndarray, low: float, high: float) -> float:
+    """Steps that start between two times for each nat of log-snr between them; NaN if a time is."""
+    if not np.isfinite(low + high):
+        return float("nan")
+    width = nats(bench.oracle.path, low, high, nodes)
+    return float(((nodes[:-1] >= low) & (nodes[:-1] < high)).sum() / width) if width > 0 else float("nan")
+
+
 def _claimed_differences(runs: Runs) -> dict[str, Estimate]:
     """The differences that the claim expects above 0; none if one of the paper's shifts was not measured."""
-    if not {PAPER_WORST_SHIFT, *PAPER_BEST_SHIFTS} <= runs.keys():
+    worst, best = criterion("shift")["worst"], criterion("shift")["best"]
+    if not {worst, *best} <= runs.keys():
         return {}
-    worst = runs[PAPER_WORST_SHIFT]
-    return {f"FD(0.1) - FD({s:g})": frechet_difference(worst, runs[s]) for s in PAPER_BEST_SHIFTS}
+    return {f"FD({worst:g}) - FD({s:g})": frechet_difference(runs[worst], runs[s]) for s in best}
 
 
 def _best_in_words(runs: Runs, nodes: Nodes, steps: int, half: float) -> str:
@@ -145,8 +154,10 @@ def _panels(space: str) -> tuple[Panel, ...]:
         Series(f"up to t = {EARLY_UNTIL:g}", "shift", "shift", "early_steps"),
         Series("before the oracle's half", "shift", "shift", "steps_before_half"),
     )
-    fd = (Series.with_error(label, "shift", "shift", "fd"),)
+    fd = (Series.with_error(label, "shift", "shift", "fd"), Series("real", "shift", "shift", "fd_real"))
+    agreement = tuple(Series.with_error(name, "shift", "shift", name) for name in ("precision", "recall"))
     return (
         Panel("Quality against shift", "shift s", label, fd, x_scale="log"),
+        Panel(f"Precision and recall ({space})", "shift s", "share", agreement, x_scale="log"),
         Panel("Where the steps are", "shift s", "share of steps", shares, x_scale="log"),
     )

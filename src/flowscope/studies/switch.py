@@ -1,7 +1,8 @@
 """Mixed sampling: the oracle up to t_switch, the model from there on (arXiv 2512.02826, Fig. 5, 13 and 14).
 
 Every t_switch starts from the same noise. So a sample can be compared with its retrieved training image, at which the
-oracle alone would have ended.
+oracle alone would have ended. Late on the path little noise is left, and any denoiser ends there. So held-out images,
+noised to the same times and restored, are the null: the excess of copies over them is what a field remembers.
 """
 
 import math
@@ -15,11 +16,11 @@ from torch import Tensor
 from flowscope.data.pixels import is_image
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import listed
-from flowscope.fields import VelocityField, evaluations, switch
+from flowscope.fields import VelocityField, evaluations
 from flowscope.metrics import FeatureSpace, features, memorised, precision_recall
 from flowscope.metrics.memorised import MEMORISED_RATIO, Memorised, Ratios, share_with_interval
 from flowscope.oracle import Oracle
-from flowscope.sampling import make_nodes
+from flowscope.sampling import make_nodes, sample, trajectory
 from flowscope.studies.bench.boundaries import (
     PAPER_BOUNDARIES,
     Boundaries,
@@ -28,39 +29,45 @@ from flowscope.studies.bench.boundaries import (
     halfway,
     times_around,
 )
-from flowscope.studies.bench.finding import Finding, Gallery, Panel, Progress, Series, Verdict
+from flowscope.studies.bench.criteria import criterion
+from flowscope.studies.bench.finding import Finding, Gallery, Panel, Progress, Series
 from flowscope.studies.bench.influence import influence_values
+from flowscope.studies.bench.ladder import (
+    MODEL,
+    ORACLE,
+    TABLE,
+    Standing,
+    Statistic,
+    column_name,
+    reference_fields,
+    reference_panel,
+    reference_table,
+    stand,
+    statistic,
+)
 from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.paired import mean_and_error
+from flowscope.studies.bench.restoration import Source, find_sources, restore
 from flowscope.studies.bench.sample_bench import SampleBench, draw_rows
 from flowscope.studies.bench.wording import noun, shares_in_words
 
 GALLERY_SAMPLES = 8
-MAX_NOVELTY = 1.5  # usual distances to the nearest training image: a model's samples beyond it are no images
 QUALITY_COLUMNS = ("fd", "fd_error", "precision", "precision_error", "recall", "recall_error")
 CLAIM = (
     "With the oracle up to t_switch in (0.2, 1] and the model after, samples are near-copies of training images; with "
     "t_switch in [0, 0.2] they are new images. The oracle's own transition lies at t = 0.1 there."
 )
-WHY = (  # "image" is replaced by "point" if the points are no images
-    "Data sets differ in where the transition lies, so the oracle's own is the measure. The paper's oracle settles at "
-    "0.1 and its samples are copies from 0.2 on. Carried over in logit t, copies are expected from c on, with odds "
-    "c/(1 - c) 2.25 times those of the saturation here. Agrees if, at every tested t_switch from c on (at least one "
-    "below 1), most samples count as memorised (95 % interval above 0.5 and above the null's), and at every tested "
-    "t_switch before the oracle's half most do not (interval below 0.5). Differs if one of these intervals lies on the "
-    "other side of 0.5. Otherwise it cannot be tested. Nor can it if the model has learned nothing: its own samples "
-    f"(t_switch = 0) lie over {MAX_NOVELTY:g} times as far from training images as those from each other."
-)
 
 
 class Mixed(NamedTuple):
-    """The n samples of one t_switch.
+    """What a field made of the oracle's n states at one t_switch, and of noised held-out images.
 
     Attributes:
         t_switch: the time of switching.
         x: (n, *shape) the samples.
         ratios: their distances to the training set.
         copies: the memorised share with the ends of its interval.
+        restored: (m,) whether each held-out image was restored; None without held-out images.
         nfe: evaluations for each sample.
     """
 
@@ -68,7 +75,11 @@ class Mixed(NamedTuple):
     x: Tensor
     ratios: Ratios
     copies: tuple[float, float, float]
+    restored: Tensor | None
     nfe: int
+
+
+Completions = dict[str, list[Mixed]]  # by field: one for each time
 
 
 @noted
@@ -83,14 +94,15 @@ def switch_study(
     space: FeatureSpace | None = None,
     seed: int = 0,
     batch: int = 256,
+    references: bool | None = None,
     progress: Progress | None = None,
 ) -> Finding:
-    """Measure whether samples of switch(oracle, model, t_switch) are copies or new images, and of what quality.
+    """Measure whether samples of switch(oracle, model, t_switch) are copies from memory, and of what quality.
 
     Args:
         model: a field. With labels it gets those drawn from the training set, and so does the oracle.
         oracle: of the training set.
-        held_out: real points that the training set does not hold, for the null of the memorised share, or None.
+        held_out: real points that the training set does not hold, for the null, or None for no verdict.
         times: of switching, in [0, 1]; None for 0, 1, the paper's 0.1 and 0.2, and some around the oracle's own half
             and saturation. The model takes over at the first node from t_switch on.
         n: samples for each time.
@@ -98,6 +110,7 @@ def switch_study(
         space: of Frechet distance, precision and recall; None for the values themselves.
         seed: of noise and labels.
         batch: samples in a call.
+        references: whether fields of known memory are measured beside the model; None for those that cost less.
         progress: called as progress(done, total) in times of switching.
 
     Raises:
@@ -114,17 +127,43 @@ def switch_study(
     nodes = make_nodes(steps).numpy()
     bench = SampleBench(oracle, held_out, (model,), 1, n, space, seed, batch, progress, fd=False)
     times = check_times(times, _usual_times(bench.boundaries, steps), 1.0)
-    alone = bench.draw(oracle, nodes)
-    mixed = []
-    for t in times:
-        field = switch(oracle, model, t)
-        x = alone if t == 1 else bench.draw(field, nodes)
-        ratios = bench.memorisation(x)
-        nfe = sum(evaluations(field, node) for node in nodes[:-1].tolist())
-        mixed.append(Mixed(t, x, ratios, share_with_interval(ratios.ratio < MEMORISED_RATIO), nfe))
-        if progress is not None:
-            progress(len(mixed), len(times))
-    return _finding(bench, mixed, bench.memorisation(alone).indices, steps)
+    rungs, told = reference_fields(oracle, references, (model,))
+    fields = {MODEL: model} | rungs | {ORACLE: oracle}
+    sources = [source for source in find_sources(bench) if source.name == "held-out"]
+    states = _oracle_states(bench, nodes, times)
+    found: Completions = {}
+    for name, field in fields.items():
+        found[name] = []
+        for t, state in zip(times, states, strict=True):
+            found[name].append(_complete(field, t, state, nodes, sources, bench))
+            if progress is not None:
+                done = sum(map(len, found.values()))
+                progress(done, len(fields) * len(times))
+    return _finding(bench, found, steps, told)
+
+
+def _oracle_states(bench: SampleBench, nodes: np.ndarray, times: Sequence[float]) -> list[Tensor]:
+    """The oracle's n states at the first node from each time on."""
+    wanted = [int(np.searchsorted(nodes, t)) for t in times]
+    rows = [None] * len(bench.noise) if bench.labels is None else list(bench.labels.split(bench.batch))
+    parts = []
+    for x0, y in zip(bench.noise.split(bench.batch), rows, strict=False):
+        kept = {s.index: s.x for s in trajectory(bench.oracle, x0, nodes, y=y) if s.index in wanted}
+        parts.append([kept[k] for k in wanted])
+    return [torch.cat(states) for states in zip(*parts, strict=True)]
+
+
+def _complete(
+    field: VelocityField, t: float, state: Tensor, nodes: np.ndarray, sources: Sequence[Source], bench: SampleBench
+) -> Mixed:
+    """The samples of a field from the oracle's states on, and what it makes of noised held-out images."""
+    left = nodes[np.searchsorted(nodes, t) :]
+    x = sample(field, state, timesteps=left, y=bench.labels, batch=bench.batch) if len(left) > 1 else state
+    ratios = bench.memorisation(x)
+    restored = [restore(field, source, t, len(nodes) - 1, bench).restored for source in sources if t < 1]
+    nfe = sum(evaluations(field, node) for node in left[:-1].tolist())
+    copies = share_with_interval(ratios.ratio < MEMORISED_RATIO)
+    return Mixed(t, x, ratios, copies, restored[0] if restored else None, nfe)
 
 
 def _usual_times(b: Boundaries, steps: int) -> list[float]:
@@ -132,33 +171,79 @@ def _usual_times(b: Boundaries, steps: int) -> list[float]:
     return sorted({0.0, 1.0, *PAPER_BOUNDARIES, *times_around(b, (b.saturation, copies, halfway(copies)), steps)})
 
 
-def _finding(bench: SampleBench, mixed: Sequence[Mixed], retrieved: Tensor, steps: int) -> Finding:
-    s, b, held_out = bench.oracle.training_set, bench.boundaries, bench.held_out
+def _finding(bench: SampleBench, found: Completions, steps: int, told: Sequence[str]) -> Finding:
+    s, b, held_out, rules = bench.oracle.training_set, bench.boundaries, bench.held_out, criterion("switch")
     null = None if held_out is None else memorised(held_out.rows(slice(None)), bench.memorisation)
-    columns, what = _columns(bench, mixed, retrieved), noun(s.shape)
+    mixed, what = found[MODEL], noun(s.shape)
+    columns = _columns(bench, mixed, bench.memorisation(_alone(found)).indices)
+    excess = _excess(found, expected_copies_from(b.saturation))
+    standing = stand(excess) if excess else None
+    judged = standing is not None and _has_learned(bench, columns)
     return Finding(
         study="switch",
         title="The oracle first, the model after",
         where="Fig. 5, 13, 14",
         claim=CLAIM,
-        found=_in_words(mixed, columns, b, null, what),
-        verdict=_verdict(mixed, b, null) if _has_learned(columns) else "cannot be tested",
-        why=WHY.replace("image", what),
-        tables={"switch": columns} | _null_table(null),
-        panels=_panels(bench.feature_space.name, bool(np.isfinite(columns["fd"]).any()), what),
+        found=f"{_standing_in_words(standing)} {_in_words(mixed, columns, b, null, what)}",
+        verdict=standing.verdict("agrees", "differs") if judged and standing is not None else "cannot be tested",
+        why=rules.why.replace("image", what),
+        tables={"switch": columns, "completed": _completed(found)}
+        | ({} if standing is None else {TABLE: reference_table("excess", excess, standing)})
+        | _null_table(null),
+        panels=_panels(bench.feature_space.name, bool(np.isfinite(columns["fd"]).any()), what, found, standing),
         galleries=_galleries(s, mixed) if is_image(s.shape) else (),
-        notes=tuple(_notes(bench, columns, null, what)),
-        **_about(bench, mixed, steps),
+        notes=(*_notes(bench, columns, null, what), *told),
+        **_about(bench, found, steps),
     )
 
 
-def _about(bench: SampleBench, mixed: Sequence[Mixed], steps: int) -> dict[str, Any]:
+def _alone(found: Completions) -> Tensor:
+    """(n, *shape) the oracle's own samples."""
+    return found[ORACLE][0].x
+
+
+def _excess(found: Completions, expected: float) -> dict[str, Statistic]:
+    """For each field the copies among samples less the restored held-out images; empty if there is no time to test."""
+    measured: dict[str, Statistic] = {}
+    for name, rows in found.items():
+        late = [m for m in rows if expected <= m.t_switch < 1 and m.restored is not None]
+        if not late:
+            return {}
+        copied = torch.stack([m.ratios.ratio < MEMORISED_RATIO for m in late]).double().mean(0).cpu().numpy()
+        restored = torch.stack([m.restored for m in late if m.restored is not None]).double().mean(0).cpu().numpy()
+        measured[name] = statistic((1.0, copied), (-1.0, restored))
+    return measured
+
+
+def _standing_in_words(standing: Standing | None) -> str:
+    if standing is None:
+        return "Without held-out points at a time from c on, nothing tells memory from denoising."
+    return standing.in_words("the excess of copies over restored held-out images")
+
+
+def _completed(found: Completions) -> dict[str, Any]:
+    """For each field and time the shares of copies and of restored held-out images, with their intervals."""
+    table: dict[str, Any] = {"t_switch": [m.t_switch for m in found[MODEL]]}
+    for name, rows in found.items():
+        none = (math.nan,) * 3
+        shares = {
+            "memorised": [m.copies for m in rows],
+            "restored": [none if m.restored is None else share_with_interval(m.restored) for m in rows],
+        }
+        for what, values in shares.items():
+            for end, column in zip(("", "_low", "_high"), zip(*values, strict=True), strict=True):
+                table[f"{column_name(name)}_{what}{end}"] = list(column)
+    return table
+
+
+def _about(bench: SampleBench, found: Completions, steps: int) -> dict[str, Any]:
     """The training set, settings and provenance of the finding."""
-    times, b = [m.t_switch for m in mixed], bench.boundaries
+    times, b = [m.t_switch for m in found[MODEL]], bench.boundaries
     expected = expected_copies_from(b.saturation)
     about = bench.about(times=times, steps=steps, **b._asdict(), expected=expected, ratio=MEMORISED_RATIO)
-    alone = steps * (1.0 not in times)  # the oracle's own samples, where no t_switch has them
-    about["provenance"]["nfe"] = bench.n * (sum(m.nfe for m in mixed) + alone)
+    held_out = 0 if bench.held_out is None else min(bench.n, len(bench.held_out))
+    spent = sum(m.nfe * (bench.n + held_out) for rows in found.values() for m in rows)
+    about["provenance"]["nfe"] = spent + bench.n * steps  # the oracle's own states
     return about
 
 
@@ -208,23 +293,13 @@ def _null_table(null: Memorised | None) -> dict[str, dict[str, Any]]:
     return {"null": {"memorised": [null.share], "low": [null.low], "high": [null.high], "n": [null.n]}}
 
 
-def _has_learned(columns: dict[str, np.ndarray]) -> bool:
-    """Whether the model's own samples lie where images lie, if they were asked for."""
-    alone = columns["novelty"][columns["t_switch"] == 0]
-    return bool((alone <= MAX_NOVELTY).all())
-
-
-def _verdict(mixed: Sequence[Mixed], b: Boundaries, null: Memorised | None) -> Verdict:
-    expected = expected_copies_from(b.saturation)
-    late = [m.copies for m in mixed if m.t_switch >= expected]
-    early = [m.copies for m in mixed if m.t_switch < b.half]
-    if not early or not any(expected <= m.t_switch < 1 for m in mixed):
-        return "cannot be tested"
-    if any(high < 0.5 for _, _, high in late) or any(low > 0.5 for _, low, _ in early):
-        return "differs"
-    least = max(0.5, 0.0 if null is None else null.high)
-    clear = all(low > least for _, low, _ in late) and all(high < 0.5 for _, _, high in early)
-    return "agrees" if clear else "cannot be tested"
+def _has_learned(bench: SampleBench, columns: dict[str, np.ndarray]) -> bool:
+    """Whether the model takes away the noise that is left late, and its own samples, if any, lie where images lie."""
+    rules, t = criterion("switch"), columns["t_switch"]
+    late = np.flatnonzero((t >= expected_copies_from(bench.boundaries.saturation)) & (t < 1))
+    left = [rules["max_energy_left"] / float(bench.oracle.path(float(t[k])).snr) for k in late]
+    completes = bool((columns["to_retrieved"][late] ** 2 <= left).all())
+    return completes and bool((columns["novelty"][t == 0] <= rules["max_novelty"]).all())
 
 
 def _in_words(mixed: Sequence[Mixed], columns: dict[str, Any], b: Boundaries, null: Memorised | None, what: str) -> str:
@@ -242,18 +317,22 @@ def _in_words(mixed: Sequence[Mixed], columns: dict[str, Any], b: Boundaries, nu
     )
 
 
-def _panels(space: str, has_fd: bool, what: str) -> tuple[Panel, ...]:
+def _panels(space: str, has_fd: bool, what: str, found: Completions, standing: Standing | None) -> tuple[Panel, ...]:
     def line(label: str, column: str) -> Series:
         return Series.with_error(label, "switch", "t_switch", column)
 
-    copies = (
-        Series.with_interval("memorised", "switch", "t_switch", "memorised"),
-        line(f"the oracle's own {what}", "same_image"),
-    )
+    def by_field(column: str) -> tuple[Series, ...]:
+        return tuple(
+            Series.with_interval(name, "completed", "t_switch", f"{column_name(name)}_{column}") for name in found
+        )
+
     distances = (line(f"nearest training {what}", "nearest"), line(f"the oracle's own {what}", "to_retrieved"))
     agreement = (line("precision", "precision"), line("recall", "recall"))
+    restored = Panel(f"Held-out {what}s restored", "t_switch", "share", by_field("restored"))
+    excess = reference_panel("Copies less restored images", "excess, a share", "excess")
     return (
-        Panel(f"Copies of training {what}s", "t_switch", "share of samples", copies),
+        Panel(f"Copies of training {what}s", "t_switch", "share of samples", by_field("memorised")),
+        *((restored, excess) if standing is not None else ()),
         Panel(f"Distance to training {what}s", "t_switch", "rms over coordinates", distances),
         Panel(f"Precision and recall ({space})", "t_switch", "share", agreement),
         *((Panel("Quality", "t_switch", f"FD ({space})", (line("FD", "fd"),)),) if has_fd else ()),

@@ -19,9 +19,12 @@ from flowscope.core.serialize import SCHEMA, csv_text, json_text, to_jsonable
 from flowscope.data.loaders.npz import Archive
 from flowscope.data.loaders.source import reading
 from flowscope.errors import InputError
+from flowscope.studies.bench.criteria import criteria_version, read_criteria
 
-Verdict = Literal["agrees", "differs", "cannot be tested", "no claim"]
+Verdict = Literal["agrees", "differs", "cannot be tested", "does not tell memory from denoising"]
+TELLS_NOTHING: Verdict = "does not tell memory from denoising"
 Progress = Callable[[int, int], None]  # called as progress(done, total)
+UNVERSIONED = 1  # the version of criteria of results that name none
 REVIEWERS = "a question of the paper's reviewers"  # the `where` of a study that tests no figure or table
 
 
@@ -176,7 +179,7 @@ class Finding:
         """Load a finding that `save` wrote.
 
         Raises:
-            InputError: the file is missing, damaged, or of another version of the format.
+            InputError: the file is missing, damaged, of another version of the format, or judged by other criteria.
         """
         path = Path(directory) / f"{study}.json"
         found = read_json(path, dict[str, Any], KIND)
@@ -192,6 +195,7 @@ class Finding:
             found["panels"] = tuple(panels)
             found["galleries"] = _load_galleries(path.with_suffix(".npz"), found["galleries"])
             found["notes"] = tuple(found["notes"])
+            check_criteria(found, path)
             return cls(**found)
 
     def plot(self) -> Any:
@@ -208,6 +212,20 @@ class Finding:
         text = "".join(f"<p><{tag}>{html.escape(line)}</{tag}></p>" for tag, line in lines)
         figure = html_image(self.plot(), f"The figure of {self.study}: {self.title}") if self.panels else ""
         return f"<div>{text}{figure}</div>"
+
+
+def check_criteria(found: Mapping[str, Any], path: Path) -> None:
+    """Refuse a result of a study that was judged by another version of the criteria.
+
+    Raises:
+        InputError: it was.
+    """
+    version = found["provenance"].get("criteria", UNVERSIONED)
+    if found["study"] in read_criteria() and version != criteria_version():
+        raise InputError(
+            f"{path} was judged by version {version} of the criteria; expected version {criteria_version()}: run the "
+            "study again, or read the numbers from its CSV files"
+        )
 
 
 def _check_series(panel: str, series: Series, tables: Mapping[str, Mapping[str, Any]]) -> None:

@@ -4,37 +4,64 @@ A mean has two errors. The error over seeds is the standard deviation between mo
 their number. The error over samples comes from influence values, averaged over seeds, since every seed starts from the
 same noise. Their root sum of squares is a little too large: models of different seeds answer the same noise
 differently, and both errors hold that. A single seed has the error over samples alone.
+
+A difference counts beyond its 95 % interval by Student's t with one degree of freedom less than there are seeds: with
+three seeds that is 4.30 standard errors, not 2. Where a table has many comparisons, Holm's correction keeps the chance
+of a single false one at 5 %.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from flowscope.studies.bench.finding import Verdict
 
-CLEAR_STANDARD_ERRORS = 2.0  # a difference beyond as many standard errors counts
-CLEAR_DIFFERENCE = f"beyond {CLEAR_STANDARD_ERRORS:g} standard errors of the paired difference"
+CONFIDENCE = 0.95  # of every interval
+CLEAR_DIFFERENCE = f"beyond the {100 * CONFIDENCE:.0f} % interval of the paired difference"
 ROUGH_BELOW_SEEDS = 5  # fewer seeds give their spread only roughly
 
 
+@cache
+def student(df: float) -> float:
+    """How many standard errors the 95 % interval of Student's t reaches to either side; infinite without freedom."""
+    from scipy.stats import t
+
+    return float(t.ppf((1 + CONFIDENCE) / 2, df)) if df > 0 else math.inf
+
+
 class Estimate(NamedTuple):
-    """A mean over seeds with its standard errors; error_seeds is NaN for one seed."""
+    """A mean over seeds with its standard errors and degrees of freedom; error_seeds is NaN for one seed."""
 
     value: float
     error: float
     error_seeds: float
     error_samples: float
+    df: float
 
     def __str__(self) -> str:
         return f"{self.value:.4g} ± {self.error:.2g}"
 
     @property
+    def reach(self) -> float:
+        """Half the width of the 95 % interval."""
+        return student(self.df) * self.error if self.error > 0 else self.error
+
+    @property
     def clear(self) -> int:
-        """The sign of the value if it lies beyond CLEAR_STANDARD_ERRORS from 0, else 0."""
-        reach = CLEAR_STANDARD_ERRORS * self.error
-        return int(self.value > reach) - int(self.value < -reach)
+        """The sign of the value if its 95 % interval leaves out 0, else 0."""
+        return int(self.value > self.reach) - int(self.value < -self.reach)
+
+    @property
+    def p(self) -> float:
+        """The two-sided p value against 0."""
+        from scipy.stats import t
+
+        if not self.error > 0:
+            return math.nan if math.isnan(self.error) else float(self.value == 0)
+        return float(2 * t.sf(abs(self.value) / self.error, self.df))
 
 
 class Interval(NamedTuple):
@@ -58,7 +85,7 @@ class Quality(NamedTuple):
         influence: (n,) influence value of each sample on it.
         precision: against at most n training points, in the same space.
         recall: likewise.
-        memorised: share of samples with d1/d2 < 1/3.
+        copied: (n,) whether each sample counts as memorised, d1/d2 < 1/3.
         nfe: network evaluations for each sample.
     """
 
@@ -66,8 +93,13 @@ class Quality(NamedTuple):
     influence: np.ndarray
     precision: float
     recall: float
-    memorised: float
+    copied: np.ndarray
     nfe: int
+
+    @property
+    def memorised(self) -> float:
+        """The share of samples that count as memorised."""
+        return float(self.copied.mean())
 
 
 def quality_values(runs: Sequence[Quality], name: str) -> np.ndarray:
@@ -81,12 +113,15 @@ def estimate(values: np.ndarray, influence: np.ndarray) -> Estimate:
     Args:
         values: (S,) one for each seed.
         influence: (S, n) influence values of the same n samples in every seed.
+
+    Returns:
+        The estimate, with S - 1 degrees of freedom; n - 1 for a single seed.
     """
     count, n = influence.shape
     samples = float(influence.mean(0).std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
     seeds = float(values.std(ddof=1) / math.sqrt(count)) if count > 1 else math.nan
     error = samples if math.isnan(seeds) else math.hypot(samples, seeds)
-    return Estimate(float(values.mean()), error, seeds, samples)
+    return Estimate(float(values.mean()), error, seeds, samples, (count if count > 1 else n) - 1)
 
 
 def estimate_mean(values: np.ndarray) -> Estimate:
@@ -111,6 +146,26 @@ def estimate_columns(name: str, estimates: Iterable[Estimate]) -> dict[str, list
     return {name: [e.value for e in rows], f"{name}_error": [e.error for e in rows]}
 
 
+def interval_columns(name: str, estimates: Iterable[Estimate]) -> dict[str, list[float]]:
+    """The columns <name>, <name>_low and <name>_high: the intervals that a verdict rests on."""
+    rows = list(estimates)
+    return {
+        name: [e.value for e in rows],
+        f"{name}_low": [e.value - e.reach for e in rows],
+        f"{name}_high": [e.value + e.reach for e in rows],
+    }
+
+
+def holm(estimates: Mapping[Any, Estimate]) -> dict[Any, int]:
+    """The signs of the estimates that are clear after Holm's correction for their number, 0 for the others."""
+    ordered = sorted(estimates, key=lambda name: (math.isnan(estimates[name].p), estimates[name].p))
+    found, holds = dict.fromkeys(estimates, 0), True
+    for rank, name in enumerate(ordered):
+        holds = holds and estimates[name].p <= (1 - CONFIDENCE) / (len(ordered) - rank)
+        found[name] = int(np.sign(estimates[name].value)) if holds else 0
+    return found
+
+
 def mean_and_error(values: Any) -> tuple[float, float]:
     """The mean of values (n,) and its standard error, which is NaN for one value."""
     values = np.asarray(values, dtype=np.float64)
@@ -124,7 +179,7 @@ def standard_error(values: np.ndarray) -> np.ndarray:
     return values.std(1, ddof=1) / np.sqrt(values.shape[1])
 
 
-def verdict(differences: Mapping[str, Estimate]) -> Verdict:
+def verdict(differences: Mapping[Any, Estimate]) -> Verdict:
     """Judge differences that the claim expects above 0.
 
     Returns:
@@ -145,5 +200,6 @@ def errors_in_words(seeds: int) -> str:
     """The sentence that says what the errors of a finding are over."""
     if seeds > 1:
         rough = " The spread of so few seeds is known only roughly." if seeds < ROUGH_BELOW_SEEDS else ""
-        return f"Errors are standard errors over {seeds} seeds and over samples together.{rough}"
+        reach = f"A difference counts beyond {student(seeds - 1):.2f} of them, by Student's t."
+        return f"Errors are standard errors over {seeds} seeds and over samples together. {reach}{rough}"
     return "One seed: errors are over samples only and do not cover other training runs."

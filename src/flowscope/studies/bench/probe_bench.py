@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from flowscope.core.settings import check_count, check_seed, versions
 from flowscope.curve.crossing import RESAMPLES, Crossing, first_reach
@@ -20,6 +21,7 @@ from flowscope.errors import InputError
 from flowscope.fields import VelocityField
 from flowscope.oracle import Oracle
 from flowscope.studies.bench.boundaries import StageTimes
+from flowscope.studies.bench.criteria import criteria_version
 from flowscope.studies.bench.finding import Progress, Verdict
 from flowscope.studies.bench.paired import estimate_columns, estimate_mean
 from flowscope.studies.bench.variants import identity
@@ -27,7 +29,6 @@ from flowscope.training.monitor.floor import loss_floor
 from flowscope.training.monitor.monitor import compare
 from flowscope.training.monitor.probes import Probes, draw_probes
 
-SAME_TRANSITION = 0.1  # in t: transitions this close are called the same
 FLOOR_BINS = 64  # parts of time in which the loss floor is taken
 
 
@@ -131,6 +132,11 @@ class ProbeBench:
         backwards = first_reach(-self.bin_centres[known][::-1], 1 - rows[:, known][:, ::-1], 0.5)
         return np.clip(-backwards, 0, 1)
 
+    def log_snr(self, times: np.ndarray) -> np.ndarray:
+        """Log-snr at times on the bench's path, no earlier and no later than the centres of the outer parts."""
+        inside = np.clip(times, self.bin_centres[0], self.bin_centres[-1])
+        return np.log(self.oracle.path(torch.as_tensor(inside)).snr.cpu().numpy())
+
     def about(self, models: Sequence[VelocityField], **settings: Any) -> dict[str, Any]:
         """A finding's training_set, settings and provenance; `settings` are the study's own."""
         shared = {"n": self.n, "bins": self.bins, "seed": self.seed, "batch": self.batch, "path": self.oracle.path.name}
@@ -138,7 +144,7 @@ class ProbeBench:
         return {
             "training_set": describe(self.oracle),
             "settings": shared | {"conditional": self.conditional} | settings,
-            "provenance": versions() | spent | {"seeds": {"probes": self.seed}},
+            "provenance": versions() | {"criteria": criteria_version()} | spent | {"seeds": {"probes": self.seed}},
         }
 
 
@@ -168,16 +174,16 @@ def transition(times: np.ndarray) -> Crossing:
     return Crossing(float(times[0]), float(low), float(high))
 
 
-def same_transition(difference: Crossing) -> Verdict:
+def same_transition(difference: Crossing, most: float) -> Verdict:
     """Judge the difference of a model's transition from the oracle's.
 
     Returns:
-        "agrees" if its whole interval lies within SAME_TRANSITION of 0, "differs" if the whole interval lies outside,
-        else "cannot be tested".
+        "agrees" if its whole interval lies within `most` of 0, "differs" if the whole interval lies outside, else
+        "cannot be tested".
     """
-    if math.isnan(difference.t) or difference.low > SAME_TRANSITION or difference.high < -SAME_TRANSITION:
+    if math.isnan(difference.t) or difference.low > most or difference.high < -most:
         return "differs"
-    return "agrees" if max(-difference.low, difference.high) <= SAME_TRANSITION else "cannot be tested"
+    return "agrees" if max(-difference.low, difference.high) <= most else "cannot be tested"
 
 
 def transition_in_words(c: Crossing) -> str:

@@ -37,6 +37,8 @@ class Restored(NamedTuple):
         error: (m,) mean squared distance to the original, in units of the training set's variance.
         own: (m,) whether the original is nearer than every other training image.
         copy: (m,) whether the restored image counts as memorised.
+        restored: (m,) whether it is as near to an original that is no training image: under a third of the distance to
+            the nearest training image.
         indices: (m,) the nearest training image.
         nearest: (m,) rms distance to it over coordinates.
     """
@@ -45,11 +47,12 @@ class Restored(NamedTuple):
     error: np.ndarray
     own: np.ndarray
     copy: Tensor
+    restored: Tensor
     indices: np.ndarray
     nearest: np.ndarray
 
 
-def find_sources(bench: SampleBench, foreign: TrainingSet | None) -> list[Source]:
+def find_sources(bench: SampleBench, foreign: TrainingSet | None = None) -> list[Source]:
     """Draw at most n images of each kind without repetition, training images by their weights.
 
     Raises:
@@ -113,6 +116,7 @@ def restore(field: VelocityField, source: Source, t: float, steps: int, bench: S
         np.where(error < FLOAT32_ERROR, 0.0, error),
         (distance <= ratios.nearest.cpu() * (1 + TIE_TOLERANCE)).numpy(),
         ratios.ratio < MEMORISED_RATIO,
+        distance < MEMORISED_RATIO * ratios.nearest.cpu(),
         ratios.indices.cpu().numpy(),
         (ratios.nearest.cpu() / math.sqrt(s.dimension)).numpy(),
     )

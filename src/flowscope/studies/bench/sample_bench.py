@@ -20,15 +20,18 @@ from flowscope.errors import InputError
 from flowscope.fields import VelocityField, evaluations
 from flowscope.metrics import FeatureSpace, MemorisationIndex, features, memorised, precision_recall
 from flowscope.metrics.frechet import FrechetTo, check_enough
+from flowscope.metrics.memorised import MEMORISED_RATIO
 from flowscope.oracle import Oracle
 from flowscope.sampling import draw_noise, sample
 from flowscope.studies.bench.boundaries import Boundaries, stage_times
+from flowscope.studies.bench.criteria import criteria_version
 from flowscope.studies.bench.finding import Progress
 from flowscope.studies.bench.influence import RealGaussian, fit_gaussian, influence_values
 from flowscope.studies.bench.paired import Quality, estimate_columns, frechet_estimate, quality_values
 from flowscope.studies.bench.variants import identity, take_labels
 from flowscope.training.monitor.evaluate import check_model, label_count
 
+PRECISION_NEIGHBOURS = 3  # of precision and recall; fewer points have none
 SAMPLES_PER_VARIANT = 2000  # enough for a covariance of 1,024 features
 
 
@@ -124,14 +127,42 @@ class SampleBench:
     @cached_property
     def real_subset(self) -> Tensor:
         """(at most n, d) of the real features: precision and recall compare sets of one size."""
-        chosen = np.random.default_rng((self.seed, 3)).permutation(len(self.real_rows))[: self.n]
-        rows = self.real_rows[np.sort(chosen)]
+        rows = self.real_rows[self._subset_rows]
         return features(self.oracle.training_set.rows(rows), self.feature_space)
+
+    @cached_property
+    def _subset_rows(self) -> np.ndarray:
+        """Which of the real rows are in real_subset, ascending."""
+        return np.sort(np.random.default_rng((self.seed, 3)).permutation(len(self.real_rows))[: self.n])
 
     @cached_property
     def boundaries(self) -> Boundaries:
         """The ends of the oracle's own stages, within classes if the models are given labels."""
         return stage_times(self.oracle, self.conditional, self.seed).boundaries
+
+    @cached_property
+    def held_out_precision(self) -> float:
+        """The precision of held-out points, or of training points that real_subset leaves out; NaN without either."""
+        if self.held_out is not None:
+            points = features(self.held_out, self.feature_space)
+        else:
+            points = self.real[np.setdiff1d(np.arange(len(self.real)), self._subset_rows)]
+        if len(points) <= PRECISION_NEIGHBOURS:
+            return math.nan
+        return float(precision_recall(self.real_subset, points, self.space_of_features).precision)
+
+    @cached_property
+    def real_fd(self) -> tuple[float, int, int]:
+        """The Frechet distance of real points to real points, and the counts: n, or half of them, and the others."""
+        pool = self.real
+        if self.held_out is not None:
+            pool = torch.cat([pool, features(self.held_out, self.feature_space).to(pool)])
+        order = torch.from_numpy(np.random.default_rng((self.seed, 4)).permutation(len(pool)))
+        count = min(self.n, len(pool) // 2)
+        chosen, rest = pool[order[:count]], pool[order[count:]]
+        if count <= pool.shape[1]:
+            return math.nan, len(chosen), len(rest)
+        return FrechetTo(rest)(chosen), len(chosen), len(rest)
 
     @cached_property
     def memorisation(self) -> MemorisationIndex:
@@ -170,7 +201,7 @@ class SampleBench:
             influence_values(self.real_gaussian, own.numpy()),
             agreement.precision,
             agreement.recall,
-            memorised(drawn, self.memorisation).share,
+            (self.memorisation(drawn).ratio < MEMORISED_RATIO).cpu().numpy(),
             sum(evaluations(model, float(t)) for t in nodes[:-1]),
         )
         self._evaluations.append(found.nfe)
@@ -191,6 +222,7 @@ class SampleBench:
         fds = [frechet_estimate(runs) for runs in variants]
         columns = estimate_columns("fd", fds)
         columns |= {f"fd_{name}": [getattr(fd, name) for fd in fds] for name in ("error_seeds", "error_samples")}
+        columns["fd_real"] = [self.real_fd[0]] * len(fds)
         for name in ("precision", "recall", "memorised"):
             shares = [_share_and_error(quality_values(runs, name), self.n) for runs in variants]
             columns |= {name: [v for v, _ in shares], f"{name}_error": [e for _, e in shares]}
@@ -207,7 +239,7 @@ class SampleBench:
         return {
             "training_set": describe(self.oracle),
             "settings": shared | {"solver": "euler", "held_out": held} | settings,
-            "provenance": {**versions(), **spent, "seeds": {"noise": self.seed}},
+            "provenance": {**versions(), "criteria": criteria_version(), **spent, "seeds": {"noise": self.seed}},
         }
 
     def notes(self) -> list[str]:
@@ -219,6 +251,8 @@ class SampleBench:
             f"FD is taken in the space {self.feature_space.name}, against the training set. It falls with the number "
             "of samples: compare it only at the same number and in the same space."
         )
+        value, chosen, rest = self.real_fd
+        notes.append(f"fd_real is that of {chosen:,} real points against {rest:,} others: {value:.4g}.")
         if self.null is None:
             notes.append("No points were held out, so there is no null to compare the memorised share with.")
         else:
