@@ -10,31 +10,23 @@ CHOSEN_ON are the sets on which the predictors were chosen. HELD_OUT were named 
 and nothing was chosen by them. SEEN were in earlier tables, with other predictors.
 """
 
-import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
+import torch
 
 import flowscope as fs
+from flowscope.data.split import take
+from mobilenet import DATA, MobileNetV1
 
-DATA = Path(os.environ.get("FLOWSCOPE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 MNIST, TINY = DATA / "mnist_train.npz", DATA / "tinyimagenet64_jpegbytes_train_0.npz"
 CIFAR = DATA / "cifar10_jpegbytes_train.npz"
-SIZES = (32, 128, 512, 2048, 8192, 60_000)  # the first N points of a shuffled set, and all of them
+SIZES = (32, 128, 512, 2048, 8192, 60_000)  # points drawn with one seed, each set within the next, and all of them
 TINY_CLASSES = tuple(range(0, 200, 17))
 MAP_POINTS, MAP_SIDE = 10_000, 64  # MobileNetV1's last maps: 2 x 2 x 1,024 numbers an image
 TAIL_DIMENSION = 64
 
 Points = np.ndarray
-
-
-class Source(NamedTuple):
-    """A set, or all classes of one: whether the predictors were chosen on it, and how its points are made."""
-
-    role: str
-    make: Callable[[], fs.TrainingSet]
 
 
 def rows_t(rng: np.random.Generator, count: int) -> Points:
@@ -74,3 +66,53 @@ HELD_OUT = (
     "MobileNetV1 maps of MNIST",
     *HEAVY_TAILS,
 )
+
+
+def gaussians(dimension: int) -> fs.TrainingSet:
+    return fs.load(f"gaussian:N=1400,D={dimension}")
+
+
+def scale_mixture() -> fs.TrainingSet:
+    rng = np.random.default_rng(0)
+    points = rng.standard_normal((3000, 64)) * np.exp(rng.standard_normal((3000, 1)))
+    return fs.TrainingSet(points, name="scale mixture")
+
+
+def heavy_tail(name: str) -> fs.TrainingSet:
+    rng = np.random.default_rng(list(HEAVY_TAILS).index(name))
+    return fs.TrainingSet(HEAVY_TAILS[name](rng, SIZES[-1]).astype(np.float32), name=name)
+
+
+def maps(source: Path, count: int = MAP_POINTS) -> fs.TrainingSet:
+    """What MobileNetV1's last layer makes of images, before the mean over positions."""
+    network = MobileNetV1(side=MAP_SIDE)
+    images = fs.load(str(source), subset=count)
+    found = []
+    with torch.inference_mode():
+        for at in range(0, count, 250):
+            x = images.rows(np.arange(at, min(at + 250, count))).float()
+            found.append(network.maps(x).flatten(1))
+    return fs.TrainingSet(torch.cat(found), name=f"maps of {images.name}")
+
+
+def make(name: str) -> fs.TrainingSet:
+    """A set by its name."""
+    if name in HEAVY_TAILS:
+        return heavy_tail(name)
+    if name.startswith("MobileNetV1 maps of "):
+        return maps(TINY if "Tiny" in name else MNIST)
+    if name.startswith("unit Gaussians, D = "):
+        return gaussians(int(name.rpartition(" ")[2]))
+    if name == "scale mixture":
+        return scale_mixture()
+    if name == "ten far modes":
+        return fs.load("mixture:N=5000,D=64,modes=10,spread=0.05")
+    source, _, label = name.partition(" class ")
+    files = {"MNIST": MNIST, "CIFAR-10": CIFAR, "Tiny-ImageNet": TINY}
+    return fs.load(str(files.get(source, source)), classes=int(label) if label else None)
+
+
+def draw(whole: fs.TrainingSet, count: int, seed: int = 0) -> fs.TrainingSet:
+    """So many points of a set."""
+    order = np.random.default_rng(seed).permutation(len(whole))[:count]
+    return take(whole, np.sort(order), f"{whole.name}, {count} points")
