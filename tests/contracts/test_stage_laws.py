@@ -590,7 +590,7 @@ def test_marks_and_intervals_are_saved(tmp_path):
     assert about["notes"] == list(curve.notes) and back.self_check == curve.self_check
     about["schema"] = 1
     (tmp_path / "stages.json").write_text(json.dumps(about))
-    with pytest.raises(InputError, match="of another schema; expected 2"):
+    with pytest.raises(InputError, match="of another schema; expected 3"):
         type(curve).load(tmp_path)
 
 
