@@ -156,11 +156,11 @@ def _draw(
     next_asked = np.minimum(np.searchsorted(curve.t, t), len(curve.t) - 1)
     doubtful = np.isin(curve.t, curve.untrusted[doubt])[next_asked]
     alone = "o" if len(t) == 1 else None
-    # the line reaches up to the first doubtful time, and the dotted one goes on from there
-    solid = ~doubtful | np.append(False, ~doubtful[:-1])
+    # the line reaches up to the first doubtful time, and the dotted one from there to the next that is not
+    solid, dotted = ~doubtful | np.append(False, ~doubtful[:-1]), doubtful | np.append(False, doubtful[:-1])
     axes.plot(t, np.where(solid, mean, np.nan), dashes, color=colour, label=label, marker=alone)
     if doubtful.any():
-        axes.plot(t, np.where(doubtful, mean, np.nan), ":", color=colour)
+        axes.plot(t, np.where(dotted, mean, np.nan), ":", color=colour)
     draw_band(axes, t, np.where(doubtful, np.nan, low), np.where(doubtful, np.nan, high), colour)
 
 

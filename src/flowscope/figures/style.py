@@ -169,8 +169,12 @@ def escape_math(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text).replace("$", r"\$")
 
 
+def name_of(training_set: Mapping[str, Any]) -> str:
+    """What a figure calls a training set; of a path its last part."""
+    name = re.split(r"[/\\]", str(training_set["name"]))[-1]
+    return escape_math(name if len(name) <= MAX_TITLE_LETTERS else name[: MAX_TITLE_LETTERS - 1] + "…")
+
+
 def title_of(training_set: Mapping[str, Any]) -> str:
     """What a figure is of: the set, its number of points and their dimension."""
-    name = escape_math(re.split(r"[/\\\\]", str(training_set["name"]))[-1])
-    name = name if len(name) <= MAX_TITLE_LETTERS else name[: MAX_TITLE_LETTERS - 1] + "…"
-    return f"{name}: N = {training_set['N']:,}, D = {math.prod(training_set['shape']):,}"
+    return f"{name_of(training_set)}: N = {training_set['N']:,}, D = {math.prod(training_set['shape']):,}"

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from flowscope.figures.curve import time_limit
-from flowscope.figures.style import LIGHT, Theme, escape_math, finish, new_figure, styled, title_of
+from flowscope.figures.style import LIGHT, Theme, escape_math, finish, name_of, new_figure, styled
 
 AXIS_LABELS = {
     "N": "training points N",
@@ -28,6 +28,7 @@ LOG_AXIS_RATIO = 10.0  # of the largest to the smallest value, from which on the
 MAX_TICKED_VALUES = 9  # more values do not get a tick each
 MAX_NAMED_CLASSES = 60  # more classes are not named
 MAX_NAME_LETTERS = 22
+MAX_LABELLED_CURVES = 10  # of more, the first and the last are
 CURVES_INCHES = 3.4  # height of the panel of top-1 curves
 LEVELS = (0.5, 0.99)
 
@@ -65,7 +66,7 @@ def sweep_figure(sweep: Any, theme: Theme = LIGHT) -> Figure:
         axes.set_ylim(bottom=0)
         _scale(axes, values)
         finish(axes, theme)
-        figure.legend(loc="outside lower center", ncols=2)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 
@@ -112,14 +113,14 @@ def _by_class(sweep: Any, theme: Theme) -> Figure:
     axes.set(xlabel="t  (0 = noise, 1 = data)", ylabel="class", ylim=(count - 0.4, -0.6))
     axes.set_xlim(left=0)
     finish(axes, theme)
-    figure.legend(loc="outside lower center", ncols=2)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 
 def _draw_curves(axes: Axes, sweep: Any, theme: Theme) -> None:
     """The top-1 curve of each value, from dark to light, with the predicted one dashed."""
     colours = colormaps["viridis"](np.linspace(*((0.0, 0.75) if theme is LIGHT else (0.3, 1.0)), len(sweep.curves)))
-    few = len(sweep.curves) <= MAX_TICKED_VALUES
+    few = len(sweep.curves) <= MAX_LABELLED_CURVES
     for k, (curve, name, colour) in enumerate(zip(sweep.curves, sweep.names, colours, strict=True)):
         of = curve if curve.fine is None else curve.fine
         label = escape_math(_short(str(name))) if few or k in (0, len(sweep.curves) - 1) else None
@@ -136,10 +137,15 @@ def _draw_curves(axes: Axes, sweep: Any, theme: Theme) -> None:
 
 
 def _title(sweep: Any) -> str:
-    """The set, with N and D where all variants have the same."""
+    """The set, and from which N and D to which the variants go."""
     variants = [curve.training_set for curve in sweep.curves]
-    whole = {**max(variants, key=lambda v: v["N"] * math.prod(v["shape"])), "name": sweep.training_set["name"]}
-    return title_of(whole) + ("" if len(variants) == 1 else ", at most")
+    counts, sizes = [v["N"] for v in variants], [math.prod(v["shape"]) for v in variants]
+    return f"{name_of(sweep.training_set)}: N = {_range(counts)}, D = {_range(sizes)}"
+
+
+def _range(values: list[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _short(name: str) -> str:
