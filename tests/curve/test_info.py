@@ -117,6 +117,6 @@ def test_subsets_are_measured_only_if_asked_for() -> None:
     oracle = flowscope.Oracle(flowscope.TrainingSet(isotropic(200, 16, 16)))
     plain, found = training_set_info(oracle), training_set_info(oracle, subsets=True)
     assert set(found) - set(plain) == {"half_from_subsets", "saturation_from_subsets"}
-    t, low, high = found["half_from_subsets"]
+    t, low, high = found["half_from_subsets"].values()
     assert low < t < high and t == pytest.approx(plain["predicted"], rel=0.06)
     assert found["threshold"] == pytest.approx(threshold(200))

@@ -36,7 +36,7 @@ def info(
         say(json.dumps(found, allow_nan=False))
         return
     for key, value in found.items():
-        say(f"{key.replace('_', ' '):<18} {_shown(value)}")
+        say(f"{key.replace('_', ' '):<24} {_shown(value)}")
 
 
 def _shown(value: Any) -> str:

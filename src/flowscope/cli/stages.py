@@ -218,7 +218,7 @@ def _summary(curve: StageCurve, out: Path | None) -> str:
         f"end predicted      at t = {between(curve.predicted)}   from the spectrum and N (by log N {plain})",
         f"refinement settles at t = {between(*curve.saturation)}   mean top-1 weight 0.99",
         f"settling predicted at t = {between(curve.predicted_saturation)}",
-        f"deficit                   {deficit} nats   how much less than a Gaussian tells; 0 for Gaussian points",
+        f"deficit                   {deficit} nats   what a Gaussian tells more at that time than it should need",
         f"loss floor                {with_error(*floor)}   that no network can beat, mean over coordinates and t",
         f"self-check                {integral} nats   the information integral, against an entropy of {entropy}",
     ]

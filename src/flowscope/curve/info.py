@@ -20,7 +20,7 @@ def training_set_info(oracle: Oracle, subsets: bool = False) -> dict[str, Any]:
     """Plain facts about an oracle's training set: counts, classes, entropy, digest, spectrum, predicted boundary.
 
     Numbers that are not defined are None. `predicted` and `predicted_saturation` are times on the oracle's path, and
-    `threshold` is I*(N) in nats. `half_from_subsets` and `saturation_from_subsets`, if asked for, are t, low and high.
+    `threshold` is I*(N) in nats. `half_from_subsets` and `saturation_from_subsets`, if asked for, have t, low and high.
     `effective_rank` is exp of the entropy of the covariance's eigenvalues (Roy and Vetterli 2007).
     """
     s, law = oracle.training_set, oracle.support.law()
@@ -43,7 +43,7 @@ def training_set_info(oracle: Oracle, subsets: bool = False) -> dict[str, Any]:
     }
     if subsets:
         found = predict_from_subsets(oracle, min(MOST_SUBSET_POINTS, len(law) // 2))
-        about |= {"half_from_subsets": list(found.half), "saturation_from_subsets": list(found.saturation)}
+        about |= {f"{name}_from_subsets": getattr(found, name)._asdict() for name in ("half", "saturation")}
     return dict(to_jsonable(about))
 
 

@@ -96,7 +96,8 @@ def prediction_notes(predicted: float, laws: Sequence[PredictedLaw], points: Seq
         return
     clustered, plain = laws[0].spectra
     of = " of the first class" if len(laws) > 1 else ""
-    yield f"The predicted boundaries use the {plain.note}, and {len(clustered.weights)} clusters of it{of}."
+    parts = f", whole and in {len(clustered.weights)} clusters" if len(clustered.weights) > 1 else ""
+    yield f"The predicted boundaries use the {plain.note}{of}{parts}."
     if any(c.entropy < math.log(n) - EQUAL_WEIGHTS_NATS for c, n in zip(laws, points, strict=True)):
         yield "Weights differ: predictions count the points as exp of the entropy of their weights."
 

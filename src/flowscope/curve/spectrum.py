@@ -99,8 +99,8 @@ def _spectrum(points: np.ndarray, unit: float, weights: np.ndarray, clusters: in
     kept = np.flatnonzero(shares > 0)
     values = tuple(unit**2 * _eigenvalues(points[group == c], weights[group == c]) for c in kept)
     rank = "" if len(points) > points.shape[1] else ", fewer points than coordinates: of rank N - 1 at most"
-    plural = "s" if len(kept) > 1 else ""
-    return Spectrum(shares[kept], values, f"sample covariance of {of}, {len(kept)} cluster{plural}{rank}")
+    parts = f", {len(kept)} clusters" if len(kept) > 1 else ""
+    return Spectrum(shares[kept], values, f"sample covariance of {of}{parts}{rank}")
 
 
 def _normalised(raw: Tensor) -> tuple[np.ndarray, float]:
