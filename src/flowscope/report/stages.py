@@ -104,7 +104,7 @@ def _prediction_table(curve: Any) -> Table:
     """The measured boundaries beside the predicted ones."""
     half, saturation = curve.half.t, curve.saturation.t
     rows = [
-        [name_cell(name), number_cell(value, time), number_cell(relative_error(value, truth), signed_percent)]
+        [name_cell(name), number_cell(value, time), _error_cell(value, truth)]
         for name, value, truth in (
             ("half, measured", half, math.nan),
             ("half, by the finite-N threshold", curve.predicted, half),
@@ -114,6 +114,11 @@ def _prediction_table(curve: Any) -> Table:
         )
     ]
     return Table("The boundaries, measured and predicted", ("boundary", "t", "error"), rows)
+
+
+def _error_cell(value: float, truth: float) -> Cell:
+    """The error of a prediction; empty where there is nothing to hold it against."""
+    return Cell("", None) if math.isnan(truth) else number_cell(relative_error(value, truth), signed_percent)
 
 
 def _class_table(curve: Any) -> Table | None:
