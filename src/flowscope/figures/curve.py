@@ -94,6 +94,7 @@ def path_figure(curves: Sequence[Any], theme: Theme = LIGHT) -> Figure:
     with styled(theme):
         figure = new_figure(6.8, 5.6)
         top, bottom = figure.subplots(2, 1, sharex=True)
+        figure.suptitle(title_of(curves[0].training_set), x=0.02, ha="left", fontsize=11)
         for k, curve in enumerate(curves):
             colour, label = theme.lines[k % len(theme.lines)], escape_math(str(curve.settings["path"]))
             shown = np.isfinite(curve.log_snr)
