@@ -201,9 +201,7 @@ def test_the_predicted_curve_goes_through_the_predicted_boundaries() -> None:
     [
         (16, 0.03),
         pytest.param(4, 0.03, marks=pytest.mark.slow),
-        pytest.param(64, 0.03, marks=pytest.mark.slow),
         pytest.param(1024, 0.03, marks=pytest.mark.slow),
-        pytest.param(4096, 0.03, marks=pytest.mark.slow),
     ],
 )
 def test_boundaries_of_unit_gaussians(dimension: int, room: float) -> None:
