@@ -26,6 +26,7 @@ BADGES = {
     "agrees": "agrees with the paper",
     "differs": "differs from the paper",
     "cannot be tested": "cannot be tested here",
+    "does not tell memory from denoising": "does not tell memory from denoising",
     "no claim": "the paper makes no claim",
 }
 

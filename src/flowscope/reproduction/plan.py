@@ -48,6 +48,7 @@ NEEDS: Mapping[str, Need] = {
     "alignment": Need(("large",)),
     "explain": Need(("large",)),
     "ablation": Need(("small",), ("early", "late")),
+    "memorise": Need(()),  # its models are trained on parts of the data
 }
 
 

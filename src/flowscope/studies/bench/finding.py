@@ -20,7 +20,7 @@ from flowscope.data.loaders.npz import Archive
 from flowscope.data.loaders.source import reading
 from flowscope.errors import InputError
 
-Verdict = Literal["agrees", "differs", "cannot be tested", "no claim"]
+Verdict = Literal["agrees", "differs", "cannot be tested", "does not tell memory from denoising", "no claim"]
 Progress = Callable[[int, int], None]  # called as progress(done, total)
 REVIEWERS = "a question of the paper's reviewers"  # the `where` of a study that tests no figure or table
 
