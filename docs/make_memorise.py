@@ -3,8 +3,8 @@
 SET is digits or mnist14 (MNIST reduced to 14 pixels); without one only docs/results/memorise.md is written anew. One
 model is trained for each number of points and each draw of them, all for the same steps, in runs/memorise. A run can be
 broken off and gone on with: first every model takes an eighth of the steps, then a quarter, a half, and all. --quick
-trains a tenth of the points for few steps into runs/memorise/quick, and leaves docs as it is. MNIST is looked for in the
-folder that FLOWSCOPE_DATA names (else ../shared/data).
+trains on few points for few steps into runs/memorise/quick, and leaves docs as it is. MNIST is looked for in the folder
+that FLOWSCOPE_DATA names (else ../shared/data).
 """
 
 import argparse
@@ -122,10 +122,11 @@ def write_page() -> None:
 def about_set(name: str, found: Finding, models: list[dict[str, Any]]) -> list[str]:
     """The words, times and figure of a set."""
     settings, seconds = models[0]["settings"], sum(model["seconds"] for model in models)
+    command, network = f"python docs/make_memorise.py {name} --steps {settings['steps']}", settings["model"]
     trained = (
-        f"`python docs/make_memorise.py {name} --steps {settings['steps']}`: {len(models)} models ({settings['model']}, "
-        f"width {settings['width']}, {models[0]['parameters']:,} parameters, without labels), {settings['steps']:,} steps "
-        f"with a batch of {settings['batch']}, {seconds:,.0f} s in all on {models[0]['device']}."
+        f"`{command}`: {len(models)} models ({network}, width {settings['width']}, {models[0]['parameters']:,} "
+        f"parameters, without labels), {settings['steps']:,} steps with a batch of {settings['batch']}, "
+        f"{seconds:,.0f} s in all on {models[0]['device']}."
     )
     lines = [f"**{found.verdict}.** {found.found}", "", trained, "", f"Criterion: {found.why}", ""]
     names = ("points", "draw", "last_step", "copies_after", "copies_by", "good_after", "good_by", "gap_by", "half")

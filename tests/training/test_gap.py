@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import flowscope as fs
+from flowscope.data.split import take
 from flowscope.errors import FlowscopeWarning
 from flowscope.training.monitor.gap import clear_gaps, mean_gap
 from flowscope.training.monitor.monitor import Monitor
@@ -52,9 +53,7 @@ def test_one_contrast_seldom_raises_a_false_alarm_and_ten_parts_do() -> None:
 
 def test_what_has_memory_is_seen_by_the_contrast_and_by_its_samples() -> None:
     points = fs.load(MODES)
-    training, held_out = (
-        fs.TrainingSet(points.points[rows], points.labels[rows]) for rows in (slice(60), slice(60, 160))
-    )
+    training, held_out = (take(points, np.arange(*ends), "part") for ends in ((0, 60), (60, 160)))
     oracle = fs.Oracle(training)
     monitor = Monitor(oracle, held_out, bins=4, probes=400, conditional=False)
     found, own = monitor(oracle, 0), monitor.memorised(oracle, samples=24, steps=10)
@@ -78,9 +77,9 @@ def test_points_of_a_pair_are_of_one_class() -> None:
 
     late = Monitor(fs.Oracle(training), rare, bins=10, probes=400, conditional=False)(far, 0)
     assert abs(late.gap[-1]) < 0.01 * late.loss[-1]
+    few = Monitor(fs.Oracle(training), take(training, np.arange(40, 50), "ones"), 2, 100, conditional=False)
     with pytest.warns(FlowscopeWarning, match="of which no point is held out"):
-        ones = fs.TrainingSet(points[40:], labels[40:])
-        lone = Monitor(fs.Oracle(training), ones, bins=2, probes=100, conditional=False)(far, 0)
+        lone = few(far, 0)
     assert math.isfinite(lone.gap[0])
 
 

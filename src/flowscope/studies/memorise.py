@@ -50,15 +50,14 @@ CLAIM = (
 )
 WHY = (
     f"Copies are there at the first snapshot at which over {COPIES:.0%} of the samples, and more than of held-out "
-    f"points, have d1/d2 < 1/3 (95 % interval); samples are good at the first whose precision is above {GOOD:g} of that "
-    "of held-out points (likewise). So each time lies between two snapshots; what is not there by the last is "
-    "censored. Several draws widen the range by Student's t. Agrees if at every next larger size copies come later, or "
-    "not within the steps, and samples at the largest size are good within twice the steps of the smallest. Differs if "
-    f"copies come earlier at a larger size, or within twice the steps although N is {LEAST_RATIO} times as large or more, "
-    "or if samples at the largest size take more than twice as long to be good. "
-    "Otherwise it cannot be tested. Nor can it with one size, if at some size samples never become good, or if no size "
-    "copies. It does not tell memory from denoising if, at some size, a denoiser without memory makes as many copies as "
-    "the oracle."
+    "points, have d1/d2 < 1/3, by the 95 % interval. Samples are good at the first whose precision is above "
+    f"{GOOD:g} of that of held-out points, likewise. A time lies between two snapshots, and what is not there by the "
+    "last is censored; several draws widen the range by Student's t. Agrees if at every next larger size copies come "
+    "later, or not within the steps, and samples at the largest size are good within twice the steps of the smallest. "
+    f"Differs if copies come earlier at a larger size, or within twice the steps although N is {LEAST_RATIO} times as "
+    "large or more, or if samples at the largest size take over twice as long to be good. Otherwise it cannot be "
+    "tested. Nor can it with one size, if at some size samples never become good, or if no size copies. It does not "
+    "tell memory from denoising if, at some size, a denoiser without memory makes as many copies as the oracle."
 )
 
 
@@ -119,9 +118,9 @@ def memorise_study(
     if others is None:
         others = points_left(whole, [training.points for training in trainings], seed)
     if others is None or others.shape != whole.shape:
+        got = "no points are left" if others is None else f"held-out points have shape {others.shape}"
         raise InputError(
-            f"{'no points are left' if others is None else f'held-out points have shape {others.shape}'}; expected some "
-            f"of shape {whole.shape} that no model was trained on: give smaller sizes, or held_out"
+            f"{got}; expected some of shape {whole.shape} that no model was trained on: give smaller sizes, or held_out"
         )
     real = real_halves(others, space, seed)
     runs: list[Run] = []
@@ -242,24 +241,23 @@ def _tells(table: Mapping[str, Sequence[Any]]) -> bool:
 
 
 def _in_words(runs: Sequence[Run], table: Mapping[str, Sequence[Any]]) -> str:
-    sizes = by_size(runs)
+    sizes, times = by_size(runs), (("copies", _copies), ("good samples", _good))
     sentences = [_place_in_words(runs, table)]
-    for what, which in (("Copies are there", _copies), ("Samples are good", _good)):
-        times = "; ".join(f"for N = {n:,} {' and '.join(str(which(run)) for run in own)}" for n, own in sizes.items())
-        sentences.append(f"{what} {times}.")
+    for what, which in times:
+        found = (f"for N = {n:,} {' and '.join(str(which(run)) for run in own)}" for n, own in sizes.items())
+        sentences.append(f"There are {what} {'; '.join(found)}.")
     if len(sizes) > 1:
         ends = min(sizes), max(sizes)
-        grown = [
-            f"{what} {_grow(runs, *ends, which)}" for what, which in (("copies", _copies), ("good samples", _good))
-        ]
-        sentences.append(f"From N = {ends[0]:,} to {ends[1]:,} the time grows for {', for '.join(grown)}.")
+        grown = ", for ".join(f"{what} {_grow(runs, *ends, which)}" for what, which in times)
+        sentences.append(f"From N = {ends[0]:,} to {ends[1]:,} the time grows for {grown}.")
     return " ".join([*sentences, *(_gap_in_words(own[0]) for own in sizes.values())])
 
 
 def _place_in_words(runs: Sequence[Run], table: Mapping[str, Sequence[Any]]) -> str:
     """Where the model lies between memory and none, at the smallest size."""
     run = min(runs, key=lambda run: run.size)
-    own = f"At step {run.steps[-1]:,}, trained on {run.size:,} points, {run.looks[-1].copies.value:.1%} of the samples are copies"
+    share = run.looks[-1].copies.value
+    own = f"At step {run.steps[-1]:,}, trained on {run.size:,} points, {share:.1%} of the samples are copies"
     columns = (table[name] for name in ("reference", "size", "memorised")) if table else ((), (), ())
     beside = [f"{name} {share:.1%}" for name, size, share in zip(*columns, strict=True) if size == run.size]
     return f"{own} ({', '.join(beside)})." if beside else f"{own}."
@@ -284,24 +282,27 @@ def _good(run: Run) -> Onset:
 def _notes(
     runs: Sequence[Run], real: Real, held_out: TrainingSet, table: Mapping[str, Sequence[Any]]
 ) -> tuple[str, ...]:
-    draws = max(run.draw for run in runs) + 1
-    effort = runs[0].bench.effort
-    notes = [
-        f"{effort.n:,} samples for each snapshot, all from the same noise. A copy has d1/d2 < 1/3, with near-copies in "
-        "the training set counted as one point. Intervals of shares are Clopper-Pearson at 95 %.",
+    n, (value, low, high) = runs[0].bench.effort.n, real.precision
+    samples = (
+        f"{n:,} samples for each snapshot, all from the same noise. A copy has d1/d2 < 1/3, with near-copies in the "
+        "training set counted as one point. Intervals of shares are Clopper-Pearson at 95 %."
+    )
+    others = (
         f"Held-out points: {len(held_out):,} that no model was trained on. Samples are compared with one half of them; "
-        f"the precision of the other half is {real.precision.value:.3f} ({real.precision.low:.3f} to "
-        f"{real.precision.high:.3f}) in {real.space.name}.",
-        "The gap is the loss on held-out states less that on training states, paired in t, noise and class, with errors "
-        "over both kinds of points. It says that a denoiser overfits, not that its samples are copies.",
-    ]
-    if draws == 1:
+        f"the precision of the other half is {value:.3f} ({low:.3f} to {high:.3f}) in {real.space.name}."
+    )
+    gap = (
+        "The gap is the loss on held-out states less that on training states, paired in t, noise and class, with "
+        "errors over both kinds of points. It says that a denoiser overfits, not that its samples are copies."
+    )
+    notes = [samples, others, gap]
+    if max(run.draw for run in runs) == 0:
         notes.append("One draw of points and one seed: what another one would do is not covered.")
     if not table:
         notes.append("No references were measured, so nothing shows that the measure sees memory.")
     if any(math.isinf(run.copies.by) for run in runs):
         notes.append(
-            "A size that has no copies by its last step is censored: it may have them later. Figures leave it out."
+            "A size without copies by its last step is censored: it may have them later. Figures leave it out."
         )
     return tuple(notes)
 

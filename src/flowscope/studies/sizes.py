@@ -126,8 +126,8 @@ def _listed(folders: Any) -> list[Any]:
     found = list(folders.values() if isinstance(folders, Mapping) else folders) if isinstance(folders, Iterable) else []
     if not found or not all(isinstance(folder, (str, Path)) for folder in found):
         raise InputError(
-            f"make_or_folders is {str(folders)[:60]!r}; expected folders of flowscope train, one or more for each size, "
-            "or a function that trains on a TrainingSet"
+            f"make_or_folders is {str(folders)[:60]!r}; expected folders of flowscope train, one or more for each "
+            "size, or a function that trains on a TrainingSet"
         )
     return found
 
@@ -160,7 +160,7 @@ def check_trained_on(path: Path, part: TrainingSet) -> None:
 
 
 def points_left(training_set: TrainingSet, parts: Iterable[TrainingSet], seed: int) -> TrainingSet | None:
-    """Points that no part holds, nor a near-copy of them: at most MAX_HELD_OUT, at random; None where there are none."""
+    """At most MAX_HELD_OUT points, at random, that are in no part and no near-copies of those; None for none."""
     keys = training_set.statistics.keys
     trained = np.isin(keys, np.concatenate([part.statistics.keys for part in parts]))
     rows, rest = np.flatnonzero(trained), np.flatnonzero(~trained)

@@ -333,7 +333,8 @@ class Monitor:
         held = draw_probes(self.oracle, points, *how, alike)
         if apart := int((~same_class(held, training)).sum()):
             warnings.warn(
-                f"{apart} of {self.probes} probes are of classes of which no point is held out; the gap is without them",
+                f"{apart} of {self.probes} probes are of a class of which no point is held out: the gap leaves them "
+                "out",
                 FlowscopeWarning,
                 stacklevel=4,
             )
