@@ -103,8 +103,7 @@ class SnapshotBench:
         self.times: StageTimes = stage_times(oracle, conditional, effort.seed)
         how = effort.probes, BINS, effort.seed, conditional, 0.0
         self.probes = draw_probes(oracle, oracle.training_set, *how)
-        alike = None if held_out.labels is None else self.probes.label
-        self.held_probes = draw_probes(oracle, held_out, *how, alike)
+        self.held_probes = draw_probes(oracle, held_out, *how, self.probes)
 
     def draw(self, model: VelocityField) -> Tensor:
         """(n, *shape) samples of a model, always from the same noise and labels."""

@@ -1,7 +1,7 @@
 """The generalisation gap: a model's loss on held-out points less that on training points, from paired probes.
 
-Probe i has one time t, one noise x0 and one class, and two points of that class: one that was trained on and one that
-was held out. With the losses |m - u_cond|^2 / D at the two states,
+Probe i has one time t and one noise x0, and two points: one that was trained on and one that was held out, of one class
+if the model is given labels. With the losses |m - u_cond|^2 / D at the two states,
 
     d_i = loss(held-out state i) - loss(training state i),    gap = mean of d_i.
 
@@ -100,10 +100,10 @@ def paired(held_out: np.ndarray, training: np.ndarray, held_probes: Probes, prob
 
 
 def same_class(held_probes: Probes, probes: Probes) -> np.ndarray:
-    """(n,) whether the two points of a probe have one label; where one of the sets has none, all count."""
-    if held_probes.label is None or probes.label is None:
+    """(n,) whether the two points of a probe have one label; all of them if the model is given none."""
+    if held_probes.y is None or probes.y is None:
         return np.ones(len(probes.row), dtype=bool)
-    return held_probes.label == probes.label
+    return (held_probes.y == probes.y).cpu().numpy()
 
 
 def gap_by_part(d: np.ndarray, held_probes: Probes, probes: Probes, bins: int) -> dict[str, np.ndarray]:

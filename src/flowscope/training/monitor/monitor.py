@@ -325,12 +325,11 @@ class Monitor:
         return self._truths[conditional]
 
     def _held_out_probes(self, points: TrainingSet, training: Probes, conditional: bool) -> Probes:
-        """The training probes with held-out points of the same classes, as far as there are such."""
+        """The training probes with held-out points, of the same classes if labels are given and there are such."""
         for label in points.classes if conditional else ():
             self.oracle.support.law(label)  # refuses one that the training set does not have
-        alike = None if points.labels is None else training.label
         how = self.probes, self.bins, self.seed, conditional, self.dropout
-        held = draw_probes(self.oracle, points, *how, alike)
+        held = draw_probes(self.oracle, points, *how, training)
         if apart := int((~same_class(held, training)).sum()):
             warnings.warn(
                 f"{apart} of {self.probes} probes are of a class of which no point is held out: the gap leaves them "

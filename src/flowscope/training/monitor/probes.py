@@ -40,7 +40,6 @@ class Probes(NamedTuple):
 
     bin: np.ndarray  # (n,) the part of time that each is in
     row: np.ndarray  # (n,) the point that each is of
-    label: np.ndarray | None  # (n,) that point's own label, whether or not the model is given it
     t: Tensor  # (n,) float64
     x: Tensor  # the states
     y: Tensor | None  # (n,) int64
@@ -67,7 +66,7 @@ def draw_probes(
     seed: int,
     conditional: bool,
     dropout: float,
-    alike: np.ndarray | None = None,
+    beside: Probes | None = None,
 ) -> Probes:
     """Draw probes, in turn in each part of time, and ask the oracle.
 
@@ -79,7 +78,8 @@ def draw_probes(
         seed: of the draw.
         conditional: whether the oracle is asked by the points' labels.
         dropout: the chance with which a probe loses its label.
-        alike: (count,) labels that the points of the probes are to have, as far as there are such points; None for any.
+        beside: probes of other points, drawn with these numbers, to make pairs with: the points of these are drawn anew,
+            with the labels that those are given, as far as there are such points. None for no pairs.
 
     Raises:
         InputError: labels are wanted and there are none, or the oracle's training set does not know them.
@@ -88,7 +88,7 @@ def draw_probes(
         raise InputError(
             f"the model is conditional, but {points.name} has no labels; give it labels, or pass conditional=False"
         )
-    row, t, x0, lost = _draw(points, count, bins, seed, alike)
+    row, t, x0, lost = _draw(points, count, bins, seed, beside)
     device = oracle.device
     x1 = points.rows(row).to(device, torch.float64)
     noise = torch.as_tensor(x0, device=device).reshape(x1.shape)
@@ -100,12 +100,11 @@ def draw_probes(
         torch.as_tensor(lost < dropout, device=device) if conditional else torch.zeros_like(times, dtype=torch.bool)
     )
     target = (c.d_alpha * x1 + c.d_sigma * noise).float()
-    label = None if points.labels is None else points.labels[row]
     answers = _ask_by_label(oracle, x, times, y, dropped)
-    return Probes(np.arange(count) % bins, row, label, times, x, y, dropped, target, *answers)
+    return Probes(np.arange(count) % bins, row, times, x, y, dropped, target, *answers)
 
 
-def _draw(points: TrainingSet, count: int, bins: int, seed: int, alike: np.ndarray | None) -> tuple[np.ndarray, ...]:
+def _draw(points: TrainingSet, count: int, bins: int, seed: int, beside: Probes | None) -> tuple[np.ndarray, ...]:
     """Rows (n,), times (n,), noise (n, D), and numbers (n,) in [0, 1) that decide on the label."""
     sources = np.empty(count)
     t, lost = np.empty(count), np.empty(count)
@@ -115,6 +114,9 @@ def _draw(points: TrainingSet, count: int, bins: int, seed: int, alike: np.ndarr
         sources[i], within, lost[i] = rng.random(3)
         t[i] = min((i % bins + within) / bins, MAX_TIME)
         noise[i] = rng.standard_normal(points.dimension)
+        if beside is not None:
+            sources[i] = rng.random()
+    alike = None if beside is None or beside.y is None else beside.y.cpu().numpy()
     return _rows_at(points, sources, alike), t, noise, lost
 
 
