@@ -70,7 +70,7 @@ def growth(smaller: Sequence[Onset], larger: Sequence[Onset]) -> Growth:
     pairs = list(zip(smaller, larger, strict=False))
     lows = [-math.inf if b.after == 0 or math.isinf(a.by) else math.log2(b.after / a.by) for a, b in pairs]
     highs = [math.inf if a.after == 0 or math.isinf(b.by) else math.log2(b.by / a.after) for a, b in pairs]
-    return Growth(np.mean(lows) - _reach(lows), np.mean(highs) + _reach(highs))
+    return Growth(float(np.mean(lows)) - _reach(lows), float(np.mean(highs)) + _reach(highs))
 
 
 def _reach(values: Sequence[float]) -> float:
