@@ -24,7 +24,7 @@ def some_gap(rng: np.random.Generator, truth: float, probes: int = 200) -> tuple
 
 def test_the_interval_holds_the_gap_of_other_points_too() -> None:
     """Not that of these points alone: probes that share points are not as many as they seem."""
-    rng, repetitions = np.random.default_rng(0), 800
+    rng, repetitions = np.random.default_rng(0), 400
     held, plain, alarms = 0, 0, 0
     for _ in range(repetitions):
         d, *rows = some_gap(rng, 0.3)
@@ -32,23 +32,24 @@ def test_the_interval_holds_the_gap_of_other_points_too() -> None:
         held += found.low <= 0.3 <= found.high
         plain += abs(d.mean() - 0.3) < 1.96 * d.std(ddof=1) / math.sqrt(len(d))
         alarms += mean_gap(*some_gap(rng, 0.0)).low > 0
-    assert 0.93 * repetitions < held < 0.985 * repetitions
+    assert 0.92 * repetitions < held < 0.99 * repetitions
     assert plain < 0.75 * repetitions
-    assert alarms < 0.045 * repetitions  # 2.5 % is meant
+    assert alarms < 0.05 * repetitions  # 2.5 % is meant
 
 
+@pytest.mark.slow
 def test_one_contrast_seldom_raises_a_false_alarm_and_ten_parts_do() -> None:
     """For a model that knows neither set: Gaussian points, a network that was never trained on any."""
     contrast, parts = 0, 0
-    for seed in range(60):
+    for seed in range(40):
         points = np.random.default_rng(seed).standard_normal((40, 4))
         training, held_out = fs.TrainingSet(points[:24]), fs.TrainingSet(points[24:])
         monitor = Monitor(fs.Oracle(training), held_out, probes=80, seed=seed)
         found = monitor(lambda x, t, y=None: 0.7 * torch.tanh(x) - 0.9 * x, 0)
         contrast += found.overfits
         parts += bool((found.gap > found.gap_error).any())
-    assert contrast <= 5  # 1.5 are meant
-    assert parts > 30
+    assert contrast <= 4  # 1 is meant
+    assert parts > 20
 
 
 def test_what_has_memory_is_seen_by_the_contrast_and_by_its_samples() -> None:

@@ -78,8 +78,8 @@ def draw_probes(
         seed: of the draw.
         conditional: whether the oracle is asked by the points' labels.
         dropout: the chance with which a probe loses its label.
-        beside: probes of other points, drawn with these numbers, to make pairs with: the points of these are drawn anew,
-            with the labels that those are given, as far as there are such points. None for no pairs.
+        beside: probes of other points, drawn with these numbers, to make pairs with: the points are drawn anew, of the
+            labels that those are given, as far as there are such points. None for no pairs.
 
     Raises:
         InputError: labels are wanted and there are none, or the oracle's training set does not know them.
