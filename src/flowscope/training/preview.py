@@ -9,7 +9,6 @@ import torch
 from flowscope.data.training_set import TrainingSet
 from flowscope.networks.field import NetworkField
 from flowscope.sampling import sample
-from flowscope.training.monitor.evaluate import label_count
 
 
 def sample_pictures(field: NetworkField, training_set: TrainingSet, count: int = 36, steps: int = 25) -> bytes:
@@ -19,7 +18,7 @@ def sample_pictures(field: NetworkField, training_set: TrainingSet, count: int =
 
     An expert for a part of time is sampled over all times, as if it were trained there, too.
     """
-    classes = training_set.classes if label_count(field) else ()
+    classes = training_set.classes if field.classes else ()
     y = None if not classes else torch.tensor([classes[i % len(classes)] for i in range(count)], device="cpu")
     found = sample(field, n=count, shape=training_set.shape, steps=steps, y=y)
     return grid_png(found.cpu().numpy(), display_range(training_set))
