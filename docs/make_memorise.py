@@ -19,7 +19,7 @@ import torch
 import flowscope as fs
 from flowscope.report import write_finding
 from flowscope.studies import Finding, memorise_study
-from flowscope.studies.sizes import part_of
+from flowscope.studies.memorise.sizes import part_of
 from flowscope.training import TrainSettings, train_to
 from flowscope.training.model_store import read_about
 

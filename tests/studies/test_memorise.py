@@ -12,8 +12,8 @@ from torch import Tensor
 import flowscope as fs
 from flowscope.errors import FlowscopeWarning, InputError
 from flowscope.studies import Finding, memorise_study
-from flowscope.studies.onsets import Onset, Share, find_onset, growth
-from flowscope.studies.sizes import part_of, points_left
+from flowscope.studies.memorise.onsets import Onset, Share, find_onset, growth
+from flowscope.studies.memorise.sizes import part_of, points_left
 from flowscope.training import TrainSettings, train, train_to
 
 POINTS = fs.load("gaussian:N=500,D=8")
@@ -99,7 +99,7 @@ def test_an_onset_lies_between_two_snapshots_or_is_censored() -> None:
 @pytest.mark.slow
 def test_brackets_hold_the_true_onset_and_growth() -> None:
     """Shares that rise past the level at a known step, counted in 200 samples: at least 95 % of brackets hold it."""
-    from flowscope.studies.snapshot_bench import share_of
+    from flowscope.studies.memorise.snapshots import share_of
 
     rng, held, wide = np.random.default_rng(0), 0, 0
     for _ in range(300):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from flowscope.data import TrainingSet
-from flowscope.studies.sizes import part_of
+from flowscope.studies.memorise.sizes import part_of
 from flowscope.training import TrainSettings, train_to
 
 SHAPE, HELD_OUT = (1, 4, 4), 12

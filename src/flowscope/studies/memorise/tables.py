@@ -11,8 +11,8 @@ from flowscope.data.pixels import is_image
 from flowscope.oracle import Oracle
 from flowscope.studies.bench.boundaries import STAGES
 from flowscope.studies.bench.finding import Gallery, Panel, Series
-from flowscope.studies.onsets import Onset, Share, mean_share
-from flowscope.studies.snapshot_bench import BINS, Look, SnapshotBench
+from flowscope.studies.memorise.onsets import Onset, Share, mean_share
+from flowscope.studies.memorise.snapshots import BINS, Look, SnapshotBench
 from flowscope.training.monitor.gap import Gap, clear_gaps
 
 GALLERY_SAMPLES = 10

@@ -8,6 +8,7 @@ does a denoiser overfit first, before or after the `half` of those N points? A g
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any
@@ -24,7 +25,10 @@ from flowscope.oracle import Oracle
 from flowscope.studies.bench.finding import Finding, Progress, Verdict
 from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.variants import identity, oracle_on_path_of
-from flowscope.studies.memorise_tables import (
+from flowscope.studies.memorise.onsets import Growth, Onset, find_onset, growth
+from flowscope.studies.memorise.sizes import Training, check_part_sizes, made_trainings, points_left, read_trainings
+from flowscope.studies.memorise.snapshots import Effort, Real, SnapshotBench, real_halves, takes_labels
+from flowscope.studies.memorise.tables import (
     GALLERY_SAMPLES,
     Run,
     all_galleries,
@@ -33,9 +37,6 @@ from flowscope.studies.memorise_tables import (
     by_size,
     stages_in_words,
 )
-from flowscope.studies.onsets import Growth, Onset, find_onset, growth
-from flowscope.studies.sizes import Training, check_part_sizes, made_trainings, points_left, read_trainings
-from flowscope.studies.snapshot_bench import Effort, Real, SnapshotBench, real_halves, takes_labels
 
 SIZES = (64, 256, 1024)
 COPIES = 0.05  # of the samples, and above the null: from here on copies are there
@@ -201,9 +202,7 @@ def reference_fields(bench: SnapshotBench) -> list[tuple[str, VelocityField, boo
     """(name, field, whether it holds no training point) of what a model is held against: the oracle, and the ladder."""
     found: list[tuple[str, VelocityField, bool]] = [("oracle", bench.oracle, False)]
     if find_spec("flowscope.references") is not None:
-        from flowscope.references import ladder
-
-        rows = ladder(bench.oracle, conditional=bench.conditional)
+        rows = import_module("flowscope.references").ladder(bench.oracle, conditional=bench.conditional)
         found += [(name, row.field, row.memoryless) for name, row in rows.items() if name != "oracle"]
     return found
 

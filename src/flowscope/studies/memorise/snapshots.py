@@ -16,7 +16,7 @@ from flowscope.metrics.features import PIXELS
 from flowscope.metrics.memorised import MEMORISED_RATIO, share_with_interval
 from flowscope.oracle import Oracle
 from flowscope.studies.bench.boundaries import STAGES, StageTimes, stage_times
-from flowscope.studies.onsets import Share
+from flowscope.studies.memorise.onsets import Share
 from flowscope.training.monitor.evaluate import check_model, label_count, velocities
 from flowscope.training.monitor.gap import Gap, gap_by_part, mean_gap, paired
 from flowscope.training.monitor.generations import draw_own
