@@ -24,7 +24,7 @@ def some_gap(rng: np.random.Generator, truth: float, probes: int = 200) -> tuple
 
 def test_the_interval_holds_the_gap_of_other_points_too() -> None:
     """Not that of these points alone: probes that share points are not as many as they seem."""
-    rng, repetitions = np.random.default_rng(0), 400
+    rng, repetitions = np.random.default_rng(0), 300
     held, plain, alarms = 0, 0, 0
     for _ in range(repetitions):
         d, *rows = some_gap(rng, 0.3)
@@ -41,15 +41,15 @@ def test_the_interval_holds_the_gap_of_other_points_too() -> None:
 def test_one_contrast_seldom_raises_a_false_alarm_and_ten_parts_do() -> None:
     """For a model that knows neither set: Gaussian points, a network that was never trained on any."""
     contrast, parts = 0, 0
-    for seed in range(40):
+    for seed in range(24):
         points = np.random.default_rng(seed).standard_normal((40, 4))
         training, held_out = fs.TrainingSet(points[:24]), fs.TrainingSet(points[24:])
         monitor = Monitor(fs.Oracle(training), held_out, probes=80, seed=seed)
         found = monitor(lambda x, t, y=None: 0.7 * torch.tanh(x) - 0.9 * x, 0)
         contrast += found.overfits
         parts += bool((found.gap > found.gap_error).any())
-    assert contrast <= 4  # 1 is meant
-    assert parts > 20
+    assert contrast <= 3  # 0.6 are meant
+    assert parts > 12
 
 
 def test_what_has_memory_is_seen_by_the_contrast_and_by_its_samples() -> None:

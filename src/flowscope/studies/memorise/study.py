@@ -8,8 +8,6 @@ does a denoiser overfit first, before or after the `half` of those N points? A g
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
-from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any
 
@@ -19,9 +17,9 @@ from flowscope.core.settings import check_count, check_seed, versions
 from flowscope.curve.summary import describe
 from flowscope.data.training_set import TrainingSet, as_training_set
 from flowscope.errors import FlowscopeWarning, InputError
-from flowscope.fields import VelocityField
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
+from flowscope.references import ladder
 from flowscope.studies.bench.finding import Finding, Progress, Verdict
 from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.variants import identity, oracle_on_path_of
@@ -44,6 +42,7 @@ GOOD = 0.9  # of the precision of held-out points: from here on samples are good
 LEAST_SIZES = 2
 SAME_DOUBLINGS = 1.0  # a time that grows by no more, from the smallest size to the largest, does not grow
 LEAST_RATIO = 4  # of the largest size to the smallest, from which on copies are expected to come that much later
+ORACLE = "oracle"  # a row of the ladder
 WHERE = "arXiv 2505.17638"
 CLAIM = (
     "The time of training at which samples are good does not depend on the number N of training "
@@ -107,8 +106,8 @@ def memorise_study(
         >>> from flowscope.studies import memorise_study
         >>> points = fs.load("gaussian:N=80,D=8")
         >>> finding = memorise_study(fs.Oracle, points, sizes=[10, 20], n=20, steps=5, probes=40)
-        >>> finding.tables["references"]["reference"][0], finding.tables["references"]["memorised"][0]
-        ('oracle', 1.0)
+        >>> dict(zip(finding.tables["references"]["reference"], finding.tables["references"]["memorised"]))["oracle"]
+        1.0
     """
     whole = as_training_set(training_set)
     effort = Effort(check_count(n, "n"), check_count(steps, "steps"), check_count(probes, "probes"), check_seed(seed),
@@ -187,24 +186,20 @@ def _run(training: Training, held_out: TrainingSet, real: Real, effort: Effort) 
 
 
 def _references(runs: Sequence[Run], real: Real) -> dict[str, list[Any]]:
-    """A row for each reference and size: its samples, drawn and measured as the models' are."""
+    """A row for each reference and size, whose samples are drawn and measured as the models' are.
+
+    Those with memory are measured at the smallest size alone.
+    """
     rows: list[tuple[Any, ...]] = []
     for run in (run for run in runs if run.draw == 0):
-        for name, field, memoryless in reference_fields(run.bench):
-            samples = run.bench.draw(field)
-            rows.append((name, run.size, memoryless, *run.bench.copies(samples), real.precision_of(samples).value))
+        for name, row in ladder(run.bench.oracle, conditional=run.bench.conditional).items():
+            if row.memoryless or name == ORACLE or run.size == runs[0].size:
+                samples = run.bench.draw(row.field)
+                shares = *run.bench.copies(samples), real.precision_of(samples).value
+                rows.append((name, run.size, row.memoryless, *shares))
         rows.append(("held-out points", run.size, True, *run.bench.null, real.precision.value))
     names = ("reference", "size", "memoryless", "memorised", "memorised_low", "memorised_high", "precision")
     return {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
-
-
-def reference_fields(bench: SnapshotBench) -> list[tuple[str, VelocityField, bool]]:
-    """(name, field, whether it holds no training point) of what a model is held against: the oracle, and the ladder."""
-    found: list[tuple[str, VelocityField, bool]] = [("oracle", bench.oracle, False)]
-    if find_spec("flowscope.references") is not None:
-        rows = import_module("flowscope.references").ladder(bench.oracle, conditional=bench.conditional)
-        found += [(name, row.field, row.memoryless) for name, row in rows.items() if name != "oracle"]
-    return found
 
 
 def _grow(runs: Sequence[Run], smaller: int, larger: int, which: Callable[[Run], Onset]) -> Growth:
@@ -235,7 +230,7 @@ def _tells(table: Mapping[str, Sequence[Any]]) -> bool:
         return True
     rows = list(zip(*(table[k] for k in ("size", "memoryless", "reference", "memorised_low", "memorised_high")),
                     strict=True))  # fmt: skip
-    least = {size: low for size, _, name, low, _ in rows if name == "oracle"}
+    least = {size: low for size, _, name, low, _ in rows if name == ORACLE}
     return all(high < least[size] for size, memoryless, _, _, high in rows if memoryless)
 
 
