@@ -165,9 +165,15 @@ def all_galleries(runs: Sequence[Run], last_models: Mapping[int, Any]) -> tuple[
 def stages_in_words(look: Look) -> str:
     """In which of the oracle's stages the gap lies, by Holm's correction for the three."""
     clear = clear_gaps(look.stages)
-    there = [f"{name} ({gap_in_words(look.stages[name])})" for name in STAGES if clear[name]]
-    without = [f"{name} ({gap_in_words(look.stages[name])})" for name in STAGES if not clear[name]]
-    return f"in {' and '.join(there) or 'no stage'}" + (f", not clearly in {' or '.join(without)}" if without else "")
+    found = {
+        is_clear: " and ".join(
+            f"{name} ({gap_in_words(look.stages[name])})" for name in STAGES if clear[name] is is_clear
+        )
+        for is_clear in (True, False)
+    }
+    if not found[True]:
+        return f"but in no stage alone: {found[False]}"
+    return f"in {found[True]}" + (f", not clearly in {found[False]}" if found[False] else "")
 
 
 def gap_in_words(gap: Gap) -> str:
