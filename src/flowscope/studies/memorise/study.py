@@ -20,6 +20,7 @@ from flowscope.errors import FlowscopeWarning, InputError
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.references import ladder
+from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.finding import Finding, Progress, Verdict
 from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.variants import identity, oracle_on_path_of
@@ -37,27 +38,11 @@ from flowscope.studies.memorise.tables import (
 )
 
 SIZES = (64, 256, 1024)
-COPIES = 0.05  # of the samples, and above the null: from here on copies are there
-GOOD = 0.9  # of the precision of held-out points: from here on samples are good
-LEAST_SIZES = 2
-SAME_DOUBLINGS = 1.0  # a time that grows by no more, from the smallest size to the largest, does not grow
-LEAST_RATIO = 4  # of the largest size to the smallest, from which on copies are expected to come that much later
 ORACLE = "oracle"  # a row of the ladder
 WHERE = "arXiv 2505.17638"
 CLAIM = (
     "The time of training at which samples are good does not depend on the number N of training "
     "points; the time from which on they are copies grows with N."
-)
-WHY = (
-    f"Copies are there at the first snapshot at which over {COPIES:.0%} of the samples, and more than of held-out "
-    "points, have d1/d2 < 1/3, by the 95 % interval. Samples are good at the first whose precision is above "
-    f"{GOOD:g} of that of held-out points, likewise. A time lies between two snapshots, and what is not there by the "
-    "last is censored; several draws widen the range by Student's t. Agrees if at every next larger size copies come "
-    "later, or not within the steps, and samples at the largest size are good within twice the steps of the smallest. "
-    f"Differs if copies come earlier at a larger size, or within twice the steps although N is {LEAST_RATIO} times as "
-    "large or more, or if samples at the largest size take over twice as long to be good. Otherwise it cannot be "
-    "tested. Nor can it with one size, if at some size samples never become good, or if no size copies. It does not "
-    "tell memory from denoising if, at some size, a denoiser without memory makes as many copies as the oracle."
 )
 
 
@@ -139,7 +124,7 @@ def memorise_study(
         claim=CLAIM,
         found=_in_words(runs, table),
         verdict=_verdict(runs, table),
-        why=WHY,
+        why=criterion("memorise").why,
         tables=all_tables(runs, table),
         panels=all_panels(runs, real.space.name),
         galleries=all_galleries(runs, last),
@@ -162,10 +147,10 @@ def _trainings(given: Any, whole: TrainingSet, sizes: Any, draws: int) -> list[T
 
 def _warn_of_few(trainings: Sequence[Training]) -> None:
     """Say before anything is trained or measured what there will be no verdict on."""
-    sizes = {len(training.points) for training in trainings}
-    if len(sizes) < LEAST_SIZES:
+    sizes, least = {len(training.points) for training in trainings}, criterion("memorise")["least_sizes"]
+    if len(sizes) < least:
         warnings.warn(
-            f"there is {len(sizes)} size, and the criterion of memorise needs {LEAST_SIZES}: its verdict will be "
+            f"there is {len(sizes)} size, and the criterion of memorise needs {least}: its verdict will be "
             '"cannot be tested"; give further sizes',
             FlowscopeWarning,
             stacklevel=3,
@@ -178,9 +163,10 @@ def _run(training: Training, held_out: TrainingSet, real: Real, effort: Effort) 
     models = [model for _, model in snapshots]
     oracle = oracle_on_path_of(models[-1], Oracle(training.points))
     bench = SnapshotBench(oracle, held_out, real, takes_labels(models), effort)
+    rules = criterion("memorise")
     steps, looks = [step for step, _ in snapshots], [bench.look(model) for model in models]
-    copies = find_onset(steps, [look.copies for look in looks], max(COPIES, bench.null.high))
-    good = find_onset(steps, [look.precision for look in looks], GOOD * real.precision.value)
+    copies = find_onset(steps, [look.copies for look in looks], max(rules["copies"], bench.null.high))
+    good = find_onset(steps, [look.precision for look in looks], rules["good"] * real.precision.value)
     named = [identity(model) for model in models]
     return Run(len(training.points), training.draw, steps, looks, bench, copies, good, named), bench.draw(models[-1])
 
@@ -208,20 +194,21 @@ def _grow(runs: Sequence[Run], smaller: int, larger: int, which: Callable[[Run],
 
 
 def _verdict(runs: Sequence[Run], table: Mapping[str, Sequence[Any]]) -> Verdict:
-    sizes = sorted({run.size for run in runs})
+    sizes, rules = sorted({run.size for run in runs}), criterion("memorise")
+    same = rules["same_doublings"]
     if not _tells(table):
         return "does not tell memory from denoising"
-    if len(sizes) < LEAST_SIZES or any(math.isinf(run.good.by) for run in runs):
+    if len(sizes) < rules["least_sizes"] or any(math.isinf(run.good.by) for run in runs):
         return "cannot be tested"
     if all(math.isinf(run.copies.by) for run in runs):
         return "cannot be tested"
     copies = [_grow(runs, a, b, _copies) for a, b in pairwise(sizes)]
     good = _grow(runs, sizes[0], sizes[-1], _good)
     whole = _grow(runs, sizes[0], sizes[-1], _copies)
-    same = whole.high <= SAME_DOUBLINGS and sizes[-1] >= LEAST_RATIO * sizes[0]
-    if same or any(g.high <= 0 for g in copies) or good.low >= SAME_DOUBLINGS:
+    no_later = whole.high <= same and sizes[-1] >= rules["least_ratio"] * sizes[0]
+    if no_later or any(g.high <= 0 for g in copies) or good.low >= same:
         return "differs"
-    return "agrees" if all(g.low >= 0 for g in copies) and good.high <= SAME_DOUBLINGS else "cannot be tested"
+    return "agrees" if all(g.low >= 0 for g in copies) and good.high <= same else "cannot be tested"
 
 
 def _tells(table: Mapping[str, Sequence[Any]]) -> bool:
