@@ -175,8 +175,10 @@ def foretell(part: fs.TrainingSet, half: float) -> dict[str, Any]:
     return row
 
 
-def rows_of(name: str, role: str, sizes: tuple[int, ...], kept: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The rows of a set, one for each number of points; measured or predicted only where they are not kept."""
+def rows_of(
+    name: str, role: str, sizes: tuple[int, ...], kept: dict[str, Any], partial: Path | None
+) -> Iterator[dict[str, Any]]:
+    """The rows of a set, one for each number of points; what is not in `kept` is made, and kept in a file."""
     whole: fs.TrainingSet | None = None
     for size in sizes:
         row = kept.setdefault(f"{name}|{size}", {})
@@ -185,8 +187,8 @@ def rows_of(name: str, role: str, sizes: tuple[int, ...], kept: dict[str, Any]) 
             part = whole if size >= len(whole) else draw(whole, size)
             row |= {"set": name, "role": role, "N": len(part)} | ({} if "half" in row else measure(part))
             row |= foretell(part, row["half"][0])
-            RESULTS.mkdir(exist_ok=True)
-            (RESULTS / "prediction.partial").write_text(json.dumps(kept))
+            if partial is not None:
+                partial.write_text(json.dumps(kept))
         yield row
         if row["N"] < size:
             return
@@ -211,26 +213,40 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Median and largest size of the errors of half, in per cent, by predictor."""
+    """Median and largest size of the errors in per cent, by predictor."""
     found = {}
-    for name in ("log N", "threshold", "predicted", "subsets"):
-        errors = [
-            abs(error(row[name][0] if name == "subsets" else row[name], row["half"][0])) for row in rows if name in row
-        ]
+    for name in ("log N", "threshold", "predicted", "subsets", "predicted saturation", "subsets saturation"):
+        errors = [abs(error(_time(row[name]), row[_boundary(name)][0])) for row in rows if name in row]
         if errors:
-            found[name] = {
-                "rows": len(errors),
-                "median": statistics.median(errors),
-                "largest": max(errors),
-                "within 5 %": sum(e <= 5 for e in errors) / len(errors),
-            }
+            shares = {"median": statistics.median(errors), "largest": max(errors)}
+            found[name] = {"rows": len(errors), **shares, "within 5 %": sum(e <= 5 for e in errors) / len(errors)}
     return found
+
+
+def summaries(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """By role, and for real sets that were held out by the number of points."""
+    real = [row for row in found.get("held out", []) if row["set"] not in HEAVY_TAILS]
+    sizes = {"N = 32": (0, 33), "N from 33 to 511": (33, 512), "N from 512 on": (512, math.inf)}
+    groups = {role: summary(rows) for role, rows in found.items()}
+    for label, (low, high) in sizes.items():
+        groups[f"held out, real, {label}"] = summary([row for row in real if low <= row["N"] < high])
+    groups["held out, heavy tails"] = summary([row for row in found.get("held out", []) if row["set"] in HEAVY_TAILS])
+    return {label: by for label, by in groups.items() if by}
+
+
+def _time(value: Any) -> float:
+    return float(value[0] if isinstance(value, list) else value)
+
+
+def _boundary(predictor: str) -> str:
+    return "saturation" if "saturation" in predictor else "half"
 
 
 COLUMNS = (
     *("set", "N", "half", "by log N, %", "by I*, %", "predicted, %", "subsets, %", "deficit, nats"),
     *("saturation", "predicted, %", "subsets, %"),
 )
+SUMMARY_COLUMNS = ("predictor", "rows", "median, %", "largest, %", "share within 5 %")
 
 
 def main() -> None:
@@ -238,22 +254,22 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="digits and one Gaussian, up to 512 points")
     parser.add_argument("--only", default="", help="sets with this in their name")
     given = parser.parse_args()
-    partial = RESULTS / "prediction.partial"
-    kept = json.loads(partial.read_text()) if partial.exists() and not given.quick else {}
+    partial = None if given.quick else RESULTS / "prediction.partial"
+    kept = json.loads(partial.read_text()) if partial is not None and partial.exists() else {}
     roles = {"chosen on": CHOSEN_ON, "seen before": SEEN, "held out": HELD_OUT}
     found: dict[str, list[dict[str, Any]]] = {}
     for role, names in roles.items():
         for name in names:
             if given.only in name and (not given.quick or name in QUICK):
-                found.setdefault(role, []).extend(rows_of(name, role, SIZES[:3] if given.quick else SIZES, kept))
+                found.setdefault(role, []).extend(
+                    rows_of(name, role, SIZES[:3] if given.quick else SIZES, kept, partial)
+                )
                 print(f"{name}: done", flush=True)
     for role, rows in found.items():
         table(role, COLUMNS, [cells(row) for row in rows])
-    groups = {role: summary(rows) for role, rows in found.items()}
-    real = [row for row in found.get("held out", []) if row["set"] not in HEAVY_TAILS]
-    groups |= {"held out, real": summary(real)} if real else {}
-    for role, by in groups.items():
-        table(f"half, {role}", ("predictor", "rows", "median %", "largest %", "within 5 %"), _listed(by))
+    groups = summaries(found)
+    for label, by in groups.items():
+        table(label, SUMMARY_COLUMNS, _listed(by))
     if not given.quick and not given.only:
         PAGE.write_text(page(found, groups))
         save("prediction", {"summary": groups, "rows": [row for rows in found.values() for row in rows]})
@@ -263,8 +279,7 @@ def page(found: dict[str, list[dict[str, Any]]], groups: dict[str, Any]) -> str:
     """The tables as a page of the documentation."""
     parts = [HEAD]
     for role, by in groups.items():
-        columns = ("predictor of half", "rows", "median %", "largest %", "within 5 %")
-        parts.append(f"## Half, {role}\n\n{markdown(columns, _listed(by))}")
+        parts.append(f"## Errors: {role}\n\n{markdown(SUMMARY_COLUMNS, _listed(by))}")
     for role, rows in found.items():
         parts.append(f"## Sets: {role}\n\n{markdown(COLUMNS, [cells(row) for row in rows])}")
     return "\n\n".join(parts) + "\n"
