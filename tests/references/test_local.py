@@ -102,14 +102,14 @@ def test_a_shifted_set_is_denoised_alike_where_the_border_is_far():
 
 
 def test_the_usual_side_shrinks_with_noise():
-    smooth = torch.nn.functional.avg_pool2d(cloud(40, (1, 16, 16)), 5, 1, 2)
-    rough = cloud(40, (1, 16, 16))
+    smooth = torch.nn.functional.avg_pool2d(cloud(400, (1, 16, 16)), 5, 1, 2)
+    rough = cloud(400, (1, 16, 16))
     sides = {}
     for name, images in (("smooth", smooth), ("rough", rough)):
         schedule = PatchSchedule(fs.Oracle(images).support.law(), (1, 16, 16))
         sides[name] = [schedule(snr) for snr in (0.0, 1.0, 1e2, 1e4, 1e6)]
-        assert sides[name] == sorted(sides[name], reverse=True) and sides[name][-1] == 3
-    assert sides["smooth"][0] == 9 and sides["rough"][0] == 3  # boxes of 5 are correlated up to 4 pixels away
+    assert sides["smooth"][0] == 9 and sides["smooth"][-1] == 3  # boxes of 5 are correlated up to 4 pixels away
+    assert set(sides["rough"]) == {3}
 
 
 def test_the_usual_side_is_that_of_the_noise_level_on_every_path():

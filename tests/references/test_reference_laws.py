@@ -8,7 +8,9 @@ import torch
 
 import flowscope as fs
 from flowscope.errors import InputError
+from flowscope.fields import shape_of
 from flowscope.references import GaussianMixture, LocalOracle, SmoothedOracle, Wiener
+from flowscope.training.monitor.evaluate import label_count
 from tests.reference import coefficients
 from tests.support.cases import cloud, states
 
@@ -199,6 +201,7 @@ def test_the_end_and_what_is_no_state_are_refused(name):
 def test_it_is_used_as_any_field(name):
     reference, oracle = field(name), fs.Oracle(fs.TrainingSet(points(), labels()))
     assert isinstance(reference, fs.VelocityField)
+    assert label_count(reference) == (0 if name == "Wiener" else 2) and shape_of(reference) == SHAPE
     x0, y = cloud(3, SHAPE, seed=4), torch.tensor([0, 1, 1])
     ours = fs.sample(reference, x0, steps=4, y=y, solver="euler")
     x, nodes = x0.double(), np.linspace(0, 1, 5)

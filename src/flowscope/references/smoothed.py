@@ -89,6 +89,16 @@ class SmoothedOracle:
         smoothing = f"temperature={self.temperature:g}, bandwidth={self.bandwidth:g}"
         return f"SmoothedOracle({self.training_set!r}, path={self.path.name!r}, {smoothing})"
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one state."""
+        return self.training_set.shape
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """The labels, ascending; empty without labels."""
+        return self.training_set.classes
+
     def velocity(self, x: Tensor, t: float | Tensor, y: Any = None) -> Tensor:
         """u(x, t): that of the oracle on the wider path; (B, *shape)."""
         return self._oracle(y is not None).velocity(x, t, y)
