@@ -43,7 +43,7 @@ def late_speed(t: float) -> float:
 
 
 def early_speed(t: float) -> float:
-    return 16 * (1 - t) ** 15
+    return 4 * (1 - t) ** 3
 
 
 @pytest.mark.slow
