@@ -13,7 +13,7 @@ ifneq ($(USABLE),yes)
 .PHONY: $(READY)
 endif
 
-.PHONY: help setup demo test test-fast mutants fuzz check test-browser test-cluster bench clean
+.PHONY: help setup demo test test-fast mutants fuzz check test-browser test-cluster results-quick bench clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -65,7 +65,7 @@ mutants: setup ## make the equations wrong, one at a time, in a copy: the tests 
 MINUTES ?= 10
 
 fuzz: setup ## change files at random and read them, for MINUTES=10: nothing may end in a traceback, hang or fill memory
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --minutes $(MINUTES)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 test-browser: setup ## open the pages that flowscope writes in headless Chromium
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
@@ -76,6 +76,9 @@ test-cluster: setup ## run one job on two hosts, which are network namespaces (n
 	tests/cluster/run.sh
 
 # The two variables make OpenBLAS pick other kernels than it would, and so slow numpy down.
+results-quick: setup ## run the quick form of what makes docs/results, into runs
+	$(BIN)/python docs/make_memorise.py digits --quick
+
 bench: setup ## run the benchmarks, one after the other
 	@set -e; for file in benchmarks/[!_]*.py; do \
 	    echo "== $$file"; env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python "$$file"; \

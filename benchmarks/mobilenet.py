@@ -53,11 +53,15 @@ class MobileNetV1(torch.nn.Module):
         self.register_parameter(name, torch.nn.Parameter(tensor, requires_grad=False))
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.maps(x).mean((2, 3))
+
+    def maps(self, x: Tensor) -> Tensor:
+        """(B, 1024, h, w): the last layer at every position."""
         x = functional.interpolate(as_colour(x), (self.side, self.side), mode="bilinear", antialias=True)
         x = (x + 1) * (127.5 / 128) - 1  # the network was trained on (pixel - 128) / 128
         for k in range(len(self.layers)):
             x = self.layer(k, x)
-        return x.mean((2, 3))
+        return x
 
     def layer(self, k: int, x: Tensor) -> Tensor:
         """Convolution number k with its ReLU6."""

@@ -109,7 +109,7 @@ def stage_row(title: str, found: dict[str, Any]) -> str:
 
 
 def sweep_table(found: dict[str, Any]) -> list[str]:
-    lines = [f"| {found['over']} | half | saturation | predicted | plain spectrum |", "|---|---|---|---|---|"]
+    lines = [f"| {found['over']} | half | saturation | predicted | by log N |", "|---|---|---|---|---|"]
     for name, variant in zip(found["names"], found["rows"], strict=True):
         half = variant["half"]
         cells = [
@@ -138,7 +138,7 @@ def read_sweep(name: str, result: str) -> dict[str, Any] | None:
 
 def write_page() -> None:
     """docs/results/README.md from what lies in docs/results."""
-    columns = ["set", "N", "D", "half", "saturation", "predicted", "plain spectrum", "self-check / log N", "floor"]
+    columns = ["set", "N", "D", "half", "saturation", "predicted", "by log N", "self-check / log N", "floor"]
     out = [
         "# Results",
         "",
@@ -147,7 +147,7 @@ def write_page() -> None:
         "Tiny-ImageNet are read from lossy JPEG copies.",
         "",
         "- `half`, `saturation`: where the mean top-1 weight crosses 0.5 and 0.99, with 95 % bootstrap intervals.",
-        "- `predicted`: half from the spectrum in 8 clusters, and its error; the plain spectrum beside it.",
+        "- `predicted`: half by the finite-N threshold, and its error; beside it the old form, by log N.",
         "- `self-check`: the information integral with its standard error, in nats, against log N.",
         "- `floor`: the conditional flow-matching loss (mean over coordinates, t uniform) that no network can beat.",
         "",

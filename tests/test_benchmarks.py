@@ -18,7 +18,7 @@ import pytest
 from tests.reference import oracles
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-HERE = ["flowscope", "cdist", "one-shot-numpy"]  # of those that need no environment of their own
+HERE = ["flowscope", "one-shot-numpy"]  # of those that need no environment of their own
 
 RIVAL = """
 import os, time

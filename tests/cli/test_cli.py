@@ -77,7 +77,7 @@ def test_results_alone_are_in_the_csv_and_timings_are_not(tmp_path: Path, capsys
     assert [float(row["t"]) for row in table] == [0, 0.25, 0.9]
     assert "seconds" not in table[0]
     assert rest["provenance"]["seconds"] >= 0
-    assert rest["schema"] == 2
+    assert rest["schema"] == 3
     assert rest["settings"]["path"] == "cosine"
 
 

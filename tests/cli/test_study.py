@@ -30,6 +30,8 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     toy_model(folder / "second", interval=(0.4, 1.0), steps=2)
     toy_model(folder / "oracle", target="oracle")
     toy_model(folder / "early", density="shifted", shift=0.3)
+    for size in (8, 24):
+        toy_model(folder / f"part-{size}", held_out=0, subset=size)
     return folder
 
 
@@ -54,6 +56,7 @@ KINDS = {  # models and others of each study
     "alignment": ("small-0", ""),
     "explain": ("small-0", ""),
     "ablation": ("small-0", "early"),
+    "memorise": ("part-8 part-24", ""),
 }
 
 
@@ -71,10 +74,11 @@ def test_a_study_gives_a_finding_of_the_points_the_model_was_trained_on(
     options = [w for k, v in known.items() if k in options_of(name) for w in (f"--{k}", v)]
     assert main(command(room, name, models, others, "--json", "--quick", *options)) == 0
     found = json.loads(capsys.readouterr().out)
-    about = json.loads((room / "small-0" / "model.json").read_text())
+    whole = flowscope.load(str(room / "toy.npz"))
+    points = whole if CATALOGUE[name].parts else split(whole, HELD_OUT, 0)[0]
     assert found["study"] == name
-    assert found["training_set"]["digest"] == about["training_set"]["digest"]
-    assert found["training_set"]["N"] == 60 - HELD_OUT
+    assert found["training_set"]["digest"] == points.digest
+    assert found["training_set"]["N"] == len(points)
     assert found["claim"] and found["found"] and found["why"] and found["tables"]
 
 

@@ -162,9 +162,12 @@ def put(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (put("training_set", {"N": 3}), "lacks training_set.name, training_set.shape"),
         (put("settings", {}), "lacks settings.path"),
         (put("per_class", [{"label": 0}]), r"lacks per_class\[0\].name"),
-        (put("schema", 9), "of another schema; expected 2"),
+        (put("schema", 9), "of another schema; expected 3"),
         (put("colour", 9), "colour"),
         (lambda about: about["per_class"][0].update(top1=[1.0]), "classes of other timesteps"),
+        (lambda about: about["fine"]["gap"].pop(), "a fine grid of several lengths"),
+        (lambda about: about["fine"].pop("top1"), "lacks fine.top1"),
+        (put("deficit", "much"), "deficit is 'much'"),
     ],
 )
 def test_a_curve_that_says_what_cannot_be_is_refused(

@@ -8,6 +8,7 @@ import pytest
 
 import flowscope
 from flowscope.curve.info import training_set_info
+from flowscope.curve.prediction import threshold
 
 
 def about(
@@ -110,3 +111,12 @@ def test_it_names_the_set_as_results_do() -> None:
     assert all(found[key] == value for key, value in curve.training_set.items() if key != "classes")
     assert found["predicted"] == pytest.approx(curve.predicted)
     assert found["predicted_plain"] == pytest.approx(curve.predicted_plain)
+
+
+def test_subsets_are_measured_only_if_asked_for() -> None:
+    oracle = flowscope.Oracle(flowscope.TrainingSet(isotropic(200, 16, 16)))
+    plain, found = training_set_info(oracle), training_set_info(oracle, subsets=True)
+    assert set(found) - set(plain) == {"half_from_subsets", "saturation_from_subsets"}
+    t, low, high = found["half_from_subsets"].values()
+    assert low < t < high and t == pytest.approx(plain["predicted"], rel=0.06)
+    assert found["threshold"] == pytest.approx(threshold(200))

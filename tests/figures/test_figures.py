@@ -4,6 +4,7 @@ import io
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import matplotlib
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from flowscope.curve.crossing import Crossing
+from flowscope.curve.result import FineGrid
 from flowscope.figures import (
     DARK,
     LIGHT,
@@ -121,6 +123,55 @@ def test_entropy_in_nats_and_in_points_are_read_off_one_line() -> None:
     figure.draw_without_rendering()
     level = nats.transData.transform((0, 5.0))[1]
     assert points.transData.transform((0, np.exp(5.0)))[1] == pytest.approx(level)
+
+
+def test_figures_name_the_set_and_draw_what_is_predicted() -> None:
+    curve = digits_curve()
+    figure = stage_figure(curve)
+    assert figure.get_suptitle() == "digits: N = 1,797, D = 64"
+    drawn = lines(figure, 0)
+    assert any(np.array_equal(y, curve.predicted_top1) for _, y in drawn)
+    marks = {(float(x[0]), float(y[0])) for x, y in drawn if len(x) == 1}
+    assert {(curve.predicted, 0.5), (curve.predicted_saturation, 0.99)} <= marks
+    assert curve.predicted_saturation in vertical(figure, 1)
+
+
+def test_lines_follow_the_internal_grid_and_skip_gaps_that_few_probes_carry() -> None:
+    curve = digits_curve(4)
+    t = np.linspace(0, 0.9, 31)
+    gap = np.where(t > 0.8, np.nan, 1 - t)
+    fine = FineGrid(t, t**2, 0.01 * t, t**3, gap, gap - 0.1, gap + 0.1)
+    figure = stage_figure(replace(curve, fine=fine))
+    assert any(np.array_equal(x, t) and np.array_equal(y, t**2) for x, y in lines(figure, 0))
+    assert any(np.array_equal(x, t) and np.array_equal(y, t**3) for x, y in lines(figure, 0))
+    at, values = lines(figure, 1)[0]
+    assert set(t[t <= 0.8]) | set(curve.t) == set(at.tolist()) and np.isfinite(values).all()
+
+
+def test_bands_stay_within_the_range_of_what_they_are_of() -> None:
+    curve = digits_curve(8, top1_error=np.full(8, 0.5), effective_size_error=np.full(8, 9e9))
+    for axes, low, high in zip(stage_figure(curve).axes[::2], (0, 1), (1, 1797), strict=False):
+        for band in axes.collections:
+            y = np.concatenate([path.vertices[:, 1] for path in band.get_paths()])
+            assert low - 1e-9 <= y.min() and y.max() <= high + 1e-6
+
+
+def test_a_sweep_draws_the_curve_of_every_value_and_its_prediction() -> None:
+    sweep = size_sweep((100, 200, 450))
+    figure = sweep_figure(sweep)
+    drawn = lines(figure, 1)
+    for curve in sweep.curves:
+        for values in (curve.top1, curve.predicted_top1):
+            assert any(np.array_equal(x, curve.t) and np.array_equal(y, values) for x, y in drawn)
+    assert figure.get_suptitle().startswith("digits: N = ")
+
+
+def test_every_class_marks_its_own_boundaries() -> None:
+    curve = class_curve()
+    drawn = lines(stage_figure(curve), 0)
+    for name, level in (("half", 0.5), ("saturation", 0.99)):
+        own = np.array([getattr(c, name).t for c in curve.per_class])
+        assert any(np.array_equal(x, own, equal_nan=True) and set(y.tolist()) == {level} for x, y in drawn)
 
 
 def test_what_is_undefined_is_not_drawn() -> None:

@@ -62,7 +62,7 @@ open(f"curves-{rank}.json", "w").write(json.dumps(curves))
 """
 
 
-@pytest.fixture(scope="module", params=[2, 3, 5])
+@pytest.fixture(scope="module", params=[2, 3])
 def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, list[Any]]:
     """What the ranks of a job of that size have found: answers of rank 0 and the curves of all."""
     size, folder = request.param, tmp_path_factory.mktemp("ranks")

@@ -155,6 +155,20 @@ def test_the_page_says_what_the_numbers_mean(pages: dict[str, Page]) -> None:
         assert sentence in text
 
 
+def test_the_spread_over_classes_is_told() -> None:
+    told = prose.class_spread(class_curve())
+    assert "half goes from t = 0.380 (two) to 0.440 (zero)" in told
+    assert "saturation goes from t = 0.580 (two) to 0.640 (zero)" in told
+
+
+def test_predictions_are_held_against_what_was_measured() -> None:
+    found, deficit = prose.prediction(digits_curve())
+    assert "3.0" in found and "late" in found and "1.2 nats more" in deficit
+    assert prose.prediction(undefined_curve()) == ["The spectrum of this training set predicts no boundary."]
+    (alone,) = prose.prediction(digits_curve(half=NEVER, deficit=np.nan))
+    assert "none was measured" in alone
+
+
 def test_a_saturation_that_is_never_reached_is_said() -> None:
     curve = digits_curve(saturation=NEVER, top1=np.linspace(0.1, 0.9, 64))
     assert "the transition does not end" in prose.verdict(curve)

@@ -55,7 +55,10 @@ def digits_curve(timesteps: int = 64, **changes: Any) -> StageCurve:
         "half": Crossing(0.537, 0.520, 0.550),
         "saturation": Crossing(0.752, 0.731, 0.778),
         "predicted": 0.553,
+        "predicted_saturation": 0.731,
+        "predicted_top1": 1 / (1 + np.exp(-(t - 0.553) * 22)),
         "predicted_plain": 0.532,
+        "deficit": 1.23,
         "information": Information(7.46, 0.05, 7.494, 0.0),
         "loss_floor": LossFloor(0.2412, 0.0021),
         "per_class": None,
@@ -80,7 +83,17 @@ def class_curve(names: tuple[str, ...] = ("zero", "one", "two", HOSTILE), **chan
         if k == len(names) - 1:
             half = saturation = NEVER
         rows.append(
-            ClassStages(k, name, 170 + 9 * k, half, saturation, half.t * 1.02, curve.top1 ** (1 + k), curve.gap)
+            ClassStages(
+                k,
+                name,
+                170 + 9 * k,
+                half,
+                saturation,
+                half.t * 1.02,
+                saturation.t * 0.97,
+                curve.top1 ** (1 + k),
+                curve.gap,
+            )
         )
     return digits_curve(**({"conditional": True, "per_class": tuple(rows)} | changes))
 
@@ -93,7 +106,9 @@ def undefined_curve(**changes: Any) -> StageCurve:
         "half": NEVER,
         "saturation": NEVER,
         "predicted": np.nan,
+        "predicted_saturation": np.nan,
         "predicted_plain": np.nan,
+        "deficit": np.nan,
         "information": Information(np.nan, np.nan, 0.693, 0.0),
         "loss_floor": LossFloor(np.nan, np.nan),
         "notes": ("half is undefined: the mean top-1 weight starts at 0.5",),
@@ -115,7 +130,9 @@ def size_sweep(values: Sequence[float] = (100, 200, 450, 900, 1797), **changes: 
         "saturation_low": half + 0.17,
         "saturation_high": half + 0.22,
         "predicted": half * 1.03,
+        "predicted_saturation": half * 1.03 + 0.18,
         "predicted_plain": half * 0.98,
+        "deficit": 10 * half,
         "curves": tuple(digits_curve(3) for _ in values),
         "notes": ("subsets are nested",),
         "training_set": {**TRAINING_SET, "variants": [{**TRAINING_SET, "N": v} for v in values]},

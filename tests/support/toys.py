@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from flowscope.data import TrainingSet
+from flowscope.studies.memorise.sizes import part_of
 from flowscope.training import TrainSettings, train_to
 
 SHAPE, HELD_OUT = (1, 4, 4), 12
@@ -29,7 +30,8 @@ def toy_set(**changes: Any) -> TrainingSet:
     return TrainingSet(**toy_points(**changes), name="toy.npz")  # type: ignore[arg-type]
 
 
-def toy_model(folder: Path, held_out: int = HELD_OUT, **settings: Any) -> Path:
-    """The folder of an MLP that was trained for a few steps on all of the toy points but those held out."""
+def toy_model(folder: Path, held_out: int = HELD_OUT, subset: int | None = None, **settings: Any) -> Path:
+    """The folder of an MLP that was trained for a few steps on all of the toy points but those held out, or a part."""
     usual: dict[str, Any] = {"model": "mlp", "width": 8, "steps": 4, "batch": 8, "snapshots": 2, "warmup": 0}
-    return train_to(toy_set(), TrainSettings(**usual | settings), folder, held_out=held_out, tracker=None)
+    points = toy_set() if subset is None else part_of(toy_set(), subset, 0)
+    return train_to(points, TrainSettings(**usual | settings), folder, held_out=held_out, tracker=None)

@@ -131,3 +131,10 @@ def test_a_try_of_the_null_label_leaves_no_trace() -> None:
     next(iter(train(TWO, tiny(label_dropout=0.1), network=network)))
     assert len(network.seen) == 1 and network.training  # the update's own call alone
     assert not network.table._forward_pre_hooks and torch.equal(torch.get_rng_state(), before)
+
+
+def test_images_whose_labels_are_all_dropped_are_trained_to_the_end_and_shown(tmp_path: Path) -> None:
+    images = TrainingSet(np.random.default_rng(0).random((6, 1, 4, 4)), labels=[0, 1] * 3)
+    train_to(images, tiny(steps=2, label_dropout=1.0), tmp_path / "m", tracker=None)
+    assert (tmp_path / "m" / "samples.png").exists()
+    assert sample(load_model(tmp_path / "m"), n=2, steps=2).shape == (2, 1, 4, 4)

@@ -1,7 +1,9 @@
 """flowscope info: what a data set is, and what its spectrum predicts."""
 
 import json
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from flowscope.cli import options as o
 from flowscope.cli.console import say
@@ -16,20 +18,25 @@ def info(
     *,
     path: o.PathName = "linear",
     memory: o.Memory = "512MB",
+    subsets: Annotated[
+        bool, typer.Option("--subsets", help="Predict from six measured subsets of points, too.")
+    ] = False,
     as_json: o.Json = False,
     data: o.DataOptions,
 ) -> None:
     """Describe a data set and predict where navigation ends.
 
-    Prints points, classes, duplicates, digest, total variance and the effective rank of the spectrum. Predicts the time
-    t at which navigation ends. Evaluates no oracle.
+    Prints points, classes, duplicates, digest, total variance and the effective rank of the spectrum. Predicts the
+    times t at which navigation ends and refinement settles. Evaluates no oracle but with --subsets, which measures a
+    few hundred points at a time.
     """
-    found = training_set_info(Oracle(data.load(source), path, memory=memory))
+    oracle = Oracle(data.load(source), path, memory=memory)
+    found = training_set_info(oracle, subsets)
     if as_json:
         say(json.dumps(found, allow_nan=False))
         return
     for key, value in found.items():
-        say(f"{key.replace('_', ' '):<18} {_shown(value)}")
+        say(f"{key.replace('_', ' '):<24} {_shown(value)}")
 
 
 def _shown(value: Any) -> str:

@@ -212,11 +212,13 @@ def _summary(curve: StageCurve, out: Path | None) -> str:
     check, floor = curve.information, curve.loss_floor
     integral = with_error(check.integral, check.integral_error)
     entropy = with_error(check.log_n, check.log_n_error or float("nan"))
-    plain = between(curve.predicted_plain)
+    plain, deficit = between(curve.predicted_plain), between(curve.deficit)
     lines = [
         f"navigation ends at    t = {between(*curve.half)}   mean top-1 weight 0.5, 95 % interval",
-        f"end predicted      at t = {between(curve.predicted)}   from the spectrum in clusters (plain {plain})",
+        f"end predicted      at t = {between(curve.predicted)}   from the spectrum and N (by log N {plain})",
         f"refinement settles at t = {between(*curve.saturation)}   mean top-1 weight 0.99",
+        f"settling predicted at t = {between(curve.predicted_saturation)}",
+        f"deficit                   {deficit} nats   what a Gaussian tells more at that time than it should need",
         f"loss floor                {with_error(*floor)}   that no network can beat, mean over coordinates and t",
         f"self-check                {integral} nats   the information integral, against an entropy of {entropy}",
     ]

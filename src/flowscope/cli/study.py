@@ -100,7 +100,7 @@ def study(
     trained, further = (*folders, *(models.others or ())), (models.held_out_data, models.foreign)
     folder = output.folder(source, trained, further)
     use(output.opened(folder, f"study {name}", finding_names(name)))
-    given = _given(data.load(source), folders, models, data, compute)
+    given = _given(data.load(source), folders, models, data, compute, catalogue.find(name).parts)
     points = given.oracle.training_set
     about: dict[str, Any] = {"models": ", ".join(m.name for m in given.models)}
     about |= {"others": ", ".join(m.name for m in given.others) or None}
@@ -118,7 +118,12 @@ def study(
 
 
 def _given(
-    data: TrainingSet, folders: list[str], models: ModelsOptions, options: o.DataOptions, compute: o.ComputeOptions
+    data: TrainingSet,
+    folders: list[str],
+    models: ModelsOptions,
+    options: o.DataOptions,
+    compute: o.ComputeOptions,
+    parts: bool,
 ) -> StudyInputs:
     return load_inputs(
         data,
@@ -128,6 +133,7 @@ def _given(
         foreign=load_beside(models.foreign, data, options),
         device=compute.device,
         memory=compute.memory,
+        parts=parts,
     )
 
 

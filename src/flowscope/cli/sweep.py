@@ -133,9 +133,10 @@ def _curve_files(result: Sweep) -> dict[str, str]:
 
 
 def _summary(result: Sweep, out: Path | None) -> str:
-    rows = zip(result.names, result.half, result.half_low, result.half_high, result.predicted, strict=True)
-    lines = [f"{result.over:>12}   navigation ends at (95 % interval)   predicted"]
+    columns = (result.half, result.half_low, result.half_high, result.predicted, result.deficit)
+    lines = [f"{result.over:>12}   navigation ends at (95 % interval)   predicted   deficit (nats)"]
     lines += [
-        f"{name:>12}   {between(t, low, high):<35}  {between(predicted)}" for name, t, low, high, predicted in rows
+        f"{name:>12}   {between(t, low, high):<35}  {between(predicted):<11} {between(deficit)}"
+        for name, t, low, high, predicted, deficit in zip(result.names, *columns, strict=True)
     ]
     return "\n".join([*lines, *([] if out is None else [f"page: {out / 'index.html'}"])])

@@ -7,33 +7,43 @@ from typing import Any
 import numpy as np
 
 from flowscope.core.serialize import to_jsonable
-from flowscope.curve.prediction import boundary_snr
-from flowscope.curve.summary import describe, measured_spectra, predict
+from flowscope.curve.measure import LEVELS
+from flowscope.curve.prediction import predicted_snr, threshold
+from flowscope.curve.subsets import MOST_SUBSET_POINTS, predict_from_subsets
+from flowscope.curve.summary import describe, predict, predicted_law
 from flowscope.data import TrainingSet
 from flowscope.oracle import Oracle
 from flowscope.oracle.law import ClassLaw
 
 
-def training_set_info(oracle: Oracle) -> dict[str, Any]:
+def training_set_info(oracle: Oracle, subsets: bool = False) -> dict[str, Any]:
     """Plain facts about an oracle's training set: counts, classes, entropy, digest, spectrum, predicted boundary.
 
-    Numbers that are not defined are None. `predicted_*` are t_half on the oracle's path; `effective_rank` is exp of the
-    entropy of the covariance's eigenvalues (Roy and Vetterli 2007).
+    Numbers that are not defined are None. `predicted` and `predicted_saturation` are times on the oracle's path, and
+    `threshold` is I*(N) in nats. `half_from_subsets` and `saturation_from_subsets`, if asked for, have t, low and high.
+    `effective_rank` is exp of the entropy of the covariance's eigenvalues (Roy and Vetterli 2007).
     """
     s, law = oracle.training_set, oracle.support.law()
-    clustered, whole = measured_spectra(oracle, law)
+    known = predicted_law(oracle, ClassLaw(1.0, None, law))
+    clustered, plain = known.spectra
+    expected, snr = predict(oracle.path, [known]), predicted_snr([known], LEVELS[0])
     about = describe(oracle) | {
         "classes": _class_sizes(s),
         "duplicates": len(s) - len(np.unique(oracle.support.group)),
-        "total_variance": whole.total_variance,
-        "effective_rank": whole.effective_rank,
+        "total_variance": plain.total_variance,
+        "effective_rank": plain.effective_rank,
         "path": oracle.path.name,
+        "predicted": expected.half,
+        "predicted_saturation": expected.saturation,
+        "predicted_plain": expected.plain,
+        "threshold": threshold(math.exp(law.entropy)) if len(law) > 1 else math.nan,
+        "spectrum": plain.note,
+        "clusters": len(clustered.weights),
+        "predicted_log_snr": math.log(snr) if snr > 0 else math.nan,
     }
-    for name, spectrum in (("predicted", clustered), ("predicted_plain", whole)):
-        about[name] = predict(oracle.path, [ClassLaw(1.0, None, law)], [spectrum])
-        about[name.replace("predicted", "spectrum")] = spectrum.note
-    snr = boundary_snr([(1.0, law.entropy, clustered)])
-    about["predicted_log_snr"] = math.log(snr) if snr > 0 else math.nan
+    if subsets:
+        found = predict_from_subsets(oracle, min(MOST_SUBSET_POINTS, len(law) // 2))
+        about |= {f"{name}_from_subsets": getattr(found, name)._asdict() for name in ("half", "saturation")}
     return dict(to_jsonable(about))
 
 

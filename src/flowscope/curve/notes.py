@@ -11,11 +11,12 @@ from flowscope.curve.check import CheckPolicy
 from flowscope.curve.crossing import Crossing
 from flowscope.curve.intervals import LEAST_EVENTS, LEAST_PROBES
 from flowscope.curve.measure import LEVELS, TRACE, Nodes, Part
-from flowscope.curve.prediction import Spectrum
+from flowscope.curve.prediction import PredictedLaw
 from flowscope.curve.result import Information
 from flowscope.paths import Path
 
 LARGEST_TAIL = 1e-6  # of the entropy: what the integrand may be at the end of the grid without a note
+EQUAL_WEIGHTS_NATS = 1e-6  # that the entropy of equal weights may be below log N by
 LISTED_TIMES = 12  # in a note, one by one; more are told as stretches
 
 
@@ -88,11 +89,17 @@ def crossing_notes(top1: np.ndarray, found: Sequence[Crossing]) -> Iterator[str]
             yield f"{name} is undefined: the mean top-1 weight {reached}."
 
 
-def prediction_note(predicted: float, spectrum: Spectrum, laws: int) -> str:
-    """What the predicted boundary is made of."""
+def prediction_notes(predicted: float, laws: Sequence[PredictedLaw], points: Sequence[int]) -> Iterator[str]:
+    """What the predicted boundaries are made of."""
     if math.isnan(predicted):
-        return "No boundary is predicted: there are too few distinct points, or it lies outside this path."
-    return f"The predicted boundary uses the {spectrum.note}" + (" of the first class." if laws > 1 else ".")
+        yield "No boundary is predicted: there are too few distinct points, or it lies outside this path."
+        return
+    clustered, plain = laws[0].spectra
+    of = " of the first class" if len(laws) > 1 else ""
+    parts = f", whole and in {len(clustered.weights)} clusters" if len(clustered.weights) > 1 else ""
+    yield f"The predicted boundaries use the {plain.note}{of}{parts}."
+    if any(c.entropy < math.log(n) - EQUAL_WEIGHTS_NATS for c, n in zip(laws, points, strict=True)):
+        yield "Weights differ: predictions count the points as exp of the entropy of their weights."
 
 
 def probes_note(probes: int) -> Iterator[str]:

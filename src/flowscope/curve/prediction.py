@@ -1,159 +1,156 @@
-r"""Spectrum and the predicted boundary: where the posterior should collapse, without any oracle evaluation.
+r"""The predicted boundary and top-1 curve, without any oracle evaluation.
 
-The posterior collapses where the information that x_t carries about x1 reaches the entropy H of the weights (log N
-for N equally likely points). For data that is a mixture of K Gaussians with weights pi_c and covariance eigenvalues
-l_ck, far apart,
+One signal among N. Let N orthogonal signals of energy P be equally likely. The logits of the posterior are
+P + sqrt(P) g_1 for the signal sent and sqrt(P) g_i for the other N - 1, up to a constant. The heaviest is the one sent
+with a probability that equals its mean weight, since weights are the posterior's. So
 
-    I(snr) = H(pi) + sum_c pi_c 1/2 sum_k log(1 + snr l_ck) = H,    snr = (alpha/sigma)^2                 (8)
+    E max softmax = E Phi(g + sqrt(P))^(N-1),    g ~ N(0, 1),                                             (8a)
 
-gives the predicted t_half. K = 1 is the plain Gaussian approximation; K = 8 clusters by k-means is the one reported as
-`predicted`. Both are approximations: the errors measured on real sets are in docs/mathematics.md.
+and the information that the state carries is I = P/2 while it is below log N. `threshold` solves (8a) for I*(N).
+
+A training set. The information density of its law has mean I(snr) and variance V(snr) (spectrum.py); of the signals it
+has mean P/2 and variance P. Both have the same mean top-1 weight where they exceed log N by as many deviations:
+
+    z = (I(snr) - log N) / sqrt(V(snr)) = (P/2 - log N) / sqrt(P).                                        (8b)
+
+With I and V of a Gaussian this predicts the whole top-1 curve, `half` and `saturation`. Points with weights count as
+N = exp(H), with H the entropy of the weights.
 """
 
 import math
-import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from flowscope.data.training_set import TrainingSet
+from flowscope.curve.spectrum import Spectrum
+from flowscope.errors import InputError
 
-CLUSTERS = 8  # of the predicted boundary
-LEAST_CLUSTER_POINTS = 16  # fewer say nothing about a cluster's covariance: then there are fewer clusters
-MAX_SAMPLE_POINTS, MAX_SAMPLE_BYTES = 4096, 128 << 20  # of the points looked at
-MAX_EIGEN_SIDE = 2048  # points or coordinates of one eigendecomposition
-SMALLEST_EIGENVALUE = 1e-12  # of the largest one: those below are rounding
+REACH, STEP = 12.0, 1 / 16  # of g in (8a), in deviations: the trapezoidal rule errs by less than rounding
+LOG_SNR_REACH, LOG_SNR_NODES = 80.0, 161  # where a boundary is looked for, about the snr of one nat
+LEAST_POINTS = 2 + 1e-9  # that are told apart, under which half is not predicted: the top-1 weight is never below 1/2
 
 
-@dataclass(frozen=True)
-class Spectrum:
-    """Covariance eigenvalues of the clusters of a training set.
+class PredictedLaw(NamedTuple):
+    """What a prediction needs to know of a law.
 
     Attributes:
-        weights: (K,) pi_c, the clusters' shares.
-        eigenvalues: for each cluster those of its weighted sample covariance that are above rounding, descending.
-        note: which covariance it is.
+        share: of the law in the mean that is predicted.
+        entropy: of the weights of its distinct points, in nats: the log N of (8b).
+        spectra: of the law, each of which bounds its information.
     """
 
-    weights: np.ndarray
-    eigenvalues: tuple[np.ndarray, ...]
-    note: str
+    share: float
+    entropy: float
+    spectra: tuple[Spectrum, ...]
 
-    def information(self, snr: float) -> float:
-        """I(snr) of (8), in nats."""
-        entropy = -sum(w * math.log(w) for w in self.weights)
-        parts = (w * 0.5 * np.log1p(snr * v).sum() for w, v in zip(self.weights, self.eigenvalues, strict=True))
-        return float(entropy + sum(parts))
-
-    @property
-    def total_variance(self) -> float:
-        """Trace of the covariance; of the clusters' own, weighted, where there are several."""
-        return float(sum(w * v.sum() for w, v in zip(self.weights, self.eigenvalues, strict=True)))
-
-    @property
-    def effective_rank(self) -> float:
-        """exp of the entropy of the normalised eigenvalues of the first cluster (Roy and Vetterli 2007)."""
-        shares = self.eigenvalues[0]
-        if len(shares) == 0:
-            return 0.0
-        shares = shares / shares.sum()
-        return float(np.exp(-(shares * np.log(shares)).sum()))
+    def top1(self, snr: np.ndarray) -> np.ndarray:
+        """The predicted mean top-1 weight at each snr (R,): the least by any spectrum, since each tells too much."""
+        signal = np.min([_signal(self.entropy, s.information(snr), s.dispersion(snr)) for s in self.spectra], 0)
+        return 1 - _miss(math.exp(self.entropy), signal)
 
 
-def measure_spectra(
-    training_set: TrainingSet, positions: np.ndarray, probabilities: np.ndarray, counts: Sequence[int]
-) -> tuple[Spectrum, ...]:
-    """Spectra of a law on distinct points of a training set: one for each number of k-means clusters.
+def threshold(n: float, level: float = 0.5) -> float:
+    """I*(n): how many nats tell one of n orthogonal signals so well that the mean top-1 weight is `level`.
 
-    Large sets are sampled, always in the same way: the answer depends on the data alone.
+    Solves (8a), with a relative error under 1e-8 for levels up to 1 - 1e-9. For n = 2 it is the square of the normal
+    quantile of the level.
 
     Args:
-        training_set: whose points they are.
-        positions: (M,) the distinct points, ascending.
-        probabilities: (M,) their weights, all positive.
-        counts: of clusters, at most: 1 for the plain spectrum, CLUSTERS for the one of the predicted boundary.
+        n: how many, at least 2; exp of the entropy of their weights where these are not equal.
+        level: of the mean top-1 weight, in (0, 1).
+
+    Returns:
+        Nats; 0 where the level is 1/n or less, which takes no information.
+
+    Raises:
+        InputError: n or the level is out of range.
+
+    Example:
+        >>> from flowscope.curve.prediction import threshold
+        >>> round(threshold(1400), 3), round(threshold(1400, 0.99), 2)
+        (5.551, 16.94)
     """
-    limit = max(256, min(MAX_SAMPLE_POINTS, MAX_SAMPLE_BYTES // (4 * training_set.dimension)))
-    chosen = np.arange(len(positions))
-    if len(positions) > limit:
-        chosen = np.sort(np.random.default_rng(0).choice(len(positions), limit, replace=False))
-    points, unit = _normalised(training_set.rows(positions[chosen]).flatten(1).to("cpu"))
-    weights = probabilities[chosen] / probabilities[chosen].sum()
-    whole = len(chosen) == len(positions)
-    of = f"all {len(positions):,} points" if whole else f"{len(chosen):,} of {len(positions):,} points"
-    return tuple(_spectrum(points, unit, weights, count, of) for count in counts)
+    if not _is_finite(n) or n < 2:
+        raise InputError(f"n is {n!r}; expected a number of points of at least 2")
+    if not _is_finite(level) or not 0 < level < 1:
+        raise InputError(f"level is {level!r}; expected a mean top-1 weight between 0 and 1")
+    if level <= 1 / n:
+        return 0.0
+    from scipy.optimize import brentq
+
+    missed = 1 - level
+    most = 2 * math.sqrt(math.log(n / missed))  # the union bound: n/2 exp(-P/4) is missed at most
+    root = brentq(lambda signal: float(_miss(n, np.array(signal))) - missed, 0.0, most, xtol=1e-12, rtol=1e-14)
+    return float(root) ** 2 / 2
 
 
-def _spectrum(points: np.ndarray, unit: float, weights: np.ndarray, clusters: int, of: str) -> Spectrum:
-    """The spectrum of a sample in units, which a note says is `of` so many points."""
-    group = _clusters(points, weights, max(1, min(clusters, len(points) // LEAST_CLUSTER_POINTS)))
-    shares = np.bincount(group, weights=weights)
-    kept = np.flatnonzero(shares > 0)
-    values = tuple(unit**2 * _eigenvalues(points[group == c], weights[group == c]) for c in kept)
-    rank = "" if len(points) > points.shape[1] else ", fewer points than coordinates: of rank N - 1 at most"
-    plural = "s" if len(kept) > 1 else ""
-    return Spectrum(shares[kept], values, f"sample covariance of {of}, {len(kept)} cluster{plural}{rank}")
+def predicted_top1(laws: Sequence[PredictedLaw], snr: np.ndarray) -> np.ndarray:
+    """The predicted mean top-1 weight of a mean over laws at each snr (R,)."""
+    return np.asarray(sum(c.share * c.top1(snr) for c in laws))
 
 
-def boundary_snr(parts: Sequence[tuple[float, float, Spectrum]]) -> float:
-    """The snr at which the mean information reaches the mean entropy; NaN where two points or fewer are told apart.
+def predicted_snr(laws: Sequence[PredictedLaw], level: float) -> float:
+    """The snr at which the predicted mean top-1 weight reaches a level; NaN for two points or fewer."""
+    return _first_snr(laws, lambda snr: predicted_top1(laws, snr) - level)
 
-    Args:
-        parts: (share, entropy of the weights in nats, spectrum) of each class; one entry for an unconditional law.
+
+def plain_snr(laws: Sequence[PredictedLaw]) -> float:
+    """The snr at which the last spectrum's information reaches the entropy: where N without end collapse."""
+    entropy = sum(c.share * c.entropy for c in laws)
+    return _first_snr(laws, lambda snr: sum(c.share * c.spectra[-1].information(snr) for c in laws) - entropy)
+
+
+def information_deficit(laws: Sequence[PredictedLaw], snr: float) -> float:
+    """How much more than I*(N) a Gaussian with the covariance of the last spectrum tells at the snr of `half`, in nats.
+
+    NaN where two points or fewer are told apart. Over several laws both are means by their shares.
     """
-    entropy = sum(share * h for share, h, _ in parts)
-    if entropy <= math.log(2) + 1e-9 or all(s.total_variance == 0 for _, _, s in parts):
+    if _too_few(laws) or not math.isfinite(snr):
         return math.nan
+    told = sum(c.share * float(c.spectra[-1].information(np.array(snr))) for c in laws)
+    return told - sum(c.share * threshold(max(math.exp(c.entropy), 2)) for c in laws)
 
-    scale = 1 / max(s.total_variance for _, _, s in parts)  # of snr: where the information is of order 1
 
-    def excess(log_snr: float) -> float:
-        return sum(share * s.information(math.exp(log_snr) * scale) for share, _, s in parts) - entropy
+def _is_finite(value: Any) -> bool:
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    return number and math.isfinite(value)
 
-    low, high = -80.0, 80.0
-    if excess(low) >= 0 or excess(high) <= 0:
+
+def _signal(entropy: float, information: np.ndarray, dispersion: np.ndarray) -> np.ndarray:
+    """sqrt(P) of (8b), in a form without cancellation or division by 0: z + sqrt(z^2 + 2 log N)."""
+    excess, deviation = information - entropy, np.sqrt(dispersion)
+    root = np.hypot(excess, deviation * math.sqrt(2 * entropy))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        below = 2 * entropy * deviation / (root - excess)
+    return np.where(excess < 0, below, (excess + root) / np.where(deviation > 0, deviation, 1))
+
+
+def _miss(n: float, signal: np.ndarray) -> np.ndarray:
+    """1 less (8a), of n signals with sqrt(P) in an array of any shape."""
+    from scipy.special import log_ndtr
+
+    g = np.arange(-REACH, REACH + STEP, STEP)
+    density = STEP / math.sqrt(2 * math.pi) * np.exp(-(g**2) / 2)
+    return np.asarray(-np.expm1((n - 1) * log_ndtr(np.add.outer(signal, g))) @ density)
+
+
+def _too_few(laws: Sequence[PredictedLaw]) -> bool:
+    """Whether the laws tell two points apart, or fewer."""
+    return sum(c.share * c.entropy for c in laws) <= math.log(LEAST_POINTS)
+
+
+def _first_snr(laws: Sequence[PredictedLaw], excess: Callable[[np.ndarray], Any]) -> float:
+    """The first snr at which a function (R,) -> (R,) of it is no longer negative; NaN where there is none."""
+    largest = max(c.spectra[-1].total_variance for c in laws)
+    if _too_few(laws) or largest == 0:
         return math.nan
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if excess(middle) < 0 else (low, middle)
-    return math.exp((low + high) / 2) * scale
+    from scipy.optimize import brentq
 
-
-def _normalised(raw: Tensor) -> tuple[np.ndarray, float]:
-    """Points about their mean as float32 with a mean square of 1, and the unit that was divided out."""
-    mean = torch.stack([part.to(torch.float64).mean(0) for part in raw.split(256)]).mean(0)
-    size = math.sqrt(sum(float(((p.to(torch.float64) - mean) ** 2).sum()) for p in raw.split(256)) / raw.numel())
-    unit = size if 0 < size < math.inf else 1.0
-    out = np.empty(tuple(raw.shape), dtype=np.float32)
-    for start in range(0, len(raw), 256):
-        out[start : start + 256] = ((raw[start : start + 256].to(torch.float64) - mean) / unit).numpy()
-    return out, unit
-
-
-def _clusters(points: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:
-    """(M,) the cluster of each point."""
-    if count == 1:
-        return np.zeros(len(points), dtype=np.int64)
-    from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
-
-    means = KMeans(count, n_init=1, max_iter=30, random_state=0)
-    with warnings.catch_warnings():  # fewer clusters than asked for are no fault: the note says how many there are
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return np.asarray(means.fit_predict(points, sample_weight=weights))
-
-
-def _eigenvalues(points: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Those of the weighted covariance that are above rounding, descending."""
-    if len(points) > MAX_EIGEN_SIDE and points.shape[1] > MAX_EIGEN_SIDE:
-        chosen = np.random.default_rng(1).choice(len(points), MAX_EIGEN_SIDE, replace=False)
-        points, weights = points[chosen], weights[chosen]
-    weights = weights / weights.sum()
-    points = points.astype(np.float64)
-    scaled = (points - weights @ points) * np.sqrt(weights)[:, None]
-    gram = scaled @ scaled.T if scaled.shape[0] < scaled.shape[1] else scaled.T @ scaled
-    values = np.linalg.eigvalsh(gram)[::-1]
-    return np.ascontiguousarray(values[values > SMALLEST_EIGENVALUE * max(values.max(initial=0), 0)])
+    x = np.linspace(-LOG_SNR_REACH, LOG_SNR_REACH, LOG_SNR_NODES)
+    reached = np.flatnonzero(excess(np.exp(x) / largest) >= 0)
+    if len(reached) == 0 or reached[0] == 0:
+        return math.nan
+    k = reached[0]
+    root = brentq(lambda at: float(excess(np.array(math.exp(at) / largest))), x[k - 1], x[k], xtol=1e-12)
+    return math.exp(root) / largest

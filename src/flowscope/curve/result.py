@@ -20,7 +20,7 @@ from flowscope.curve.crossing import Crossing
 from flowscope.data.loaders.source import reading
 from flowscope.errors import InputError
 
-SCHEMA = 2  # number of the form of stages.json and stages.csv; 1 had no interval of the gap
+SCHEMA = 3  # number of the form of stages.json and stages.csv; 1 had no interval of the gap, 2 predicted half alone
 FILES = CSV_NAME, JSON_NAME = "stages.csv", "stages.json"
 PAGE_FILES = ("index.html", "stages.png", "stages.svg", *FILES)  # of a curve with its page
 INTERVAL_COLUMNS = ("gap_low", "gap_high")  # of the CSV, which hold gap_interval
@@ -94,7 +94,7 @@ class ClassStages(NamedTuple):
         label: of the class.
         name: of the class.
         points: how many distinct points it has.
-        half, saturation, predicted: as in StageCurve.
+        half, saturation, predicted, predicted_saturation: as in StageCurve.
         top1, gap: (T,) as in StageCurve.
     """
 
@@ -104,8 +104,27 @@ class ClassStages(NamedTuple):
     half: Crossing
     saturation: Crossing
     predicted: float
+    predicted_saturation: float
     top1: np.ndarray
     gap: np.ndarray
+
+
+class FineGrid(NamedTuple):
+    """The curve on its internal grid and the timesteps together, for figures; arrays (R,).
+
+    Attributes:
+        t: times of the path, ascending, below 0.999.
+        top1, top1_error, predicted_top1: as in StageCurve.
+        gap, gap_low, gap_high: as in StageCurve, with its interval; NaN where too few probes carry them.
+    """
+
+    t: np.ndarray
+    top1: np.ndarray
+    top1_error: np.ndarray
+    predicted_top1: np.ndarray
+    gap: np.ndarray
+    gap_low: np.ndarray
+    gap_high: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,8 +144,12 @@ class StageCurve:
         divergence: of u*, a sum over coordinates.
         half: where the mean top-1 weight crosses 0.5, with a 95 % bootstrap interval over probes.
         saturation: where it crosses 0.99.
-        predicted: t_half predicted from the spectrum in clusters.
-        predicted_plain: t_half predicted from the plain spectrum.
+        predicted: half, predicted from the spectrum by the finite-N threshold.
+        predicted_saturation: saturation, predicted so.
+        predicted_top1: the mean top-1 weight, predicted so.
+        predicted_plain: half, predicted where the information of the plain spectrum reaches log N: late.
+        deficit: how much more than I*(N) a Gaussian of the same covariance tells at the measured half, in nats. About 0
+            for Gaussian points; NaN where half is.
         information: the self-check.
         loss_floor: the gap's mean over t.
         conditional: whether the posterior is that within the source's class.
@@ -135,6 +158,7 @@ class StageCurve:
         training_set, settings, provenance: what the numbers are of and how they came about.
         gap_interval: (2, T) the 95 % interval of the gap, which is not symmetric; the symmetric one if none is given.
         self_check: of partition sums that are known by other means.
+        fine: the curve on its internal grid, for figures; None where it was not kept.
         untrusted: the times at which the 95 % intervals of "gap" and of "top1" cannot be trusted, and which
             "crossings" have one that cannot.
 
@@ -169,7 +193,10 @@ class StageCurve:
     half: Crossing
     saturation: Crossing
     predicted: float
+    predicted_saturation: float
+    predicted_top1: np.ndarray
     predicted_plain: float
+    deficit: float
     information: Information
     loss_floor: LossFloor
     conditional: bool
@@ -180,6 +207,7 @@ class StageCurve:
     provenance: dict[str, Any]
     gap_interval: np.ndarray = field(default_factory=lambda: NO_INTERVAL, kw_only=True)
     self_check: SelfCheck = field(default=NOT_CHECKED, kw_only=True)
+    fine: FineGrid | None = field(default=None, kw_only=True)
     untrusted: dict[str, Any] = field(default_factory=lambda: {"gap": [], "top1": [], "crossings": []}, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -227,9 +255,13 @@ class StageCurve:
         arrays: dict[str, Any] = _read_arrays(folder / CSV_NAME)
         if any(len(c[name]) != len(arrays["t"]) for c in classes or () for name in ("top1", "gap")):
             raise InputError(f"{folder / JSON_NAME} has classes of other timesteps; expected those of {CSV_NAME}")
+        if len({len(values) for values in (rest["fine"] or {}).values()}) > 1:
+            raise InputError(f"{folder / JSON_NAME} has a fine grid of several lengths; expected one: it is damaged")
         ends = np.stack([arrays.pop(name) for name in INTERVAL_COLUMNS])
-        read: dict[str, Any] = {name: number(rest.pop(name)) for name in ("predicted", "predicted_plain")}
+        read: dict[str, Any] = {name: number(rest.pop(name)) for name in NUMBERS}
         read |= {name: kind(*map(number, rest.pop(name))) for name, kind in _TUPLES.items()}
+        fine = rest.pop("fine")
+        read["fine"] = None if fine is None else FineGrid(**{name: _numbers(fine[name]) for name in FineGrid._fields})
         read["per_class"] = None if classes is None else tuple(map(_read_class, classes))
         with reading(folder / JSON_NAME, KIND):
             return cls(**arrays, **read, gap_interval=ends, notes=tuple(rest.pop("notes")), **rest)
@@ -261,8 +293,21 @@ class ClassForm(TypedDict):
     half: Triple
     saturation: Triple
     predicted: Number
+    predicted_saturation: Number
     top1: list[Number]
     gap: list[Number]
+
+
+class FineForm(TypedDict):
+    """What it says of the internal grid."""
+
+    t: list[Number]
+    top1: list[Number]
+    top1_error: list[Number]
+    predicted_top1: list[Number]
+    gap: list[Number]
+    gap_low: list[Number]
+    gap_high: list[Number]
 
 
 class TrainingSetForm(TypedDict):
@@ -286,7 +331,10 @@ class CurveForm(TypedDict):
     half: Triple
     saturation: Triple
     predicted: Number
+    predicted_saturation: Number
     predicted_plain: Number
+    deficit: Number
+    fine: FineForm | None
     information: Annotated[list[Number], Len(4, 4)]
     loss_floor: Annotated[list[Number], Len(2, 2)]
     self_check: Annotated[list[Number], Len(2, 2)]
@@ -298,6 +346,7 @@ class CurveForm(TypedDict):
     provenance: dict[str, Any]
 
 
+NUMBERS = ("predicted", "predicted_saturation", "predicted_plain", "deficit")
 _TUPLES = {
     "half": Crossing,
     "saturation": Crossing,
@@ -332,5 +381,10 @@ def _read_arrays(path: Path) -> dict[str, Any]:
 
 def _read_class(entry: dict[str, Any]) -> ClassStages:
     crossings = {name: Crossing(*map(number, entry[name])) for name in ("half", "saturation")}
-    arrays = {name: np.array([number(v) for v in entry[name]]) for name in ("top1", "gap")}
-    return ClassStages(**{**entry, **crossings, **arrays, "predicted": number(entry["predicted"])})
+    arrays = {name: _numbers(entry[name]) for name in ("top1", "gap")}
+    predicted = {name: number(entry[name]) for name in ("predicted", "predicted_saturation")}
+    return ClassStages(**{**entry, **crossings, **arrays, **predicted})
+
+
+def _numbers(values: list[Any]) -> np.ndarray:
+    return np.array([number(v) for v in values])

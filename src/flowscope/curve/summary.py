@@ -2,21 +2,24 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from flowscope.curve.check import CheckPolicy
 from flowscope.curve.crossing import Crossing
-from flowscope.curve.intervals import Shape, interval, mean_shape
-from flowscope.curve.measure import ENTROPY, QUANTITIES, TOP1, TRACE, Nodes, Part, crossings
-from flowscope.curve.notes import check_notes, crossing_notes, doubt_notes, find_doubts, prediction_note, probes_note
-from flowscope.curve.prediction import CLUSTERS, Spectrum, boundary_snr, measure_spectra
-from flowscope.curve.result import ClassStages, Information, LossFloor, SelfCheck, StageCurve
+from flowscope.curve.intervals import LEAST_EVENTS, Shape, interval, mean_shape
+from flowscope.curve.measure import ENTROPY, LEVELS, QUANTITIES, TOP1, TRACE, Nodes, Part, crossings
+from flowscope.curve.notes import check_notes, crossing_notes, doubt_notes, find_doubts, prediction_notes, probes_note
+from flowscope.curve.prediction import PredictedLaw, information_deficit, plain_snr, predicted_snr, predicted_top1
+from flowscope.curve.result import ClassStages, FineGrid, Information, LossFloor, SelfCheck, StageCurve
+from flowscope.curve.spectrum import CLUSTERS, measure_spectra
 from flowscope.oracle import Oracle
-from flowscope.oracle.law import ClassLaw, Law
+from flowscope.oracle.law import ClassLaw
 from flowscope.paths import Path
+
+FINE_END = 0.999  # of the fine grid, as a time: figures show nothing behind
 
 
 def summarise(
@@ -43,12 +46,12 @@ def summarise(
     whole = _mean_part(oracle.path, nodes, [c.share for c in laws], parts, resampled)
     half, saturation = (Crossing(*row) for row in whole.crossings.tolist())
     doubts = find_doubts(oracle.path, nodes, whole, (half, saturation), settings["probes"])
-    clustered, plain = zip(*(measured_spectra(oracle, c.law) for c in laws), strict=True)
+    known = [predicted_law(oracle, c) for c in laws]
+    expected = predict(oracle.path, known)
     information = _information(oracle.path, nodes, whole, sum(c.share * c.law.entropy for c in laws))
-    predicted = predict(oracle.path, laws, clustered)
     notes = [
         *crossing_notes(whole.means[TOP1], (half, saturation)),
-        prediction_note(predicted, clustered[0], len(laws)),
+        *prediction_notes(expected.half, known, [len(c.law) for c in laws]),
         *probes_note(settings["probes"]),
         *check_notes(whole, nodes, information),
         *doubt_notes(doubts, t, (half, saturation)),
@@ -57,16 +60,20 @@ def summarise(
     return StageCurve(
         t=t,
         **_arrays(oracle, t, whole, nodes),
-        gap_interval=_gap_interval(oracle, t, whole, nodes, settings["probes"]),
+        gap_interval=_gap_interval(oracle, t, whole, nodes.asked, settings["probes"]),
         half=half,
         saturation=saturation,
-        predicted=predicted,
-        predicted_plain=predict(oracle.path, laws, plain),
+        predicted=expected.half,
+        predicted_saturation=expected.saturation,
+        predicted_top1=predicted_top1(known, oracle.path(torch.as_tensor(t)).snr.numpy()),
+        predicted_plain=expected.plain,
+        deficit=deficit(oracle.path, known, half.t),
+        fine=_fine_grid(oracle, whole, nodes, known, settings["probes"]),
         information=information,
         self_check=SelfCheck(float(whole.deviation[0]), CheckPolicy().limit),
         loss_floor=LossFloor(*whole.integrals[1].tolist()),
         conditional=conditional,
-        per_class=_per_class(oracle, laws, nodes, parts, clustered, t) if conditional else None,
+        per_class=_per_class(oracle, laws, nodes, parts, known, t) if conditional else None,
         notes=tuple(notes),
         untrusted=doubts.to_dict(t),
         training_set=describe(oracle),
@@ -133,11 +140,27 @@ def _arrays(oracle: Oracle, t: np.ndarray, whole: Part, nodes: Nodes) -> dict[st
     }
 
 
-def _gap_interval(oracle: Oracle, t: np.ndarray, whole: Part, nodes: Nodes, probes: int) -> np.ndarray:
-    """(2, T) the 95 % interval of the gap."""
-    at = nodes.asked
+def _gap_interval(oracle: Oracle, t: np.ndarray, whole: Part, at: np.ndarray, probes: int) -> np.ndarray:
+    """(2, T) the 95 % interval of the gap at the times t, which are the nodes `at`."""
     trace = interval(whole.means[TRACE, at], whole.errors[TRACE, at], whole.skewness[0, at], probes)
     return (oracle.path(torch.as_tensor(t)).A ** 2).numpy() / oracle.training_set.dimension * trace
+
+
+def _fine_grid(oracle: Oracle, whole: Part, nodes: Nodes, known: Sequence[PredictedLaw], probes: int) -> FineGrid:
+    """The curve on all nodes of the path, for figures; the gap only where enough probes carry it."""
+    times = oracle.path.time_of_snr(torch.as_tensor(nodes.snr)).numpy()
+    at = np.flatnonzero((times >= 0) & (times < FINE_END))
+    t = times[at]
+    enough = whole.events[0, at] >= LEAST_EVENTS
+    c = oracle.path(torch.as_tensor(t))
+    gap = (c.A**2).numpy() / oracle.training_set.dimension * whole.means[TRACE, at]
+    low, high = _gap_interval(oracle, t, whole, at, probes)
+    top1 = whole.means[TOP1, at], whole.errors[TOP1, at], predicted_top1(known, nodes.snr[at])
+    return FineGrid(
+        t,
+        *top1,
+        *(np.where(enough, values, math.nan) for values in (gap, low, high)),
+    )
 
 
 def _information(path: Path, nodes: Nodes, whole: Part, entropy: float) -> Information:
@@ -149,24 +172,45 @@ def _information(path: Path, nodes: Nodes, whole: Part, entropy: float) -> Infor
     return Information(integral, error, float(whole.means[ENTROPY, start]), float(whole.errors[ENTROPY, start]))
 
 
-def measured_spectra(oracle: Oracle, law: Law) -> tuple[Spectrum, ...]:
-    """The clustered and the plain spectrum of a law, from one sample of bounded size."""
-    return measure_spectra(oracle.training_set, law.positions, law.probabilities, (CLUSTERS, 1))
+class Expected(NamedTuple):
+    """Boundaries that are predicted, as times of a path; NaN where there is none on it.
+
+    Attributes:
+        half, saturation: by the finite-N threshold.
+        plain: half where the information of the plain spectrum reaches the entropy.
+    """
+
+    half: float
+    saturation: float
+    plain: float
 
 
-def predict(path: Path, laws: list[ClassLaw], spectra: Sequence[Spectrum]) -> float:
-    """The predicted t_half of a mean over laws, one spectrum each; NaN where there is none on the path."""
-    snr = boundary_snr([(c.share, c.law.entropy, s) for c, s in zip(laws, spectra, strict=True)])
-    t = float(path.time_of_snr(snr)) if math.isfinite(snr) else math.nan
-    return t if 0 <= t < 1 else math.nan
+def predicted_law(oracle: Oracle, c: ClassLaw) -> PredictedLaw:
+    """What predictions need of a law: its spectra in clusters and plain, from one sample of bounded size."""
+    law = c.law
+    spectra = measure_spectra(oracle.training_set, law.positions, law.probabilities, (CLUSTERS, 1))
+    return PredictedLaw(c.share, law.entropy, spectra)
+
+
+def predict(path: Path, laws: Sequence[PredictedLaw]) -> Expected:
+    """The predicted boundaries of a mean over laws."""
+    snr = np.array([*(predicted_snr(laws, level) for level in LEVELS), plain_snr(laws)])
+    t = path.time_of_snr(torch.from_numpy(snr)).numpy()
+    return Expected(*np.where((t >= 0) & (t < 1), t, math.nan).tolist())
+
+
+def deficit(path: Path, laws: Sequence[PredictedLaw], half: float) -> float:
+    """I_G - I*(N) of the mean over laws at the measured half, in nats; NaN where there is none."""
+    return information_deficit(laws, float(path(half).snr)) if 0 <= half < 1 else math.nan
 
 
 def _per_class(
-    oracle: Oracle, laws: list[ClassLaw], nodes: Nodes, parts: list[Part], spectra: Sequence[Spectrum], t: np.ndarray
+    oracle: Oracle, laws: list[ClassLaw], nodes: Nodes, parts: list[Part], known: Sequence[PredictedLaw], t: np.ndarray
 ) -> tuple[ClassStages, ...]:
     """The curve of every class by itself."""
     entries = []
-    for c, part, spectrum in zip(laws, parts, spectra, strict=True):
+    for c, part, law in zip(laws, parts, known, strict=True):
+        expected = predict(oracle.path, [law._replace(share=1.0)])
         arrays = _arrays(oracle, t, part, nodes)
         entries.append(
             ClassStages(
@@ -175,7 +219,8 @@ def _per_class(
                 points=len(c.law),
                 half=Crossing(*part.crossings[0].tolist()),
                 saturation=Crossing(*part.crossings[1].tolist()),
-                predicted=predict(oracle.path, [ClassLaw(1.0, c.label, c.law)], [spectrum]),
+                predicted=expected.half,
+                predicted_saturation=expected.saturation,
                 top1=arrays["top1"],
                 gap=arrays["gap"],
             )

@@ -12,7 +12,7 @@ import numpy as np
 from flowscope.core.files import write_files
 from flowscope.core.serialize import SCHEMA, csv_text, json_text, to_jsonable
 from flowscope.core.settings import check_count, check_seed, versions
-from flowscope.curve.result import StageCurve
+from flowscope.curve.result import NUMBERS, StageCurve
 from flowscope.curve.stages import check_timesteps, stages
 from flowscope.curve.variants import Variant, variants
 from flowscope.data import TrainingSet, load
@@ -34,8 +34,7 @@ class Sweep:
         half, half_low, half_high: where the mean top-1 weight crosses 0.5, with a 95 % interval. Of a random subset it
             is the mean over several draws, and the interval is that of Student's t over them.
         saturation, saturation_low, saturation_high: where it crosses 0.99.
-        predicted: t_half predicted from the spectrum in clusters.
-        predicted_plain: t_half predicted from the plain spectrum.
+        predicted, predicted_saturation, predicted_plain, deficit: as in StageCurve.
         curves: the whole curve of each variant; of subsets that of the first draw.
         notes, training_set, settings, provenance: as in StageCurve.
     """
@@ -50,7 +49,9 @@ class Sweep:
     saturation_low: np.ndarray
     saturation_high: np.ndarray
     predicted: np.ndarray
+    predicted_saturation: np.ndarray
     predicted_plain: np.ndarray
+    deficit: np.ndarray
     curves: tuple[StageCurve, ...]
     notes: tuple[str, ...]
     training_set: dict[str, Any]
@@ -217,8 +218,7 @@ def _collect(
         values=np.array([v.value for v in found], dtype=np.float64),
         names=tuple(v.name for v in found),
         **numbers,
-        predicted=np.array([c.predicted for c in curves]),
-        predicted_plain=np.array([c.predicted_plain for c in curves]),
+        **{name: np.array([getattr(c, name) for c in curves]) for name in NUMBERS},
         curves=tuple(curves),
         notes=tuple(notes),
         training_set={"name": name, "variants": [c.training_set for c in curves]},

@@ -130,13 +130,20 @@ def choose(count: int, labels: np.ndarray | None, names: Sequence[str] | None, o
         chosen = np.flatnonzero(np.isin(labels, sorted(kept)))
         count = len(chosen)
     if options.subset is not None:
-        if options.subset > count:
-            raise InputError(
-                f"subset is {options.subset} and there are {count} points to choose from; expected at most that"
-            )
-        picked = np.sort(np.random.default_rng(options.seed).choice(count, options.subset, replace=False))
+        picked = draw_subset(count, options.subset, options.seed)
         chosen = picked if chosen is None else chosen[picked]
     return chosen
+
+
+def draw_subset(count: int, size: int, seed: int) -> np.ndarray:
+    """The positions (size,) of a random part of `count` points, ascending.
+
+    Raises:
+        InputError: there are not so many points.
+    """
+    if size > count:
+        raise InputError(f"subset is {size} and there are {count} points to choose from; expected at most that")
+    return np.sort(np.random.default_rng(seed).choice(count, size, replace=False))
 
 
 def find_class(wanted: int | str, present: Sequence[int], names: Sequence[str] | None) -> list[int]:

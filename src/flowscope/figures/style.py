@@ -1,8 +1,10 @@
 """The style of figures: two themes with colours for the colour-blind, and output that repeats bit for bit."""
 
 import io
+import math
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,6 +17,7 @@ from matplotlib.figure import Figure
 
 PNG_DPI = 160
 STANDARD_ERRORS_95 = 1.96  # bands and bars reach as many standard errors to each side: 95 % intervals
+MAX_TITLE_LETTERS = 60  # of the name of a set
 BAND_ALPHA = 0.22  # opacity of the bands
 
 
@@ -164,3 +167,14 @@ def finish(axes: Axes, theme: Theme) -> None:
 def escape_math(text: str) -> str:
     """A name for matplotlib: dollar signs are escaped, and control characters, which no SVG may hold, replaced."""
     return "".join(c if c.isprintable() else "?" for c in text).replace("$", r"\$")
+
+
+def name_of(training_set: Mapping[str, Any]) -> str:
+    """What a figure calls a training set; of a path its last part."""
+    name = re.split(r"[/\\]", str(training_set["name"]))[-1]
+    return escape_math(name if len(name) <= MAX_TITLE_LETTERS else name[: MAX_TITLE_LETTERS - 1] + "…")
+
+
+def title_of(training_set: Mapping[str, Any]) -> str:
+    """What a figure is of: the set, its number of points and their dimension."""
+    return f"{name_of(training_set)}: N = {training_set['N']:,}, D = {math.prod(training_set['shape']):,}"

@@ -39,6 +39,12 @@ SMOOTHED_TEMPERATURE = 4.0  # the posterior collapses at half the noise level at
 class Reference(NamedTuple):
     """A row of the ladder.
 
+    Example:
+        >>> import flowscope as fs
+        >>> row = fs.references.ladder(fs.load("gaussian:N=40,D=3"))["Wiener"]
+        >>> isinstance(row, fs.references.Reference), row.memoryless, row.about
+        (True, True, 'mean and covariance of all points')
+
     Attributes:
         field: the velocity field.
         memoryless: whether it keeps no training point and no part of one.
@@ -52,6 +58,12 @@ class Reference(NamedTuple):
 
 class Ladder(dict[str, Reference]):
     """The rows of a ladder by name, in their order.
+
+    Example:
+        >>> import flowscope as fs
+        >>> rows = fs.references.ladder(fs.load("gaussian:N=40,D=3"))
+        >>> isinstance(rows, fs.references.Ladder), rows.left_out["local"]
+        (True, 'Points of shape (3,) are no images, so they have no patches.')
 
     Attributes:
         left_out: name of a row that does not fit the set -> why, in a sentence.

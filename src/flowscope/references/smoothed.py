@@ -61,7 +61,7 @@ class SmoothedOracle:
         >>> [round(SmoothedOracle(points, temperature=T).denoise(x, 0.8).item(), 3) for T in (1.0, 4.0)]
         [0.881, 0.622]
         >>> round(SmoothedOracle(points, bandwidth=0.5).denoise(x, 0.8).item(), 3)
-        0.621
+        0.62
     """
 
     name = "smoothed"

@@ -175,22 +175,37 @@ def _partition_sums(curve: Any) -> list[str]:
     return [what, f"One is off by {number(error, 2)} of itself. Do not rely on this curve before you know why."]
 
 
-def prediction(curve: Any) -> str:
-    """How well the spectrum predicts the boundary, without any oracle evaluation."""
-    half, predicted, plain = curve.half.t, curve.predicted, curve.predicted_plain
-    if not math.isfinite(predicted) and not math.isfinite(plain):
-        return "The spectrum of this training set predicts no boundary."
+def prediction(curve: Any) -> list[str]:
+    """How well the spectrum predicts the boundaries, without any oracle evaluation, and what its error says."""
+    half, predicted = curve.half.t, curve.predicted
+    if not math.isfinite(predicted):
+        return ["The spectrum of this training set predicts no boundary."]
     if not math.isfinite(half):
-        return "The spectrum predicts a boundary, but none was measured: trust the measurement."
-    best = predicted if math.isfinite(predicted) else plain
-    error = 100 * (best / half - 1)
+        return ["The spectrum predicts a boundary, but none was measured: trust the measurement."]
+    error = 100 * (predicted / half - 1)
     side = "late" if error > 0 else "early"
-    return (
-        f"From the spectrum alone the end of navigation is predicted at t = {time(best)}, "
-        f"{number(abs(error), 2)}{NBSP}% too {side}. The prediction is a Gaussian approximation in clusters, and costs "
-        "no oracle evaluation. It is usually late, more so with few points. The plain spectrum may do better or worse. "
-        "Use the measured boundary."
+    found = (
+        f"From the spectrum alone the end of navigation is predicted at t = {time(predicted)}, "
+        f"{number(abs(error), 2)}{NBSP}% too {side}. The prediction is of Gaussians with these covariances and as many "
+        "points, and costs no oracle evaluation. It is early where points are far from Gaussian, most of all for "
+        "saturation. Use the measured boundaries."
     )
+    deficit = (
+        f"At the measured half a Gaussian of the same covariance tells {number(curve.deficit, 2)} nats more than the "
+        "threshold asks for (the deficit). It is about 0 for Gaussian points."
+    )
+    return [found, deficit] if math.isfinite(curve.deficit) else [found]
+
+
+def class_spread(curve: Any) -> str:
+    """From which class to which the boundaries go."""
+    found = []
+    for name in ("half", "saturation"):
+        there = sorted((getattr(c, name).t, str(c.name)) for c in curve.per_class if math.isfinite(getattr(c, name).t))
+        if there:
+            (low, first), (high, last) = there[0], there[-1]
+            found.append(f"{name} goes from t = {time(low)} ({first}) to {time(high)} ({last})")
+    return f"Over the classes {', '.join(found)}." if found else "No class crosses a boundary."
 
 
 def alt_text(curve: Any) -> str:

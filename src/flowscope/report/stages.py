@@ -19,7 +19,10 @@ from flowscope.report.provenance import provenance
 from flowscope.report.schedule import schedule
 from flowscope.report.value_table import curve_values
 
-CLASS_COLUMNS = ("class", "label", "points", "half", "95 % interval", "saturation", "predicted half")
+CLASS_COLUMNS = (
+    *("class", "label", "points", "half", "95 % interval", "predicted half"),
+    *("saturation", "95 % interval", "predicted saturation"),
+)
 
 
 class Stretch(NamedTuple):
@@ -98,13 +101,24 @@ def _bar(curve: Any) -> dict[str, Any]:
 
 
 def _prediction_table(curve: Any) -> Table:
-    """The measured end of navigation beside the predicted ones."""
-    half = curve.half.t
-    rows = [[name_cell("measured"), number_cell(half, time), Cell("", None)]]
-    for name, value in (("clustered spectrum", curve.predicted), ("plain spectrum", curve.predicted_plain)):
-        error = number_cell(relative_error(value, half), signed_percent)
-        rows.append([name_cell(name), number_cell(value, time), error])
-    return Table("The end of navigation, measured and predicted", ("by", "t", "error"), rows)
+    """The measured boundaries beside the predicted ones."""
+    half, saturation = curve.half.t, curve.saturation.t
+    rows = [
+        [name_cell(name), number_cell(value, time), _error_cell(value, truth)]
+        for name, value, truth in (
+            ("half, measured", half, math.nan),
+            ("half, by the finite-N threshold", curve.predicted, half),
+            ("half, by log N", curve.predicted_plain, half),
+            ("saturation, measured", saturation, math.nan),
+            ("saturation, by the finite-N threshold", curve.predicted_saturation, saturation),
+        )
+    ]
+    return Table("The boundaries, measured and predicted", ("boundary", "t", "error"), rows)
+
+
+def _error_cell(value: float, truth: float) -> Cell:
+    """The error of a prediction; empty where there is nothing to hold it against."""
+    return Cell("", None) if math.isnan(truth) else number_cell(relative_error(value, truth), signed_percent)
 
 
 def _class_table(curve: Any) -> Table | None:
@@ -118,8 +132,10 @@ def _class_table(curve: Any) -> Table | None:
             Cell(f"{c.points:,}", c.points),
             number_cell(c.half.t, time),
             interval_cell(c.half),
-            number_cell(c.saturation.t, time),
             number_cell(c.predicted, time),
+            number_cell(c.saturation.t, time),
+            interval_cell(c.saturation),
+            number_cell(c.predicted_saturation, time),
         ]
         for c in curve.per_class
     ]

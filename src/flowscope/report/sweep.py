@@ -27,8 +27,9 @@ def sweep_files(result: Any) -> dict[str, bytes | str]:
     """sweep.png, sweep.svg and index.html, by name.
 
     Args:
-        result: a sweep: `over`, `values`, `names` and, for each value, `half`, `saturation` with `_low` and `_high`,
-            `predicted` and `predicted_plain`; `training_set`, `settings`, `provenance`, `notes` and `to_files`.
+        result: a sweep: `over`, `values`, `names`, `curves` and, for each value, `half`, `saturation` with `_low` and
+            `_high`, `predicted`, `predicted_saturation`, `predicted_plain` and `deficit`; `training_set`, `settings`,
+            `provenance`, `notes` and `to_files`.
 
     Example:
         >>> from flowscope.report import sweep_files
@@ -93,12 +94,15 @@ def _prediction(result: Any) -> str:
     errors = np.abs(errors[np.isfinite(errors)])
     if len(errors) == 0:
         return "No value has both a measured and a predicted boundary."
-    return f"The prediction is at most {number(100 * float(errors.max()), 3)} % from the measurement."
+    return f"The predicted half is at most {number(100 * float(errors.max()), 3)} % from the measured one."
 
 
 def _table(result: Any) -> Table:
     """A row for each value."""
-    columns = (_over(result), "half", "95 % interval", "saturation", "predicted half", "error", "plain spectrum")
+    columns = (
+        *(_over(result), "half", "95 % interval", "predicted half", "error", "half by log N", "deficit (nats)"),
+        *("saturation", "predicted saturation", "error"),
+    )
     rows = [_row(result, k) for k in range(len(result.names))]
     return Table("Boundaries; a heading sorts", columns, rows, sortable=True)
 
@@ -106,13 +110,18 @@ def _table(result: Any) -> Table:
 def _row(result: Any, k: int) -> list[Cell]:
     label = result.names[k]
     half = Interval(*(float(getattr(result, name)[k]) for name in ("half", "half_low", "half_high")))
-    predicted = float(result.predicted[k])
+    predicted, settles, settling = (
+        float(values[k]) for values in (result.predicted, result.saturation, result.predicted_saturation)
+    )
     return [
         name_cell(label) if result.over == "classes" else Cell(label, float(result.values[k])),
         number_cell(half.t, time),
         interval_cell(half),
-        number_cell(float(result.saturation[k]), time),
         number_cell(predicted, time),
         number_cell(relative_error(predicted, half.t), signed_percent),
         number_cell(float(result.predicted_plain[k]), time),
+        number_cell(float(result.deficit[k]), lambda nats: number(nats, 2)),
+        number_cell(settles, time),
+        number_cell(settling, time),
+        number_cell(relative_error(settling, settles), signed_percent),
     ]

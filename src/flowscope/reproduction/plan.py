@@ -49,6 +49,7 @@ NEEDS: Mapping[str, Need] = {
     "alignment": Need(("large",)),
     "explain": Need(("large",)),
     "ablation": Need(("small",), ("early", "late", "cosine", "vp")),
+    "memorise": Need(()),  # its models are trained on parts of the data
 }
 
 

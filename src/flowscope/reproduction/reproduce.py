@@ -40,6 +40,7 @@ STAGES_WHY = (
     f"Agrees if the gap is below {MAX_GAP_SHARE:g} of that at t = 0 when the mean top-1 weight crosses 0.99. Otherwise "
     "differs, or cannot be tested if the weight does not cross 0.5 and 0.99."
 )
+PARTS_WHY = "it trains on parts of the data: flowscope train SOURCE --subset N, and flowscope study memorise"
 NEVER_RUN = (
     Row(
         "Fig. 3", "sweep", "Boundaries under other N and D", "larger D: earlier; larger N: later", "", NOT_RUN,
@@ -253,6 +254,8 @@ def _study_row(runner: Runner, name: str, options: Mapping[str, Any]) -> Row:
     models, others = models_for(name, runner.trained)
     began = runner.seconds
     try:
+        if entry.parts:
+            raise SkippedError(PARTS_WHY)
         if not models:
             kinds = ", ".join(kind for part in NEEDS[name] for kind in part)
             reason = next(iter(runner.missing.values()), "")

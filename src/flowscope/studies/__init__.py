@@ -10,6 +10,7 @@ from flowscope.studies.explain import explain_study
 from flowscope.studies.guidance import guidance_study
 from flowscope.studies.intermediate import intermediate_study
 from flowscope.studies.loss import loss_study
+from flowscope.studies.memorise import memorise_study
 from flowscope.studies.norm import norm_study
 from flowscope.studies.refine import refine_study
 from flowscope.studies.shift import shift_study
@@ -27,6 +28,7 @@ __all__ = [
     "guidance_study",
     "intermediate_study",
     "loss_study",
+    "memorise_study",
     "norm_study",
     "refine_study",
     "shift_study",

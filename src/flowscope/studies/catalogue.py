@@ -18,6 +18,7 @@ from flowscope.studies.guidance import guidance_study
 from flowscope.studies.inputs import StudyInputs, check_kinds, check_seeds
 from flowscope.studies.intermediate import intermediate_study
 from flowscope.studies.loss import loss_study
+from flowscope.studies.memorise import WHERE, memorise_study
 from flowscope.studies.norm import norm_study
 from flowscope.studies.refine import refine_study
 from flowscope.studies.shift import shift_study
@@ -40,6 +41,7 @@ class Entry(NamedTuple):
         seeds: whether it takes a model for each of several seeds.
         other: the models of a second kind that it takes, in words; "" for none.
         optional: whether it can do without them.
+        parts: whether its models are trained on parts of the data, each on its own.
     """
 
     where: str
@@ -49,6 +51,7 @@ class Entry(NamedTuple):
     seeds: bool = False
     other: str = ""
     optional: bool = False
+    parts: bool = False
 
 
 def _one_model(g: StudyInputs) -> tuple[Any, ...]:
@@ -121,6 +124,10 @@ def _runs(g: StudyInputs) -> tuple[Any, ...]:
     return [*g.folders, *g.other_folders], g.oracle
 
 
+def _trainings(g: StudyInputs) -> tuple[Any, ...]:
+    return list(g.folders), g.oracle.training_set, g.held_out
+
+
 LARGE = "models of a larger size, one for each --model"
 ORACLE_TARGET = "models trained with --target oracle, one for each --model"
 EXPERTS = "the two experts, trained with --interval 0 T and --interval T 1"
@@ -149,6 +156,7 @@ CATALOGUE: Mapping[str, Entry] = {
     ),
     "explain": Entry(REVIEWERS, "Which reference explains the model?", explain_study, _model_and_held_out),
     "ablation": Entry(REVIEWERS, "Does the schedule move the transition?", ablation_study, _all_kinds, True, SCHEDULES),
+    "memorise": Entry(WHERE, "When do samples become copies?", memorise_study, _trainings, True, parts=True),
 }
 
 

@@ -152,6 +152,7 @@ def load_inputs(
     space: FeatureSpace | None = None,
     device: str | torch.device | None = None,
     memory: str | int = "512MB",
+    parts: bool = False,
 ) -> StudyInputs:
     """Load models from their folders, and make the oracle of the points they were trained on.
 
@@ -164,6 +165,8 @@ def load_inputs(
         space: where Frechet distances are taken; None for pixels.
         device: where models and oracle compute.
         memory: as in Oracle.
+        parts: whether each model was trained on a part of the data. Then the oracle is that of all, and the study
+            matches models with their parts.
 
     Raises:
         InputError: the inputs do not fit together; the message says in what, and what to do.
@@ -171,7 +174,7 @@ def load_inputs(
     check_distinct([*models, *others])
     first, second = load_models(models, device), load_models(others, device)
     check_seeds(first)
-    train, rest = trained_points(data, (*first, *second))
+    train, rest = (data, None) if parts else trained_points(data, (*first, *second))
     for name, other in (("held-out", held_out), ("foreign", foreign)):
         if other is not None and other.shape != train.shape:
             raise InputError(f"the {name} points have shape {other.shape}; expected {train.shape}, as {train.name} has")

@@ -14,9 +14,11 @@ from flowscope.sampling import sample
 def sample_pictures(field: NetworkField, training_set: TrainingSet, count: int = 36, steps: int = 25) -> bytes:
     """A PNG of `count` samples, class by class in turn, always from the same noise, so that two can be compared.
 
+    A field that takes no labels, as of a training that drops all of them, is given none.
+
     An expert for a part of time is sampled over all times, as if it were trained there, too.
     """
-    classes = training_set.classes
+    classes = training_set.classes if field.classes else ()
     y = None if not classes else torch.tensor([classes[i % len(classes)] for i in range(count)], device="cpu")
     found = sample(field, n=count, shape=training_set.shape, steps=steps, y=y)
     return grid_png(found.cpu().numpy(), display_range(training_set))

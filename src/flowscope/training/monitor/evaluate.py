@@ -26,11 +26,20 @@ def velocities(model: Any, probes: Probes, batch: int) -> Tensor:
     u, rounds = torch.empty_like(probes.x), list[bool]()
     with eval_mode(model):
         for rows, y in probes.calls(batch):
-            u[rows] = _call(model, probes.x[rows], probes.t[rows], y, rounds)
+            u[rows] = call(model, probes.x[rows], probes.t[rows], y, rounds)
     return u
 
 
-def _call(model: Any, x: Tensor, t: Tensor, y: Tensor | None, rounds: list[bool]) -> Tensor:
+def call(model: Any, x: Tensor, t: Tensor, y: Tensor | None, rounds: list[bool]) -> Tensor:
+    """The velocity (B, *shape) of a field or a module at states, in their dtype and on their device.
+
+    Args:
+        model: a field or a module.
+        x: (B, *shape).
+        t: (B,) float64.
+        y: (B,) labels, or None.
+        rounds: what is known of the module's rounding of times, kept between calls.
+    """
     if not isinstance(model, torch.nn.Module):
         return ask(model, x, t, y).to(x.device, x.dtype)
     # a bare module takes states of the dtype and device of its parameters alone

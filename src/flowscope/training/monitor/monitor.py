@@ -18,23 +18,30 @@ held-out points u* is not that expectation: E|u* - u_cond|^2 is a reference ther
 smaller loss. On paths with A = 1/(1-t) it grows as 1/(1-t)^2 towards t = 1, where u* points to a training point.
 """
 
+import warnings
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from flowscope.core.serialize import to_jsonable
 from flowscope.core.settings import check_count, check_seed
-from flowscope.data.training_set import as_training_set
-from flowscope.errors import InputError
+from flowscope.curve.stages import stages
+from flowscope.data.training_set import TrainingSet, as_training_set
+from flowscope.errors import FlowscopeWarning, InputError
+from flowscope.metrics import MemorisationIndex, Memorised, memorised
 from flowscope.oracle import Oracle
 from flowscope.training.densities import check_number
 from flowscope.training.monitor.evaluate import check_model, check_oracle, label_count, velocities
 from flowscope.training.monitor.floor import Floor, loss_floor
+from flowscope.training.monitor.gap import gap_after, gap_by_part, paired, same_class
+from flowscope.training.monitor.generations import draw_own
 from flowscope.training.monitor.probes import Probes, draw_probes
 
 TOTALS = ("loss", "floor", "excess", "oracle_loss", "held_out_loss", "gap")
+HALF_PROBES = 256  # of the stage curve that gives the oracle's half
 
 
 class Record:
@@ -105,9 +112,12 @@ class Measurement(Measured):
         floor: the smallest loss that a model can have on the training law.
         excess: loss - floor, from paired probes; its expectation is that of oracle_loss.
         held_out: what is measured on held-out points; None without.
-        gap: held_out.loss - loss; None without. Where it is above 0 by more than its error the denoiser has overfitted,
-            which is not yet copying (arXiv 2603.13419).
-        total: means over all t by name (loss, floor, excess, oracle_loss, held_out_loss, gap), each with `_error`.
+        log_snr: (bins,) 2 log(alpha/sigma) at the middle of each part.
+        gap: the generalisation gap, the loss on held-out points less that on training points, paired in t, x0 and class
+            (gap.py); None without held-out points.
+        total: means over all t by name (loss, floor, excess, oracle_loss, held_out_loss, gap), each with `_error`; and
+            with held-out points the pre-set contrast, the mean gap from the oracle's half on: `gap_after_half` with
+            `_error`, `_low` and `_high`, the ends of its 95 % interval by Student's t, and `half` itself (a time).
 
     All others are those of Measured.
 
@@ -124,6 +134,7 @@ class Measurement(Measured):
 
     step: int
     t: np.ndarray
+    log_snr: np.ndarray
     floor: np.ndarray
     floor_error: np.ndarray
     excess: np.ndarray
@@ -137,6 +148,15 @@ class Measurement(Measured):
     def t_error(self) -> np.ndarray:
         """(bins,) zeros, so that t has its error as every other array does: the parts of time are exact."""
         return np.zeros_like(self.t)
+
+    @property
+    def overfits(self) -> bool | None:
+        """Whether the gap after the oracle's half lies above 0 with its whole interval; None without held-out points.
+
+        A model that does not overfit is said to in 2.5 % of calls. An overfitted denoiser is not yet one that copies
+        (arXiv 2603.13419): what its samples are is said by :meth:`Monitor.memorised`.
+        """
+        return None if self.gap is None else bool(self.total["gap_after_half_low"] > 0)
 
     def row(self) -> dict[str, float]:
         """One flat row for a tracker: the means over all t by name, and those of each part as "loss/t=0.05"."""
@@ -213,6 +233,8 @@ class Monitor:
         self.conditional, self.dropout = conditional, float(dropout)
         self.seed, self.batch = check_seed(seed), check_count(batch, "batch")
         self._truths: dict[bool, tuple[Probes, Probes | None, Floor]] = {}
+        self._halves: dict[bool, float] = {}
+        self._index: MemorisationIndex | None = None
         if conditional is not None:
             self._truth(conditional)
 
@@ -233,32 +255,89 @@ class Monitor:
         training, held, floor = self._truth(conditional)
         # every array has a value for each part of time, and then one for all of [0, 1)
         values = compare(model, training, self.batch)
+        training_loss = values["loss"]
         values["excess"] = values.pop("loss") - values.pop("reference")
         found = self._means(training, values) | {"floor": floor.mean, "floor_error": floor.error}
         found["loss"] = floor.mean + found["excess"]
         found["loss_error"] = np.hypot(floor.error, found["excess_error"])
-        other = None if held is None else self._means(held, compare(model, held, self.batch))
-        totals = dict(found)
-        if other is not None:
-            found["gap"] = other["loss"] - found["loss"]
-            found["gap_error"] = np.hypot(other["loss_error"], found["loss_error"])
+        totals, other, contrast = dict(found), None, dict[str, float]()
+        if held is not None:
+            held_values = compare(model, held, self.batch)
+            other = self._means(held, held_values)
+            differences = paired(held_values["loss"], training_loss, held, training)
+            found |= gap_by_part(differences, held, training, self.bins)
+            contrast = gap_after(self._half(conditional), differences, held, training)
             totals = found | {f"held_out_{name}": other[name] for name in ("loss", "loss_error")}
         total = {name: float(totals[name][-1]) for base in TOTALS if base in totals for name in (base, f"{base}_error")}
         parts: dict[str, Any] = {name: array[: self.bins] for name, array in found.items()}
         record = None if other is None else HeldOut(**{name: array[: self.bins] for name, array in other.items()})
+        parts = {"gap": None, "gap_error": None} | parts
         t = (np.arange(self.bins) + 0.5) / self.bins
-        return Measurement(step=number, t=t, held_out=record, total=total, **{"gap": None, "gap_error": None} | parts)
+        c = self.oracle.path(torch.as_tensor(t))
+        parts["log_snr"] = 2 * (c.alpha / c.sigma).log().numpy()
+        return Measurement(step=number, t=t, held_out=record, total=total | contrast, **parts)
+
+    def memorised(self, model: Any, samples: int = 64, steps: int = 32) -> Memorised:
+        """The share of the model's own generations that are copies of training points, beside that of held-out points.
+
+        A sample counts as one if d1/d2 < 1/3 (:func:`flowscope.metrics.memorised`): it is far nearer to one training
+        point than to any other that is no near-copy of that one. Every call starts from the same noise and labels. It
+        costs samples x steps evaluations, so ask at checkpoints only. Few samples have a wide interval.
+
+        Args:
+            model: a VelocityField or a module.
+            samples: how many to draw.
+            steps: uniform Euler steps of each.
+
+        Raises:
+            InputError: as for a call of the monitor, or there are too few distinct training points.
+            NumericalError: the model returns NaN or infinity.
+
+        Example:
+            >>> import flowscope as fs
+            >>> oracle = fs.Oracle(fs.load("gaussian:N=60,D=8"))
+            >>> fs.Monitor(oracle, fs.load("gaussian:N=30,D=8", seed=1)).memorised(oracle, samples=16).share
+            1.0
+        """
+        check_model(model, self.oracle)
+        conditional = label_count(model) > 0 if self.conditional is None else self.conditional
+        if self._index is None:
+            self._index = MemorisationIndex(self.oracle.training_set, device=self.oracle.device)
+        drawn = draw_own(model, self.oracle, samples, steps, conditional, self.seed, self.batch)
+        return memorised(drawn, self._index, self.held_out)
+
+    def _half(self, conditional: bool) -> float:
+        """The oracle's half; 0 where it has none, as of a single point."""
+        if conditional not in self._halves:
+            found = stages(self.oracle, 1, HALF_PROBES, self.seed, conditional).half.t
+            self._halves[conditional] = 0.0 if np.isnan(found) else float(found)
+        return self._halves[conditional]
 
     def _truth(self, conditional: bool) -> tuple[Probes, Probes | None, Floor]:
         """The probes on the training law and on held-out points, and the floor; computed once."""
         if conditional not in self._truths:
             how = self.probes, self.bins, self.seed, conditional, self.dropout
             training = draw_probes(self.oracle, self.oracle.training_set, *how)
-            held = None if self.held_out is None else draw_probes(self.oracle, self.held_out, *how)
+            held = None if self.held_out is None else self._held_out_probes(self.held_out, training, conditional)
             labels = None if training.y is None else training.y.cpu().numpy()
             floor = loss_floor(self.oracle, self.probes, self.bins, self.seed, labels, self.dropout)
             self._truths[conditional] = training, held, floor
         return self._truths[conditional]
+
+    def _held_out_probes(self, points: TrainingSet, training: Probes, conditional: bool) -> Probes:
+        """The training probes with held-out points, of the same classes if labels are given and there are such."""
+        for label in points.classes if conditional else ():
+            self.oracle.support.law(label)  # refuses one that the training set does not have
+        how = self.probes, self.bins, self.seed, conditional, self.dropout
+        held = draw_probes(self.oracle, points, *how, training)
+        if apart := int((~same_class(held, training)).sum()):
+            warnings.warn(
+                f"{apart} of {self.probes} probes are of a class of which no point is held out: the gap leaves them "
+                "out",
+                FlowscopeWarning,
+                stacklevel=4,
+            )
+        return held
 
     def _means(self, probes: Probes, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Means (bins + 1,) of values (n,) over the probes of each part and over all, with errors; NaN is left out."""

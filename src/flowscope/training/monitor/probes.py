@@ -39,6 +39,7 @@ class Probes(NamedTuple):
     """n fixed probes; tensors on the oracle's device, states and velocities (n, *shape) float32."""
 
     bin: np.ndarray  # (n,) the part of time that each is in
+    row: np.ndarray  # (n,) the point that each is of
     t: Tensor  # (n,) float64
     x: Tensor  # the states
     y: Tensor | None  # (n,) int64
@@ -58,7 +59,14 @@ class Probes(NamedTuple):
 
 
 def draw_probes(
-    oracle: Oracle, points: TrainingSet, count: int, bins: int, seed: int, conditional: bool, dropout: float
+    oracle: Oracle,
+    points: TrainingSet,
+    count: int,
+    bins: int,
+    seed: int,
+    conditional: bool,
+    dropout: float,
+    beside: Probes | None = None,
 ) -> Probes:
     """Draw probes, in turn in each part of time, and ask the oracle.
 
@@ -70,6 +78,8 @@ def draw_probes(
         seed: of the draw.
         conditional: whether the oracle is asked by the points' labels.
         dropout: the chance with which a probe loses its label.
+        beside: probes of other points, drawn with these numbers, to make pairs with: the points are drawn anew, of the
+            labels that those are given, as far as there are such points. None for no pairs.
 
     Raises:
         InputError: labels are wanted and there are none, or the oracle's training set does not know them.
@@ -78,7 +88,7 @@ def draw_probes(
         raise InputError(
             f"the model is conditional, but {points.name} has no labels; give it labels, or pass conditional=False"
         )
-    row, t, x0, lost = _draw(points, count, bins, seed)
+    row, t, x0, lost = _draw(points, count, bins, seed, beside)
     device = oracle.device
     x1 = points.rows(row).to(device, torch.float64)
     noise = torch.as_tensor(x0, device=device).reshape(x1.shape)
@@ -90,21 +100,37 @@ def draw_probes(
         torch.as_tensor(lost < dropout, device=device) if conditional else torch.zeros_like(times, dtype=torch.bool)
     )
     target = (c.d_alpha * x1 + c.d_sigma * noise).float()
-    return Probes(np.arange(count) % bins, times, x, y, dropped, target, *_ask_by_label(oracle, x, times, y, dropped))
+    answers = _ask_by_label(oracle, x, times, y, dropped)
+    return Probes(np.arange(count) % bins, row, times, x, y, dropped, target, *answers)
 
 
-def _draw(points: TrainingSet, count: int, bins: int, seed: int) -> tuple[np.ndarray, ...]:
+def _draw(points: TrainingSet, count: int, bins: int, seed: int, beside: Probes | None) -> tuple[np.ndarray, ...]:
     """Rows (n,), times (n,), noise (n, D), and numbers (n,) in [0, 1) that decide on the label."""
-    steps = np.cumsum(points.relative_weights)
-    row, t, lost = np.empty(count, dtype=np.int64), np.empty(count), np.empty(count)
+    sources = np.empty(count)
+    t, lost = np.empty(count), np.empty(count)
     noise = np.empty((count, points.dimension))
     for i in range(count):
         rng = np.random.default_rng((seed, PROBE_STREAM, i))
-        source, within, lost[i] = rng.random(3)
-        row[i] = min(int(np.searchsorted(steps, source * steps[-1], side="right")), len(points) - 1)
+        sources[i], within, lost[i] = rng.random(3)
         t[i] = min((i % bins + within) / bins, MAX_TIME)
         noise[i] = rng.standard_normal(points.dimension)
-    return row, t, noise, lost
+        if beside is not None:
+            sources[i] = rng.random()
+    alike = None if beside is None or beside.y is None else beside.y.cpu().numpy()
+    return _rows_at(points, sources, alike), t, noise, lost
+
+
+def _rows_at(points: TrainingSet, sources: np.ndarray, alike: np.ndarray | None) -> np.ndarray:
+    """(n,) rows by their weights at numbers (n,) in [0, 1), of points with the labels `alike` where there are such."""
+    row, everywhere = np.empty(len(sources), dtype=np.int64), np.arange(len(points))
+    wanted = np.zeros(len(sources), dtype=np.int64) if alike is None else alike
+    for label in np.unique(wanted):
+        own = everywhere if alike is None else np.flatnonzero(points.labels == label)
+        own = own if len(own) else everywhere
+        steps, chosen = np.cumsum(points.relative_weights[own]), wanted == label
+        place = np.searchsorted(steps, sources[chosen] * steps[-1], side="right")
+        row[chosen] = own[np.minimum(place, len(own) - 1)]
+    return row
 
 
 def _ask_by_label(oracle: Oracle, x: Tensor, t: Tensor, y: Tensor | None, dropped: Tensor) -> list[Tensor]:
