@@ -7,6 +7,7 @@ import torch
 import flowscope as fs
 from flowscope.errors import InputError
 from flowscope.studies.alignment import alignment_study
+from flowscope.studies.bench.memory_coordinate import larger_set
 from flowscope.studies.bench.probe_bench import ProbeBench, transition
 from tests.support.made_fields import Made, off_by, on_the_way
 
@@ -53,19 +54,24 @@ def test_a_field_without_a_turn_has_none() -> None:
 
 
 @pytest.mark.slow
-def test_the_study_says_whether_the_model_turns_where_the_oracle_does() -> None:
-    half = fs.stages(ORACLE, 1, 300).half.t
+def test_the_study_says_whether_the_model_follows_its_own_points() -> None:
+    held_out = fs.load("gaussian:N=900,D=16,seed=9")
+    points = larger_set(SET, held_out, None)
+    assert points is not None
     same = off_by(ORACLE, lambda t: 0.001 + 0 * t, name="same")
-    late = on_the_way(SET, lambda t: float(t > half + 0.3), name="late")
-    agrees = alignment_study(same, ORACLE, fs.load("gaussian:N=50,D=16,seed=9"), n=200, bins=10)
+    wider = off_by(fs.Oracle(points), lambda t: 0.001 + 0 * t, name="wider")
+    agrees = alignment_study(same, ORACLE, held_out, n=100, bins=10)
     assert agrees.verdict == "agrees"
-    assert list(agrees.tables) == ["alignment", "held_out", "transition"]
+    assert list(agrees.tables) == ["alignment", "held_out", "transition", "references", "memory"]
     table = agrees.tables["alignment"]
     np.testing.assert_allclose(table["model_nearest"], table["oracle_nearest"], atol=0.02)
-    assert agrees.provenance["nfe"] == 4 * 200
-    differs = alignment_study(late, ORACLE, n=200, bins=10)
+    low, high = agrees.settings["window"]
+    assert abs(low - fs.stages(ORACLE, 1, 300).half.t) < 0.03
+    assert low < agrees.tables["memory"]["t"].min() and agrees.tables["memory"]["t"].max() < high
+    differs = alignment_study(wider, ORACLE, held_out, n=100, bins=10)
     assert differs.verdict == "differs"
-    assert "t = " in differs.found
+    assert f"between t = {low:.3g} and {high:.3g}" in differs.found
+    assert alignment_study(same, ORACLE, n=100, bins=10).verdict == "cannot be tested"
 
 
 def test_what_cannot_be_used_is_refused() -> None:

@@ -59,7 +59,7 @@ def test_a_model_that_fails_early_costs_in_navigation_alone_and_the_verdict_turn
 
 @pytest.mark.slow
 def test_a_large_model_that_is_weak_is_not_judged(oracle: Oracle) -> None:
-    small, large = ([Known(oracle, early(size, until=0.1))] * 3 for size in (40.0, 30.0))
+    small, large = ([Known(oracle, late(size, start=0.5))] * 3 for size in (6.0, 4.0))
     found = capacity_study(small, large, oracle, cloud(60, 4), splits=(0.2,), n=60, steps=4)
     assert found.verdict == "cannot be tested"
     assert "too weak to be judged" in found.found

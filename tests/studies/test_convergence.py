@@ -34,7 +34,8 @@ def test_smooth_and_wavy_are_told_apart() -> None:
     assert found.verdict == "cannot be tested"
     drawn = found.plot().axes[0]
     np.testing.assert_allclose(drawn.lines[0].get_ydata(), np.square([1.0, 0.5, 0.3]), rtol=1e-4)
-    assert [text.get_text() for text in drawn.get_legend().get_texts()] == ["falls", "waves"]
+    labels = [text.get_text() for text in drawn.get_legend().get_texts()]
+    assert labels[-2:] == ["falls", "waves"]
 
 
 @pytest.mark.slow

@@ -117,7 +117,7 @@ def test_settle_times_are_those_of_the_closed_form(oracle: Oracle) -> None:
     """x_t = x1 sqrt(t^2 v + s^2)/sqrt(v), so that D_t/x1 = t sqrt(v)/sqrt(t^2 v + s^2) in a band of variance v."""
     found = intermediate_study(GaussianField(), oracle, n=20, steps=200, seed=3)
     settling = found.tables["settling"]
-    assert settling["field"] == ["oracle", "model"]
+    assert settling["field"][:2] == ["oracle", "model"]
     t = np.linspace(0, 1, 20001)
     for band, v in (("layout", LOW), ("detail", HIGH)):
         ahead = t * math.sqrt(v) / np.sqrt(t * t * v + (1 - t) ** 2)
@@ -147,7 +147,7 @@ def test_the_oracle_as_model_is_the_oracle() -> None:
     drawn = few.labels[np.abs(samples[:, None] - points).max(2).argmin(1)]
     for image, label in zip(images[::2, 0], drawn, strict=True):  # at t = 0 the mean of the sample's own class
         np.testing.assert_allclose(image, few.rows(slice(None)).numpy()[few.labels == label].mean(0), atol=1e-5)
-    assert seen[-1] == (16, 16)
+    assert seen[-1][0] == seen[-1][1] == 8 * len(found.tables["settling"]["field"])
     assert [at for at, _ in seen] == sorted(at for at, _ in seen)
     by_batch = intermediate_study(Oracle(few), Oracle(few), n=7, steps=8).tables["intermediate"]
     np.testing.assert_allclose(by_batch["model_distance"], table["model_distance"], rtol=1e-5, atol=1e-9)

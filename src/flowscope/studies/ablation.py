@@ -76,8 +76,8 @@ def ablation_study(
         >>> import flowscope as fs
         >>> from flowscope.studies import ablation_study
         >>> oracle = fs.Oracle(fs.load("gaussian:N=60,D=4"))
-        >>> ablation_study({"shift 1": oracle, "shift 3": oracle}, oracle, n=80, bins=8).verdict  # the oracle as models
-        'agrees'
+        >>> ablation_study({"shift 1": oracle, "shift 3": oracle}, oracle, n=80, bins=8).verdict  # in so few dimensions
+        'does not tell memory from denoising'
     """
     found, parts = variants(models, oracle), [check_interval(interval) for interval in intervals]
     guided = _guide_first(found, oracle, scale, parts)

@@ -255,7 +255,8 @@ def _best_in_words(runs: Runs, curve: LabelCurve, scale: float) -> str:
 def _help_in_words(gains: dict[TimeInterval, int]) -> str:
     """In which of the intervals guidance helps, after Holm's correction for their number."""
     helping = [f"[{low:.3g}, {high:.3g})" for (low, high), sign in gains.items() if sign > 0]
-    return f"By Holm's correction for {len(gains)} intervals, guidance clearly helps in {listed(helping) or 'none'}."
+    where = listed(helping) if helping else "none"
+    return f"By Holm's correction for {len(gains)} intervals, guidance clearly helps in {where}."
 
 
 def _own_in_words(runs: Runs, own: dict[str, TimeInterval]) -> str:
