@@ -86,7 +86,7 @@ EXPECTED = {name: (*times, VERDICTS[name]) for name, times in MADE.items()} | CE
 
 @pytest.mark.parametrize(
     "case",
-    [name if name.startswith("copies grow") else pytest.param(name, marks=pytest.mark.slow) for name in EXPECTED],
+    [name if name == "later" else pytest.param(name, marks=pytest.mark.slow) for name in EXPECTED],
 )
 def test_the_verdict_is_right_where_the_times_are_known(case: str) -> None:
     good, copies, verdict = EXPECTED[case]
@@ -107,6 +107,14 @@ def test_a_field_without_training_has_no_time_at_which_copies_come(field: str) -
     found = memorise_study(STATIC[field], images(), sizes=[32, 128], n=60, steps=6, probes=40)
     assert found.verdict == VERDICTS[field]
     assert (found.tables["steps_32"]["memorised"][0] > 0.9) == (field == "oracle")
+
+
+def test_without_references_nothing_is_told_and_a_result_is_read_again(tmp_path: Path) -> None:
+    found = study(training(*MADE["later"]), references=False, n=40, steps=3)
+    assert found.verdict == "cannot be tested"
+    assert any("references=False" in note for note in found.notes)
+    found.save(tmp_path)
+    assert Finding.load(tmp_path, "memorise").tables["memorise"]["points"].tolist() == [16, 64]
 
 
 def test_a_size_alone_is_said_to_be_too_few_before_anything_is_trained() -> None:

@@ -123,7 +123,7 @@ class SnapshotBench:
         inside = {"late": t >= half if math.isfinite(half) else t >= 0, **self.times.of(t)}
         gaps = {name: mean_gap(d[where], probes.row[where], held.row[where]) for name, where in inside.items()}
         precision, late = self.real.precision_of(samples), gaps.pop("late")
-        parts = gap_by_part(d, held, probes, BINS)
+        parts = gap_by_part(d, probes.bin, BINS, (probes.row, held.row))
         return Look(self.copies(samples), precision, late, {name: gaps[name] for name in STAGES}, parts)
 
     def _losses(self, model: VelocityField, probes: Probes) -> np.ndarray:

@@ -20,7 +20,7 @@ from flowscope.errors import FlowscopeWarning, InputError
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.references import ladder
-from flowscope.studies.bench.criteria import criterion
+from flowscope.studies.bench.criteria import criteria_version, criterion
 from flowscope.studies.bench.finding import Finding, Progress, Verdict
 from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.variants import identity, oracle_on_path_of
@@ -196,6 +196,8 @@ def _grow(runs: Sequence[Run], smaller: int, larger: int, which: Callable[[Run],
 def _verdict(runs: Sequence[Run], table: Mapping[str, Sequence[Any]]) -> Verdict:
     sizes, rules = sorted({run.size for run in runs}), criterion("memorise")
     same = rules["same_doublings"]
+    if not table:
+        return "cannot be tested"
     if not _tells(table):
         return "does not tell memory from denoising"
     if len(sizes) < rules["least_sizes"] or any(math.isinf(run.good.by) for run in runs):
@@ -213,8 +215,6 @@ def _verdict(runs: Sequence[Run], table: Mapping[str, Sequence[Any]]) -> Verdict
 
 def _tells(table: Mapping[str, Sequence[Any]]) -> bool:
     """Whether, at every size, the oracle makes more copies than whatever holds no training point."""
-    if not table:
-        return True
     rows = list(zip(*(table[k] for k in ("size", "memoryless", "reference", "memorised_low", "memorised_high")),
                     strict=True))  # fmt: skip
     least = {size: low for size, _, name, low, _ in rows if name == ORACLE}
@@ -280,7 +280,7 @@ def _notes(
     if max(run.draw for run in runs) == 0:
         notes.append("One draw of points and one seed: what another one would do is not covered.")
     if not table:
-        notes.append("No references were measured, so nothing shows that the measure sees memory.")
+        notes.append("No references were measured (references=False), so memory cannot be told from denoising.")
     if any(math.isinf(run.copies.by) for run in runs):
         notes.append(
             "A size without copies by its last step is censored: it may have them later. Figures leave it out."
@@ -299,6 +299,7 @@ def _about(
         "settings": effort._asdict() | {"solver": "euler", "space": real.space.name, "held_out": held, "parts": parts},
         "provenance": versions()
         | {
+            "criteria": criteria_version(),
             "nfe": looks * (effort.n * effort.steps + 2 * effort.probes),
             "models": [model for run in runs for model in run.models],
             "seeds": {"noise": effort.seed, "probes": effort.seed},

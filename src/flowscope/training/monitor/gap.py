@@ -5,13 +5,13 @@ if the model is given labels. With the losses |m - u_cond|^2 / D at the two stat
 
     d_i = loss(held-out state i) - loss(training state i),    gap = mean of d_i.
 
-Points come again among the probes, so the probes alone would give too small an error. It is clustered by both points
-(Cameron, Gelbach and Miller 2011): the variance is that over held-out points, plus that over training points, less that
-over probes.
+Points come again among the probes, so an error over probes says nothing of other points. An error that does is
+clustered by both (Cameron, Gelbach and Miller 2011): the variance is that over held-out points, plus that over training
+points, less that over probes.
 
 Many looks at the gap raise many false alarms: ten parts of time, each judged by one standard error, raise one in 82 %
 of calls. So one contrast is fixed beforehand: the mean gap at all times from the oracle's `half` on, where the training
-points can be told from each other, with its interval by Student's t.
+points can be told from each other, with its clustered error and its interval by Student's t.
 """
 
 import math
@@ -106,14 +106,23 @@ def same_class(held_probes: Probes, probes: Probes) -> np.ndarray:
     return (held_probes.y == probes.y).cpu().numpy()
 
 
-def gap_by_part(d: np.ndarray, held_probes: Probes, probes: Probes, bins: int) -> dict[str, np.ndarray]:
-    """The gap and its error (bins + 1,), in each part of time and over all of [0, 1)."""
-    parts = [_gap_where(d, held_probes, probes, probes.bin == b) for b in range(bins)]
-    error = mean_gap(d, probes.row, held_probes.row).error  # the parts are equally long
-    values = [part.value for part in parts]
+def gap_by_part(
+    d: np.ndarray, part: np.ndarray, bins: int, rows: tuple[np.ndarray, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The gap and its error (bins + 1,), in each part of time and over all of [0, 1).
+
+    Args:
+        d: (n,) paired differences.
+        part: (n,) the part of time that each is in.
+        bins: how many there are.
+        rows: (n,) the training and (n,) the held-out point of each; numbers that are all different for errors over
+            probes of these points alone.
+    """
+    parts = [mean_gap(d[part == b], *(row[part == b] for row in rows)) for b in range(bins)]
+    values, error = [gap.value for gap in parts], mean_gap(d, *rows).error  # the parts are equally long
     return {
         "gap": np.array([*values, np.mean(values)]),
-        "gap_error": np.array([*(part.error for part in parts), error]),
+        "gap_error": np.array([*(gap.error for gap in parts), error]),
     }
 
 

@@ -114,10 +114,11 @@ class Measurement(Measured):
         held_out: what is measured on held-out points; None without.
         log_snr: (bins,) 2 log(alpha/sigma) at the middle of each part.
         gap: the generalisation gap, the loss on held-out points less that on training points, paired in t, x0 and class
-            (gap.py); None without held-out points.
+            (gap.py); None without held-out points. Its error is over probes of these points.
         total: means over all t by name (loss, floor, excess, oracle_loss, held_out_loss, gap), each with `_error`; and
             with held-out points the pre-set contrast, the mean gap from the oracle's half on: `gap_after_half` with
-            `_error`, `_low` and `_high`, the ends of its 95 % interval by Student's t, and `half` itself (a time).
+            `_error`, `_low` and `_high`, the ends of its 95 % interval by Student's t, which cover other points, too;
+            and `half` itself (a time).
 
     All others are those of Measured.
 
@@ -265,7 +266,8 @@ class Monitor:
             held_values = compare(model, held, self.batch)
             other = self._means(held, held_values)
             differences = paired(held_values["loss"], training_loss, held, training)
-            found |= gap_by_part(differences, held, training, self.bins)
+            each = np.arange(self.probes)  # as every error of an array, over probes
+            found |= gap_by_part(differences, training.bin, self.bins, (each, each))
             contrast = gap_after(self._half(conditional), differences, held, training)
             totals = found | {f"held_out_{name}": other[name] for name in ("loss", "loss_error")}
         total = {name: float(totals[name][-1]) for base in TOTALS if base in totals for name in (base, f"{base}_error")}
