@@ -13,7 +13,7 @@ the position-wise patches of Niedoba et al. (arXiv 2411.19339). A patch as large
 *Equivariant*: a network that is the same at every pixel does not know where it is, but for the border, which it sees.
 So the sum runs over the training patches of all positions whose patches are cut off by the border as that of q is: for
 a pixel inside, over all positions inside; for one at the left edge, over those at the left edge; a corner has its own
-alone. This is the "equivariant local score machine" with its border as published there.
+alone. This is the "equivariant local score machine" of arXiv 2412.20292 with a border.
 
     gamma_{i,q'}(q) ~ w_i exp( -sum_r |x_{q+r} - alpha x1_{i,q'+r}|^2 / (2 sigma^2) )
     E[x1|x]_q = sum_{i,q'} gamma_{i,q'}(q) x1_{i,q'}
