@@ -133,7 +133,7 @@ def test_guidance_is_found_to_help_where_it_was_made_to(two: Oracle) -> None:
 
 @pytest.mark.slow
 def test_the_verdict_turns_where_guidance_is_made_to_help_elsewhere(two: Oracle) -> None:
-    models = [Guidable(two, (0.6, 0.9), 2.5)] * 5
+    models = [Guidable(two, (0.6, 0.9), 2.5, 1.2)] * 5
     assert guidance_study(models, two, n=60, steps=10, probes=16).verdict == "differs"
 
 

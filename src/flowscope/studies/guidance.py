@@ -191,8 +191,8 @@ def _finding(
     references: OwnSamples,
 ) -> Finding:
     claim = _claimed_differences(runs)
-    gains = holm({i: frechet_difference(runs[NOWHERE], run) for i, run in runs.items() if i != NOWHERE})
-    helps = max(gains.values()) > 0
+    differences = {i: frechet_difference(runs[NOWHERE], run) for i, run in runs.items() if i != NOWHERE}
+    gains, helps = holm(differences), any(d.clear > 0 for d in differences.values())
     tables |= _label_tables(curve, tables["tenths"])
     if own:
         tables["own"] = {"stage": list(own)} | tables["own"]
