@@ -133,8 +133,8 @@ def test_guidance_is_found_to_help_where_it_was_made_to(two: Oracle) -> None:
 
 @pytest.mark.slow
 def test_the_verdict_turns_where_guidance_is_made_to_help_elsewhere(two: Oracle) -> None:
-    models = [Guidable(two, (0.6, 0.9), 2.5, 1.2)] * 5
-    assert guidance_study(models, two, n=60, steps=10, probes=16).verdict == "differs"
+    models = [Guidable(two, (0.6, 0.9), 2.5, 2.0)] * 5
+    assert guidance_study(models, two, n=160, steps=10, probes=16, references=False).verdict == "differs"
 
 
 @pytest.mark.slow

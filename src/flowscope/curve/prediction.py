@@ -131,8 +131,9 @@ def _miss(n: float, signal: np.ndarray) -> np.ndarray:
     from scipy.special import log_ndtr
 
     g = np.arange(-REACH, REACH + STEP, STEP)
-    density = STEP / math.sqrt(2 * math.pi) * np.exp(-(g**2) / 2)
-    return np.asarray(-np.expm1((n - 1) * log_ndtr(np.add.outer(signal, g))) @ density)
+    with np.errstate(under="ignore"):
+        density = STEP / math.sqrt(2 * math.pi) * np.exp(-(g**2) / 2)
+        return np.asarray(-np.expm1((n - 1) * log_ndtr(np.add.outer(signal, g))) @ density)
 
 
 def _too_few(laws: Sequence[PredictedLaw]) -> bool:

@@ -184,7 +184,7 @@ def _finding(bench: SampleBench, found: Completions, steps: int, told: Sequence[
         title="The oracle first, the model after",
         where="Fig. 5, 13, 14",
         claim=CLAIM,
-        found=f"{_standing_in_words(standing)} {_in_words(mixed, columns, b, null, what)}",
+        found=f"{_standing_in_words(standing, what)} {_in_words(mixed, columns, b, null, what)}",
         verdict=standing.verdict("agrees", "differs") if judged and standing is not None else "cannot be tested",
         why=rules.why.replace("image", what),
         tables={"switch": columns, "completed": _completed(found)}
@@ -215,10 +215,10 @@ def _excess(found: Completions, expected: float) -> dict[str, Statistic]:
     return measured
 
 
-def _standing_in_words(standing: Standing | None) -> str:
+def _standing_in_words(standing: Standing | None, what: str) -> str:
     if standing is None:
         return "Without held-out points at a time from c on, nothing tells memory from denoising."
-    return standing.in_words("the excess of copies over restored held-out images")
+    return standing.in_words(f"the excess of copies over restored held-out {what}s")
 
 
 def _completed(found: Completions) -> dict[str, Any]:
@@ -329,7 +329,7 @@ def _panels(space: str, has_fd: bool, what: str, found: Completions, standing: S
     distances = (line(f"nearest training {what}", "nearest"), line(f"the oracle's own {what}", "to_retrieved"))
     agreement = (line("precision", "precision"), line("recall", "recall"))
     restored = Panel(f"Held-out {what}s restored", "t_switch", "share", by_field("restored"))
-    excess = reference_panel("Copies less restored images", "excess, a share", "excess")
+    excess = reference_panel(f"Copies less restored {what}s", "excess, a share", "excess")
     return (
         Panel(f"Copies of training {what}s", "t_switch", "share of samples", by_field("memorised")),
         *((restored, excess) if standing is not None else ()),
