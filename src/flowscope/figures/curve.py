@@ -13,6 +13,7 @@ from flowscope.figures.style import (
     LIGHT,
     STANDARD_ERRORS_95,
     Theme,
+    add_title,
     draw_band,
     escape_math,
     finish,
@@ -51,7 +52,7 @@ def stage_figure(curve: Any, theme: Theme = LIGHT) -> Figure:
         figure = new_figure(6.8, 8.6, layout=None)  # a layout engine would double the time
         panels = figure.subplots(3, 1, sharex=True, height_ratios=(1.35, 1, 1))
         figure.subplots_adjust(left=0.1, right=0.91, top=0.935, bottom=0.16, hspace=0.2)
-        figure.suptitle(title_of(curve.training_set), x=0.1, y=0.985, ha="left", fontsize=11)
+        add_title(figure, title_of(curve.training_set), x=0.1, y=0.985)
         top, middle, bottom = panels
         _weights(top, curve, theme)
         _gap(middle, curve, theme)
@@ -94,7 +95,7 @@ def path_figure(curves: Sequence[Any], theme: Theme = LIGHT) -> Figure:
     with styled(theme):
         figure = new_figure(6.8, 5.6)
         top, bottom = figure.subplots(2, 1, sharex=True)
-        figure.suptitle(title_of(curves[0].training_set), x=0.02, ha="left", fontsize=11)
+        add_title(figure, title_of(curves[0].training_set), x=0.02)
         for k, curve in enumerate(curves):
             colour, label = theme.lines[k % len(theme.lines)], escape_math(str(curve.settings["path"]))
             shown = np.isfinite(curve.log_snr)

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 PNG_DPI = 160
 STANDARD_ERRORS_95 = 1.96  # bands and bars reach as many standard errors to each side: 95 % intervals
+TITLE_SIZE, TITLE_LETTERS_PER_INCH = 11, 10.5  # points, and how many letters of them fit
 MAX_TITLE_LETTERS = 60  # of the name of a set
 BAND_ALPHA = 0.22  # opacity of the bands
 
@@ -178,3 +179,9 @@ def name_of(training_set: Mapping[str, Any]) -> str:
 def title_of(training_set: Mapping[str, Any]) -> str:
     """What a figure is of: the set, its number of points and their dimension."""
     return f"{name_of(training_set)}: N = {training_set['N']:,}, D = {math.prod(training_set['shape']):,}"
+
+
+def add_title(figure: Any, title: str, **place: float) -> None:
+    """Set what a figure is of above it, in letters as large as its width allows."""
+    fitting = TITLE_LETTERS_PER_INCH * figure.get_figwidth()
+    figure.suptitle(title, ha="left", fontsize=TITLE_SIZE * min(1.0, fitting / len(title)), **place)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from flowscope.figures.curve import time_limit
-from flowscope.figures.style import LIGHT, Theme, escape_math, finish, name_of, new_figure, styled
+from flowscope.figures.style import LIGHT, Theme, add_title, escape_math, finish, name_of, new_figure, styled
 
 AXIS_LABELS = {
     "N": "training points N",
@@ -58,7 +58,7 @@ def sweep_figure(sweep: Any, theme: Theme = LIGHT) -> Figure:
             return _by_class(sweep, theme)
         figure = new_figure(6.8, 8.2)
         axes, below = figure.subplots(2, 1)
-        figure.suptitle(_title(sweep), x=0.02, ha="left", fontsize=11)
+        add_title(figure, _title(sweep), x=0.02)
         _draw_curves(below, sweep, theme)
         values = np.asarray(sweep.values, dtype=np.float64)
         _draw_boundaries(axes, sweep, theme, values)
@@ -104,7 +104,7 @@ def _by_class(sweep: Any, theme: Theme) -> Figure:
     height = 1.9 + 0.27 * min(count, MAX_NAMED_CLASSES)
     figure = new_figure(6.8, height + CURVES_INCHES)
     axes, below = figure.subplots(2, 1, height_ratios=(height, CURVES_INCHES))
-    figure.suptitle(_title(sweep), x=0.02, ha="left", fontsize=11)
+    add_title(figure, _title(sweep), x=0.02)
     _draw_curves(below, sweep, theme)
     rows = np.arange(count)
     _draw_boundaries(axes, sweep, theme, rows, rows=True)
