@@ -108,14 +108,7 @@ def memorise_study(
             f"{got}; expected some of shape {whole.shape} that no model was trained on: give smaller sizes, or held_out"
         )
     real = real_halves(others, space, seed)
-    runs: list[Run] = []
-    last: dict[int, Tensor] = {}  # samples after the last step
-    for training in trainings:
-        run, samples = _run(training, others, real, effort)
-        runs.append(run)
-        last.setdefault(run.size, samples[:GALLERY_SAMPLES])
-        if progress is not None:
-            progress(len(runs), len(trainings))
+    runs, last = _all_runs(trainings, others, real, effort, progress)
     table = _references(runs, real) if references else {}
     return Finding(
         study="memorise",
@@ -155,6 +148,21 @@ def _warn_of_few(trainings: Sequence[Training]) -> None:
             FlowscopeWarning,
             stacklevel=3,
         )
+
+
+def _all_runs(
+    trainings: Sequence[Training], held_out: TrainingSet, real: Real, effort: Effort, progress: Progress | None
+) -> tuple[list[Run], dict[int, Tensor]]:
+    """The runs, and of the first of each size some samples after its last step."""
+    runs: list[Run] = []
+    last: dict[int, Tensor] = {}
+    for training in trainings:
+        run, samples = _run(training, held_out, real, effort)
+        runs.append(run)
+        last.setdefault(run.size, samples[:GALLERY_SAMPLES])
+        if progress is not None:
+            progress(len(runs), len(trainings))
+    return runs, last
 
 
 def _run(training: Training, held_out: TrainingSet, real: Real, effort: Effort) -> tuple[Run, Tensor]:
