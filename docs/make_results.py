@@ -70,7 +70,7 @@ def make(name: str) -> None:
             shutil.rmtree(target, ignore_errors=True)
             target.mkdir(parents=True)
             for file in Path(folder).iterdir():
-                if file.suffix in KEPT:
+                if file.suffix in KEPT and not file.name.startswith("."):
                     shutil.copy(file, target / file.name)
 
 
