@@ -92,7 +92,7 @@ def make(name: str, steps: int, draws: int, quick: bool) -> None:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for file in place.iterdir():
-        if file.suffix in KEPT:
+        if file.suffix in KEPT and not file.name.startswith("."):
             shutil.copy(file, target / file.name)
     (target / "models.json").write_text(json.dumps([about_of(folder) for folder in folders], indent=1) + "\n")
 

@@ -301,7 +301,12 @@ def keep(name: str) -> None:
     shutil.rmtree(target, ignore_errors=True)
     for file in sorted((RUNS / name).rglob("*")):
         place = file.relative_to(RUNS / name)
-        if file.suffix in KEPT and place.parts[0] not in ("models", "stages") and file.name != "inputs.json":
+        if (
+            file.suffix in KEPT
+            and not file.name.startswith(".")
+            and place.parts[0] not in ("models", "stages")
+            and file.name != "inputs.json"
+        ):
             (target / place.parent).mkdir(parents=True, exist_ok=True)
             shutil.copy(file, target / place)
     for samples in (RUNS / name / "models").glob("large-0/samples.png"):
