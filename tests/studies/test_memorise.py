@@ -13,7 +13,8 @@ import flowscope as fs
 from flowscope.errors import FlowscopeWarning, InputError
 from flowscope.references import GaussianMixture, LocalOracle, Wiener
 from flowscope.studies import Finding, memorise_study
-from flowscope.studies.memorise.onsets import Onset, Share, find_onset, growth
+from flowscope.studies.bench.paired import Interval
+from flowscope.studies.memorise.onsets import Onset, find_onset, growth
 from flowscope.studies.memorise.sizes import part_of, points_left
 from flowscope.training import TrainSettings, train, train_to
 
@@ -126,8 +127,8 @@ def test_a_size_alone_is_said_to_be_too_few_before_anything_is_trained() -> None
 
 
 def test_an_onset_lies_between_two_snapshots_or_is_censored() -> None:
-    none, all_ = Share(0.0, 0.0, 0.01), Share(1.0, 0.98, 1.0)
-    unclear = Share(0.05, 0.02, 0.1)
+    none, all_ = Interval(0.0, 0.0, 0.01), Interval(1.0, 0.98, 1.0)
+    unclear = Interval(0.05, 0.02, 0.1)
     assert find_onset([1, 2, 4, 8], [none, unclear, all_, all_], 0.05)[:2] == (1, 4)
     assert find_onset([1, 2], [none, none], 0.05)[:2] == (2, np.inf)
     assert find_onset([1, 2], [all_, all_], 0.05)[:2] == (0, 1)

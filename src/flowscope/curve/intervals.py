@@ -1,4 +1,4 @@
-r"""95 % intervals of means over probes, and when they can be trusted.
+r"""95 % intervals of means, and when those over probes can be trusted; Student's t and Holm's correction.
 
 Late on the path, and on sets of several scales, a few probes carry a whole mean. Its standard error then says little:
 the median of such means is far below the truth. Two numbers tell how far that goes, of the mean m of n values with
@@ -13,15 +13,47 @@ Hall, 1992, which corrects for skewness: the ends are m - s/sqrt(n) T(z), with z
     T(z) = 3/g ((1 + g (z - g/6))^(1/3) - 1).                                                             (7f)
 """
 
-from typing import NamedTuple
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+K = TypeVar("K")
+CONFIDENCE = 0.95  # of every interval
 LEAST_PROBES = 30  # under which 95 % intervals are known to be too narrow
 LEAST_EVENTS = 4.0  # under which an interval covers less than 90 %, as benchmarks/coverage.py measures
 ROUNDING = 1e-6  # of the curve's numbers, as a share
 SELDOM = 0.02  # times among the probes that a value comes, under which it may be left out
 MISSED = 0.1  # of a standard error, by which a mean may be off without such values
+
+
+@cache
+def student(df: float) -> float:
+    """How many standard errors the 95 % interval of Student's t reaches to either side; infinite without freedom."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, (1 + CONFIDENCE) / 2)) if df > 0 else math.inf
+
+
+def mean_reach(values: np.ndarray | Sequence[float]) -> float:
+    """Half the width of the 95 % interval of the mean of two values or more, by Student's t."""
+    return student(len(values) - 1) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+
+
+def holm(p: Mapping[K, float], level: float) -> dict[K, bool]:
+    """Which of several p values hold by Holm's correction for their number; NaN does not.
+
+    Args:
+        p: the p values by name.
+        level: the chance of a single false one.
+    """
+    found, holds = dict.fromkeys(p, False), True
+    for rank, name in enumerate(sorted(p, key=lambda name: (math.isnan(p[name]), p[name]))):
+        holds = holds and p[name] <= level / (len(p) - rank)
+        found[name] = holds
+    return found
 
 
 class Shape(NamedTuple):
@@ -91,9 +123,7 @@ def mean_shape(errors: np.ndarray, shapes: Shape) -> Shape:
 
 def interval(mean: np.ndarray, error: np.ndarray, skewness: np.ndarray, count: int) -> np.ndarray:
     """(2, R) the 95 % interval (7f) of a mean of `count` values that are not negative; NaN for one value."""
-    from scipy.special import stdtrit
-
-    z = stdtrit(max(count - 1, 1), 0.975)
+    z = student(max(count - 1, 1))
     small = np.abs(skewness) < ROUNDING
     g = np.where(small, 1.0, skewness)
     low, high = (np.where(small, u, 3 / g * (np.cbrt(1 + g * (u - g / 6)) - 1)) for u in (z, -z))

@@ -14,6 +14,7 @@ import numpy as np
 from flowscope.core.settings import check_count, check_seed
 from flowscope.core.surroundings import undisturbed
 from flowscope.curve.crossing import NEVER, Crossing
+from flowscope.curve.intervals import mean_reach
 from flowscope.curve.measure import LEVELS, Measurement, measure, place_nodes
 from flowscope.curve.prediction import PredictedLaw, predicted_snr
 from flowscope.curve.summary import predicted_law
@@ -119,11 +120,7 @@ def _log_snr(path: Path, times: np.ndarray) -> np.ndarray:
 
 def _moved(path: Path, snr: float, offsets: np.ndarray) -> Crossing:
     """The time of an snr moved by the mean of offsets in log-snr, with its interval by their spread."""
-    from scipy.special import stdtrit
-
-    count, mean = len(offsets), offsets.mean()
-    reach = stdtrit(count - 1, 0.975) * offsets.std(ddof=1) / math.sqrt(count)
-    levels = snr * np.exp(mean + reach * np.array([0.0, -1.0, 1.0]))
+    levels = snr * np.exp(offsets.mean() + mean_reach(offsets) * np.array([0.0, -1.0, 1.0]))
     if not np.isfinite(levels).all():
         return NEVER
     t, low, high = (float(path.time_of_snr(level)) for level in levels)

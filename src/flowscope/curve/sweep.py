@@ -1,6 +1,5 @@
 """The sweeps of arXiv 2512.02826, Fig. 3: how the two stages move with N, D, class or resolution."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -12,6 +11,7 @@ import numpy as np
 from flowscope.core.files import write_files
 from flowscope.core.serialize import SCHEMA, csv_text, json_text, to_jsonable
 from flowscope.core.settings import check_count, check_seed, versions
+from flowscope.curve.intervals import mean_reach
 from flowscope.curve.result import NUMBERS, StageCurve
 from flowscope.curve.stages import check_timesteps, stages
 from flowscope.curve.variants import Variant, variants
@@ -20,7 +20,6 @@ from flowscope.errors import InputError
 from flowscope.oracle import Oracle
 
 SUBSET_DRAWS = 5  # for each number of points: the subset is a draw, too
-CONFIDENCE = 0.95  # of the intervals over draws
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,15 +178,12 @@ def _kept(folder: FilePath | None, oracle: Oracle, timesteps: Any, probes: int, 
 
 def over_draws(curves: Sequence[StageCurve], what: str) -> tuple[float, float, float]:
     """A crossing of one curve with its interval; of several draws the mean, with Student's interval over them."""
-    from scipy import stats
-
     times = np.array([getattr(curve, what).t for curve in curves])
     if len(times) == 1:
         crossing = getattr(curves[0], what)
         return crossing.t, crossing.low, crossing.high
-    reach = stats.t.ppf((1 + CONFIDENCE) / 2, len(times) - 1) * times.std(ddof=1) / math.sqrt(len(times))
-    mean = float(times.mean())
-    return mean, mean - float(reach), mean + float(reach)
+    mean, reach = float(times.mean()), mean_reach(times)
+    return mean, mean - reach, mean + reach
 
 
 def _collect(

@@ -4,6 +4,7 @@ uint8 values are pixels. Floats are taken as they are, unless they look like ima
 with channels last; latents that come with statistics or mirror images have a scale and a law that depend on them.
 """
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -59,7 +60,7 @@ def find_meaning(source: Source, values: Any, options: Options) -> Meaning:
         )
     _ask_axes(tuple(values.shape), options)
     most = 1 if options.assume == "[0,1]" else 255
-    if most == 255 and _bounds(values)[1] <= 1:
+    if most == 255 and all(float(block.max()) <= 1 for block in _blocks(values)):
         raise InputError(
             "assume is '[0,255]' and no value is above 1; expected the interval they lie on: assume='[0,1]' "
             "(--assume '[0,1]'), or assume='stored' (--assume stored) to take them as they are"
@@ -109,12 +110,17 @@ def _ask_range(values: Any, options: Options) -> None:
         )
 
 
+def _blocks(values: Any) -> Iterator[Any]:
+    """Some rows of the values at a time."""
+    rows = as_file_rows(values)
+    step = max(1, BLOCK_BYTES // (8 * int(np.prod(rows.shape[1:]))))
+    return (rows[start : start + step] for start in range(0, len(rows), step))
+
+
 def _bounds(values: Any) -> tuple[float, float]:
     """The least and the largest value; reading ends at the first block with one below 0, or NaN."""
-    rows, least, most = as_file_rows(values), float("inf"), float("-inf")
-    step = max(1, BLOCK_BYTES // (8 * int(np.prod(rows.shape[1:]))))
-    for start in range(0, len(rows), step):
-        block = rows[start : start + step]
+    least, most = float("inf"), float("-inf")
+    for block in _blocks(values):
         least, most = min(least, float(block.min())), max(most, float(block.max()))
         if not float(block.min()) >= 0:
             return float("-inf"), most

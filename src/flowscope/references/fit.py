@@ -91,7 +91,7 @@ def _from_covariance(
 
 
 def _from_points(law: Law, chosen: np.ndarray, share: float, mean: Tensor) -> tuple[Tensor, Tensor, float]:
-    """The same from the singular values of fewer points than coordinates."""
+    """Directions, variances and their total, from the singular values of fewer points than coordinates."""
     scaled = torch.cat([(points - mean) * weights.sqrt()[:, None] for points, weights in _blocks(law, chosen, share)])
     _, singular, rows = torch.linalg.svd(scaled, full_matrices=False)
     variances = singular**2

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from flowscope.core.settings import check_count
+from flowscope.curve.intervals import student
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError, listed
 from flowscope.fields import VelocityField, ask
@@ -30,12 +31,12 @@ from flowscope.networks.eval_mode import eval_mode
 from flowscope.oracle import Oracle
 from flowscope.references import Ladder, ladder
 from flowscope.sampling import make_nodes, trajectory
-from flowscope.studies.bench.boundaries import STAGES, Boundaries
+from flowscope.studies.bench.boundaries import Boundaries
 from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.finding import REVIEWERS, Finding, Panel, Progress, Series
-from flowscope.studies.bench.ladder import TABLE
+from flowscope.studies.bench.ladder import TABLE, column_name
 from flowscope.studies.bench.noted import noted
-from flowscope.studies.bench.paired import mean_and_error, student
+from flowscope.studies.bench.paired import mean_and_error
 from flowscope.studies.bench.restoration import find_sources, noised
 from flowscope.studies.bench.sample_bench import SampleBench
 
@@ -142,7 +143,7 @@ def _finding(
 ) -> Finding:
     tables = {"explain": _table(times, errors, variances), "nearest": _nearest_table(times, errors)}
     tables[TABLE] = _reference_table(errors, variances)
-    tables |= {_slug(source): _columns(times, errors[source], variances[source]) for source in errors}
+    tables |= {column_name(source): _columns(times, errors[source], variances[source]) for source in errors}
     about = bench.about(steps=steps, **bench.boundaries._asdict())
     about["settings"]["references"] = {name: row.about for name, row in rows.items()}
     about["provenance"]["nfe"] = steps * sum(len(next(iter(e.values()))[0]) for e in errors.values())
@@ -188,8 +189,8 @@ def _reference_table(errors: Errors, variances: Mapping[str, np.ndarray]) -> dic
     table: dict[str, Any] = {"reference": list(next(iter(errors.values())))}
     for source, found in errors.items():
         variance = variances[source].mean(keepdims=True)
-        table[f"{_slug(source)}_mse"] = [float(values.mean()) for values in found.values()]
-        table[f"{_slug(source)}_r2"] = [float(_r2(v.reshape(1, -1), variance)[0]) for v in found.values()]
+        table[f"{column_name(source)}_mse"] = [float(values.mean()) for values in found.values()]
+        table[f"{column_name(source)}_r2"] = [float(_r2(v.reshape(1, -1), variance)[0]) for v in found.values()]
     return table
 
 
@@ -198,8 +199,8 @@ def _columns(times: np.ndarray, found: Mapping[str, np.ndarray], variance: np.nd
     columns = {"t": times}
     for name, values in found.items():
         mean, error = zip(*map(mean_and_error, values), strict=True)
-        columns |= {f"{_slug(name)}_mse": np.array(mean), f"{_slug(name)}_mse_error": np.array(error)}
-        columns |= {f"{_slug(name)}_r2": _r2(values, variance)}
+        columns |= {f"{column_name(name)}_mse": np.array(mean), f"{column_name(name)}_mse_error": np.array(error)}
+        columns |= {f"{column_name(name)}_r2": _r2(values, variance)}
     return columns
 
 
@@ -230,7 +231,7 @@ def _nearest_table(times: np.ndarray, errors: Errors) -> dict[str, Any]:
     for source, found in errors.items():
         names = [_nearest(found, _only(k, times)) for k in range(len(times))]
         clear = [_is_clear(found, one, _only(k, times)) for k, one in enumerate(names)]
-        table |= {_slug(source): list(map(SAME.join, names)), f"{_slug(source)}_clear": clear}
+        table |= {column_name(source): list(map(SAME.join, names)), f"{column_name(source)}_clear": clear}
     return table
 
 
@@ -238,9 +239,7 @@ def _stages(times: np.ndarray, b: Boundaries) -> dict[str, np.ndarray]:
     """(T,) bool for each stage that has a time; all times as one where the oracle's stages have no end."""
     if not math.isfinite(b.half + b.saturation):
         return {"all times": np.ones(len(times), bool)}
-    early, late = times < b.half, times >= b.saturation
-    parts = dict(zip(STAGES, (early, ~early & ~late, late), strict=True))
-    return {name: inside for name, inside in parts.items() if inside.any()}
+    return {name: inside for name, inside in b.of(times).items() if inside.any()}
 
 
 def _in_words(times: np.ndarray, errors: Errors, variances: Mapping[str, np.ndarray], b: Boundaries) -> str:
@@ -258,16 +257,11 @@ def _in_words(times: np.ndarray, errors: Errors, variances: Mapping[str, np.ndar
     return text + "The table has every reference and time."
 
 
-def _slug(name: str) -> str:
-    """A name as the beginning of the name of a column."""
-    return name.lower().replace(" ", "_").replace("-", "_")
-
-
 def _panels(errors: Errors) -> tuple[Panel, ...]:
     def panel(source: str, what: str, title: str, y_label: str, names: Sequence[str]) -> Panel:
-        lines = (Series(name, _slug(source), "t", f"{_slug(name)}_{what}") for name in names)
+        lines = (Series(name, column_name(source), "t", f"{column_name(name)}_{what}") for name in names)
         if what == "mse":
-            lines = (Series.with_error(name, _slug(source), "t", f"{_slug(name)}_{what}") for name in names)
+            lines = (Series.with_error(name, column_name(source), "t", f"{column_name(name)}_{what}") for name in names)
         scale: Any = "log" if what == "mse" else "linear"
         return Panel(f"{title}: {source} states", "t", y_label, tuple(lines), y_scale=scale)
 

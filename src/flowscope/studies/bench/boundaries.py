@@ -23,6 +23,11 @@ class Boundaries(NamedTuple):
     half: float
     saturation: float
 
+    def of(self, t: np.ndarray) -> dict[str, np.ndarray]:
+        """(n,) bool for each stage: which of the times (n,) lie in it."""
+        navigation, refinement = t < self.half, t >= self.saturation
+        return dict(zip(STAGES, (navigation, ~navigation & ~refinement, refinement), strict=True))
+
     def in_words(self) -> str:
         """The sentence that says where the stages end."""
         if not math.isfinite(self.half + self.saturation):
@@ -42,9 +47,8 @@ class StageTimes(NamedTuple):
         return Boundaries(self.half.t, self.saturation.t)
 
     def of(self, t: np.ndarray) -> dict[str, np.ndarray]:
-        """(n,) bool for each stage: which of the times (n,) lie in it."""
-        navigation, refinement = t < self.half.t, t >= self.saturation.t
-        return dict(zip(STAGES, (navigation, ~navigation & ~refinement, refinement), strict=True))
+        """As :meth:`Boundaries.of`."""
+        return self.boundaries.of(t)
 
 
 def stage_times(oracle: Oracle, conditional: bool, seed: int) -> StageTimes:

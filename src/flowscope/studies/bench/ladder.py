@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from flowscope.curve.intervals import student
 from flowscope.fields import VelocityField
 from flowscope.oracle import Oracle
 from flowscope.references import ladder
 from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.finding import TELLS_NOTHING, Panel, Series, Verdict
-from flowscope.studies.bench.paired import Interval, student
-from flowscope.studies.bench.variants import record_of
-from flowscope.training.monitor.evaluate import label_count
+from flowscope.studies.bench.paired import Interval
+from flowscope.studies.bench.variants import any_takes_labels, record_of
 
 MODEL, ORACLE, MORE = "model", "oracle", "oracle of more data"
 TABLE = "references"
@@ -156,7 +156,7 @@ def reference_fields(
     """
     if wanted is False:
         return {}, ["No references were measured (references=False), so memory cannot be told from denoising."]
-    conditional = any(label_count(m) > 0 for m in models if not isinstance(m, Oracle))
+    conditional = any_takes_labels(models)
     rows = ladder(oracle, conditional=conditional, more=more)
     rows.pop(ORACLE)
     notes = [f"The reference {name} is {row.about}." for name, row in rows.items()]

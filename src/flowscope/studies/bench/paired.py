@@ -12,24 +12,16 @@ of a single false one at 5 %.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from flowscope.curve import intervals
+from flowscope.curve.intervals import CONFIDENCE, student
 from flowscope.studies.bench.finding import Verdict
 
-CONFIDENCE = 0.95  # of every interval
 CLEAR_DIFFERENCE = f"beyond the {100 * CONFIDENCE:.0f} % interval of the paired difference"
 ROUGH_BELOW_SEEDS = 5  # fewer seeds give their spread only roughly
-
-
-@cache
-def student(df: float) -> float:
-    """How many standard errors the 95 % interval of Student's t reaches to either side; infinite without freedom."""
-    from scipy.stats import t
-
-    return float(t.ppf((1 + CONFIDENCE) / 2, df)) if df > 0 else math.inf
 
 
 class Estimate(NamedTuple):
@@ -158,12 +150,8 @@ def interval_columns(name: str, estimates: Iterable[Estimate]) -> dict[str, list
 
 def holm(estimates: Mapping[Any, Estimate]) -> dict[Any, int]:
     """The signs of the estimates that are clear after Holm's correction for their number, 0 for the others."""
-    ordered = sorted(estimates, key=lambda name: (math.isnan(estimates[name].p), estimates[name].p))
-    found, holds = dict.fromkeys(estimates, 0), True
-    for rank, name in enumerate(ordered):
-        holds = holds and estimates[name].p <= (1 - CONFIDENCE) / (len(ordered) - rank)
-        found[name] = int(np.sign(estimates[name].value)) if holds else 0
-    return found
+    held = intervals.holm({name: e.p for name, e in estimates.items()}, 1 - CONFIDENCE)
+    return {name: int(np.sign(e.value)) if held[name] else 0 for name, e in estimates.items()}
 
 
 def mean_and_error(values: Any) -> tuple[float, float]:

@@ -115,6 +115,11 @@ def take_labels(models: Sequence[VelocityField]) -> bool:
     return True in found
 
 
+def any_takes_labels(models: Sequence[VelocityField]) -> bool:
+    """Whether one of the models takes labels; an oracle goes by the others."""
+    return any(label_count(m) > 0 for m in models if not isinstance(m, Oracle))
+
+
 def has_null_label(model: VelocityField) -> bool:
     """Whether a field with labels can be called without one."""
     return isinstance(model, Oracle) or getattr(model, "null", None) is not None

@@ -11,13 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-
-class Share(NamedTuple):
-    """A share with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
+from flowscope.curve.intervals import mean_reach
+from flowscope.studies.bench.paired import Interval
 
 
 class Onset(NamedTuple):
@@ -33,7 +28,7 @@ class Onset(NamedTuple):
         return f"by step {self.by:,.0f}" if self.after == 0 else f"between steps {self.after:,.0f} and {self.by:,.0f}"
 
 
-def find_onset(steps: Sequence[int], shares: Sequence[Share], level: float) -> Onset:
+def find_onset(steps: Sequence[int], shares: Sequence[Interval], level: float) -> Onset:
     """When a share is above a level.
 
     Args:
@@ -74,18 +69,13 @@ def growth(smaller: Sequence[Onset], larger: Sequence[Onset]) -> Growth:
 
 
 def _reach(values: Sequence[float]) -> float:
-    from scipy.stats import t
-
-    count = len(values)
-    if count < 2 or not np.isfinite(values).all():
-        return 0.0
-    return float(t.ppf(0.975, count - 1) * np.std(values, ddof=1) / math.sqrt(count))
+    return mean_reach(values) if len(values) > 1 and np.isfinite(values).all() else 0.0
 
 
-def mean_share(values: Sequence[Share], span: tuple[float, float]) -> Share:
+def mean_share(values: Sequence[Interval], span: tuple[float, float]) -> Interval:
     """The mean over draws with its 95 % interval by Student's t, cut at the ends of `span`; one draw keeps its own."""
     if len(values) == 1:
         return values[0]
     found = [value.value for value in values]
     mean, reach = float(np.mean(found)), _reach(found)
-    return Share(mean, max(span[0], mean - reach), min(span[1], mean + reach))
+    return Interval(mean, max(span[0], mean - reach), min(span[1], mean + reach))

@@ -16,8 +16,8 @@ from flowscope.metrics.features import PIXELS
 from flowscope.metrics.memorised import MEMORISED_RATIO, share_with_interval
 from flowscope.oracle import Oracle
 from flowscope.studies.bench.boundaries import STAGES, StageTimes, stage_times
-from flowscope.studies.memorise.onsets import Share
-from flowscope.training.monitor.evaluate import check_model, label_count, velocities
+from flowscope.studies.bench.paired import Interval
+from flowscope.training.monitor.evaluate import check_model, velocities
 from flowscope.training.monitor.gap import Gap, gap_by_part, mean_gap, paired
 from flowscope.training.monitor.generations import draw_own
 from flowscope.training.monitor.probes import Probes, draw_probes
@@ -39,8 +39,8 @@ class Effort(NamedTuple):
 class Look(NamedTuple):
     """What is measured of a field after some steps of its training."""
 
-    copies: Share  # of its own samples: d1/d2 < 1/3
-    precision: Share
+    copies: Interval  # of its own samples: d1/d2 < 1/3
+    precision: Interval
     late: Gap  # the pre-set contrast: the gap from the oracle's half on
     stages: dict[str, Gap]
     parts: dict[str, np.ndarray]  # gap and gap_error, (BINS + 1,)
@@ -50,10 +50,10 @@ class Real(NamedTuple):
     """Held-out points in two halves: the features that balls are drawn about, and the precision of the others."""
 
     balls: Tensor
-    precision: Share
+    precision: Interval
     space: FeatureSpace
 
-    def precision_of(self, points: Tensor) -> Share:
+    def precision_of(self, points: Tensor) -> Interval:
         """The share of points in a ball, with its interval."""
         return _precision(self.balls, features(points, self.space))
 
@@ -75,14 +75,14 @@ def real_halves(held_out: TrainingSet, space: FeatureSpace | None, seed: int) ->
     return Real(balls, _precision(balls, others), where)
 
 
-def _precision(balls: Tensor, own: Tensor) -> Share:
+def _precision(balls: Tensor, own: Tensor) -> Interval:
     share = precision_recall(balls, own, PIXELS).precision
     return share_of(torch.arange(len(own)) < round(share * len(own)))
 
 
-def share_of(hits: Tensor) -> Share:
+def share_of(hits: Tensor) -> Interval:
     """A share with its Clopper-Pearson interval."""
-    return Share(*share_with_interval(hits))
+    return Interval(*share_with_interval(hits))
 
 
 class SnapshotBench:
@@ -110,7 +110,7 @@ class SnapshotBench:
         e = self.effort
         return draw_own(model, self.oracle, e.n, e.steps, self.conditional, e.seed, e.batch)
 
-    def copies(self, samples: Tensor) -> Share:
+    def copies(self, samples: Tensor) -> Interval:
         """The share of samples that are copies of training points."""
         return share_of(self.index(samples).ratio < MEMORISED_RATIO)
 
@@ -129,8 +129,3 @@ class SnapshotBench:
     def _losses(self, model: VelocityField, probes: Probes) -> np.ndarray:
         apart = velocities(model, probes, self.effort.batch) - probes.target
         return apart.double().square().flatten(1).mean(1).cpu().numpy()
-
-
-def takes_labels(models: list[VelocityField]) -> bool:
-    """Whether models are given labels: those that say how many they take."""
-    return any(label_count(model) > 0 for model in models if not isinstance(model, Oracle))

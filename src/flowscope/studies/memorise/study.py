@@ -23,10 +23,10 @@ from flowscope.references import ladder
 from flowscope.studies.bench.criteria import criteria_version, criterion
 from flowscope.studies.bench.finding import Finding, Progress, Verdict
 from flowscope.studies.bench.noted import noted
-from flowscope.studies.bench.variants import identity, oracle_on_path_of
+from flowscope.studies.bench.variants import any_takes_labels, identity, oracle_on_path_of
 from flowscope.studies.memorise.onsets import Growth, Onset, find_onset, growth
 from flowscope.studies.memorise.sizes import Training, check_part_sizes, made_trainings, points_left, read_trainings
-from flowscope.studies.memorise.snapshots import Effort, Real, SnapshotBench, real_halves, takes_labels
+from flowscope.studies.memorise.snapshots import Effort, Real, SnapshotBench, real_halves
 from flowscope.studies.memorise.tables import (
     GALLERY_SAMPLES,
     Run,
@@ -170,7 +170,7 @@ def _run(training: Training, held_out: TrainingSet, real: Real, effort: Effort) 
     snapshots = training.snapshots()
     models = [model for _, model in snapshots]
     oracle = oracle_on_path_of(models[-1], Oracle(training.points))
-    bench = SnapshotBench(oracle, held_out, real, takes_labels(models), effort)
+    bench = SnapshotBench(oracle, held_out, real, any_takes_labels(models), effort)
     rules = criterion("memorise")
     steps, looks = [step for step, _ in snapshots], [bench.look(model) for model in models]
     copies = find_onset(steps, [look.copies for look in looks], max(rules["copies"], bench.null.high))

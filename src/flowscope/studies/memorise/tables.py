@@ -11,7 +11,8 @@ from flowscope.data.pixels import is_image
 from flowscope.oracle import Oracle
 from flowscope.studies.bench.boundaries import STAGES
 from flowscope.studies.bench.finding import Gallery, Panel, Series
-from flowscope.studies.memorise.onsets import Onset, Share, mean_share
+from flowscope.studies.bench.paired import Interval
+from flowscope.studies.memorise.onsets import Onset, mean_share
 from flowscope.studies.memorise.snapshots import BINS, Look, SnapshotBench
 from flowscope.training.monitor.gap import Gap, clear_gaps
 
@@ -89,7 +90,7 @@ def _step_rows(own: Sequence[Run]) -> Iterator[dict[str, Any]]:
     for step in common:
         looks = [run.looks[run.steps.index(step)] for run in own]
         row: dict[str, Any] = {"step": step, "draws": len(own)}
-        late = [Share(look.late.value, look.late.low, look.late.high) for look in looks]
+        late = [Interval(look.late.value, look.late.low, look.late.high) for look in looks]
         shares = {"memorised": [look.copies for look in looks], "precision": [look.precision for look in looks]}
         for name, values in {**shares, "gap_after_half": late}.items():
             found = mean_share(values, (0.0, 1.0) if name in shares else (-math.inf, math.inf))

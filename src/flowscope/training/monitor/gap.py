@@ -20,9 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from flowscope.curve.intervals import CONFIDENCE, holm, student
 from flowscope.training.monitor.probes import Probes
-
-CONFIDENCE = 0.95  # of an interval
 
 
 class Gap(NamedTuple):
@@ -53,9 +52,7 @@ class Gap(NamedTuple):
 
     @property
     def _reach(self) -> float:
-        from scipy.stats import t
-
-        return float(t.ppf((1 + CONFIDENCE) / 2, self.df)) * self.error if self.df > 0 else math.nan
+        return student(self.df) * self.error if self.df > 0 else math.nan
 
 
 def mean_gap(differences: np.ndarray, training: np.ndarray, held_out: np.ndarray) -> Gap:
@@ -87,11 +84,7 @@ def _variance(parts: np.ndarray) -> float:
 
 def clear_gaps(gaps: Mapping[str, Gap]) -> dict[str, bool]:
     """Which of several gaps are above 0, by Holm's correction for their number: one false one in 2.5 % of calls."""
-    found, holds = dict.fromkeys(gaps, False), True
-    for rank, name in enumerate(sorted(gaps, key=lambda name: (math.isnan(gaps[name].p), gaps[name].p))):
-        holds = holds and gaps[name].p <= (1 - CONFIDENCE) / 2 / (len(gaps) - rank)
-        found[name] = holds
-    return found
+    return holm({name: gap.p for name, gap in gaps.items()}, (1 - CONFIDENCE) / 2)
 
 
 def paired(held_out: np.ndarray, training: np.ndarray, held_probes: Probes, probes: Probes) -> np.ndarray:
