@@ -34,7 +34,7 @@ def test_numeric_names_come_in_numeric_order_and_a_class_is_its_name(tmp_path):
     for k in range(12):
         save(tmp_path / str(k) / "a.png", k)
     data = load(tmp_path)
-    assert data.class_names == tuple(map(str, range(12)))
+    assert data.class_names == {label: str(label) for label in range(12)}
     assert data.labels.tolist() == list(range(12))
     for k in (2, 10):
         chosen = load(tmp_path, classes=str(k))
@@ -105,10 +105,10 @@ def test_parts_of_a_data_set_are_asked_for(tmp_path):
     said = refused(tmp_path, "split='test'")
     assert "--split none" in said
     data = load(tmp_path, split="train")
-    assert data.class_names == ("dress", "hat") and data.labels.tolist() == [0, 1]
+    assert data.class_names == {0: "dress", 1: "hat"} and data.labels.tolist() == [0, 1]
     assert data.name == f"{tmp_path.name}/train"
     assert data.digest == load(tmp_path / "train").digest
-    assert load(tmp_path, split="none").class_names == ("test", "train")
+    assert load(tmp_path, split="none").class_names == {0: "test", 1: "train"}
     refused(tmp_path, "subfolders test, train", split="val")
     refused(tmp_path / "train" / "hat" / "a.png", "no folder", split="train")
 
@@ -116,7 +116,7 @@ def test_parts_of_a_data_set_are_asked_for(tmp_path):
 def test_a_class_may_be_called_train(tmp_path):
     for name in ("aeroplane", "bus", "train"):
         save(tmp_path / name / "a.png")
-    assert load(tmp_path).class_names == ("aeroplane", "bus", "train")
+    assert load(tmp_path).class_names == {0: "aeroplane", 1: "bus", 2: "train"}
     refused(tmp_path / "..", "split", split="nosuch")
 
 
@@ -166,7 +166,7 @@ def test_endings_of_the_formats_that_are_read(tmp_path, suffix):
     Image.fromarray(PIXELS[0]).save(tmp_path / "cat" / f"a{suffix}", kind)
     save(tmp_path / "dog" / "b.png", 1)
     data = load(tmp_path)
-    assert data.class_names == ("cat", "dog")
+    assert data.class_names == {0: "cat", 1: "dog"}
     assert data.notes == ()
 
 
@@ -219,3 +219,27 @@ def test_16_bits_a_channel_are_never_cut_to_8(tmp_path, kind):
 def test_a_ppm_of_fewer_grey_levels_is_scaled(tmp_path):
     (tmp_path / "a.ppm").write_bytes(b"P6\n2 2\n100\n" + bytes([100, 0, 50] * 4))
     assert load(tmp_path).points[0, :, 0, 0].tolist() == pytest.approx([1, -1, 0], abs=0.01)
+
+
+# where points came from
+
+
+def test_a_set_knows_the_file_of_each_point_and_its_folder(tmp_path):
+    for k, name in enumerate(("cat/2.png", "cat/1.png", "dog/1.png")):
+        save(tmp_path / name, k)
+    data = load(tmp_path)
+    assert data.files == ("cat/1.png", "cat/2.png", "dog/1.png") and data.source == str(tmp_path)
+    assert load(tmp_path, classes="dog", flips=True).files == ("dog/1.png", "dog/1.png")
+    part = load(data, subset=2, seed=1)
+    for name, point in zip(part.files, part.points, strict=True):
+        np.testing.assert_array_equal(point, data.points[data.files.index(name)])
+    assert load(np.zeros((3, 2))).files is None
+
+
+def test_a_broken_image_that_is_left_out_takes_its_name_along(tmp_path):
+    save(tmp_path / "a.png", 0)
+    (tmp_path / "b.png").write_bytes(b"no image")
+    save(tmp_path / "c.png", 1)
+    with pytest.warns(FlowscopeWarning, match="left out"):
+        kept = load(tmp_path, skip_broken=True)
+    assert kept.files == ("a.png", "c.png")

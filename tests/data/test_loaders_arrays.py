@@ -36,7 +36,7 @@ def test_a_training_set_comes_back_itself():
     data = TrainingSet(VECTORS, LABELS, name="mine", normalisation="told", class_names=["a", "b", "c"])
     assert load(data) is data
     renamed = load(data, name="yours", subset=4)
-    assert (renamed.name, renamed.normalisation, renamed.class_names) == ("yours", "told", ("a", "b", "c"))
+    assert (renamed.name, renamed.normalisation, renamed.class_names) == ("yours", "told", {0: "a", 1: "b", 2: "c"})
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

@@ -150,7 +150,7 @@ def test_images_of_latents_are_not_mirrored(tmp_path):
 def test_class_names_come_with_an_npz(tmp_path):
     np.savez(tmp_path / "named.npz", points=POINTS, labels=LABELS, classes=np.array(["a", "b", "c", "d"]))
     data = load(tmp_path / "named.npz", classes="c")
-    assert data.class_names == ("a", "b", "c", "d")
+    assert data.class_names == dict(enumerate("abcd"))
     assert set(data.labels) == {2}
 
 

@@ -52,7 +52,7 @@ def test_folders_give_the_pixels_and_labels(tmp_path, suffix):
     expected = load(PIXELS, labels=np.repeat([0, 1, 2], 3))
     np.testing.assert_array_equal(data.points, expected.points)
     assert data.digest == expected.digest
-    assert data.class_names == ("cat", "dog", "emu")
+    assert data.class_names == {0: "cat", 1: "dog", 2: "emu"}
     assert data.name == tmp_path.name
 
 
@@ -274,7 +274,7 @@ def test_jpeg_bytes_are_the_decoded_images(tmp_path):
     data = load(save_jpegs(tmp_path / "j.npz", blobs))
     truth = np.stack([np.asarray(Image.open(io.BytesIO(b)).convert("RGB")) for b in blobs])
     assert data.digest == load(truth, labels=np.repeat([0, 1, 2], 3)).digest
-    assert data.class_names == ("cat", "dog", "emu")
+    assert data.class_names == {0: "cat", 1: "dog", 2: "emu"}
     assert load(tmp_path / "j.npz", classes="dog", grey=True, resize=4).points.shape == (3, 1, 4, 4)
 
 

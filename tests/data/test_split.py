@@ -10,7 +10,14 @@ from flowscope.data.split import split
 def numbered(count=50):
     points = np.arange(count, dtype=np.float64)[:, None]
     names = [f"class {y}" for y in range(3)]
-    return fs.TrainingSet(points, np.arange(count) % 3, 1.0 + np.arange(count), "numbers", class_names=names)
+    return fs.TrainingSet(
+        points,
+        np.arange(count) % 3,
+        1.0 + np.arange(count),
+        "numbers",
+        class_names=names,
+        files=[f"{k}.png" for k in range(count)],
+    )
 
 
 def test_every_point_is_in_one_part_with_its_label_and_weight():
@@ -21,6 +28,7 @@ def test_every_point_is_in_one_part_with_its_label_and_weight():
         assert (np.diff(v) > 0).all()  # in the order of the whole
         assert np.array_equal(part.labels, v % 3) and np.array_equal(part.weights, 1.0 + v)
         assert part.class_name(2) == "class 2"
+        assert part.files == tuple(f"{k}.png" for k in v)
 
 
 def test_the_draw_depends_on_its_seed_alone():

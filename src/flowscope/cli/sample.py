@@ -140,7 +140,7 @@ def _labels(given: list[str] | None, network: NetworkField, count: int) -> list[
 
 def _named(name: str, known: Sequence[int], network: NetworkField) -> list[int]:
     """The labels of a class by its name, as the training set called it."""
-    names = network.about.get("class_names")
+    names = {int(label): name for label, name in (network.about.get("class_names") or {}).items()}
     try:
         return find_class(name, known, names)
     except InputError:
@@ -148,7 +148,8 @@ def _named(name: str, known: Sequence[int], network: NetworkField) -> list[int]:
         if network.labels:
             some = f"a label that {network.name} was trained on ({labels_in_words(known)})"
         if names:
-            some = f"a class of {network.name} ({', '.join(names[:MAX_LISTED])}{', ...' * (len(names) > MAX_LISTED)})"
+            shown = ", ".join(list(names.values())[:MAX_LISTED]) + ", ..." * (len(names) > MAX_LISTED)
+            some = f"a class of {network.name} ({shown})"
         raise InputError(f"--class is {name!r}; expected {some}, or all") from None
 
 

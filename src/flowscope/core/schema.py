@@ -6,6 +6,7 @@ text becomes a number. Keys beyond the form are left alone. Arrays have forms of
 
 import json
 import math
+import re
 import reprlib
 from collections.abc import Mapping
 from functools import cache
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import numpy as np
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, Predicate
 from typing_extensions import TypedDict
 
 from flowscope.core.memory import check_memory
@@ -26,6 +27,9 @@ MAX_LISTED = 5  # faults in a message
 
 Whole = Annotated[int, Ge(0), Le(MAX_WHOLE)]  # a number of things, or a seed
 Count = Annotated[int, Ge(1), Le(MAX_WHOLE)]
+LabelText = Annotated[
+    str, Predicate(re.compile("-?[0-9]{1,19}", re.ASCII).fullmatch)
+]  # a label as the key of a JSON object
 Number = float | None  # a measured number, of which NaN is written as null
 
 

@@ -17,7 +17,14 @@ from flowscope.data.meaning import find_meaning
 from flowscope.data.options import Options, choose
 from flowscope.data.pixels import chain, mirror, row_functions
 from flowscope.data.rows.mapped_rows import MappedRows, RowFunction
-from flowscope.data.training_set import TrainingSet, check_labels, check_points, check_weights
+from flowscope.data.training_set import (
+    TrainingSet,
+    check_class_names,
+    check_files,
+    check_labels,
+    check_points,
+    check_weights,
+)
 from flowscope.errors import InputError
 
 BLOCK_BYTES = 32 << 20  # of points in float64, at most, that are mapped at a time
@@ -38,7 +45,9 @@ def assemble(source: Source, options: Options, name: str | None) -> TrainingSet:
     values = source.values if encoded else _check_values(source.values)
     labels = None if source.labels is None else check_labels(source.labels, len(values))
     weights = None if source.weights is None else check_weights(source.weights, len(values))
-    index = choose(len(values), labels, source.class_names, options)
+    names = None if source.class_names is None else check_class_names(source.class_names)
+    files = None if source.files is None else np.array(check_files(source.files, len(values)), dtype=object)
+    index = choose(len(values), labels, names, options)
     called = _name(source, options) if name is None else name
     if encoded:
         pixels, index, skipped = _decode(values, index, options)
@@ -51,15 +60,22 @@ def assemble(source: Source, options: Options, name: str | None) -> TrainingSet:
     else:
         source = replace(source, values=values)
     points, normalisation = _points(source, None if encoded else index, options)
-    labels, weights = (_keep(of_each, index, options.flips) for of_each in (labels, weights))
-    names = source.class_names
+    labels, weights, files = (_keep(of_each, index, options.flips) for of_each in (labels, weights, files))
     return TrainingSet(
-        points, labels, weights, called, normalisation=normalisation, class_names=names, notes=source.notes
+        points,
+        labels,
+        weights,
+        called,
+        normalisation=normalisation,
+        class_names=names,
+        notes=source.notes,
+        files=None if files is None else files.tolist(),
+        source=source.where,
     )
 
 
 def _keep(of_each: np.ndarray | None, index: np.ndarray | None, flips: bool | None) -> np.ndarray | None:
-    """Labels or weights of the chosen points, repeated for their mirror images."""
+    """Labels, weights or files of the chosen points, repeated for their mirror images."""
     if of_each is None:
         return None
     return np.tile(of_each if index is None else of_each[index], 2 if flips else 1)

@@ -123,14 +123,25 @@ def _with_own(found: Source, labels: Any, weights: Any) -> Source:
 
 def _to_source(source: Any, split: str | None) -> Source:
     if isinstance(source, (str, os.PathLike)) and not (isinstance(source, str) and is_builtin(source)):
-        return _read_path(os.fsdecode(source), split)
+        text = os.fsdecode(source)
+        return replace(_read_path(text, split), where=text)
     if split is not None:
         raise InputError(f"split is {split!r} and applies to folders; expected a folder: leave split out")
     if isinstance(source, TrainingSet):
-        about = source.class_names, source.normalisation
-        return Source(source.points, source.name, source.labels, source.weights, *about, known=True, notes=source.notes)
+        return Source(
+            source.points,
+            source.name,
+            source.labels,
+            source.weights,
+            source.class_names,
+            source.normalisation,
+            known=True,
+            notes=source.notes,
+            files=source.files,
+            where=source.source,
+        )
     if isinstance(source, str):
-        return replace(load_builtin(source), known=True)
+        return replace(load_builtin(source), known=True, where=source)
     if isinstance(source, Dataset):
         return _from_dataset(source)
     return Source(_as_array(source), "points")

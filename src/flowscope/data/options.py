@@ -3,7 +3,7 @@
 import math
 import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -107,13 +107,15 @@ def check_options(
     )
 
 
-def choose(count: int, labels: np.ndarray | None, names: Sequence[str] | None, options: Options) -> np.ndarray | None:
+def choose(
+    count: int, labels: np.ndarray | None, names: Mapping[int, str] | None, options: Options
+) -> np.ndarray | None:
     """The positions (n,) of the points that `classes` and `subset` keep, ascending; None for all of them.
 
     Args:
         count: of points in the source.
         labels: (count,) of the source; None for none.
-        names: of the labels 0..K-1; None for none.
+        names: of labels, {label: name}; None for none.
         options: what the user asked for.
 
     Raises:
@@ -146,18 +148,18 @@ def draw_subset(count: int, size: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(count, size, replace=False))
 
 
-def find_class(wanted: int | str, present: Sequence[int], names: Sequence[str] | None) -> list[int]:
+def find_class(wanted: int | str, present: Sequence[int], names: Mapping[int, str] | None) -> list[int]:
     """The labels that a class means: an integer is a label, a text is a name; a label without a name is called by it.
 
     Args:
         wanted: the class.
         present: the labels there are.
-        names: of the labels 0..K-1; None for none.
+        names: of labels, {label: name}; None for none.
 
     Raises:
         InputError: there is none.
     """
-    called = {label: names[label] if names is not None and 0 <= label < len(names) else str(label) for label in present}
+    called = {label: (names or {}).get(label, str(label)) for label in present}
     found = [label for label in present if wanted == (called[label] if isinstance(wanted, str) else label)]
     if not found:
         known = list(map(str, called.values() if isinstance(wanted, str) else called))

@@ -6,7 +6,7 @@ them goes through :meth:`TrainingSet.rows`, so a set larger than memory is never
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -37,8 +37,10 @@ class TrainingSet:
         weights: (N,) finite, not negative, not all zero; None for equal weights. Only their ratios matter.
         name: what results call this set.
         normalisation: how stored values came from raw ones, for people to read; "none" for as they are.
-        class_names: names of the labels 0..K-1, where the source had names.
+        class_names: the name of each label, {label: name}, where the source had names; or names of the labels 0..K-1.
         notes: what a reader of results must know of these points, in sentences; results repeat them.
+        files: (N,) the name of the file that each point came from, in the source; None where they have none.
+        source: where the points came from: a path, or what stands for it; None for the name.
 
     Raises:
         InputError: an argument is not of this form; the message says which and how.
@@ -57,8 +59,10 @@ class TrainingSet:
         name: str | None = None,
         *,
         normalisation: str = "none",
-        class_names: Sequence[str] | None = None,
+        class_names: Mapping[int, str] | Sequence[str] | None = None,
         notes: Sequence[str] = (),
+        files: Sequence[str] | None = None,
+        source: str | None = None,
     ) -> None:
         self.points = check_points(points)
         self.shape: tuple[int, ...] = tuple(int(n) for n in self.points.shape[1:])
@@ -70,8 +74,10 @@ class TrainingSet:
         self.weights = None if weights is None else check_weights(weights, len(self))
         self.name = "points" if name is None else _printable(name)
         self.normalisation = normalisation
-        self.class_names = None if class_names is None else tuple(_printable(n) for n in class_names)
+        self.class_names = None if class_names is None else check_class_names(class_names)
         self.notes = tuple(_printable(note) for note in notes)
+        self.files = None if files is None else check_files(files, len(self))
+        self.source = self.name if source is None else _printable(source)
         self._stored = as_file_rows(self.points)
         if self.streamed:
             self.statistics = measure_statistics(self, digest=True)  # the one pass refuses what is not finite, too
@@ -102,8 +108,7 @@ class TrainingSet:
 
     def class_name(self, label: int) -> str:
         """The name of a label: its class name where the source had one, else the number."""
-        names = self.class_names
-        return names[label] if names is not None and 0 <= label < len(names) else str(label)
+        return (self.class_names or {}).get(label, str(label))
 
     @property
     def relative_weights(self) -> np.ndarray:
@@ -192,6 +197,39 @@ def as_training_set(source: Any) -> TrainingSet:
 def _printable(name: Any) -> str:
     """A name that can be shown and written: control characters, and bytes of file names that are no text, become ?."""
     return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in str(name))
+
+
+def check_class_names(names: Any) -> dict[int, str]:
+    """Check the names of classes and return them by label.
+
+    Args:
+        names: {label: name}, or the names of the labels 0..K-1.
+
+    Raises:
+        InputError: they are neither.
+    """
+    given = dict(names) if isinstance(names, Mapping) else dict(enumerate(names)) if not isinstance(names, str) else {}
+    if isinstance(names, str) or not all(_is_label(label) and isinstance(name, str) for label, name in given.items()):
+        raise InputError(
+            f"class_names are {str(names)[:60]!r}; expected {{label: name}}, or the names of the labels 0, 1, ..."
+        )
+    return {int(label): _printable(name) for label, name in given.items()}
+
+
+def _is_label(label: Any) -> bool:
+    return isinstance(label, (int, np.integer)) and not isinstance(label, bool)
+
+
+def check_files(files: Any, count: int) -> tuple[str, ...]:
+    """Check the names of the files that points came from.
+
+    Raises:
+        InputError: they are not one text for each of `count` points.
+    """
+    names = tuple(files)
+    if isinstance(files, str) or len(names) != count or not all(isinstance(name, str) for name in names):
+        raise InputError(f"files are {len(names)} names; expected {count}, a text for each point")
+    return tuple(map(_printable, names))
 
 
 def check_points(points: Any) -> Any:

@@ -22,7 +22,7 @@ from typing_extensions import TypedDict
 
 from flowscope.core.device import resolve_device
 from flowscope.core.memory import check_memory
-from flowscope.core.schema import Count, Whole, check_form, form_of, parse_json, read_json
+from flowscope.core.schema import Count, LabelText, Whole, check_form, form_of, parse_json, read_json
 from flowscope.data.loaders.source import MAX_AXES, reading
 from flowscope.errors import InputError
 from flowscope.fields import FLOATS
@@ -79,6 +79,7 @@ class AboutForm(TypedDict):
     held_out: HeldOutForm
     step: Count
     labels: NotRequired[list[Whole] | None]
+    class_names: NotRequired[dict[LabelText, str] | None]
     parameters: Count
     seconds: Annotated[float, Ge(0)]
     device: NotRequired[str]

@@ -162,12 +162,13 @@ class Run:
 
     def about(self) -> dict[str, Any]:
         """The content of model.json without the digests of the weights."""
+        names = self.training_set.class_names
         return identity(self.training_set, self.settings, self.held_out, self.custom_network) | {
             "shape": list(self.shape),
             "classes": self.classes,
             "labels": self.labels,
             "notes": list(self.notes),
-            "class_names": self.training_set.class_names and list(self.training_set.class_names),
+            "class_names": None if names is None else {str(label): name for label, name in names.items()},
             "step": self.step,
             "parameters": sum(p.numel() for p in self.network.parameters()),
             "seconds": self.elapsed(),

@@ -83,7 +83,8 @@ def load_folder(root: Path) -> Source:
         labels = None if names is None else np.array([number[path.parts[0]] for path in images], dtype=np.int64)
     values = EncodedImages([root / path for path in images], lambda i: f"image {root / images[i]}")
     name = root.resolve().name or "images"
-    return Source(values, name, labels, class_names=names, notes=_notes(root, found, names))
+    notes, files = _notes(root, found, names), [path.as_posix() for path in images]
+    return Source(values, name, labels, class_names=names, notes=notes, files=files)
 
 
 def _class_names(root: Path, images: Sequence[Path]) -> list[str] | None:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,25 +33,28 @@ class Source:
     Attributes:
         values: (N, *shape) as stored: a tensor, array, memory map or MappedRows, or encoded images; uint8 means pixels.
         name: what the set is called unless the caller names it.
-        labels, weights, class_names, normalisation: as in :class:`flowscope.data.training_set.TrainingSet`.
+        labels, weights, class_names, normalisation, files: as in :class:`flowscope.data.training_set.TrainingSet`.
         latents: the values are codes of an autoencoder, with the axes of images, but not to be mirrored or resized.
         known: floats are known to have the scale and the order of axes of points, and are not asked about.
         flipped: (N, *shape) codes of the mirror images, where the source has them.
         statistics: the file of the latents' mean and standard deviation, where the source has it.
         notes: what was left out or decided while reading, in sentences.
+        where: the path that was read, or what stands for it; None for the name.
     """
 
     values: Any
     name: str
     labels: Any = None
     weights: Any = None
-    class_names: Sequence[str] | None = None
+    class_names: Mapping[int, str] | Sequence[str] | None = None
     normalisation: str = "none"
     latents: bool = False
     known: bool = False
     flipped: Any = None
     statistics: Path | None = None
     notes: tuple[str, ...] = ()
+    files: Sequence[str] | None = None
+    where: str | None = None
 
 
 @contextmanager
