@@ -10,10 +10,11 @@ Per state, the error of a reference is the mean squared difference over coordina
 
 Kamb and Ganguli report r2 of final samples from equal noise, for networks and patches fitted to them (medians of 0.94
 to 0.96 for the local denoiser, 0.77 with attention); GoldDiff reports the oracle's on final samples (below 0 on two of
-three sets). Here the states are the same for both fields and velocities are compared, so nothing adds up along a path:
-the numbers are not those.
+three sets). Velocities at equal states are another thing: nothing adds up along a path. So for images the table `final`
+has r2 of final samples, too (flowscope.studies.bench.final_samples). Patches are not fitted to the network here.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from flowscope.core.settings import check_count
 from flowscope.curve.intervals import student
+from flowscope.data.pixels import is_image
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError, listed
 from flowscope.fields import VelocityField, ask
@@ -33,6 +35,7 @@ from flowscope.references import Ladder, ladder
 from flowscope.sampling import make_nodes, trajectory
 from flowscope.studies.bench.boundaries import Boundaries
 from flowscope.studies.bench.criteria import criterion
+from flowscope.studies.bench.final_samples import compare_samples
 from flowscope.studies.bench.finding import REVIEWERS, Finding, Panel, Progress, Series
 from flowscope.studies.bench.ladder import TABLE, column_name
 from flowscope.studies.bench.noted import noted
@@ -99,14 +102,21 @@ def explain_study(
     times = make_nodes(steps).numpy()[:-1]
     errors: Errors = {}
     variances: dict[str, np.ndarray] = {}
-    total = len(times) * (2 + (held_out is not None))
+    compared = len(rows) if is_image(oracle.training_set.shape) else 0  # of whose final samples r2 is taken
+    total = len(times) * (2 + (held_out is not None)) + compared
     for source, states in _sources(bench, model, times):
         measured = [_measure(model, rows, x, float(t), y, batch) for t, (x, y) in zip(times, states, strict=True)]
         errors[source] = {name: np.stack([found[name] for found, _ in measured]) for name in rows}
         variances[source] = np.array([variance for _, variance in measured])
         if progress is not None:
             progress(len(times) * len(errors), total)
-    return _finding(bench, rows, times, errors, variances, steps)
+    done = itertools.count(total - compared + 1)
+    final = {}
+    if compared:
+        final = compare_samples(
+            bench, model, rows, np.append(times, 1.0), lambda: progress and progress(next(done), total)
+        )
+    return _finding(bench, rows, times, errors, variances, final, steps)
 
 
 def _sources(bench: SampleBench, model: VelocityField, times: np.ndarray) -> Iterator[tuple[str, list[States]]]:
@@ -139,20 +149,28 @@ def _measure(
 
 
 def _finding(
-    bench: SampleBench, rows: Ladder, times: np.ndarray, errors: Errors, variances: dict[str, np.ndarray], steps: int
+    bench: SampleBench,
+    rows: Ladder,
+    times: np.ndarray,
+    errors: Errors,
+    variances: dict[str, np.ndarray],
+    final: dict[str, Any],
+    steps: int,
 ) -> Finding:
     tables = {"explain": _table(times, errors, variances), "nearest": _nearest_table(times, errors)}
     tables[TABLE] = _reference_table(errors, variances)
     tables |= {column_name(source): _columns(times, errors[source], variances[source]) for source in errors}
+    tables |= {"final": final} if final else {}
     about = bench.about(steps=steps, **bench.boundaries._asdict())
     about["settings"]["references"] = {name: row.about for name, row in rows.items()}
     about["provenance"]["nfe"] = steps * sum(len(next(iter(e.values()))[0]) for e in errors.values())
+    about["provenance"]["nfe"] += steps * bench.n * bool(final)
     return Finding(
         study="explain",
         title="Which reference explains the model?",
         where=REVIEWERS,
         claim=CLAIM,
-        found=_in_words(times, errors, variances, bench.boundaries),
+        found=_in_words(times, errors, variances, bench.boundaries) + _final_in_words(final),
         verdict="cannot be tested",
         why=criterion("explain").why,
         tables=tables,
@@ -255,6 +273,20 @@ def _in_words(times: np.ndarray, errors: Errors, variances: Mapping[str, np.ndar
             said.append(f"{SAME.join(names)} in {stage} (r2 {r2:.3f}{clear})")
         text += f"At states of {where[source]} the model is nearest to {listed(said)}. "
     return text + "The table has every reference and time."
+
+
+def _final_in_words(final: dict[str, list[Any]]) -> str:
+    """Which reference's final samples are nearest to the model's from equal noise, and the oracle's; empty for none."""
+    if not final:
+        return ""
+    rows = {name: tuple(row) for name, *row in zip(*final.values(), strict=True)}
+    best = max(rows, key=lambda name: rows[name][0])
+    said = [
+        f"{name} (median r2 {rows[name][0]:.2f}, {rows[name][1]:.2f} to {rows[name][2]:.2f})"
+        for name in (best, "oracle")
+    ]
+    others = "" if best == "oracle" else f"; of the oracle's it is {said[1]}"
+    return f" Final samples from equal noise are nearest to those of {said[0]}{others}."
 
 
 def _panels(errors: Errors) -> tuple[Panel, ...]:
