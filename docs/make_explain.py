@@ -21,6 +21,7 @@ from torch import nn
 
 import flowscope as fs
 from flowscope.data.split import split
+from flowscope.metrics import features, precision_recall
 from flowscope.networks.architectures import build_network
 from flowscope.report import write_finding
 from flowscope.studies import Finding, explain_study
@@ -86,12 +87,12 @@ def build(name: str, settings: TrainSettings, shape: tuple[int, ...], classes: i
     """flowscope's own U-Net with convolutions alone; None for networks that flowscope builds."""
     if name != "plain-unet":
         return None
-    own = build_network("unet", shape, classes, width=settings.width, seed=settings.seed)
-    config: Any = dict(own.config)
+    own: Any = build_network("unet", shape, classes, width=settings.width, seed=settings.seed)
+    config = dict(own.config)
     levels = len(config["block_out_channels"])
     config |= {"down_block_types": ("DownBlock2D",) * levels, "up_block_types": ("UpBlock2D",) * levels}
     torch.manual_seed(settings.seed)
-    network = diffusers.UNet2DModel.from_config(config | {"add_attention": False})
+    network: nn.Module = diffusers.UNet2DModel(**(config | {"add_attention": False}))
     for weight in network.conv_out.parameters():
         nn.init.zeros_(weight)  # begins as the zero field, as flowscope's networks do
     return network
@@ -99,7 +100,7 @@ def build(name: str, settings: TrainSettings, shape: tuple[int, ...], classes: i
 
 def train(name: str, plan: Plan, points: fs.TrainingSet, folder: Path, quick: bool) -> Any:
     """The trained network as a field; what is there is gone on with."""
-    chosen = {"model": "unet" if name == "plain-unet" else name, "steps": 2000}
+    chosen: dict[str, Any] = {"model": "unet" if name == "plain-unet" else name, "steps": 2000}
     chosen |= plan.settings["all"] | plan.settings[name] | ({"steps": 40} if quick else {})
     settings = TrainSettings(**chosen)
     classes = len(points.classes)
@@ -112,8 +113,6 @@ def quality(field: Any, oracle: fs.Oracle, rest: fs.TrainingSet, count: int) -> 
     """Precision of the model's samples and of held-out points."""
     bench = SampleBench(oracle, rest, (field,), 1, count, None, 0, 250, None, fd=False)
     drawn = bench.draw(field, np.linspace(0, 1, STEPS + 1))
-    from flowscope.metrics import features, precision_recall
-
     own = precision_recall(bench.real_subset, features(drawn, bench.feature_space), bench.space_of_features)
     return {"precision": own.precision, "recall": own.recall, "held_out_precision": bench.held_out_precision}
 
@@ -125,6 +124,8 @@ def make(set_name: str, names: list[str], quick: bool) -> None:
     points = fs.load(plan.source, resize=plan.resize, subset=600 if quick else plan.subset)
     plan = plan._replace(held_out=60) if quick else plan
     stay, rest = split(points, plan.held_out)
+    if rest is None:
+        raise SystemExit("no points are held out")
     oracle = fs.Oracle(stay)
     for name in [n for n in plan.settings if n != "all" and (not names or n in names)]:
         print(f"{set_name}: {name}", flush=True)
@@ -178,10 +179,13 @@ def about_set(set_name: str, folder: Path, names: list[str]) -> list[str]:
     about = {name: json.loads((folder / name / "model.json").read_text()) for name in names}
     weak = read_criteria()["shared"]["weak_precision"]
     first = found[names[0]]
-    lines = [
+    made = (
         f"`python docs/make_explain.py {set_name}`, N = {first.training_set['N']:,}. A network whose precision is "
         f"under {weak:g} of that of held-out points is too weak for a conclusion. Criteria: version "
-        f"{first.provenance['criteria']}.",
+        f"{first.provenance['criteria']}."
+    )
+    lines = [
+        made,
         "",
         "| network | parameters | steps | seconds | precision, of that of held-out points | "
         + " | ".join(f"{name}: r2 of final samples" for name in first.tables["final"]["reference"])
