@@ -83,7 +83,7 @@ PLANS = {
 }  # fmt: skip
 
 
-def build(name: str, settings: TrainSettings, shape: tuple[int, ...], classes: int) -> nn.Module | None:
+def build(name: str, settings: TrainSettings, shape: tuple[int, ...], classes: int) -> Any:
     """flowscope's own U-Net with convolutions alone; None for networks that flowscope builds."""
     if name != "plain-unet":
         return None
@@ -92,7 +92,7 @@ def build(name: str, settings: TrainSettings, shape: tuple[int, ...], classes: i
     levels = len(config["block_out_channels"])
     config |= {"down_block_types": ("DownBlock2D",) * levels, "up_block_types": ("UpBlock2D",) * levels}
     torch.manual_seed(settings.seed)
-    network: nn.Module = diffusers.UNet2DModel(**(config | {"add_attention": False}))
+    network: Any = diffusers.UNet2DModel(**(config | {"add_attention": False}))
     for weight in network.conv_out.parameters():
         nn.init.zeros_(weight)  # begins as the zero field, as flowscope's networks do
     return network
