@@ -92,7 +92,8 @@ def build(name: str, settings: TrainSettings, shape: tuple[int, ...], classes: i
     levels = len(config["block_out_channels"])
     config |= {"down_block_types": ("DownBlock2D",) * levels, "up_block_types": ("UpBlock2D",) * levels}
     torch.manual_seed(settings.seed)
-    network: Any = diffusers.UNet2DModel(**(config | {"add_attention": False}))
+    make: Any = diffusers.UNet2DModel  # untyped
+    network: Any = make(**(config | {"add_attention": False}))
     for weight in network.conv_out.parameters():
         nn.init.zeros_(weight)  # begins as the zero field, as flowscope's networks do
     return network
