@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from flowscope.curve.stage_times import Boundaries
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 from flowscope.fields import guide
 from flowscope.oracle import Oracle
-from flowscope.studies.bench.boundaries import Boundaries
 from flowscope.studies.bench.label_information import LAST_TIME, label_curve
 from flowscope.studies.guidance import NOWHERE, PAPER_INTERVALS, TENTHS, guidance_study, own_intervals, rank_correlation
 from tests.support.fields_known import Known, cloud

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from flowscope import InputError, Oracle, TrainingSet, load
+from flowscope.curve.stage_times import Boundaries
 from flowscope.metrics import split_frequencies
-from flowscope.studies.bench.boundaries import Boundaries, check_times, expected_copies_from, times_around
+from flowscope.studies.bench.boundaries import check_times, expected_copies_from, times_around
 from flowscope.studies.bench.finding import Finding
 from flowscope.studies.bench.restoration import ratio_of_means
 from flowscope.studies.intermediate import intermediate_study

@@ -13,7 +13,6 @@ import numpy as np
 from flowscope.curve.crossing import Crossing
 from flowscope.fields import VelocityField, check_interval, guide
 from flowscope.oracle import Oracle
-from flowscope.studies.bench.boundaries import stage_times
 from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.finding import REVIEWERS, Finding, Panel, Progress, Series, Verdict
 from flowscope.studies.bench.ladder import (
@@ -105,7 +104,7 @@ def ablation_study(
         why=criterion("ablation").why,
         tables=tables,
         panels=_panels(list(found.models), tables),
-        notes=(*_notes(found, bool(guided_rows)), *told),
+        notes=(*_notes(found, bool(guided_rows)), *(bench.stage_times.notes() if bench.conditional else ()), *told),
         **bench.about(found.all_models, variants=found.seed_counts, scale=scale, intervals=parts),
     )
 
@@ -149,8 +148,7 @@ def _measure(found: Variants, bench: ProbeBench) -> tuple[list[Row], dict[str, A
     bench.measurements = sum(b.measurements for b in benches.values())
     tables = {"ablation": _columns(rows, "model"), "weight": weights}
     if len(benches) == 1:
-        times = stage_times(oracle, found.conditional, bench.seed)
-        tables["by_stage"] = table_by_stage(bench.t, times, {"oracle_loss": losses})
+        tables["by_stage"] = table_by_stage(bench.inside, {"oracle_loss": losses})
     return rows, tables
 
 

@@ -18,7 +18,6 @@ from flowscope.curve.crossing import Crossing
 from flowscope.data.training_set import TrainingSet
 from flowscope.fields import VelocityField
 from flowscope.oracle import Oracle
-from flowscope.studies.bench.boundaries import stage_times
 from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.finding import REVIEWERS, Finding, Panel, Progress, Series, Verdict
 from flowscope.studies.bench.ladder import (
@@ -104,11 +103,11 @@ def alignment_study(
         tables["held_out"] = _table(bench, _measure(bench, model, bench.draw(held_out)))
     times = {name: bench.transition_times(values[name]) for name in FIELDS}
     own, exact, difference = map(transition, (times["model"], times["oracle"], times["model"] - times["oracle"]))
-    tables["transition"] = _transition_table(own, exact, stage_times(oracle, conditional, seed).half)
+    tables["transition"] = _transition_table(own, exact, bench.stage_times.half)
     standing = stand({name: one.whole for name, one in found.items()}) if found else None
     if standing is not None:
         tables |= _memory_tables(found, window, standing)
-    about = bench.about([model], held_out=None if held_out is None else len(held_out), window=list(window))
+    about = bench.about([model], held_out=None if held_out is None else len(held_out), window=[window.low, window.high])
     about["provenance"]["nfe"] += n * (1 + criterion("alignment")["draws"]) * len(found)
     return Finding(
         study="alignment",
@@ -123,7 +122,7 @@ def alignment_study(
             *_memory_panels(found, window),
             *(panel for name in ("alignment", "held_out") if name in tables for panel in _panels(name)),
         ),
-        notes=(*_notes(values["model"], held_out), *told),
+        notes=(*_notes(values["model"], held_out), *bench.stage_times.notes(one_time=True), *told),
         **about,
     )
 
@@ -150,6 +149,9 @@ def _remembered(
     found = memory_coordinates(
         fields, oracle, wider, window, bench.n, draws, bench.conditional, bench.seed, bench.batch
     )
+    if window.by_class:
+        share = f"{len(window.by_class)} of {len(oracle.training_set.classes)} classes have one"
+        told.append(f"Each state of the memory coordinate lies in the window of its own class; {share}.")
     told.append(f"The larger set has {len(points):,} points. Intervals of w are over {draws} draws from it.")
     return found, window, told
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from flowscope.core.settings import check_count
+from flowscope.curve.stage_times import Boundaries
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 from flowscope.fields import switch
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
-from flowscope.studies.bench.boundaries import Boundaries
 from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.finding import Finding, Panel, Progress, Series
 from flowscope.studies.bench.noted import noted

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from flowscope.core.settings import check_count
+from flowscope.curve.stage_times import Boundaries
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError, listed
 from flowscope.fields import VelocityField, check_interval, guide, is_within
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes
-from flowscope.studies.bench.boundaries import Boundaries
 from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.finding import Finding, Panel, Progress, Series
 from flowscope.studies.bench.label_information import LAST_TIME, LabelCurve, label_curve

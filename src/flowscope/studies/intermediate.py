@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from flowscope.curve.crossing import resample
+from flowscope.curve.stage_times import Boundaries
 from flowscope.data.pixels import is_image
 from flowscope.fields import VelocityField
 from flowscope.metrics import Settling, settle_times
 from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes, trajectory
-from flowscope.studies.bench.boundaries import Boundaries
 from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.finding import Finding, Gallery, Panel, Progress, Series, Verdict
 from flowscope.studies.bench.ladder import (
@@ -133,7 +133,7 @@ def _finding(
         | ({} if standing is None else {TABLE: reference_table("delay", delays, standing)}),
         panels=_panels(list(followed), standing),
         galleries=_galleries(nodes, followed) if is_image(bench.oracle.training_set.shape) else (),
-        notes=(*_notes(n, steps, bool(settled)), *told),
+        notes=(*_notes(n, steps, bool(settled)), *bench.stage_times.notes(one_time=True), *told),
         **about,
     )
 

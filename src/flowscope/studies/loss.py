@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from flowscope.curve.stage_times import StageTimes
 from flowscope.data.training_set import TrainingSet
 from flowscope.fields import VelocityField
 from flowscope.oracle import Oracle
-from flowscope.studies.bench.boundaries import StageTimes, stage_times
 from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.finding import TELLS_NOTHING, Finding, Panel, Progress, Series, Verdict
 from flowscope.studies.bench.ladder import MODEL, ORACLE, TABLE, Standing, reference_fields, stand, statistic
@@ -89,16 +89,15 @@ def loss_study(
     rungs, told = reference_fields(oracle, references, found.all_models)
     total = len(found.all_models) * (1 if held_out is None else 2) + len(rungs)
     bench = ProbeBench(oracle, n, bins, found.conditional, seed, batch, progress, total)
-    times = stage_times(oracle, found.conditional, seed)
-    tables, losses = _tables(bench, found.models | {name: (field,) for name, field in rungs.items()}, times)
+    tables, losses = _tables(bench, found.models | {name: (field,) for name, field in rungs.items()})
     if held_out is not None:
         tables["held_out"] = {"t": bench.bin_centres} | _held_out(bench, found, held_out)
     chosen, dropped = _pairs(found)
-    pairs = [_pair(*pair, losses, bench.t, times) for pair in chosen]
+    pairs = [_pair(*pair, losses, bench.inside) for pair in chosen]
     tables["change"] = _change_table(pairs)
-    standing = _standing(bench, losses, list(found.models)[-1], list(rungs), times)
+    standing = _standing(bench, losses, list(found.models)[-1], list(rungs))
     if standing is not None:
-        tables[TABLE] = _reference_table(bench, losses, [list(found.models)[-1], *rungs], times)
+        tables[TABLE] = _reference_table(bench, losses, [list(found.models)[-1], *rungs])
     seeds = min(found.seed_counts.values())
     return Finding(
         study="loss",
@@ -110,16 +109,14 @@ def loss_study(
         why=criterion("loss").why,
         tables=tables,
         panels=_panels([*found.models, *rungs], list(found.models), held_out is not None),
-        notes=(*_notes(times, pairs), *dropped, *told),
+        notes=(*_notes(bench.stage_times, pairs), *dropped, *told),
         **bench.about(found.all_models, variants=found.seed_counts),
     )
 
 
-def _standing(
-    bench: ProbeBench, losses: "Losses", label: str, rungs: Sequence[str], times: StageTimes
-) -> Standing | None:
+def _standing(bench: ProbeBench, losses: "Losses", label: str, rungs: Sequence[str]) -> Standing | None:
     """Where the last variant lies by its oracle loss in refinement; None where nothing was measured there."""
-    inside = times.of(bench.t)["refinement"]
+    inside = bench.inside["refinement"]
     if inside.sum() < 2 or not rungs:
         return None
     values = {MODEL: label} | {name: name for name in rungs}
@@ -127,10 +124,10 @@ def _standing(
     return stand(measured | {ORACLE: statistic((1.0, np.zeros(int(inside.sum()))))})
 
 
-def _reference_table(bench: ProbeBench, losses: "Losses", labels: Sequence[str], times: StageTimes) -> dict[str, Any]:
+def _reference_table(bench: ProbeBench, losses: "Losses", labels: Sequence[str]) -> dict[str, Any]:
     """A row for each reference, the oracle and the last variant: the oracle loss in each stage."""
     table: dict[str, Any] = {"reference": [MODEL, *labels[1:], ORACLE]}
-    for stage, inside in times.of(bench.t).items():
+    for stage, inside in bench.inside.items():
         if inside.sum() > 1:
             rows = [estimate_mean(losses.exact[label][:, inside]) for label in labels]
             columns = estimate_columns(stage, rows)
@@ -149,9 +146,7 @@ class Losses(NamedTuple):
     exact: dict[str, np.ndarray]  # oracle loss
 
 
-def _tables(
-    bench: ProbeBench, models: Mapping[str, Sequence[VelocityField]], times: StageTimes
-) -> tuple[dict[str, Any], Losses]:
+def _tables(bench: ProbeBench, models: Mapping[str, Sequence[VelocityField]]) -> tuple[dict[str, Any], Losses]:
     """The tables of losses on the training law, and the losses."""
     floor, cfm, exact = bench.floor(), {}, {}
     for label, seeds in models.items():
@@ -161,7 +156,7 @@ def _tables(
     tables = {
         "loss": {"t": bench.bin_centres, "floor": bench.by_bin(floor)[0]} | _by_time(bench, cfm),
         "oracle_loss": {"t": bench.bin_centres} | _by_time(bench, exact),
-        "by_stage": table_by_stage(bench.t, times, {"loss": cfm, "oracle_loss": exact}),
+        "by_stage": table_by_stage(bench.inside, {"loss": cfm, "oracle_loss": exact}),
     }
     return tables, Losses(cfm, exact)
 
@@ -229,8 +224,7 @@ def _facts(model: VelocityField) -> dict[str, Any]:
     return {"parameters": record.get("parameters"), "step": record.get("step"), "setting": str(setting)}
 
 
-def _pair(what: str, first: str, second: str, losses: Losses, t: np.ndarray, times: StageTimes) -> Pair:
-    inside = times.of(t)
+def _pair(what: str, first: str, second: str, losses: Losses, inside: Mapping[str, np.ndarray]) -> Pair:
     by = {"CFM loss": losses.cfm, "oracle loss": losses.exact, "absolute": losses.exact}
     changes = {}
     for name, values in by.items():
@@ -335,4 +329,4 @@ def _notes(times: StageTimes, pairs: Sequence[Pair]) -> tuple[str, ...]:
     notes = [f"Navigation ends at t = {times.half.t:.3f}, refinement begins at t = {times.saturation.t:.3f}."]
     if not {p.what for p in pairs} >= {"parameters", "training steps"}:
         notes.append("Capacity and training length could be compared only as far as the table of changes says.")
-    return (*notes, "On held-out points the oracle's own loss is a reference, not a floor.")
+    return (*notes, *times.notes(), "On held-out points the oracle's own loss is a reference, not a floor.")

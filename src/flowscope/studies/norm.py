@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from flowscope.core.settings import check_count
+from flowscope.curve.stage_times import StageTimes
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField
 from flowscope.networks.eval_mode import eval_mode
 from flowscope.oracle import Oracle
-from flowscope.studies.bench.boundaries import StageTimes, stage_times
 from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.finding import Finding, Panel, Progress, Series
 from flowscope.studies.bench.ladder import (
@@ -99,7 +99,7 @@ def norm_study(
         tables={"norm": norms, "divergence": divergences}
         | ({TABLE: reference_table("square", shares, standing)} if rungs else {}),
         panels=_panels(list(rungs)),
-        notes=(*_notes(stage_times(oracle, found.conditional, seed)), *told),
+        notes=(*_notes(bench.stage_times), *told),
         **bench.about([model], signs=signs),
     )
 
@@ -209,6 +209,7 @@ def _notes(times: StageTimes) -> tuple[str, ...]:
     return (
         "Divergences are for each coordinate: of the model by Hutchinson's estimate, of the oracle exact.",
         f"The oracle's half lies at t = {times.half.t:.3f}, its saturation at t = {times.saturation.t:.3f}.",
+        *times.notes(one_time=True),
         "Errors are standard errors over probes of one model.",
     )
 

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from flowscope.curve.stage_times import STAGES
 from flowscope.data.pixels import is_image
 from flowscope.oracle import Oracle
-from flowscope.studies.bench.boundaries import STAGES
 from flowscope.studies.bench.finding import Gallery, Panel, Series
 from flowscope.studies.bench.paired import Interval
 from flowscope.studies.memorise.onsets import Onset, mean_share
