@@ -146,6 +146,8 @@ def test_other_data_are_refused_with_both_digests(room: Path, capsys: pytest.Cap
             "the targets are cfm of --model and cfm of --other; expected models trained",
         ),
         (("target", "oracle", "small-0"), "the targets are oracle of --model"),
+        (("norm", "small-0", "", "--more", "toy.npz"), "takes no --more; expected it with alignment and explain alone"),
+        (("switch", "small-0", "", "--foreign", "toy.npz"), "takes no --foreign; expected it with refine alone"),
         (("ablation", "small-0", "large-0"), r"large-0 differs from small-0 in width \(8 and 16\)"),
         (("norm", "", "", "--model", "gone"), "gone is not a folder"),
     ],
@@ -267,6 +269,34 @@ def test_held_out_points_are_those_of_training_or_as_given(
     assert seen[0].held_out.digest == split(whole, HELD_OUT, 0)[1].digest  # type: ignore[union-attr]
     assert seen[1].held_out.digest == flowscope.load(str(other)).digest
     assert seen[0].oracle.training_set.digest == seen[1].oracle.training_set.digest
+
+
+@pytest.mark.slow_but("alignment")
+@pytest.mark.parametrize("name", ["alignment", "explain"])
+def test_a_larger_set_is_a_reference(room: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    larger = toy_file(room, "larger.npz", count=120)  # the points of toy.npz, and 60 others
+    options = ["--json", "--n", "40", "--references", "--more", str(larger)]
+    assert main(command(room, name, "small-0", "", *options)) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert "oracle of more data" in found["tables"]["references"]["reference"]
+    assert any("120 points" in note for note in found["notes"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"count": 120, "seed": 1}, "point 0 of the training set is not in more data, more;"),
+        ({"count": 48}, "has 48 points and the training set 48; expected a larger set"),
+    ],
+)
+def test_a_larger_set_without_the_training_points_is_refused(
+    room: Path, tmp_path: Path, changes: dict[str, int], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = toy_file(room, "more.npz", **changes)
+    out = tmp_path / "out"
+    assert main(command(room, "explain", "small-0", "", "--more", str(more), "--out", str(out))) == 2
+    said = capsys.readouterr().err
+    assert expected in said and said.count("\n") == 1 and not out.exists()
 
 
 def on_stages(room: Path, *more: str) -> list[str]:
