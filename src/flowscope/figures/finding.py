@@ -1,26 +1,30 @@
 """The panels of a finding as one figure."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from flowscope.errors import InputError
+from flowscope.figures.scales import set_scale
 from flowscope.figures.style import (
+    BOUNDARY_LINES,
+    BOUNDARY_WIDTH,
     LIGHT,
     STANDARD_ERRORS_95,
     Theme,
+    add_title,
     draw_band,
     escape_math,
     finish,
+    name_of,
     new_figure,
     styled,
+    title_of,
 )
 
 MAX_MARKED_POINTS = 12  # a line of more points has no markers, and bands in place of error bars
@@ -32,6 +36,9 @@ NAME_LETTERS = 16  # in a line of a name under a bar or above a column of images
 LEGEND_LETTERS = 32  # in a line of a legend
 DASHES = ("-", "--", "-.", ":")
 MARKERS = "osD^vP"
+MAX_MODELS = 3  # named in a title
+MARK_SIZE = 7.5  # points of the name of a mark
+MIN_ROOM_BEFORE = 0.06  # of the axis, for the name of a mark to its left
 
 
 def finding_figure(finding: Any, theme: Theme = LIGHT) -> Figure:
@@ -42,10 +49,11 @@ def finding_figure(finding: Any, theme: Theme = LIGHT) -> Figure:
         theme: LIGHT or DARK.
 
     Returns:
-        Lines and bars as the panels say. Bands and error bars are 95 % intervals. Rows that are NaN are left out.
+        Lines and bars as the panels say, under the names of the set and the models. Bands and error bars are 95 %
+        intervals. Rows that are NaN are left out, and panels without any other.
 
     Raises:
-        InputError: the finding has no panels.
+        InputError: the finding has no panels with values.
 
     Example:
         >>> import flowscope as fs
@@ -55,7 +63,7 @@ def finding_figure(finding: Any, theme: Theme = LIGHT) -> Figure:
         >>> type(finding_figure(switch_study(oracle, oracle, n=4, steps=4, times=[0.5]))).__name__
         'Figure'
     """
-    panels = finding.panels
+    panels = drawn_panels(finding)
     if not panels:
         raise InputError(f"the finding of {finding.study} has no panels; expected some: read its tables instead")
     columns = min(2, len(panels))
@@ -65,12 +73,35 @@ def finding_figure(finding: Any, theme: Theme = LIGHT) -> Figure:
         below = [max(_legend_lines(p, width) for p in panels[k * columns : (k + 1) * columns]) for k in range(rows)]
         heights = [height + LINE_INCHES * lines for lines in below]
         figure = new_figure(width * columns, sum(heights))
+        add_title(figure, what_of(finding), x=0.01)
         grid = figure.subplots(rows, columns, squeeze=False, height_ratios=heights)
         for axes, panel in zip(grid.flat, panels, strict=False):
             _draw_panel(axes, panel, finding.tables, theme, width)
         for axes in grid.flat[len(panels) :]:
             axes.set_axis_off()
     return figure
+
+
+def drawn_panels(finding: Any) -> list[Any]:
+    """The panels of a finding that have a value to draw."""
+
+    def has_values(panel: Any) -> bool:
+        columns = (_numbers(finding.tables[s.table][s.y]) for s in panel.series)
+        return any(bool(np.isfinite(values).any()) for values in columns)
+
+    return [panel for panel in finding.panels if has_values(panel)]
+
+
+def what_of(finding: Any) -> str:
+    """What a figure of a finding is of: the set with N and D, and the models; "" where it says nothing of a set."""
+    if not {"name", "N", "shape"} <= set(finding.training_set):
+        return ""
+    models = finding.provenance.get("models", ())
+    named = [model["name"] if isinstance(model, Mapping) else model for model in models]
+    names = list(dict.fromkeys(name_of({"name": name}) for name in named))
+    more = f" and {len(names) - MAX_MODELS} more" if len(names) > MAX_MODELS else ""
+    told = f"; model{'s' * (len(names) > 1)} {', '.join(names[:MAX_MODELS])}{more}" if names else ""
+    return title_of(finding.training_set) + told
 
 
 def _legend_columns(panel: Any, width: float) -> int:
@@ -89,17 +120,13 @@ def _legend_lines(panel: Any, width: float) -> int:
 def _draw_panel(axes: Axes, panel: Any, tables: Any, theme: Theme, width: float) -> None:
     lines, below = [(s, tables[s.table]) for s in panel.series], 0.0
     if panel.kind == "bar" or any(_named(table[s.x]) for s, table in lines):
-        below = _draw_bars(axes, lines, theme, width)
+        below = _draw_bars(axes, lines, panel, theme, width)
     else:
         for k, (series, table) in enumerate(lines):
-            _draw_line(axes, series, table, k, theme)
-        axes.set_xscale(panel.x_scale)
-    if panel.y_scale == "log" and any(np.any(_numbers(table[s.y]) > 0) for s, table in lines):
-        axes.set_yscale("log", nonpositive="mask")
-    if panel.y_scale == "symlog":
-        axes.set_yscale("symlog", linthresh=1)
-    for axis in (axes.xaxis, axes.yaxis):
-        _plain_ticks(axis)
+            _draw_line(axes, series, table, k, panel, theme)
+        set_scale(axes.xaxis, panel.x_scale, np.concatenate([_numbers(table[s.x]) for s, table in lines]))
+    set_scale(axes.yaxis, panel.y_scale, np.concatenate([_numbers(table[s.y]) for s, table in lines]))
+    _draw_marks(axes, panel.marks, theme)
     axes.set(xlabel=escape_math(panel.x_label), ylabel=escape_math(panel.y_label))
     axes.set_title(wrapped(panel.title, 46))
     if len(panel.series) > 1:  # under the axes, where it hides no line
@@ -108,40 +135,54 @@ def _draw_panel(axes: Axes, panel: Any, tables: Any, theme: Theme, width: float)
     finish(axes, theme)
 
 
-def _plain_ticks(axis: Axis) -> None:
-    """Write the ticks of a logarithmic axis as plain numbers, and no more of them than there is room for."""
-    if axis.get_scale() == "symlog":
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    if axis.get_scale() != "log":
-        return
-    low, high = sorted(axis.get_view_interval())
-    decades = math.log10(high / low) if 0 < low < high else 0
-    if decades < 0.7:
-        axis.set_major_locator(MaxNLocator(5))
-    else:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.5 else (1,), numticks=9))
-    axis.set_minor_locator(NullLocator())
-    if decades < 6:
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+def _draw_marks(axes: Axes, marks: Sequence[Any], theme: Theme) -> None:
+    """Draw each mark as a vertical line with its name at the top: that of half before the line, others after it."""
+    for mark in marks:
+        colour = theme.ink if mark.series is None else theme.lines[mark.series % len(theme.lines)]
+        style = BOUNDARY_LINES.get(mark.name, "-")
+        axes.axvline(mark.at, color=colour, linewidth=BOUNDARY_WIDTH, linestyle=style, zorder=1)
+    for mark in marks:  # once the limits of the axis are known
+        colour = theme.ink if mark.series is None else theme.lines[mark.series % len(theme.lines)]
+        place = axes.transAxes.inverted().transform(axes.transData.transform((mark.at, axes.get_ylim()[1])))[0]
+        before = mark.name == "half" and place > MIN_ROOM_BEFORE
+        axes.annotate(
+            mark.name,
+            (mark.at, 1),
+            xycoords=axes.get_xaxis_transform(),
+            xytext=(-2 if before else 2, -2),
+            textcoords="offset points",
+            rotation=90,
+            ha="right" if before else "left",
+            va="top",
+            fontsize=MARK_SIZE,
+            color=colour,
+        )
 
 
-def _error_lengths(series: Any, table: Any, y: np.ndarray) -> np.ndarray | None:
-    """(2, n) lengths of the 95 % intervals of a series below and above its values; None if it has none."""
+def _error_lengths(series: Any, table: Any, panel: Any) -> np.ndarray | None:
+    """(2, n) lengths of the 95 % intervals of a series below and above its values; None if it has none.
+
+    They reach no further than the limits of the panel.
+    """
+    y = _numbers(table[series.y])
     if series.error is not None:
-        return np.tile(np.nan_to_num(STANDARD_ERRORS_95 * _numbers(table[series.error])), (2, 1))
-    if series.low is None or series.high is None:
+        reach = np.nan_to_num(STANDARD_ERRORS_95 * _numbers(table[series.error]))
+        low, high = y - reach, y + reach
+    elif series.low is None or series.high is None:
         return None
-    low, high = _numbers(table[series.low]), _numbers(table[series.high])
+    else:
+        low, high = _numbers(table[series.low]), _numbers(table[series.high])
+    low, high = (np.clip(end, panel.low, panel.high) for end in (low, high))
     known = np.isfinite([low, y, high]).all(0)
     return np.stack([np.subtract(b, a, out=np.zeros_like(y), where=known) for a, b in ((low, y), (y, high))]).clip(0)
 
 
-def _draw_line(axes: Axes, series: Any, table: Any, k: int, theme: Theme) -> None:
+def _draw_line(axes: Axes, series: Any, table: Any, k: int, panel: Any, theme: Theme) -> None:
     x, y = _numbers(table[series.x]), _numbers(table[series.y])
     colour, dashes = theme.lines[k % len(theme.lines)], DASHES[k % len(DASHES)]
     marker = MARKERS[k % len(MARKERS)] if len(x) <= MAX_MARKED_POINTS else None
     label = wrapped(series.label, LEGEND_LETTERS)
-    lengths = _error_lengths(series, table, y)
+    lengths = _error_lengths(series, table, panel)
     if lengths is not None and marker:
         axes.errorbar(
             x, y, yerr=lengths, color=colour, linestyle=dashes, marker=marker, markersize=4.5, capsize=3, label=label
@@ -152,19 +193,19 @@ def _draw_line(axes: Axes, series: Any, table: Any, k: int, theme: Theme) -> Non
         draw_band(axes, x, y - lengths[0], y + lengths[1], colour)
 
 
-def _draw_bars(axes: Axes, lines: Sequence[tuple[Any, Any]], theme: Theme, width: float) -> float:
+def _draw_bars(axes: Axes, lines: Sequence[tuple[Any, Any]], panel: Any, theme: Theme, width: float) -> float:
     """Draw a bar for each name and series, with the names along the axis in order of appearance.
 
     Returns:
         The inches that the names take below the axis, beyond a line.
     """
     names = list(dict.fromkeys(_name(v) for series, table in lines for v in table[series.x]))
-    bar_width, points = BAR_SHARE / len(lines), _all_close(lines)
+    bar_width, points = BAR_SHARE / len(lines), _all_close(lines, panel)
     for k, (series, table) in enumerate(lines):
         at = np.array([names.index(_name(v)) for v in table[series.x]]) + (k - (len(lines) - 1) / 2) * bar_width
         colour = theme.lines[k % len(theme.lines)]
         y = _numbers(table[series.y])
-        label, lengths = wrapped(series.label, LEGEND_LETTERS), _error_lengths(series, table, y)
+        label, lengths = wrapped(series.label, LEGEND_LETTERS), _error_lengths(series, table, panel)
         if points:
             axes.errorbar(at, y, yerr=lengths, fmt=MARKERS[k % len(MARKERS)], color=colour, capsize=3, label=label)
             continue
@@ -196,12 +237,12 @@ def _draw_names(axes: Axes, names: Sequence[str], width: float) -> float:
     return LETTER_INCHES * longest * math.sin(math.radians(35)) + LINE_INCHES
 
 
-def _all_close(lines: Sequence[tuple[Any, Any]]) -> bool:
+def _all_close(lines: Sequence[tuple[Any, Any]], panel: Any) -> bool:
     """Whether all intervals lie so close together, far from 0, that bars from 0 would look alike."""
     ends = []
     for series, table in lines:
         y = _numbers(table[series.y])
-        lengths = _error_lengths(series, table, y)
+        lengths = _error_lengths(series, table, panel)
         low, high = (y, y) if lengths is None else (y - lengths[0], y + lengths[1])
         ends += [*low[np.isfinite(low)], *high[np.isfinite(high)]]
     return bool(ends) and min(ends) > MIN_SHARE_OF_LARGEST * max(ends)

@@ -20,6 +20,9 @@ STANDARD_ERRORS_95 = 1.96  # bands and bars reach as many standard errors to eac
 TITLE_SIZE, TITLE_LETTERS_PER_INCH = 11, 10.5  # points, and how many letters of them fit
 MAX_TITLE_LETTERS = 60  # of the name of a set
 BAND_ALPHA = 0.22  # opacity of the bands
+LONG_DASHES = (0, (6, 2))
+BOUNDARY_LINES: dict[str, Any] = {"half": "-", "saturation": LONG_DASHES}  # the lines of the oracle's boundaries
+BOUNDARY_WIDTH = 1.2  # of these lines, in points
 
 
 @dataclass(frozen=True)
@@ -182,6 +185,8 @@ def title_of(training_set: Mapping[str, Any]) -> str:
 
 
 def add_title(figure: Any, title: str, **place: float) -> None:
-    """Set what a figure is of above it, in letters as large as its width allows."""
+    """Set what a figure is of above it, in letters as large as its width allows; nothing if it is ""."""
+    if not title:
+        return
     fitting = TITLE_LETTERS_PER_INCH * figure.get_figwidth()
     figure.suptitle(title, ha="left", fontsize=TITLE_SIZE * min(1.0, fitting / len(title)), **place)

@@ -17,6 +17,7 @@ from flowscope.studies.bench.boundaries import StageTimes, stage_times
 from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.finding import TELLS_NOTHING, Finding, Panel, Progress, Series, Verdict
 from flowscope.studies.bench.ladder import MODEL, ORACLE, TABLE, Standing, reference_fields, stand, statistic
+from flowscope.studies.bench.marks import mark_stages
 from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.paired import (
     Estimate,
@@ -24,6 +25,7 @@ from flowscope.studies.bench.paired import (
     estimate,
     estimate_columns,
     estimate_mean,
+    interval_columns,
 )
 from flowscope.studies.bench.probe_bench import ProbeBench, table_by_stage
 from flowscope.studies.bench.variants import Models, Variants, record_of, variant_settings, variants
@@ -33,6 +35,7 @@ CLAIM = (
     "refinement stage it does."
 )
 DENOMINATORS = {"CFM loss": "%", "oracle loss": "%", "absolute": ""}  # and the unit of what goes away
+CHANGES = {name: f"change_{name.lower().replace(' ', '_')}" for name in DENOMINATORS}  # tables of one denominator
 
 
 class Change(NamedTuple):
@@ -96,6 +99,7 @@ def loss_study(
     chosen, dropped = _pairs(found)
     pairs = [_pair(*pair, losses, bench.t, times) for pair in chosen]
     tables["change"] = _change_table(pairs)
+    tables |= {CHANGES[name]: _changes_by(name, pairs) for name in DENOMINATORS if pairs}
     standing = _standing(bench, losses, list(found.models)[-1], list(rungs), times)
     if standing is not None:
         tables[TABLE] = _reference_table(bench, losses, [list(found.models)[-1], *rungs], times)
@@ -109,9 +113,11 @@ def loss_study(
         verdict=_verdict(pairs, seeds, standing),
         why=criterion("loss").why,
         tables=tables,
-        panels=_panels([*found.models, *rungs], list(found.models), held_out is not None),
+        panels=mark_stages(
+            _panels([*found.models, *rungs], list(found.models), held_out is not None, bool(pairs)), times.boundaries
+        ),
         notes=(*_notes(times, pairs), *dropped, *told),
-        **bench.about(found.all_models, variants=found.seed_counts),
+        **bench.about(found.all_models, variants=found.seed_counts, **times.boundaries._asdict()),
     )
 
 
@@ -316,7 +322,15 @@ def _change_table(pairs: Sequence[Pair]) -> dict[str, Any]:
     return table
 
 
-def _panels(measured: Sequence[str], labels: Sequence[str], held_out: bool) -> tuple[Panel, ...]:
+def _changes_by(denominator: str, pairs: Sequence[Pair]) -> dict[str, Any]:
+    """A row for each pair: what goes away by one denominator, with the intervals of the verdict."""
+    table: dict[str, Any] = {"what": [p.what for p in pairs]}
+    for name in Change._fields[:2]:
+        table |= interval_columns(name, (getattr(p.changes[denominator], name) for p in pairs))
+    return table
+
+
+def _panels(measured: Sequence[str], labels: Sequence[str], held_out: bool, compared: bool) -> tuple[Panel, ...]:
     titles = {"loss": "CFM loss", "oracle_loss": "Oracle loss"}
     if held_out:
         titles["held_out"] = "CFM loss, held-out"
@@ -327,7 +341,10 @@ def _panels(measured: Sequence[str], labels: Sequence[str], held_out: bool) -> t
         if table in extra:
             series.append(Series(extra[table], table, "t", extra[table]))
         scale: Any = "linear" if table == "loss" else "log"  # the reference of held-out points is unbounded as t -> 1
-        panels.append(Panel(title, "t", "mean over coordinates", tuple(series), y_scale=scale))
+        panels.append(Panel(title, "t", "mean over coordinates", tuple(series), y_scale=scale, low=0))
+    for name, share in DENOMINATORS.items() if compared else ():
+        lines = tuple(Series.with_interval(x, CHANGES[name], "what", x) for x in Change._fields[:2])
+        panels.append(Panel(f"What goes away: {name}", "", "share, paired" if share else "mean, paired", lines, "bar"))
     return tuple(panels)
 
 

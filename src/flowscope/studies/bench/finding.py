@@ -50,6 +50,14 @@ class Series(NamedTuple):
         return cls(label, table, x, y, None, f"{y}_low", f"{y}_high")
 
 
+class Mark(NamedTuple):
+    """A vertical line of a panel, named: a boundary of the oracle's stages."""
+
+    name: str
+    at: float  # where on the x axis
+    series: int | None = None  # which of the panel's series it belongs to; None for all
+
+
 class Panel(NamedTuple):
     """One pair of axes. Kind "line" joins the points; kind "bar" draws a bar for each row, and x may hold names."""
 
@@ -60,6 +68,9 @@ class Panel(NamedTuple):
     kind: Literal["line", "bar"] = "line"
     x_scale: Literal["linear", "log"] = "linear"
     y_scale: Literal["linear", "log", "symlog"] = "linear"  # symlog: linear within -1 and 1
+    low: float | None = None  # no value lies below; errors and intervals are drawn down to it at most
+    high: float | None = None  # no value lies above
+    marks: tuple[Mark, ...] = ()
 
 
 class Gallery(NamedTuple):
@@ -140,7 +151,7 @@ class Finding:
             "schema": SCHEMA,
             **{name: getattr(self, name) for name in names},
             "tables": to_jsonable({name: dict(columns) for name, columns in self.tables.items()}),
-            "panels": [to_jsonable(p._asdict() | {"series": [s._asdict() for s in p.series]}) for p in self.panels],
+            "panels": [to_jsonable(_panel_as_dict(p)) for p in self.panels],
             "galleries": [
                 to_jsonable({"title": g.title, "rows": g.rows, "columns": g.columns}) for g in self.galleries
             ],
@@ -191,8 +202,7 @@ class Finding:
                 name: {key: _load_column(values) for key, values in columns.items()}
                 for name, columns in found["tables"].items()
             }
-            panels = (Panel(**p | {"series": tuple(Series(**s) for s in p["series"])}) for p in found["panels"])
-            found["panels"] = tuple(panels)
+            found["panels"] = tuple(_load_panel(p) for p in found["panels"])
             found["galleries"] = _load_galleries(path.with_suffix(".npz"), found["galleries"])
             found["notes"] = tuple(found["notes"])
             check_criteria(found, path)
@@ -245,6 +255,16 @@ def finding_names(study: str) -> list[str]:
     return ["index.html", *(f"{study}.{kind}" for kind in ("json", "csv", "npz", "png", "svg"))]
 
 
+def _panel_as_dict(panel: Panel) -> dict[str, Any]:
+    parts = {name: [part._asdict() for part in getattr(panel, name)] for name in ("series", "marks")}
+    return panel._asdict() | parts
+
+
+def _load_panel(saved: dict[str, Any]) -> Panel:
+    series, marks = saved["series"], saved.get("marks", ())
+    return Panel(**saved | {"series": tuple(Series(**s) for s in series), "marks": tuple(Mark(**m) for m in marks)})
+
+
 def _load_column(values: list[Any]) -> Any:
     """Numbers as an array, names as a list."""
     if any(isinstance(v, str) for v in values):
@@ -271,7 +291,9 @@ def _load_galleries(path: Path, about: list[dict[str, Any]]) -> tuple[Gallery, .
 
 KIND = "a finding saved by flowscope"
 Cell = int | float | str | bool | None  # of a table
-PanelForm: Any = form_of(Panel, series=list[form_of(Series)])  # type: ignore[misc]
+Limit: Any = NotRequired[float | None]  # findings of earlier versions have neither limits nor marks
+MarksForm: Any = NotRequired[list[form_of(Mark)]]  # type: ignore[misc]
+PanelForm: Any = form_of(Panel, series=list[form_of(Series)], low=Limit, high=Limit, marks=MarksForm)  # type: ignore[misc]
 GalleryForm: Any = form_of(Gallery, images=NotRequired[None], rows=list[str], columns=list[str])
 FindingForm: Any = form_of(
     Finding,
