@@ -33,12 +33,14 @@ MIN_SHARE_OF_LARGEST = 0.5  # if all bars are longer than this share of the larg
 BAR_SHARE = 0.82  # of the width of a row's place
 MAX_SLANTED_NAMES = 10  # more names under bars stand upright
 NAME_LETTERS = 16  # in a line of a name under a bar or above a column of images
+TURNED_LETTERS = 20  # in a line of a name that is turned
 LEGEND_LETTERS = 32  # in a line of a legend
 DASHES = ("-", "--", "-.", ":")
 MARKERS = "osD^vP"
 MAX_MODELS = 3  # named in a title
 MARK_SIZE = 7.5  # points of the name of a mark
-MIN_ROOM_BEFORE = 0.06  # of the axis, for the name of a mark to its left
+MIN_BETWEEN_NAMES = 0.15  # of the axis, between marks of one name that are both named
+TITLE_PAD, TITLE_PAD_MARKED = 6.0, 14.0  # points between the axes and their title: the names of marks are there
 
 
 def finding_figure(finding: Any, theme: Theme = LIGHT) -> Figure:
@@ -97,8 +99,8 @@ def what_of(finding: Any) -> str:
     if not {"name", "N", "shape"} <= set(finding.training_set):
         return ""
     models = finding.provenance.get("models", ())
-    named = [model["name"] if isinstance(model, Mapping) else model for model in models]
-    names = list(dict.fromkeys(name_of({"name": name}) for name in named))
+    named = [model.get("name", "") if isinstance(model, Mapping) else model for model in models]
+    names = list(dict.fromkeys(name_of({"name": str(name)}) for name in named))
     more = f" and {len(names) - MAX_MODELS} more" if len(names) > MAX_MODELS else ""
     told = f"; model{'s' * (len(names) > 1)} {', '.join(names[:MAX_MODELS])}{more}" if names else ""
     return title_of(finding.training_set) + told
@@ -128,7 +130,7 @@ def _draw_panel(axes: Axes, panel: Any, tables: Any, theme: Theme, width: float)
     set_scale(axes.yaxis, panel.y_scale, np.concatenate([_numbers(table[s.y]) for s, table in lines]))
     _draw_marks(axes, panel.marks, theme)
     axes.set(xlabel=escape_math(panel.x_label), ylabel=escape_math(panel.y_label))
-    axes.set_title(wrapped(panel.title, 46))
+    axes.set_title(wrapped(panel.title, 46), pad=TITLE_PAD_MARKED if panel.marks else TITLE_PAD)
     if len(panel.series) > 1:  # under the axes, where it hides no line
         columns = _legend_columns(panel, width)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14 - below / 3), ncols=columns, borderaxespad=0.6)
@@ -136,27 +138,35 @@ def _draw_panel(axes: Axes, panel: Any, tables: Any, theme: Theme, width: float)
 
 
 def _draw_marks(axes: Axes, marks: Sequence[Any], theme: Theme) -> None:
-    """Draw each mark as a vertical line with its name at the top: that of half before the line, others after it."""
+    """Draw each mark as a vertical line, and its name above the axes: that of half before the line, others after it.
+
+    Of marks of one name that are close together, one is named.
+    """
     for mark in marks:
-        colour = theme.ink if mark.series is None else theme.lines[mark.series % len(theme.lines)]
         style = BOUNDARY_LINES.get(mark.name, "-")
-        axes.axvline(mark.at, color=colour, linewidth=BOUNDARY_WIDTH, linestyle=style, zorder=1)
+        axes.axvline(mark.at, color=_colour(mark, theme), linewidth=BOUNDARY_WIDTH, linestyle=style, zorder=1)
+    named: dict[str, list[float]] = {}
     for mark in marks:  # once the limits of the axis are known
-        colour = theme.ink if mark.series is None else theme.lines[mark.series % len(theme.lines)]
-        place = axes.transAxes.inverted().transform(axes.transData.transform((mark.at, axes.get_ylim()[1])))[0]
-        before = mark.name == "half" and place > MIN_ROOM_BEFORE
+        place = axes.transAxes.inverted().transform(axes.transData.transform((mark.at, 0)))[0]
+        if any(abs(place - other) < MIN_BETWEEN_NAMES for other in named.setdefault(mark.name, [])):
+            continue
+        named[mark.name].append(place)
+        before = mark.name == "half"
         axes.annotate(
             mark.name,
             (mark.at, 1),
             xycoords=axes.get_xaxis_transform(),
-            xytext=(-2 if before else 2, -2),
+            xytext=(2 if before else -2, 2),
             textcoords="offset points",
-            rotation=90,
             ha="right" if before else "left",
-            va="top",
+            va="bottom",
             fontsize=MARK_SIZE,
-            color=colour,
+            color=_colour(mark, theme),
         )
+
+
+def _colour(mark: Any, theme: Theme) -> str:
+    return theme.ink if mark.series is None else theme.lines[mark.series % len(theme.lines)]
 
 
 def _error_lengths(series: Any, table: Any, panel: Any) -> np.ndarray | None:
@@ -226,7 +236,7 @@ def _draw_names(axes: Axes, names: Sequence[str], width: float) -> float:
     if max((len(line) for name in shown for line in name.split("\n")), default=0) <= room:
         axes.set_xticks(range(len(names)), shown)
         return LINE_INCHES * max((name.count("\n") for name in shown), default=0)
-    shown = [wrapped(n, NAME_LETTERS) for n in names]
+    shown = [wrapped(n, TURNED_LETTERS) for n in names]
     longest = max(len(line) for name in shown for line in name.split("\n"))
     axes.set_xticks(range(len(names)), shown)
     if len(names) > MAX_SLANTED_NAMES:

@@ -295,7 +295,7 @@ def _panels(errors: Errors) -> tuple[Panel, ...]:
         lines = (Series(name, column_name(source), "t", f"{column_name(name)}_{what}") for name in names)
         if what == "mse":
             lines = (Series.with_error(name, column_name(source), "t", f"{column_name(name)}_{what}") for name in names)
-        scale: Any = "log" if what == "mse" else "linear"
+        scale: Any = "log" if what == "mse" else "symlog"  # r2 is unbounded below
         low = 0 if what == "mse" else None
         return Panel(f"{title}: {source} states", "t", y_label, tuple(lines), y_scale=scale, low=low)
 

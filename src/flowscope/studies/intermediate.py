@@ -233,7 +233,7 @@ def _panels(fields: Sequence[str], standing: Standing | None) -> tuple[Panel, ..
     def lines(names: Sequence[str], *columns: str) -> Iterator[Series]:
         for field in names:
             for column in columns:
-                label = f"{field}: {column.removesuffix('_left')}"
+                label = field if len(columns) == 1 else f"{field}: {column.removesuffix('_left')}"
                 yield Series.with_error(label, "intermediate", "t", f"{column_name(field)}_{column}")
 
     distances = tuple(lines(fields, "distance"))

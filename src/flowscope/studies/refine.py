@@ -305,8 +305,8 @@ def _gallery(source: Source, results: Results, times: Sequence[float], bench: Sa
         model, oracle = (results[name, source.name, t] for name in TOLD)
         nearest = bench.oracle.training_set.rows(model.indices[:1])[0].to("cpu", torch.float32)
         state = noised(source.images[:1], t, bench)[0].cpu()
-        rows.append(torch.stack([original, state, model.x[0], oracle.x[0], nearest]))
-    columns = ("original", "noised", "model", "oracle", "nearest training image")
+        rows.append(torch.stack([original, state, oracle.x[0], model.x[0], nearest]))
+    columns = ("original", "noised", "oracle", "model", "nearest training image")
     title = f"Restored from t: {source.name} image"
     return Gallery(title, torch.stack(rows).numpy(), tuple(f"t = {t:.2g}" for t in times), columns)
 

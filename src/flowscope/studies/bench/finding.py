@@ -25,6 +25,7 @@ Verdict = Literal["agrees", "differs", "cannot be tested", "does not tell memory
 TELLS_NOTHING: Verdict = "does not tell memory from denoising"
 Progress = Callable[[int, int], None]  # called as progress(done, total)
 UNVERSIONED = 1  # the version of criteria of results that name none
+MAX_GRIDS = 3  # galleries of a study
 REVIEWERS = "a question of the paper's reviewers"  # the `where` of a study that tests no figure or table
 
 
@@ -216,11 +217,12 @@ class Finding:
 
     def _repr_html_(self) -> str:
         """The finding in a notebook: its words, its verdict and its figure."""
-        from flowscope.figures import html_image
+        from flowscope.figures import drawn_panels, html_image
 
         lines = (("strong", self.title), ("span", self.found), ("strong", self.verdict), ("span", self.why))
         text = "".join(f"<p><{tag}>{html.escape(line)}</{tag}></p>" for tag, line in lines)
-        figure = html_image(self.plot(), f"The figure of {self.study}: {self.title}") if self.panels else ""
+        shown = drawn_panels(self)
+        figure = html_image(self.plot(), f"The figure of {self.study}: {self.title}") if shown else ""
         return f"<div>{text}{figure}</div>"
 
 
@@ -252,7 +254,13 @@ def _check_series(panel: str, series: Series, tables: Mapping[str, Mapping[str, 
 
 def finding_names(study: str) -> list[str]:
     """The names of the files that the finding of a study and its page may have, but those of further tables."""
-    return ["index.html", *(f"{study}.{kind}" for kind in ("json", "csv", "npz", "png", "svg"))]
+    figures = [f"{study}.{kind}" for kind in ("json", "csv", "npz", "png", "svg")]
+    return ["index.html", *figures, *grid_names(study, MAX_GRIDS)]
+
+
+def grid_names(study: str, count: int) -> list[str]:
+    """The names of the pictures of that many galleries."""
+    return [f"{study}_grid{f'_{k + 1}' if k else ''}.png" for k in range(count)]
 
 
 def _panel_as_dict(panel: Panel) -> dict[str, Any]:
