@@ -1,6 +1,7 @@
 """The panels of a finding as one figure."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from textwrap import wrap
 from typing import Any
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from flowscope.errors import InputError
 from flowscope.figures.scales import set_scale
 from flowscope.figures.style import (
+    BAND_ALPHA,
     BOUNDARY_LINES,
     BOUNDARY_WIDTH,
     LIGHT,
@@ -27,6 +29,8 @@ from flowscope.figures.style import (
     title_of,
 )
 
+ERROR_WIDTH = 1.1  # of the lines of error bars, in points
+MAX_DENSE_BANDS = 4  # more bands in a panel are half as dense
 MAX_MARKED_POINTS = 12  # a line of more points has no markers, and bands in place of error bars
 LETTER_INCHES, LINE_INCHES = 0.075, 0.19  # a letter and a line of a legend
 MIN_SHARE_OF_LARGEST = 0.5  # if all bars are longer than this share of the largest, points replace them on a cut axis
@@ -38,6 +42,7 @@ LEGEND_LETTERS = 32  # in a line of a legend
 DASHES = ("-", "--", "-.", ":")
 MARKERS = "osD^vP"
 MAX_MODELS = 3  # named in a title
+STEP_OF_MODEL = r", step \d+$"  # in the name of a snapshot
 MARK_SIZE = 7.5  # points of the name of a mark
 MIN_BETWEEN_NAMES = 0.15  # of the axis, between marks of one name that are both named
 TITLE_PAD, TITLE_PAD_MARKED = 6.0, 14.0  # points between the axes and their title: the names of marks are there
@@ -100,7 +105,7 @@ def what_of(finding: Any) -> str:
         return ""
     models = finding.provenance.get("models", ())
     named = [model.get("name", "") if isinstance(model, Mapping) else model for model in models]
-    names = list(dict.fromkeys(name_of({"name": str(name)}) for name in named))
+    names = list(dict.fromkeys(re.sub(STEP_OF_MODEL, "", name_of({"name": str(name)})) for name in named))
     more = f" and {len(names) - MAX_MODELS} more" if len(names) > MAX_MODELS else ""
     told = f"; model{'s' * (len(names) > 1)} {', '.join(names[:MAX_MODELS])}{more}" if names else ""
     return title_of(finding.training_set) + told
@@ -133,8 +138,21 @@ def _draw_panel(axes: Axes, panel: Any, tables: Any, theme: Theme, width: float)
     axes.set_title(wrapped(panel.title, 46), pad=TITLE_PAD_MARKED if panel.marks else TITLE_PAD)
     if len(panel.series) > 1:  # under the axes, where it hides no line
         columns = _legend_columns(panel, width)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14 - below / 3), ncols=columns, borderaxespad=0.6)
+        handles = _in_order(*axes.get_legend_handles_labels(), [series.label for series in panel.series])
+        axes.legend(
+            handles=handles,
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.14 - below / 3),
+            ncols=columns,
+            borderaxespad=0.6,
+        )
     finish(axes, theme)
+
+
+def _in_order(handles: Sequence[Any], labels: Sequence[str], wanted: Sequence[str]) -> list[Any]:
+    """The handles of a legend in the order of the series: matplotlib puts those with error bars last."""
+    order = [wrapped(label, LEGEND_LETTERS) for label in wanted]
+    return [handle for _, handle in sorted(zip(map(order.index, labels), handles, strict=True), key=lambda row: row[0])]
 
 
 def _draw_marks(axes: Axes, marks: Sequence[Any], theme: Theme) -> None:
@@ -189,18 +207,18 @@ def _error_lengths(series: Any, table: Any, panel: Any) -> np.ndarray | None:
 
 def _draw_line(axes: Axes, series: Any, table: Any, k: int, panel: Any, theme: Theme) -> None:
     x, y = _numbers(table[series.x]), _numbers(table[series.y])
-    colour, dashes = theme.lines[k % len(theme.lines)], DASHES[k % len(DASHES)]
+    colour, dashes = theme.lines[k % len(theme.lines)], DASHES[(k + k // len(theme.lines)) % len(DASHES)]
     marker = MARKERS[k % len(MARKERS)] if len(x) <= MAX_MARKED_POINTS else None
     label = wrapped(series.label, LEGEND_LETTERS)
     lengths = _error_lengths(series, table, panel)
     if lengths is not None and marker:
-        axes.errorbar(
-            x, y, yerr=lengths, color=colour, linestyle=dashes, marker=marker, markersize=4.5, capsize=3, label=label
-        )
+        style: dict[str, Any] = {"linestyle": dashes, "marker": marker, "markersize": 4.5, "label": label}
+        axes.errorbar(x, y, yerr=lengths, color=colour, capsize=3, elinewidth=ERROR_WIDTH, **style)
         return
     axes.plot(x, y, color=colour, linestyle=dashes, marker=marker, markersize=4.5, label=label)
     if lengths is not None:
-        draw_band(axes, x, y - lengths[0], y + lengths[1], colour)
+        alpha = BAND_ALPHA if len(panel.series) <= MAX_DENSE_BANDS else BAND_ALPHA / 2
+        draw_band(axes, x, y - lengths[0], y + lengths[1], colour, alpha)
 
 
 def _draw_bars(axes: Axes, lines: Sequence[tuple[Any, Any]], panel: Any, theme: Theme, width: float) -> float:
@@ -222,7 +240,7 @@ def _draw_bars(axes: Axes, lines: Sequence[tuple[Any, Any]], panel: Any, theme: 
         for bar in axes.bar(at, np.nan_to_num(y), bar_width, color=colour, label=label):
             bar.set(edgecolor=theme.ground, linewidth=0.8, hatch=("", "//", "..", "xx")[k % 4])
         if lengths is not None:
-            axes.errorbar(at, y, yerr=lengths, fmt="none", ecolor=theme.ink, capsize=3, elinewidth=1.1)
+            axes.errorbar(at, y, yerr=lengths, fmt="none", ecolor=theme.ink, capsize=3, elinewidth=ERROR_WIDTH)
     axes.set(xlim=(-0.5, len(names) - 0.5), axisbelow=True)
     if not any(np.any(np.nan_to_num(_numbers(table[series.y]))) for series, table in lines):
         axes.set_ylim(0, None if axes.get_ylim()[1] > 0.1 else 1)  # all bars have no height

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, SymmetricalLogLocator
 
-DECADES_ABOVE_ZERO = 6  # of a logarithmic axis that shows 0: what is smaller than its largest value by more lies at 0
+DECADES_ABOVE_ZERO = 4  # of a logarithmic axis that shows 0: what is smaller than its largest value by more lies at 0
 ZERO_DECADES = 0.5  # the room between 0 and the first decade, in decades
 MAX_TICKS = 9
 
@@ -44,7 +44,7 @@ def _plain_ticks(axis: Axis) -> None:
     if scale == "linear":
         return
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "\N{MINUS SIGN}")))
     if scale == "symlog":
         locator = SymmetricalLogLocator(axis.get_transform())
         locator.set_params(numticks=MAX_TICKS)

@@ -117,9 +117,9 @@ def new_canvas(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def draw_band(axes: Axes, x: Any, low: Any, high: Any, colour: str) -> None:
+def draw_band(axes: Axes, x: Any, low: Any, high: Any, colour: str, alpha: float = BAND_ALPHA) -> None:
     """Fill the interval from `low` to `high` along x."""
-    axes.fill_between(x, low, high, color=colour, alpha=BAND_ALPHA, linewidth=0)
+    axes.fill_between(x, low, high, color=colour, alpha=alpha, linewidth=0)
 
 
 def to_png(figure: Figure, dpi: int = PNG_DPI) -> bytes:
