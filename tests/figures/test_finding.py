@@ -234,12 +234,12 @@ def test_a_figure_names_set_and_models() -> None:
 
 @pytest.mark.parametrize("scale", ["linear", "log"])
 def test_marks_are_lines_at_their_place_with_their_names(scale: str) -> None:
-    marks = (Mark("half", 0.4), Mark("saturation", 0.55), Mark("half", 0.41, 1))
+    marks = (Mark("half", 0.4), Mark("saturation", 0.55), Mark("half", 0.41, 1), Mark("saturation", 7.0))
     panel = lines_of(20).panels[0]._replace(x_scale=scale, marks=marks)
     axes = finding_figure(dataclasses.replace(lines_of(20), panels=(panel,))).axes[0]
     to_png(axes.figure, 40)
     lines = [line for line in axes.lines if len(set(line.get_xdata())) == 1]
-    assert [line.get_xdata()[0] for line in lines] == [0.4, 0.55, 0.41]
+    assert [line.get_xdata()[0] for line in lines] == [0.4, 0.55, 0.41]  # one far outside would squeeze all others
     assert [line.get_color() for line in lines] == [LIGHT.ink, LIGHT.ink, LIGHT.lines[1]]
     assert [text.get_text() for text in axes.texts] == ["half", "saturation"]  # two at one place are named once
     extents = [text.get_window_extent() for text in axes.texts]

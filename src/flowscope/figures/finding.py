@@ -133,7 +133,7 @@ def _draw_panel(axes: Axes, panel: Any, tables: Any, theme: Theme, width: float)
             _draw_line(axes, series, table, k, panel, theme)
         set_scale(axes.xaxis, panel.x_scale, np.concatenate([_numbers(table[s.x]) for s, table in lines]))
     set_scale(axes.yaxis, panel.y_scale, np.concatenate([_numbers(table[s.y]) for s, table in lines]))
-    _draw_marks(axes, panel.marks, theme)
+    _draw_marks(axes, _marks_near(panel, lines), theme)
     axes.set(xlabel=escape_math(panel.x_label), ylabel=escape_math(panel.y_label))
     axes.set_title(wrapped(panel.title, 46), pad=TITLE_PAD_MARKED if panel.marks else TITLE_PAD)
     if len(panel.series) > 1:  # under the axes, where it hides no line
@@ -153,6 +153,16 @@ def _in_order(handles: Sequence[Any], labels: Sequence[str], wanted: Sequence[st
     """The handles of a legend in the order of the series: matplotlib puts those with error bars last."""
     order = [wrapped(label, LEGEND_LETTERS) for label in wanted]
     return [handle for _, handle in sorted(zip(map(order.index, labels), handles, strict=True), key=lambda row: row[0])]
+
+
+def _marks_near(panel: Any, lines: Sequence[tuple[Any, Any]]) -> list[Any]:
+    """The marks of a panel, but those that would take more of its axis than what it shows."""
+    if not panel.marks:
+        return []
+    x = np.concatenate([_numbers(table[s.x]) for s, table in lines])
+    low, high = float(np.nanmin(x)), float(np.nanmax(x))
+    width = high - low if high > low else math.inf
+    return [mark for mark in panel.marks if low - width <= mark.at <= high + width]
 
 
 def _draw_marks(axes: Axes, marks: Sequence[Any], theme: Theme) -> None:
