@@ -34,6 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS, RUNS = ROOT / "docs" / "results", ROOT / "runs" / "results"
 DATA = Path(os.environ.get("FLOWSCOPE_DATA", ROOT.parent / "shared" / "data"))
 KEPT = {".json", ".csv", ".png"}
+GRIDS = "*_grid*.png"  # pictures with training images
 SPAWN = get_context("spawn")  # a forked process cannot use a GPU
 
 
@@ -51,11 +52,13 @@ class Plan(NamedTuple):
     only: list[str] | None = None
     made: str = ""  # where the results in docs were made
     resize: int | None = None  # the side of its images in pixels; None for what they have
+    grids: bool = False  # whether its training images may be shown in docs
 
 
 PLANS = {
     "digits": Plan(
         title="digits (scikit-learn)",
+        grids=True,
         source="digits",
         held_out=180,
         seeds=5,
@@ -66,6 +69,7 @@ PLANS = {
     ),
     "mnist14": Plan(
         title="MNIST, 14 px",
+        grids=True,
         source=str(DATA / "mnist_train.npz"),
         resize=14,
         held_out=6000,
@@ -222,6 +226,7 @@ def keep(name: str) -> None:
             and not file.name.startswith(".")
             and place.parts[0] not in ("models", "stages")
             and file.name != "inputs.json"
+            and (PLANS[name].grids or not file.match(GRIDS))
         ):
             (target / place.parent).mkdir(parents=True, exist_ok=True)
             shutil.copy(file, target / place)
@@ -344,6 +349,8 @@ def studies(name: str, found: dict[str, Any]) -> list[str]:
         picture = f"{name}/models/{row['study']}/{row['study']}.png"
         if (RESULTS / picture).exists():
             lines += ["", f"### {row['title']} ({row['where']})", "", f"![{row['title']}]({picture})"]
+        for grid in sorted((RESULTS / name / "models" / row["study"]).glob(GRIDS)):
+            lines += ["", f"![{row['title']}: images]({grid.relative_to(RESULTS).as_posix()})"]
     return lines
 
 

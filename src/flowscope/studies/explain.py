@@ -38,6 +38,7 @@ from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.final_samples import compare_samples
 from flowscope.studies.bench.finding import REVIEWERS, Finding, Panel, Progress, Series
 from flowscope.studies.bench.ladder import TABLE, column_name
+from flowscope.studies.bench.marks import mark_stages
 from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.paired import mean_and_error
 from flowscope.studies.bench.restoration import find_sources, noised
@@ -178,7 +179,7 @@ def _finding(
         verdict="cannot be tested",
         why=criterion("explain").why,
         tables=tables,
-        panels=_panels(errors),
+        panels=mark_stages(_panels(errors), bench.boundaries),
         notes=_notes(bench, rows),
         **about,
     )
@@ -310,8 +311,9 @@ def _panels(errors: Errors) -> tuple[Panel, ...]:
         lines = (Series(name, column_name(source), "t", f"{column_name(name)}_{what}") for name in names)
         if what == "mse":
             lines = (Series.with_error(name, column_name(source), "t", f"{column_name(name)}_{what}") for name in names)
-        scale: Any = "log" if what == "mse" else "linear"
-        return Panel(f"{title}: {source} states", "t", y_label, tuple(lines), y_scale=scale)
+        scale: Any = "log" if what == "mse" else "symlog"  # r2 is unbounded below
+        low = 0 if what == "mse" else None
+        return Panel(f"{title}: {source} states", "t", y_label, tuple(lines), y_scale=scale, low=low)
 
     return tuple(
         panel(source, what, title, y_label, list(found))

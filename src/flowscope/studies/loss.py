@@ -17,6 +17,7 @@ from flowscope.oracle import Oracle
 from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.finding import TELLS_NOTHING, Finding, Panel, Progress, Series, Verdict
 from flowscope.studies.bench.ladder import MODEL, ORACLE, TABLE, Standing, reference_fields, stand, statistic
+from flowscope.studies.bench.marks import mark_stages
 from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.paired import (
     Estimate,
@@ -24,6 +25,7 @@ from flowscope.studies.bench.paired import (
     estimate,
     estimate_columns,
     estimate_mean,
+    interval_columns,
 )
 from flowscope.studies.bench.probe_bench import ProbeBench, table_by_stage
 from flowscope.studies.bench.variants import Models, Variants, record_of, variant_settings, variants
@@ -33,6 +35,7 @@ CLAIM = (
     "refinement stage it does."
 )
 DENOMINATORS = {"CFM loss": "%", "oracle loss": "%", "absolute": ""}  # and the unit of what goes away
+CHANGES = {name: f"change_{name.lower().replace(' ', '_')}" for name in DENOMINATORS}  # tables of one denominator
 
 
 class Change(NamedTuple):
@@ -95,6 +98,7 @@ def loss_study(
     chosen, dropped = _pairs(found)
     pairs = [_pair(*pair, losses, bench.inside) for pair in chosen]
     tables["change"] = _change_table(pairs)
+    tables |= {CHANGES[name]: _changes_by(name, pairs) for name in DENOMINATORS if pairs}
     standing = _standing(bench, losses, list(found.models)[-1], list(rungs))
     if standing is not None:
         tables[TABLE] = _reference_table(bench, losses, [list(found.models)[-1], *rungs])
@@ -108,9 +112,11 @@ def loss_study(
         verdict=_verdict(pairs, seeds, standing),
         why=criterion("loss").why,
         tables=tables,
-        panels=_panels([*found.models, *rungs], list(found.models), held_out is not None),
+        panels=mark_stages(
+            _panels(list(found.models), list(rungs), held_out is not None, bool(pairs)), bench.stage_times.boundaries
+        ),
         notes=(*_notes(bench.stage_times, pairs), *dropped, *told),
-        **bench.about(found.all_models, variants=found.seed_counts),
+        **bench.about(found.all_models, variants=found.seed_counts, **bench.stage_times.boundaries._asdict()),
     )
 
 
@@ -310,18 +316,31 @@ def _change_table(pairs: Sequence[Pair]) -> dict[str, Any]:
     return table
 
 
-def _panels(measured: Sequence[str], labels: Sequence[str], held_out: bool) -> tuple[Panel, ...]:
-    titles = {"loss": "CFM loss", "oracle_loss": "Oracle loss"}
-    if held_out:
-        titles["held_out"] = "CFM loss, held-out"
-    extra = {"loss": "floor", "held_out": "reference"}
-    panels = []
-    for table, title in titles.items():
-        series = [Series.with_error(x, table, "t", x) for x in (labels if table == "held_out" else measured)]
-        if table in extra:
-            series.append(Series(extra[table], table, "t", extra[table]))
-        scale: Any = "linear" if table == "loss" else "log"  # the reference of held-out points is unbounded as t -> 1
-        panels.append(Panel(title, "t", "mean over coordinates", tuple(series), y_scale=scale))
+def _changes_by(denominator: str, pairs: Sequence[Pair]) -> dict[str, Any]:
+    """A row for each pair: what goes away by one denominator, with the intervals of the verdict."""
+    all_of = [p.what for p in pairs]
+    table: dict[str, Any] = {"what": [p.what if all_of.count(p.what) == 1 else f"{p.what}: {p.second}" for p in pairs]}
+    for name in Change._fields[:2]:
+        table |= interval_columns(name, (getattr(p.changes[denominator], name) for p in pairs))
+    return table
+
+
+def _panels(labels: Sequence[str], rungs: Sequence[str], held_out: bool, compared: bool) -> tuple[Panel, ...]:
+    def losses(title: str, table: str, names: Sequence[str], beside: str = "", scale: Any = "log") -> Panel:
+        lines = [
+            *(Series.with_error(x, table, "t", x) for x in names),
+            *([Series(beside, table, "t", beside)] * bool(beside)),
+        ]
+        return Panel(title, "t", "mean over coordinates", tuple(lines), y_scale=scale, low=0)
+
+    panels = [losses("CFM loss", "loss", labels, "floor", "linear"), losses("Oracle loss", "oracle_loss", labels)]
+    if rungs:
+        panels.append(losses("Oracle loss beside references", "oracle_loss", [labels[-1], *rungs]))
+    if held_out:  # the reference of held-out points is unbounded as t -> 1
+        panels.append(losses("CFM loss, held-out", "held_out", labels, "reference"))
+    for name, share in DENOMINATORS.items() if compared else ():
+        lines = tuple(Series.with_interval(x, CHANGES[name], "what", x) for x in Change._fields[:2])
+        panels.append(Panel(f"What goes away: {name}", "", "share, paired" if share else "mean, paired", lines, "bar"))
     return tuple(panels)
 
 

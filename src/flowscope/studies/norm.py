@@ -35,6 +35,7 @@ from flowscope.studies.bench.ladder import (
     stand,
     statistic,
 )
+from flowscope.studies.bench.marks import mark_stages
 from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.probe_bench import ProbeBench
 from flowscope.studies.bench.variants import variants
@@ -98,9 +99,9 @@ def norm_study(
         why=criterion("norm").why,
         tables={"norm": norms, "divergence": divergences}
         | ({TABLE: reference_table("square", shares, standing)} if rungs else {}),
-        panels=_panels(list(rungs)),
+        panels=mark_stages(_panels(list(rungs)), bench.stage_times.boundaries),
         notes=(*_notes(bench.stage_times), *told),
-        **bench.about([model], signs=signs),
+        **bench.about([model], signs=signs, **bench.stage_times.boundaries._asdict()),
     )
 
 
@@ -218,7 +219,7 @@ def _panels(rungs: Sequence[str]) -> tuple[Panel, ...]:
     norms = tuple(Series.with_error(s, "norm", "t", column_name(s)) for s in (*NORMS, *rungs))
     divergences = tuple(Series.with_error(s, "divergence", "t", s) for s in NORMS[:2])
     return (
-        Panel("Norm", "t", "rms over coordinates", norms),
+        Panel("Norm", "t", "rms over coordinates", norms, low=0),
         # the oracle's divergence is unbounded below as t -> 1
         Panel("Divergence", "t", "divergence for each coordinate", divergences, y_scale="symlog"),
     )

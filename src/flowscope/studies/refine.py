@@ -35,6 +35,7 @@ from flowscope.studies.bench.ladder import (
     stand,
     statistic,
 )
+from flowscope.studies.bench.marks import mark_stages
 from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.paired import Interval, mean_and_error
 from flowscope.studies.bench.restoration import (
@@ -145,7 +146,7 @@ def _finding(
         why=rules.why.replace("image", what),
         tables={"refine": _table(results, sources, times, ratios)}
         | ({} if standing is None else {TABLE: reference_table("excess", excess, standing)}),
-        panels=_panels(results, sources, ratios, standing),
+        panels=mark_stages(_panels(results, sources, ratios, standing), b),
         galleries=tuple(_gallery(s, results, times, bench) for s in sources) if is_image(shape) else (),
         notes=(*_notes(sources, foreign, bench.conditional, what), *bench.stage_times.notes(), *told),
         **_about(bench, foreign, sources, results, times, steps),
@@ -294,10 +295,12 @@ def _panels(
     distance = "mean squared distance over variance"
     rungs = [name for name in _fields(results) if name not in TOLD]
     unseen = [s for s in sources if s.name == "held-out"]
+    errors, own = tuple(lines("error", TOLD, sources)), tuple(lines("own", TOLD, sources))
+    beside = tuple(lines("error", rungs, unseen))
     return (
-        Panel("Distance to the original", "t", distance, tuple(lines("error", TOLD, sources)), y_scale="log"),
-        Panel("Restored to the original", "t", "share nearest to their original", tuple(lines("own", TOLD, sources))),
-        *((Panel("References", "t", distance, tuple(lines("error", rungs, unseen)), y_scale="log"),) if rungs else ()),
+        Panel("Distance to the original", "t", distance, errors, y_scale="log", low=0),
+        Panel("Restored to the original", "t", "share nearest to their original", own, low=0, high=1),
+        *((Panel("References", "t", distance, beside, y_scale="log", low=0),) if beside else ()),
         *((Panel("Held-out over training", "t", "ratio of distances", quotient, y_scale="log"),) if ratios else ()),
         *(
             (reference_panel("Held-out less training", "excess error over variance", "excess"),)
@@ -314,8 +317,8 @@ def _gallery(source: Source, results: Results, times: Sequence[float], bench: Sa
         model, oracle = (results[name, source.name, t] for name in TOLD)
         nearest = bench.oracle.training_set.rows(model.indices[:1])[0].to("cpu", torch.float32)
         state = noised(source.images[:1], t, bench)[0].cpu()
-        rows.append(torch.stack([original, state, model.x[0], oracle.x[0], nearest]))
-    columns = ("original", "noised", "model", "oracle", "nearest training image")
+        rows.append(torch.stack([original, state, oracle.x[0], model.x[0], nearest]))
+    columns = ("original", "noised", "oracle", "model", "nearest training image")
     title = f"Restored from t: {source.name} image"
     return Gallery(title, torch.stack(rows).numpy(), tuple(f"t = {t:.2g}" for t in times), columns)
 

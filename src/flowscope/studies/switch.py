@@ -45,6 +45,7 @@ from flowscope.studies.bench.ladder import (
     stand,
     statistic,
 )
+from flowscope.studies.bench.marks import mark_stages
 from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.paired import mean_and_error
 from flowscope.studies.bench.restoration import Source, find_sources, mean_where, restore
@@ -193,7 +194,7 @@ def _finding(
         tables={"switch": columns, "completed": _completed(found)}
         | ({} if standing is None else {TABLE: reference_table("excess", excess, standing)})
         | _null_table(null),
-        panels=_panels(bench.feature_space.name, bool(np.isfinite(columns["fd"]).any()), what, found, standing),
+        panels=mark_stages(_panels(bench.feature_space.name, what, found, standing), b),
         galleries=_galleries(s, mixed) if is_image(s.shape) else (),
         notes=(*_notes(bench, columns, null, what), *bench.stage_times.notes(), *told),
         **_about(bench, found, steps),
@@ -335,7 +336,7 @@ def _in_words(mixed: Sequence[Mixed], columns: dict[str, Any], b: Boundaries, nu
     )
 
 
-def _panels(space: str, has_fd: bool, what: str, found: Completions, standing: Standing | None) -> tuple[Panel, ...]:
+def _panels(space: str, what: str, found: Completions, standing: Standing | None) -> tuple[Panel, ...]:
     def line(label: str, column: str) -> Series:
         return Series.with_error(label, "switch", "t_switch", column)
 
@@ -346,14 +347,14 @@ def _panels(space: str, has_fd: bool, what: str, found: Completions, standing: S
 
     distances = (line(f"nearest training {what}", "nearest"), line(f"the oracle's own {what}", "to_retrieved"))
     agreement = (line("precision", "precision"), line("recall", "recall"))
-    restored = Panel(f"Held-out {what}s restored", "t_switch", "share", by_field("restored"))
+    restored = Panel(f"Held-out {what}s restored", "t_switch", "share", by_field("restored"), low=0, high=1)
     excess = reference_panel(f"Copies less restored {what}s", "excess, a share", "excess")
     return (
-        Panel(f"Copies of training {what}s", "t_switch", "share of samples", by_field("memorised")),
+        Panel(f"Copies of training {what}s", "t_switch", "share of samples", by_field("memorised"), low=0, high=1),
         *((restored, excess) if standing is not None else ()),
-        Panel(f"Distance to training {what}s", "t_switch", "rms over coordinates", distances),
-        Panel(f"Precision and recall ({space})", "t_switch", "share", agreement),
-        *((Panel("Quality", "t_switch", f"FD ({space})", (line("FD", "fd"),)),) if has_fd else ()),
+        Panel(f"Distance to training {what}s", "t_switch", "rms over coordinates", distances, low=0),
+        Panel(f"Precision and recall ({space})", "t_switch", "share", agreement, low=0, high=1),
+        Panel("Quality", "t_switch", f"FD ({space})", (line("FD", "fd"),), low=0),
     )
 
 

@@ -27,6 +27,7 @@ from flowscope.studies.bench.paired import (
     estimate_mean,
     frechet_difference,
     frechet_estimate,
+    interval_columns,
 )
 from flowscope.studies.bench.sample_bench import SAMPLES_PER_VARIANT, SampleBench
 from flowscope.studies.bench.variants import Models, as_models, count_seeds
@@ -95,6 +96,7 @@ def _finding(
     bench: SampleBench, runs: dict[str, list[Quality]], stages: dict[str, Any], own: OwnSamples, **settings: int
 ) -> Finding:
     columns = {"target": list(runs)} | bench.quality_columns(runs.values())
+    gain = {"of": ["FD"]} | interval_columns("gain", [frechet_difference(runs[USUAL], runs[EXACT])])
     return Finding(
         study="target",
         title="Trained on the oracle target against the usual one",
@@ -106,7 +108,7 @@ def _finding(
         ),
         verdict="cannot be tested",
         why=criterion("target").why,
-        tables={"target": columns, "oracle_loss": stages} | own.tables,
+        tables={"target": columns, "oracle_loss": stages, "gain": gain} | own.tables,
         panels=_panels(bench.feature_space.name),
         notes=(
             *bench.notes(one_time=False),
@@ -172,9 +174,14 @@ def _stages_in_words(table: dict[str, Any]) -> str:
 
 def _panels(space: str) -> tuple[Panel, ...]:
     losses = tuple(Series.with_error(f"{name} target", "oracle_loss", "stage", name) for name in ("usual", "oracle"))
+    gain = (Series.with_interval("gain", "gain", "of", "gain"),)
+    gains = (Series.with_error("gain", "oracle_loss", "stage", "gain"),)
+    shares = tuple(Series.with_error(name, "target", "target", name) for name in ("precision", "memorised"))
+    less = "usual target less oracle target, paired"
     return (
-        Panel("Quality", "", f"FD ({space})", (Series.with_error("FD", "target", "target", "fd"),), "bar"),
-        Panel("Oracle loss by stage", "", "mean over coordinates", losses, "bar"),
-        Panel("Precision", "", "share", (Series.with_error("precision", "target", "target", "precision"),), "bar"),
-        Panel("Memorised", "", "share", (Series.with_error("share", "target", "target", "memorised"),), "bar"),
+        Panel("Quality", "", f"FD ({space})", (Series.with_error("FD", "target", "target", "fd"),), "bar", low=0),
+        Panel("Gain of the oracle target", "", less, gain, "bar"),
+        Panel("Oracle loss by stage", "", "mean over coordinates", losses, "bar", low=0),
+        Panel("Gain in oracle loss by stage", "", less, gains, "bar"),
+        Panel("Precision, memorised", "", "share", shares, "bar", low=0, high=1),
     )
