@@ -244,3 +244,11 @@ def test_marks_are_lines_at_their_place_with_their_names(scale: str) -> None:
     assert [text.get_text() for text in axes.texts] == ["half", "saturation"]  # two at one place are named once
     extents = [text.get_window_extent() for text in axes.texts]
     assert extents[0].x1 < extents[1].x0 and all(e.y0 >= axes.get_window_extent().y1 for e in extents)
+
+
+def test_names_that_differ_at_their_end_alone_are_told_apart() -> None:
+    names = [f"density shifted, path linear, shift {s}" for s in (0.3, 3.0)]
+    panel = Panel("Transition", "", "t", (Series("learned", "x", "model", "t"),), kind="bar")
+    axes = finding_figure(fake_finding(tables={"x": {"model": names, "t": [0.5, 0.6]}}, panels=(panel, panel))).axes[0]
+    shown = [label.get_text().replace("\n", " ") for label in axes.get_xticklabels()]
+    assert shown == names

@@ -37,14 +37,14 @@ MIN_SHARE_OF_LARGEST = 0.5  # if all bars are longer than this share of the larg
 BAR_SHARE = 0.82  # of the width of a row's place
 MAX_SLANTED_NAMES = 10  # more names under bars stand upright
 NAME_LETTERS = 16  # in a line of a name under a bar or above a column of images
-TURNED_LETTERS = 20  # in a line of a name that is turned
+TURNED_LETTERS = 24  # in a line of a name that is turned
 LEGEND_LETTERS = 32  # in a line of a legend
 DASHES = ("-", "--", "-.", ":")
 MARKERS = "osD^vP"
 MAX_MODELS = 3  # named in a title
 STEP_OF_MODEL = r", step \d+$"  # in the name of a snapshot
 MARK_SIZE = 7.5  # points of the name of a mark
-MIN_BETWEEN_NAMES = 0.15  # of the axis, between marks of one name that are both named
+LETTER_SHARE = 0.016  # of the axis, that a letter of the name of a mark takes
 TITLE_PAD, TITLE_PAD_MARKED = 6.0, 14.0  # points between the axes and their title: the names of marks are there
 
 
@@ -168,18 +168,19 @@ def _marks_near(panel: Any, lines: Sequence[tuple[Any, Any]]) -> list[Any]:
 def _draw_marks(axes: Axes, marks: Sequence[Any], theme: Theme) -> None:
     """Draw each mark as a vertical line, and its name above the axes: that of half before the line, others after it.
 
-    Of marks of one name that are close together, one is named.
+    A name that would lie over another is left out: the style of a line says what it is, and its colour of which series.
     """
     for mark in marks:
         style = BOUNDARY_LINES.get(mark.name, "-")
         axes.axvline(mark.at, color=_colour(mark, theme), linewidth=BOUNDARY_WIDTH, linestyle=style, zorder=1)
-    named: dict[str, list[float]] = {}
+    named: list[tuple[float, float]] = []
     for mark in marks:  # once the limits of the axis are known
         place = axes.transAxes.inverted().transform(axes.transData.transform((mark.at, 0)))[0]
-        if any(abs(place - other) < MIN_BETWEEN_NAMES for other in named.setdefault(mark.name, [])):
+        before, width = mark.name == "half", LETTER_SHARE * len(mark.name)
+        start, end = (place - width, place) if before else (place, place + width)
+        if any(start < other_end and other_start < end for other_start, other_end in named):
             continue
-        named[mark.name].append(place)
-        before = mark.name == "half"
+        named.append((start, end))
         axes.annotate(
             mark.name,
             (mark.at, 1),
@@ -261,7 +262,8 @@ def _draw_names(axes: Axes, names: Sequence[str], width: float) -> float:
     """Write names under their places, turned if they are too long for them, and return the inches that they take."""
     room = int((width - 0.75) / len(names) / LETTER_INCHES)
     shown = [wrapped(n.replace("+", "+ "), max(min(room, NAME_LETTERS), 8)).replace("+ ", "+") for n in names]
-    if max((len(line) for name in shown for line in name.split("\n")), default=0) <= room:
+    longest = max((len(line) for name in shown for line in name.split("\n")), default=0)
+    if longest <= room and len(set(shown)) == len(names):  # names that look alike say nothing
         axes.set_xticks(range(len(names)), shown)
         return LINE_INCHES * max((name.count("\n") for name in shown), default=0)
     shown = [wrapped(n, TURNED_LETTERS) for n in names]

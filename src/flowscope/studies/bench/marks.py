@@ -22,7 +22,7 @@ def stage_marks(stages: Boundaries, path: Path | None = None, series: int | None
         >>> import math
         >>> from flowscope.paths import linear
         >>> from flowscope.curve.stage_times import Boundaries
-        >>> stage_marks(Boundaries(0.5, math.nan), linear())
+        >>> stage_marks(Boundaries(0.5, math.nan), linear)
         (Mark(name='half', at=0.0, series=None),)
     """
     inside = {name: t for name, t in (("half", stages.half), ("saturation", stages.saturation)) if 0 < t < 1}
