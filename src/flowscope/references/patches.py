@@ -16,7 +16,7 @@ up to a factor. The side is the smallest odd one whose square about the centre h
 LEAST_SIDE. With noise alone k is the autocovariance of the images and the patch is wide; without noise k is a point.
 
 Of 0.9, 0.95, 0.98, 0.99 and 0.995 the share 0.98 was chosen by how well held-out digits and MNIST are denoised
-(benchmarks/patch_sides.py; docs/references.md has the numbers).
+(docs/references.md has the numbers of MNIST; benchmarks/patch_sides.py measures them).
 """
 
 import math
