@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import flowscope
 from flowscope.cli import main
 from flowscope.data.split import split
 from flowscope.studies.bench.finding import Finding
-from flowscope.studies.catalogue import CATALOGUE
+from flowscope.studies.catalogue import CATALOGUE, run_study
 from flowscope.training import TrainSettings, train
 from tests.support.toys import HELD_OUT, toy_file, toy_model
 
@@ -316,6 +317,7 @@ def test_the_stage_page_shows_the_model_beside_the_oracle_of_its_own_points(
 
     monkeypatch.setattr("flowscope.report.stages_files", look)
     monkeypatch.setattr("flowscope.report.finding_files", lambda finding: {"index.html": finding.title})
+    monkeypatch.setattr("flowscope.studies.catalogue.run_study", partial(run_study, n=24, steps=10))
     assert main(on_stages(room, "--out", str(tmp_path))) == 0
     train, _ = split(flowscope.load(str(room / "toy.npz")), HELD_OUT, 0)
     part = seen["model"]
