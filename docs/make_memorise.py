@@ -18,7 +18,7 @@ import torch
 
 import flowscope as fs
 from flowscope.report import write_finding
-from flowscope.studies import Finding, memorise_study
+from flowscope.studies import memorise_study
 from flowscope.studies.memorise.sizes import part_of
 from flowscope.training import TrainSettings, train_to
 from flowscope.training.model_store import read_about
@@ -115,11 +115,11 @@ def write_page() -> None:
         if not (folder / "memorise.json").exists():
             out += ["Not run.", ""]
             continue
-        out += about_set(name, Finding.load(folder, "memorise"), json.loads((folder / "models.json").read_text()))
+        out += about_set(name, *(json.loads((folder / f"{file}.json").read_text()) for file in ("memorise", "models")))
     (RESULTS / "memorise.md").write_text("\n".join(out).rstrip("\n") + "\n")
 
 
-def about_set(name: str, found: Finding, models: list[dict[str, Any]]) -> list[str]:
+def about_set(name: str, found: dict[str, Any], models: list[dict[str, Any]]) -> list[str]:
     """The words, times and figure of a set."""
     settings, seconds = models[0]["settings"], sum(model["seconds"] for model in models)
     command, network = f"python docs/make_memorise.py {name} --steps {settings['steps']}", settings["model"]
@@ -128,9 +128,9 @@ def about_set(name: str, found: Finding, models: list[dict[str, Any]]) -> list[s
         f"parameters, without labels), {settings['steps']:,} steps with a batch of {settings['batch']}, "
         f"{seconds:,.0f} s in all on {models[0]['device']}."
     )
-    lines = [f"**{found.verdict}.** {found.found}", "", trained, "", f"Criterion: {found.why}", ""]
+    lines = [f"**{found['verdict']}.** {found['found']}", "", trained, "", f"Criterion: {found['why']}", ""]
     names = ("points", "draw", "last_step", "copies_after", "copies_by", "good_after", "good_by", "gap_by", "half")
-    columns = [found.tables["memorise"][column] for column in names]
+    columns = [found["tables"]["memorise"][column] for column in names]
     lines += ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     lines += ["| " + " | ".join(shown(value) for value in row) + " |" for row in zip(*columns, strict=True)]
     pictures = {"memorise": "when samples become copies", "memorise_grid": "samples and their nearest training images"}
@@ -141,7 +141,7 @@ def about_set(name: str, found: Finding, models: list[dict[str, Any]]) -> list[s
 
 
 def shown(value: Any) -> str:
-    if value != value:
+    if value is None:
         return "censored"
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:.3f}"
 
