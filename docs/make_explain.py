@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from textwrap import fill
 from typing import Any, NamedTuple
 
 import diffusers
@@ -186,7 +187,7 @@ def about_set(set_name: str, folder: Path, names: list[str]) -> list[str]:
         f"{first.provenance['criteria']}."
     )
     lines = [
-        made,
+        wrapped(made),
         "",
         "| network | parameters | steps | seconds | precision, of that of held-out points | "
         + " | ".join(f"{name}: r2 of final samples" for name in first.tables["final"]["reference"])
@@ -203,9 +204,13 @@ def about_set(set_name: str, folder: Path, names: list[str]) -> list[str]:
         lines.append("| " + " | ".join(cells) + " |")
     for name in names:
         picture = f"{set_name}/explain/{name}/explain.png"
-        lines += ["", f"### {NETWORKS[name]}, {PLANS[set_name].title}", "", found[name].found, ""]
+        lines += ["", f"### {NETWORKS[name]}, {PLANS[set_name].title}", "", wrapped(found[name].found), ""]
         lines.append(f"![{NETWORKS[name]}, {set_name}]({picture})")
     return lines
+
+
+def wrapped(text: str) -> str:
+    return fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from textwrap import fill
 from typing import Any, NamedTuple
 
 import torch
@@ -128,7 +129,9 @@ def about_set(name: str, found: dict[str, Any], models: list[dict[str, Any]]) ->
         f"parameters, without labels), {settings['steps']:,} steps with a batch of {settings['batch']}, "
         f"{seconds:,.0f} s in all on {models[0]['device']}."
     )
-    lines = [f"**{found['verdict']}.** {found['found']}", "", trained, "", f"Criterion: {found['why']}", ""]
+    lines = []
+    for text in (f"**{found['verdict']}.** {found['found']}", trained, f"Criterion: {found['why']}"):
+        lines += [fill(text, 120, break_long_words=False, break_on_hyphens=False), ""]
     names = ("points", "draw", "last_step", "copies_after", "copies_by", "good_after", "good_by", "gap_by", "half")
     columns = [found["tables"]["memorise"][column] for column in names]
     lines += ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]

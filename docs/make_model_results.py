@@ -18,6 +18,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from textwrap import fill
 from typing import Any, NamedTuple
 
 import torch
@@ -313,7 +314,7 @@ def about(name: str, found: dict[str, Any]) -> list[str]:
         f"{found['provenance']['torch']}. {plan.made}"
     )
     lines = [
-        made,
+        fill(made, 120, break_long_words=False, break_on_hyphens=False),
         "",
         "| model | network | seeds | width | parameters | steps | batch | seconds a model |",
         "|---|---|---|---|---|---|---|---|",
