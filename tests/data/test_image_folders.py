@@ -110,7 +110,7 @@ def test_parts_of_a_data_set_are_asked_for(tmp_path):
     assert data.digest == load(tmp_path / "train").digest
     assert load(tmp_path, split="none").class_names == {0: "test", 1: "train"}
     refused(tmp_path, "subfolders test, train", split="val")
-    refused(tmp_path / "train" / "hat" / "a.png", "no folder", split="train")
+    refused(tmp_path / "train" / "hat" / "a.png", "has no parts", split="train")
 
 
 def test_a_class_may_be_called_train(tmp_path):

@@ -13,8 +13,9 @@ from torch.utils.data import Dataset, TensorDataset
 
 from flowscope.core.tensors import check_dense, check_is_array
 from flowscope.data.assemble import assemble
+from flowscope.data.loaders.archive import ARCHIVES
 from flowscope.data.loaders.builtin import EXAMPLES, NAMED, SYNTHETIC, is_builtin, load_builtin
-from flowscope.data.loaders.image_folder import find_split, load_folder
+from flowscope.data.loaders.image_folder import find_split, has_tar_shards, load_archive, load_folder, load_tar_shards
 from flowscope.data.loaders.npy import load_npy
 from flowscope.data.loaders.npz import load_npz
 from flowscope.data.loaders.pt import load_pt
@@ -64,8 +65,9 @@ def load(
 
     Args:
         source: an array, tensor or TrainingSet; a name ("digits", "mnist5k", "gaussian:N=1400,D=4096,seed=0",
-            "mixture:N=1000,D=64,modes=10,spread=0.1,seed=0"); a file (.npy, .npz, .safetensors, .pt, .pth); or a folder
-            of .safetensors shards or of images, whose subfolders are classes. A name wins over a file of that name.
+            "mixture:N=1000,D=64,modes=10,spread=0.1,seed=0"); a file (.npy, .npz, .safetensors, .pt, .pth); a folder of
+            .safetensors shards or of images, whose subfolders are classes; or an archive of images (.zip, .tar,
+            .tar.gz). A name wins over a file of that name.
         labels: (N,) integers for the whole source, in place of its own.
         weights: (N,) weights for the whole source, in place of its own.
         name: what results call the set.
@@ -181,20 +183,28 @@ def _read_path(text: str, split: str | None) -> Source:
     reader = READERS.get(path.suffix.lower())
     if os.path.isdir(text):
         return _read_folder(path, split)
+    if os.path.isfile(text) and path.suffix.lower() in ARCHIVES:
+        return load_archive(path, split)
     if split is not None:
-        raise InputError(f"split is {split!r} and {text!r} is no folder; expected a folder: leave split out")
+        raise InputError(
+            f"split is {split!r} and {text!r} has no parts; expected a folder or an archive: leave split out"
+        )
     if os.path.isfile(text) and reader is not None:
         return reader(path)
-    files = f"a file ({', '.join(READERS)}) or a folder of images or .safetensors"
+    files = f"a file ({', '.join([*READERS, *ARCHIVES])}) or a folder of images or .safetensors"
     if os.path.exists(text):
         raise InputError(f"{text!r} is no kind of file that flowscope reads; expected {files}")
-    if reader is not None or os.path.basename(text) != text:
+    if reader is not None or path.suffix.lower() in ARCHIVES or os.path.basename(text) != text:
         raise InputError(f"there is no file or folder {text!r}; expected {files}: check the path")
     meant = did_you_mean(text.partition(":")[0], [*NAMED, *SYNTHETIC])
     raise InputError(f"{text!r} is an unknown source; expected a name ({EXAMPLES}), {files}{meant}")
 
 
 def _read_folder(path: Path, split: str | None) -> Source:
+    if has_tar_shards(path):
+        return load_tar_shards(path, split)
     chosen = find_split(path, split)
+    if chosen != path and has_tar_shards(chosen):
+        return replace(load_tar_shards(chosen, None), name=f"{path.resolve().name}/{split}")
     found = load_safetensors(chosen) if any(chosen.glob("*.safetensors")) else load_folder(chosen)
     return found if chosen == path else replace(found, name=f"{path.resolve().name}/{split}")

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flowscope.core.memory import GIB
+from flowscope.core.text import nfc
 from flowscope.errors import InputError, unknown_name
 
 EAGER_BYTES = GIB
@@ -160,7 +161,8 @@ def find_class(wanted: int | str, present: Sequence[int], names: Mapping[int, st
         InputError: there is none.
     """
     called = {label: (names or {}).get(label, str(label)) for label in present}
-    found = [label for label in present if wanted == (called[label] if isinstance(wanted, str) else label)]
+    plain = nfc(wanted) if isinstance(wanted, str) else wanted
+    found = [label for label in present if plain == (nfc(called[label]) if isinstance(plain, str) else label)]
     if not found:
         known = list(map(str, called.values() if isinstance(wanted, str) else called))
         listed = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")

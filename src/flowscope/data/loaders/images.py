@@ -43,7 +43,7 @@ class EncodedImages:
     """Images that are not decoded yet.
 
     Args:
-        items: the path of each image, or its bytes as a uint8 array.
+        items: the path of each image, or its bytes.
         describe: returns what messages call the image at a position.
     """
 
@@ -104,9 +104,9 @@ class EncodedImages:
         """One image as (C, H, W) uint8."""
         from PIL import Image, ImageOps
 
-        item = self._items[position]
-        file = item if isinstance(item, Path) else io.BytesIO(item.tobytes())
         with reading(self._describe(position), "an image"), warnings.catch_warnings():
+            item = self._items[position]
+            file = item if isinstance(item, Path) else io.BytesIO(item)
             warnings.simplefilter("ignore")  # Pillow warns of metadata; only pixels matter
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             Image.init()  # Pillow has AVIF from 11.3 on, and refuses formats that it does not have
