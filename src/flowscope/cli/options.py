@@ -19,6 +19,7 @@ from flowscope.cli.grouped import Text
 from flowscope.core.run_folder import RunFolder, run_folder
 from flowscope.data import TrainingSet, load
 from flowscope.data.loaders.builtin import is_builtin
+from flowscope.data.normaliser import Normaliser
 from flowscope.errors import InputError
 
 SOURCES = """\b
@@ -164,7 +165,7 @@ class DataOptions:
     grey: Annotated[bool, typer.Option("--grey", help="Convert images to grey.")] = False
     flips: Annotated[
         bool | None,
-        typer.Option("--flips/--no-flips", help="Add the mirror image of every image.  [default: no, or asked]"),
+        typer.Option("--flips/--no-flips", help="Add the mirror image of every image.  [default: as stored]"),
     ] = None
     subset: Annotated[
         int | None,
@@ -182,7 +183,7 @@ class DataOptions:
     ] = None
     assume: Annotated[
         str | None,
-        typer.Option(metavar="[0,1]|[0,255]|stored", help="Take the floats of images to lie here."),
+        typer.Option(metavar="[0,1]|[0,255]|[-1,1]|stored", help="Take the floats of images to lie here."),
     ] = None
     split: Annotated[
         str | None,
@@ -190,16 +191,24 @@ class DataOptions:
     ] = None
     normalise: Annotated[
         str | None,
-        typer.Option(metavar="stats|stats*X|X|none", help="Scale latents so."),
+        typer.Option(
+            metavar="none|lightningdit[:X]|scale:X|channel|FILE",
+            help="Scale latents and floats so.  [default: as the format states]",
+        ),
     ] = None
 
-    def load(self, source: str) -> TrainingSet:
+    def load(self, source: str, normaliser: Normaliser | None = None) -> TrainingSet:
         """The training set that a source holds.
+
+        Args:
+            source: the data set.
+            normaliser: of another set, in place of `normalise`.
 
         Raises:
             InputError: it cannot be loaded so.
         """
-        return load(os.path.expanduser(source), **asdict(self) | {"classes": self.classes or None})
+        changed = {"classes": self.classes or None, "normalise": normaliser or self.normalise}
+        return load(os.path.expanduser(source), **asdict(self) | changed)
 
     @property
     def given(self) -> bool:

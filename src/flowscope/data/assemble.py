@@ -14,6 +14,8 @@ from flowscope.core.tensors import check_dense
 from flowscope.data.loaders.images import Decoded, EncodedImages
 from flowscope.data.loaders.source import Source, is_pixels
 from flowscope.data.meaning import find_meaning
+from flowscope.data.normalise import find_wanted, make_normaliser
+from flowscope.data.normaliser import NONE, Normaliser
 from flowscope.data.options import Options, choose
 from flowscope.data.pixels import chain, mirror, row_functions
 from flowscope.data.rows.mapped_rows import MappedRows, RowFunction
@@ -59,7 +61,10 @@ def assemble(source: Source, options: Options, name: str | None) -> TrainingSet:
         raise InputError("skip_broken applies to image files and JPEG bytes; the source holds plain numbers")
     else:
         source = replace(source, values=values)
-    points, normalisation = _points(source, None if encoded else index, options)
+    options, notes = _state_flips(source, options)
+    points, normalisation, normaliser = _points(source, None if encoded else index, options)
+    stated = options.normalise is None and normaliser is not None
+    notes += (_stated_note(source, normaliser),) if stated else ()
     labels, weights, files = (_keep(of_each, index, options.flips) for of_each in (labels, weights, files))
     return TrainingSet(
         points,
@@ -68,9 +73,10 @@ def assemble(source: Source, options: Options, name: str | None) -> TrainingSet:
         called,
         normalisation=normalisation,
         class_names=names,
-        notes=source.notes,
+        notes=source.notes + notes,
         files=None if files is None else files.tolist(),
         source=source.where,
+        normaliser=source.normaliser if normaliser is None else normaliser,
     )
 
 
@@ -103,31 +109,54 @@ def _check_values(values: Any) -> Any:
     return values
 
 
-def _points(source: Source, index: np.ndarray | None, options: Options) -> tuple[Any, str]:
-    """The points and their normalisation: as they are if nothing changes them, else mapped at once or as they are read.
+def _state_flips(source: Source, options: Options) -> tuple[Options, tuple[str, ...]]:
+    """The options with flips where the format states them, and the note on that."""
+    if source.flipped is None or options.flips is not None:
+        return options, ()
+    note = (
+        f"Both orientations are points, as the format states: {len(source.values):,} latents were read with those of "
+        "their mirror images (--no-flips for the latents alone)."
+    )
+    return replace(options, flips=True), (note,)
 
-    Which of these depends on their size.
+
+def _stated_note(source: Source, normaliser: Normaliser | None) -> str:
+    name = "statistics" if source.statistics is None else source.statistics.name
+    return (
+        f"Latents are normalised by {name}, as the format states: {normaliser} (--normalise none for latents as they "
+        "are stored)."
+    )
+
+
+def _points(source: Source, index: np.ndarray | None, options: Options) -> tuple[Any, str, Normaliser | None]:
+    """The points, their normalisation in words, and their normaliser.
+
+    They are as they are stored if nothing changes them, else mapped at once or as they are read, by their size.
     """
     values = source.values
     function, normalisation = find_meaning(source, values, options)
-    functions = row_functions(source, options, function)
-    untouched = index is None and not functions and not options.flips
+    functions, wanted = row_functions(source, options, function), find_wanted(source, options)
+    untouched = index is None and not functions and not options.flips and wanted == NONE
     if untouched and not isinstance(values, MappedRows):
-        return values, normalisation
-    twins = [source.flipped if source.latents else None] if options.flips else []
-    if not isinstance(values, Tensor):
-        rows = _mapped([values, *twins], index, functions)
-        return rows if _bytes(rows) > options.eager_bytes else _read_all(rows), normalisation
-    if values.device.type == "cpu" and values.dtype != torch.bfloat16:
-        rows = _mapped([values.numpy(), *(t if t is None else t.numpy() for t in twins)], index, functions)
-        made = rows if _bytes(rows) > options.eager_bytes else torch.from_numpy(_read_all(rows))
-        return made, normalisation
+        return values, normalisation, None
+    parts = [values, *([source.flipped if source.latents else None] if options.flips else [])]
     # numpy has neither bfloat16 nor other devices; the way there and back loses nothing
-    kept = len(values) if index is None else len(index)
-    check_memory(4 * values[:1].numel() * kept, "points of bfloat16 as float32", "take a part of them (subset)")
-    arrays = [t if t is None else _chosen_array(t, index) for t in (values, *twins)]
-    made = torch.from_numpy(_read_all(_mapped(arrays, None, functions)))
-    return made.to(values.device, values.dtype if function is None else made.dtype), normalisation
+    foreign = isinstance(values, Tensor) and (values.device.type != "cpu" or values.dtype == torch.bfloat16)
+    if foreign:
+        kept = len(values) if index is None else len(index)
+        check_memory(4 * values[:1].numel() * kept, "points of bfloat16 as float32", "take a part of them (subset)")
+        parts, index = [part if part is None else _chosen_array(part, index) for part in parts], None
+    rows = _mapped([part.numpy() if isinstance(part, Tensor) else part for part in parts], index, functions)
+    normaliser = make_normaliser(wanted, source, rows)
+    if normaliser is not None:
+        rows = MappedRows([rows], normaliser)
+        normalisation = str(normaliser) if normalisation == "none" else f"{normalisation}; {normaliser}"
+    made: Any = rows if _bytes(rows) > options.eager_bytes and not foreign else _read_all(rows)
+    if isinstance(values, Tensor) and isinstance(made, np.ndarray):
+        made = torch.from_numpy(made)
+        changed = function is not None or normaliser is not None
+        made = made if not foreign else made.to(values.device, made.dtype if changed else values.dtype)
+    return made, normalisation, normaliser
 
 
 def _chosen_array(values: Tensor, index: np.ndarray | None) -> np.ndarray:

@@ -21,6 +21,7 @@ from flowscope.data.loaders.npz import load_npz
 from flowscope.data.loaders.pt import load_pt
 from flowscope.data.loaders.safetensors import load_safetensors
 from flowscope.data.loaders.source import Source, native
+from flowscope.data.normaliser import Normaliser
 from flowscope.data.options import Options, check_options
 from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.data.training_set import TrainingSet
@@ -50,7 +51,7 @@ def load(
     layout: str | None = None,
     assume: str | None = None,
     split: str | None = None,
-    normalise: str | float | None = None,
+    normalise: str | os.PathLike[str] | Normaliser | None = None,
     seed: int = 0,
 ) -> TrainingSet:
     """Make a TrainingSet of nearly anything.
@@ -60,8 +61,8 @@ def load(
 
     Where a source leaves open what it means, it is refused, and the message names the option that answers: floats with
     the shape of images (1, 3 or 4 channels, sides of at least 8) that have no value below 0 (`assume`) or channels last
-    (`layout`), folders of train, val and test (`split`), latents beside their statistics (`normalise`) or with those of
-    their mirror images (`flips`). What is skipped is said in a FlowscopeWarning and in the `notes` of the set.
+    (`layout`), folders of train, val and test (`split`), latents with those of their mirror images and without
+    statistics (`normalise`). What is skipped or decided is said in a FlowscopeWarning and in the `notes` of the set.
 
     Args:
         source: an array, tensor or TrainingSet; a name ("digits", "mnist5k", "gaussian:N=1400,D=4096,seed=0",
@@ -74,17 +75,21 @@ def load(
         resize: (H, W) in pixels, or the side of a square, to which images are resized; bilinear, antialiased.
         grey: turn three channels into one, by ITU-R BT.601.
         flips: add the horizontal mirror image of every image: 2 N points, the mirror image of point i at N + i; of
-            latents, the codes of mirror images that are stored with them.
+            latents, the codes of mirror images that are stored with them. None for what the format states: both
+            orientations where `latents_flip` is stored (LightningDiT), else none.
         subset: how many points to keep, drawn without replacement, in their order in the source.
         classes: keep the points of this class, or of several: an integer is a label, a text a class name. Labels stay
             as they are.
         skip_broken: leave out images that cannot be read instead of refusing the source.
         layout: "chw" or "hwc": how the axes of images in an array lie, where their shape does not tell.
-        assume: what floats with the shape of images are: "[0,1]" or "[0,255]" maps this interval to [-1, 1], "stored"
-            takes them as they are.
+        assume: what floats with the shape of images are: "[0,1]" or "[0,255]" maps this interval to [-1, 1], "[-1,1]"
+            takes them as they are and refuses others, "stored" takes them as they are.
         split: the subfolder of a folder of train, val and test that is read; "none" where these are classes.
-        normalise: how latents become points: "stats" for (value - mean)/std by their statistics, "stats*0.5" with a
-            factor, a factor alone such as 0.18215, or "none" for as they are stored.
+        normalise: the scale of latents and other floats, last of all: "none"; "scale:0.18215"; "lightningdit" for
+            (value - mean)/std by the `latents_stats.pt` beside latents, "lightningdit:0.5" with a multiplier;
+            "channel" for mean and std by channel (the first axis of a point) of the kept points themselves; a file with
+            mean and std (.pt, .npz, .safetensors; .npy with one behind the other); or the `normaliser` of another set.
+            None for what the format states: the statistics beside LightningDiT's latents, else none.
         seed: of the draw of `subset`.
 
     Raises:
@@ -141,6 +146,7 @@ def _to_source(source: Any, split: str | None) -> Source:
             notes=source.notes,
             files=source.files,
             where=source.source,
+            normaliser=source.normaliser,
         )
     if isinstance(source, str):
         return replace(load_builtin(source), known=True, where=source)

@@ -1,28 +1,20 @@
 """Options: what the options of load ask for, checked, and the points that they choose."""
 
-import math
 import operator
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from flowscope.core.memory import GIB
 from flowscope.core.text import nfc
+from flowscope.data.normaliser import Normaliser, Wanted, check_normalise
 from flowscope.errors import InputError, unknown_name
 
 EAGER_BYTES = GIB
 LAYOUTS = ("chw", "hwc")  # orders of an image's axes
-RANGES = ("[0,1]", "[0,255]", "stored")  # what floats with an image's shape may be assumed to be
-
-
-class Normalise(NamedTuple):
-    """How latents become points: (value - mean)/std * factor, or value * factor without the statistics."""
-
-    statistics: bool
-    factor: float
+RANGES = ("[0,1]", "[0,255]", "[-1,1]", "stored")  # what floats with an image's shape may be assumed to be
 
 
 @dataclass(frozen=True)
@@ -41,7 +33,7 @@ class Options:
     skip_broken: bool = False
     layout: str | None = None
     assume: str | None = None
-    normalise: "Normalise | None" = None
+    normalise: Normaliser | Wanted | None = None
     seed: int = 0
     eager_bytes: int = EAGER_BYTES
 
@@ -103,7 +95,7 @@ def check_options(
         bool(skip_broken),
         layout,
         assume,
-        None if normalise is None else _check_normalise(normalise),
+        None if normalise is None else check_normalise(normalise),
         _integer("seed", seed, 0),
     )
 
@@ -179,21 +171,6 @@ def _integer(name: str, value: Any, lowest: int | None = None) -> int:
         limit = "" if lowest is None else f" of at least {lowest}"
         raise InputError(f"{name} is {value!r}; expected an integer{limit}")
     return number
-
-
-def _check_normalise(value: Any) -> Normalise:
-    """Parse "none", "stats", "stats*0.5" or a factor alone."""
-    parts = re.fullmatch(r"(none)|(stats)?(?:\*?([0-9.]+(?:e-?[0-9]+)?))?", str(value).replace(" ", ""), re.ASCII)
-    try:
-        factor = float(parts[3] or 1) if parts and parts[0] else math.nan
-    except ValueError:
-        factor = math.nan
-    if parts is None or not 0 < factor < math.inf:
-        raise InputError(
-            f"normalise is {value!r}; expected 'stats' for (value - mean)/std, 'stats*0.5' with a factor, a factor "
-            "alone such as 0.18215, or 'none' for latents as they are stored"
-        )
-    return Normalise(bool(parts[2]), factor)
 
 
 def _check_size(value: Any) -> tuple[int, int] | None:

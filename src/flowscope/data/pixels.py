@@ -39,7 +39,9 @@ def row_functions(source: Source, options: Options, to_points: RowFunction | Non
     """
     shape, pixels = tuple(source.values.shape), is_pixels(source.values)
     layout = find_layout(shape, pixels, options.layout)
-    for_images = [name for name in options.for_images if not (name == "flips" and source.flipped is not None)]
+    needless = {"flips"} if source.flipped is not None else set()
+    needless |= {"resize"} if source.latents and options.resize == shape[-2:] else set()
+    for_images = [name for name in options.for_images if name not in needless]
     if for_images and (layout is None or source.latents):
         kind = "latents" if source.latents else f"values of shape {shape}"
         raise InputError(f"{', '.join(for_images)} applies to images (N, C, H, W) and the source holds {kind}")

@@ -29,7 +29,7 @@ def load_pt(path: Path) -> Source:
         InputError: the file holds anything but tensors, is damaged, or lacks the entries.
     """
     with reading(path, "tensors written by torch.save"):
-        saved = _load(path)
+        saved = load_saved(path)
         if isinstance(saved, Tensor):
             return Source(_checked_tensor(saved, "points", path), path.stem)
         if not isinstance(saved, dict):
@@ -51,8 +51,12 @@ def load_pt(path: Path) -> Source:
         )
 
 
-def _load(path: Path) -> Any:
-    """What the file holds, after a look at what it would take."""
+def load_saved(path: Path) -> Any:
+    """What the file holds, after a look at what it would take; no code in it is run.
+
+    Raises:
+        InputError: it holds more than tensors and plain values, or would take more than there is memory.
+    """
     zipped = zipfile.is_zipfile(path)
     (_check_archive if zipped else _check_legacy)(path)
     with warnings.catch_warnings():

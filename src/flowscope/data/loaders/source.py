@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from flowscope.core.tensors import to_numpy
+from flowscope.data.normaliser import Normaliser
 from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.errors import FlowscopeError, InputError
 
@@ -40,6 +41,7 @@ class Source:
         statistics: the file of the latents' mean and standard deviation, where the source has it.
         notes: what was left out or decided while reading, in sentences.
         where: the path that was read, or what stands for it; None for the name.
+        normaliser: that was applied to the values already, as in TrainingSet.
     """
 
     values: Any
@@ -55,6 +57,7 @@ class Source:
     notes: tuple[str, ...] = ()
     files: Sequence[str] | None = None
     where: str | None = None
+    normaliser: Normaliser | None = None
 
 
 @contextmanager
