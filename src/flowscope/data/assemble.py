@@ -77,6 +77,7 @@ def assemble(source: Source, options: Options, name: str | None) -> TrainingSet:
         files=None if files is None else files.tolist(),
         source=source.where,
         normaliser=source.normaliser if normaliser is None else normaliser,
+        origin={"flips": False, **source.origin, **options.in_use},
     )
 
 

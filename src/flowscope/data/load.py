@@ -131,7 +131,9 @@ def _with_own(found: Source, labels: Any, weights: Any) -> Source:
 def _to_source(source: Any, split: str | None) -> Source:
     if isinstance(source, (str, os.PathLike)) and not (isinstance(source, str) and is_builtin(source)):
         text = os.fsdecode(source)
-        return replace(_read_path(text, split), where=text)
+        found = _read_path(text, split)
+        chosen = {} if split is None else {"split": split}
+        return replace(found, where=text, origin={**found.origin, **chosen})
     if split is not None:
         raise InputError(f"split is {split!r} and applies to folders; expected a folder: leave split out")
     if isinstance(source, TrainingSet):
@@ -147,9 +149,10 @@ def _to_source(source: Any, split: str | None) -> Source:
             files=source.files,
             where=source.source,
             normaliser=source.normaliser,
+            origin=source.origin,
         )
     if isinstance(source, str):
-        return replace(load_builtin(source), known=True, where=source)
+        return replace(load_builtin(source), known=True, where=source, origin={"format": "set by name"})
     if isinstance(source, Dataset):
         return _from_dataset(source)
     return Source(_as_array(source), "points")
@@ -190,13 +193,13 @@ def _read_path(text: str, split: str | None) -> Source:
     if os.path.isdir(text):
         return _read_folder(path, split)
     if os.path.isfile(text) and path.suffix.lower() in ARCHIVES:
-        return load_archive(path, split)
+        return _of_format(load_archive(path, split), f"{path.suffix.lower()} archive")
     if split is not None:
         raise InputError(
             f"split is {split!r} and {text!r} has no parts; expected a folder or an archive: leave split out"
         )
     if os.path.isfile(text) and reader is not None:
-        return reader(path)
+        return _of_format(reader(path), f"{path.suffix.lower()} file")
     files = f"a file ({', '.join([*READERS, *ARCHIVES])}) or a folder of images or .safetensors"
     if os.path.exists(text):
         raise InputError(f"{text!r} is no kind of file that flowscope reads; expected {files}")
@@ -206,11 +209,19 @@ def _read_path(text: str, split: str | None) -> Source:
     raise InputError(f"{text!r} is an unknown source; expected a name ({EXAMPLES}), {files}{meant}")
 
 
+def _of_format(found: Source, kind: str) -> Source:
+    """A source with the name of its format, unless its loader knows better."""
+    return replace(found, origin={"format": kind, **found.origin})
+
+
 def _read_folder(path: Path, split: str | None) -> Source:
     if has_tar_shards(path):
-        return load_tar_shards(path, split)
+        return _of_format(load_tar_shards(path, split), "folder of .tar")
     chosen = find_split(path, split)
     if chosen != path and has_tar_shards(chosen):
-        return replace(load_tar_shards(chosen, None), name=f"{path.resolve().name}/{split}")
-    found = load_safetensors(chosen) if any(chosen.glob("*.safetensors")) else load_folder(chosen)
+        found = _of_format(load_tar_shards(chosen, None), "folder of .tar")
+    elif any(chosen.glob("*.safetensors")):
+        found = _of_format(load_safetensors(chosen), "folder of .safetensors")
+    else:
+        found = _of_format(load_folder(chosen), "folder of images")
     return found if chosen == path else replace(found, name=f"{path.resolve().name}/{split}")

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,13 @@ class Options:
         """The names of the options in use that apply to images only."""
         used = {"resize": self.resize is not None, "grey": self.grey, "flips": bool(self.flips)}
         return [name for name, on in used.items() if on]
+
+    @property
+    def in_use(self) -> dict[str, Any]:
+        """The options that differ from their defaults, by name; what only says how a set is read is none of them."""
+        of_reading = ("eager_bytes", "seed" if self.subset is None else "")
+        named = {f.name: (f.default, getattr(self, f.name)) for f in fields(self) if f.name not in of_reading}
+        return {name: value for name, (default, value) in named.items() if value != default}
 
     @property
     def note(self) -> str:

@@ -88,4 +88,5 @@ def take(whole: TrainingSet, positions: np.ndarray, name: str, notes: tuple[str,
         files=None if whole.files is None else [whole.files[at] for at in positions.tolist()],
         source=whole.source,
         normaliser=whole.normaliser,
+        origin=whole.origin,
     )

@@ -43,6 +43,7 @@ class TrainingSet:
         files: (N,) the name of the file that each point came from, in the source; None where they have none.
         source: where the points came from: a path, or what stands for it; None for the name.
         normaliser: the function that brought the points to their scale, as `load` applied it; None for none.
+        origin: how the source was read, {word: value}, for people to read: its format, and options in use.
 
     Raises:
         InputError: an argument is not of this form; the message says which and how.
@@ -66,6 +67,7 @@ class TrainingSet:
         files: Sequence[str] | None = None,
         source: str | None = None,
         normaliser: Normaliser | None = None,
+        origin: Mapping[str, Any] | None = None,
     ) -> None:
         self.points = check_points(points)
         self.shape: tuple[int, ...] = tuple(int(n) for n in self.points.shape[1:])
@@ -82,6 +84,7 @@ class TrainingSet:
         self.files = None if files is None else check_files(files, len(self))
         self.source = self.name if source is None else _printable(source)
         self.normaliser = normaliser
+        self.origin = dict(origin or {})
         self._stored = as_file_rows(self.points)
         if self.streamed:
             self.statistics = measure_statistics(self, digest=True)  # the one pass refuses what is not finite, too

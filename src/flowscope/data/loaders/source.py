@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Source:
         notes: what was left out or decided while reading, in sentences.
         where: the path that was read, or what stands for it; None for the name.
         normaliser: that was applied to the values already, as in TrainingSet.
+        origin: how it was read, {word: value}, for people to read: its format, and options in use.
     """
 
     values: Any
@@ -58,6 +59,7 @@ class Source:
     files: Sequence[str] | None = None
     where: str | None = None
     normaliser: Normaliser | None = None
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
 
 @contextmanager
