@@ -43,7 +43,7 @@ def assemble(source: Source, options: Options, name: str | None) -> TrainingSet:
     Raises:
         InputError: the values are no points, or an option does not apply to them.
     """
-    encoded = isinstance(source.values, EncodedImages)
+    encoded, origin = isinstance(source.values, EncodedImages), {"flips": False, **source.origin, **options.in_use}
     values = source.values if encoded else _check_values(source.values)
     labels = None if source.labels is None else check_labels(source.labels, len(values))
     weights = None if source.weights is None else check_weights(source.weights, len(values))
@@ -77,7 +77,7 @@ def assemble(source: Source, options: Options, name: str | None) -> TrainingSet:
         files=None if files is None else files.tolist(),
         source=source.where,
         normaliser=source.normaliser if normaliser is None else normaliser,
-        origin={"flips": False, **source.origin, **options.in_use},
+        origin={**origin, "flips": origin["flips"] or bool(options.flips)},
     )
 
 
