@@ -222,7 +222,7 @@ class CurveOptions:
 
     SECTION = "Curve"
     timesteps: Annotated[
-        str, typer.Option(metavar="N|T,T,...", help="Measure at N timesteps, or at these in [0, 1).")
+        str, typer.Option(metavar="N|auto|T,...", help="Measure at N timesteps, where it moves, or at these.")
     ] = "64"
     probes: Annotated[
         int,
@@ -232,8 +232,8 @@ class CurveOptions:
     path: PathName = "linear"
     seed: Seed = 0
 
-    def times(self) -> int | list[float]:
-        """How many timesteps, or which ones.
+    def times(self) -> int | str | list[float]:
+        """How many timesteps, "auto", or which ones.
 
         Raises:
             InputError: there is no such path, or it has no such times.

@@ -99,7 +99,7 @@ def _measured(
     data: TrainingSet | str,
     over: str,
     values: list[int] | None,
-    times: int | list[float],
+    times: int | str | list[float],
     curve: o.CurveOptions,
     compute: o.ComputeOptions,
     folder: Path | None,
