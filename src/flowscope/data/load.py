@@ -116,10 +116,22 @@ def load(
     plain = labels is None and weights is None and name is None and options == Options(seed=options.seed)
     if isinstance(source, TrainingSet) and plain and split is None:
         return source
-    made = assemble(_with_own(_to_source(source, split), labels, weights), options, name)
+    found = _to_source(source, split)
+    made = assemble(_with_own(found, labels, weights), options, name)
+    if labels is None and weights is None and options == Options(seed=options.seed):
+        _check_digest(found, made)
     for note in made.notes if not isinstance(source, TrainingSet) else ():
         warnings.warn(f"{made.name}: {note}", FlowscopeWarning, stacklevel=2)
     return made
+
+
+def _check_digest(found: Source, made: TrainingSet) -> None:
+    """Refuse a whole set whose digest is not the one that its file states."""
+    if found.digest is not None and made.digest != found.digest:
+        raise InputError(
+            f"{found.where} states the digest {found.digest} and holds points of the digest {made.digest}; expected "
+            "the same: it is damaged, or was changed: pack the source again"
+        )
 
 
 def _with_own(found: Source, labels: Any, weights: Any) -> Source:

@@ -48,7 +48,8 @@ class Options:
         """The options that differ from their defaults, by name; what only says how a set is read is none of them."""
         of_reading = ("eager_bytes", "seed" if self.subset is None else "")
         named = {f.name: (f.default, getattr(self, f.name)) for f in fields(self) if f.name not in of_reading}
-        return {name: value for name, (default, value) in named.items() if value != default}
+        used = {name: value for name, (default, value) in named.items() if value != default}
+        return used | ({"normalise": str(self.normalise)} if "normalise" in used else {})
 
     @property
     def note(self) -> str:

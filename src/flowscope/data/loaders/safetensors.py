@@ -10,6 +10,7 @@ from typing_extensions import TypedDict
 
 from flowscope.core.schema import read_json
 from flowscope.data.loaders.latents import FLIPPED, STATISTICS_FILE, find_statistics
+from flowscope.data.loaders.packed import KEY, read_packed
 from flowscope.data.loaders.source import (
     SPLITS,
     Source,
@@ -62,6 +63,10 @@ def load_safetensors(path: Path) -> Source:
         _check_complete(path, [file.name for file in paths])
         for file in paths:
             check_inside(file, path)
+    else:
+        packed = read_packed(path)
+        if packed is not None:
+            return packed
     shards = [_open_shard(file) for file in paths]
     for shard in shards[1:]:
         _check_agreement(shards[0], shard)
@@ -144,6 +149,8 @@ def _rank_shards(names: list[str]) -> set[str]:
 def _open_shard(path: Path) -> Shard:
     with reading(path, "a .safetensors file"):
         file = TensorFile(path)
+        if KEY in file.metadata:
+            raise InputError(f"{path} is a packed set, which is no shard; expected shards alone: give the file itself")
         key = pick_points(file.names, path)
         wanted = [name for name in (key, FLIPPED, "labels", "weights") if name in file.names]
         entries = {name: file.entry(name) for name in wanted}

@@ -42,6 +42,7 @@ class Source:
         notes: what was left out or decided while reading, in sentences.
         where: the path that was read, or what stands for it; None for the name.
         normaliser: that was applied to the values already, as in TrainingSet.
+        digest: that the set must have if it is read as it is, where the source says so.
         origin: how it was read, {word: value}, for people to read: its format, and options in use.
     """
 
@@ -59,6 +60,7 @@ class Source:
     files: Sequence[str] | None = None
     where: str | None = None
     normaliser: Normaliser | None = None
+    digest: str | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
 
 
