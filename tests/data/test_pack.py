@@ -130,7 +130,7 @@ def test_nothing_of_the_users_is_replaced(tmp_path: Path, capsys: pytest.Capture
     with pytest.raises(InputError, match="the source of these points"):
         pack(one, mine, overwrite=True)
     with pytest.raises(OutputError, match="in the way"):
-        pack(TrainingSet(POINTS), tmp_path, overwrite=True) if tmp_path.suffix else pack(TrainingSet(POINTS), mine)
+        pack(TrainingSet(POINTS), mine)
 
 
 def test_an_interrupted_call_leaves_what_was_there(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, what: str) -> None:
         at = len(content) - header["files"]["data_offsets"][1] + header[what]["data_offsets"][0]
         content[at] = ord("\n") if what == "files" else content[at] ^ 1
         path.write_bytes(content)
-    with pytest.raises(InputError, match="truncated|digest|names"):
+    with pytest.raises(InputError, match=r"truncated|digest|names"):
         load(path)
 
 
@@ -212,10 +212,10 @@ def test_a_packed_set_is_no_shard(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_set_larger_than_the_budget_is_packed_row_by_row(tmp_path: Path) -> None:
-    """Of 400 MB, of which blocks of a few megabytes are in memory."""
+    """Of 279 MB, of which blocks of a few megabytes are in memory."""
     import tracemalloc
 
-    rows, side = 25_000, 4096
+    rows, side = 17_000, 4096
     points = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (rows, side))
     rng = np.random.default_rng(0)
     for start in range(0, rows, 1000):

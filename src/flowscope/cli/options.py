@@ -6,7 +6,7 @@ A single option is a type, a group of options a dataclass that is a section of t
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +15,9 @@ from typing import Annotated
 import typer
 
 from flowscope.cli import parse
+from flowscope.cli.console import progress
 from flowscope.cli.grouped import Text
+from flowscope.cli.torchrun import leads
 from flowscope.core.run_folder import RunFolder, run_folder
 from flowscope.data import TrainingSet, load
 from flowscope.data.loaders.builtin import is_builtin
@@ -63,7 +65,7 @@ TrainDevice = Annotated[
 class OutputOptions:
     """Where results go. Without a section of its own: these come first in the help."""
 
-    out: Annotated[str | None, typer.Option(metavar="DIR", help="Write results to this folder.")] = None
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Write results here.")] = None
     as_json: Json = False
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the input, print the settings, write nothing.")] = (
         False
@@ -197,6 +199,8 @@ class DataOptions:
         ),
     ] = None
 
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Neither keep nor reuse decoded images.")] = False
+
     def load(self, source: str, normaliser: Normaliser | None = None) -> TrainingSet:
         """The training set that a source holds.
 
@@ -208,12 +212,15 @@ class DataOptions:
             InputError: it cannot be loaded so.
         """
         changed = {"classes": self.classes or None, "normalise": normaliser or self.normalise}
-        return load(os.path.expanduser(source), **asdict(self) | changed)
+        named = asdict(self) | changed
+        named["cache"] = not named.pop("no_cache")
+        with progress("reading") if leads() else nullcontext() as report:
+            return load(os.path.expanduser(source), progress=report, **named)
 
     @property
     def given(self) -> bool:
-        """Whether any of them is."""
-        return replace(self, classes=self.classes or None) != DataOptions()
+        """Whether any of them is that says what is read."""
+        return replace(self, classes=self.classes or None, no_cache=False) != DataOptions()
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from flowscope.data.pack import pack as write
 class PackOutput:
     """Where the file goes. Without a section of its own: these come first in the help."""
 
-    out: Annotated[str, typer.Option(metavar="FILE", help="Write this .safetensors file.")]
+    out: Annotated[str, typer.Option(metavar="FILE", help="Write results here.")]
     as_json: o.Json = False
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in the way in --out.")] = False
 
 
 @grouped

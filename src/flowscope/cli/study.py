@@ -157,7 +157,7 @@ def load_beside(source: str | None, data: TrainingSet, options: o.DataOptions) -
         return None
     images, named = len(data.shape) == 3, is_builtin(source)
     size = (data.shape[1], data.shape[2]) if images else None
-    own = o.DataOptions(resize=None if named else size, normalise=options.normalise)
+    own = o.DataOptions(resize=None if named else size, normalise=options.normalise, no_cache=options.no_cache)
     normaliser = None if options.normalise is None else data.normaliser
     found, used = _load_or_answer(source, own, options, normaliser)
     if not images or len(found.shape) != 3 or found.shape == data.shape:

@@ -1,9 +1,10 @@
 """From a source to a TrainingSet: points are chosen, decoded and mapped; large sets are mapped as they are read."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from flowscope.core.memory import check_memory
 from flowscope.core.tensors import check_dense
+from flowscope.data.image_cache import CachePolicy, decode_cached
 from flowscope.data.loaders.images import Decoded, EncodedImages
 from flowscope.data.loaders.source import Source, is_pixels
 from flowscope.data.meaning import find_meaning
@@ -32,13 +34,26 @@ from flowscope.errors import InputError
 BLOCK_BYTES = 32 << 20  # of points in float64, at most, that are mapped at a time
 
 
-def assemble(source: Source, options: Options, name: str | None) -> TrainingSet:
+class Reading(NamedTuple):
+    """How images are read, which changes nothing of what is read.
+
+    Attributes:
+        cache: what is kept of decoded images; None for no cache.
+        progress: called as progress(done, total) after every few images.
+    """
+
+    cache: CachePolicy | None = None
+    progress: Callable[[int, int], None] | None = None
+
+
+def assemble(source: Source, options: Options, name: str | None, how: Reading = Reading()) -> TrainingSet:
     """Apply the options to a source.
 
     Args:
         source: what a loader found.
         options: what the user asked for.
         name: of the set; None for the source's name with the options in use.
+        how: images are read.
 
     Raises:
         InputError: the values are no points, or an option does not apply to them.
@@ -52,7 +67,7 @@ def assemble(source: Source, options: Options, name: str | None) -> TrainingSet:
     index = choose(len(values), labels, names, options)
     called = _name(source, options) if name is None else name
     if encoded:
-        pixels, index, skipped = _decode(values, index, options)
+        pixels, index, skipped = _decode(values, index, options, how)
         called += f" ({skipped} broken left out)" if skipped else ""
         broken = (f"Broken images were left out: {skipped:,}.",) if skipped else ()
         source = replace(source, values=pixels, notes=source.notes + broken)
@@ -92,11 +107,13 @@ def _name(source: Source, options: Options) -> str:
     return f"{source.name} ({options.note})" if options.note else source.name
 
 
-def _decode(images: EncodedImages, index: np.ndarray | None, options: Options) -> Decoded:
+def _decode(images: EncodedImages, index: np.ndarray | None, options: Options, how: Reading) -> Decoded:
     if options.layout is not None:
         raise InputError(f"layout is {options.layout!r} and applies to arrays; image files need none")
     positions = np.arange(len(images)) if index is None else index
-    return images.decode(positions, options.resize, options.grey, options.skip_broken)
+    asked = options.resize, options.grey, options.skip_broken
+    decode = partial(images.decode, positions, *asked, progress=how.progress)
+    return decode_cached(images, positions, options, how.cache, decode)
 
 
 def _check_values(values: Any) -> Any:

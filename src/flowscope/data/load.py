@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
 from flowscope.core.tensors import check_dense, check_is_array
-from flowscope.data.assemble import assemble
+from flowscope.data.assemble import Reading, assemble
+from flowscope.data.image_cache import CachePolicy
 from flowscope.data.loaders.archive import ARCHIVES
 from flowscope.data.loaders.builtin import EXAMPLES, NAMED, SYNTHETIC, is_builtin, load_builtin
 from flowscope.data.loaders.image_folder import find_split, has_tar_shards, load_archive, load_folder, load_tar_shards
@@ -53,6 +54,8 @@ def load(
     split: str | None = None,
     normalise: str | os.PathLike[str] | Normaliser | None = None,
     seed: int = 0,
+    cache: bool | CachePolicy = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> TrainingSet:
     """Make a TrainingSet of nearly anything.
 
@@ -91,6 +94,9 @@ def load(
             mean and std (.pt, .npz, .safetensors; .npy with one behind the other); or the `normaliser` of another set.
             None for what the format states: the statistics beside LightningDiT's latents, else none.
         seed: of the draw of `subset`.
+        cache: keep the decoded images of a large folder or archive in a file of the user's cache, and read them from
+            there while neither they nor the options change; the command line does, unless --no-cache is given.
+        progress: called as progress(done, total) after every few images.
 
     Raises:
         InputError: the source is unknown, missing, damaged or no set of points, or an option does not apply to it.
@@ -117,12 +123,20 @@ def load(
     if isinstance(source, TrainingSet) and plain and split is None:
         return source
     found = _to_source(source, split)
-    made = assemble(_with_own(found, labels, weights), options, name)
+    made = assemble(_with_own(found, labels, weights), options, name, Reading(_policy(cache), progress))
     if labels is None and weights is None and options == Options(seed=options.seed):
         _check_digest(found, made)
     for note in made.notes if not isinstance(source, TrainingSet) else ():
         warnings.warn(f"{made.name}: {note}", FlowscopeWarning, stacklevel=2)
     return made
+
+
+def _policy(cache: Any) -> CachePolicy | None:
+    if isinstance(cache, CachePolicy):
+        return cache
+    if not isinstance(cache, (bool, np.bool_)):
+        raise InputError(f"cache is {cache!r}; expected True or False")
+    return CachePolicy() if cache else None
 
 
 def _check_digest(found: Source, made: TrainingSet) -> None:

@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,14 +11,13 @@ import torch
 from flowscope.core.files import write_stream
 from flowscope.core.serialize import to_jsonable
 from flowscope.data.loaders.packed import KEY, SCHEMA, NormaliserForm, PackForm
-from flowscope.data.loaders.tensor_file import MAX_HEADER_BYTES
+from flowscope.data.loaders.tensor_writer import header_bytes
 from flowscope.data.normaliser import Normaliser
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError, OutputError
 
 SUFFIX = ".safetensors"
 DTYPES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64"}
-ALIGNMENT = 8  # bytes, to which the header is filled up with spaces
 
 Tensors = dict[str, tuple[str, tuple[int, ...], int]]  # name -> dtype, shape and bytes
 
@@ -99,7 +97,7 @@ def _blocks(s: TrainingSet, progress: Callable[[int, int], None] | None) -> Iter
     tensors["points"] = (DTYPES[s.dtype], (len(s), *s.shape), size)
     if s.files is not None:
         tensors["files"] = ("U8", (len(files),), len(files))
-    yield _header(tensors, _about(s))
+    yield header_bytes(tensors, {KEY: json.dumps(_about(s), ensure_ascii=False)})
     for values in (s.weights, s.labels):
         if values is not None:
             yield np.ascontiguousarray(values).view(np.uint8).data
@@ -108,22 +106,6 @@ def _blocks(s: TrainingSet, progress: Callable[[int, int], None] | None) -> Iter
         if progress is not None:
             progress(start + len(piece), len(s))
     yield files
-
-
-def _header(tensors: Tensors, about: PackForm) -> bytes:
-    entries: dict[str, Any] = {"__metadata__": {KEY: json.dumps(about, ensure_ascii=False)}}
-    at = 0
-    for name, (dtype, shape, size) in tensors.items():
-        entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, at + size]}
-        at += size
-    text = json.dumps(entries, ensure_ascii=False).encode()
-    text += b" " * (-len(text) % ALIGNMENT)
-    if len(text) > MAX_HEADER_BYTES:
-        raise InputError(
-            f"names and notes of the set take {len(text):,} bytes; expected at most {MAX_HEADER_BYTES:,}, by the "
-            ".safetensors format: shorten the names of classes"
-        )
-    return len(text).to_bytes(8, "little") + text
 
 
 def _about(s: TrainingSet) -> PackForm:

@@ -16,7 +16,7 @@ import numpy as np
 
 from flowscope.core.text import nfc
 from flowscope.data.loaders.archive import ARCHIVES, open_tar
-from flowscope.data.loaders.images import EncodedImages
+from flowscope.data.loaders.images import EncodedImages, Stamp, stamp_file
 from flowscope.data.loaders.index_files import DATASET_JSON, METADATA, find_index_files, read_index
 from flowscope.data.loaders.labels import Labels, order_names
 from flowscope.data.loaders.samples import find_labels
@@ -148,9 +148,21 @@ def load_images(tree: Tree, name: str) -> Source:
             notes = _no_classes(tree, labels.names)
         else:
             labels = found
-    values = EncodedImages(tree.items(images), lambda i: f"image {tree.where / images[i]}")
+    values = EncodedImages(
+        tree.items(images), lambda i: f"image {tree.where / images[i]}", lambda i: _stamp(tree, images[i])
+    )
     passed = skipped_notes(_skipped(tree, read))
     return Source(values, name, labels.values, class_names=labels.names, notes=passed + notes, files=images)
+
+
+def _stamp(tree: Tree, name: str) -> Stamp:
+    """What changes when a file of a tree changes; of a file in an archive, when the archive changes."""
+    file = tree.files[name]
+    if isinstance(file, Path):
+        return stamp_file(file)
+    holder = file[0] if isinstance(file, tuple) and isinstance(file[0], Tree) else tree
+    places = holder.where, *holder.where.parents  # a folder within an archive is no file
+    return stamp_file(next((place for place in places if place.is_file()), holder.where), name)
 
 
 def _images(tree: Tree, names: Collection[str]) -> list[str]:

@@ -4,8 +4,10 @@ Only the images that are wanted are decoded. They are turned upright by their EX
 what is wholly transparent becomes black: the colour below it is nobody's. Of an animation the first frame is taken.
 """
 
+import hashlib
 import io
 import logging
+import os
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -28,6 +30,7 @@ MAY_TURN = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif
 PILLOW_PIXEL_BYTES = 4  # of all others
 DECODER_PIXEL_BYTES = {"WEBP": 12, "JPEG": 6}  # canvases of an animation, coefficients of a progressive image
 LARGE_IMAGE_BYTES = 16 << 20  # of decoding an image, from which on they are asked for
+PROGRESS_IMAGES = 64  # between two reports of progress
 logger = logging.getLogger("flowscope")
 
 
@@ -39,23 +42,71 @@ class Decoded(NamedTuple):
     skipped: int
 
 
+class Stamp(NamedTuple):
+    """What changes when an image changes: its place, size and times in words, its bytes, and the latest time in ns."""
+
+    words: str
+    size: int
+    newest: int
+
+
+class Fingerprint(NamedTuple):
+    """The stamps of several images: a hash of them in order, the sum of their bytes, and the latest time in ns."""
+
+    digest: str
+    size: int
+    newest: int
+
+
+def stamp_file(path: Path, inside: str = "") -> Stamp:
+    """The stamp of a file, or of what lies inside it; ctime tells of a change whose mtime was set back."""
+    about = path.stat()
+    times = about.st_mtime_ns, about.st_ctime_ns
+    words = f"{os.path.abspath(path)}|{inside}|{about.st_size}|{about.st_ino}|{times}"
+    return Stamp(words, 0 if inside else about.st_size, max(times))
+
+
 class EncodedImages:
     """Images that are not decoded yet.
 
     Args:
         items: the path of each image, or its bytes.
         describe: returns what messages call the image at a position.
+        stamp: returns what changes when the image at a position changes; None for images that are not told apart.
     """
 
-    def __init__(self, items: Sequence[Any], describe: Callable[[int], str]) -> None:
+    def __init__(
+        self, items: Sequence[Any], describe: Callable[[int], str], stamp: Callable[[int], Stamp] | None = None
+    ) -> None:
         self._items = items
         self._describe = describe
+        self._stamp = stamp
 
     def __len__(self) -> int:
         return len(self._items)
 
+    def fingerprint(self, positions: np.ndarray) -> Fingerprint | None:
+        """What changes when some of the images change; None where that cannot be told."""
+        if self._stamp is None:
+            return None
+        total, size, newest = hashlib.sha256(), 0, 0
+        try:
+            for position in positions.tolist():
+                stamp = self._stamp(position)
+                total.update(f"{position}|{stamp.words}\0".encode("utf-8", "surrogateescape"))
+                size, newest = size + stamp.size, max(newest, stamp.newest)
+        except OSError:
+            return None
+        return Fingerprint(total.hexdigest(), size, newest)
+
     def decode(
-        self, positions: np.ndarray, size: tuple[int, int] | None = None, grey: bool = False, skip_broken: bool = False
+        self,
+        positions: np.ndarray,
+        size: tuple[int, int] | None = None,
+        grey: bool = False,
+        skip_broken: bool = False,
+        *,
+        progress: Callable[[int, int], None] | None = None,
     ) -> Decoded:
         """Decode some of the images.
 
@@ -64,6 +115,7 @@ class EncodedImages:
             size: (H, W) in pixels, to which they are resized; None for images of one size.
             grey: to one channel rather than three.
             skip_broken: leave out images that cannot be read.
+            progress: called as progress(done, total) after every few images.
 
         Raises:
             InputError: an image is broken or gigantic (unless `skip_broken`), sizes differ and no size is given, or the
@@ -71,7 +123,9 @@ class EncodedImages:
         """
         pixels = None if size is None else _allocate(len(positions), (1 if grey else 3, *size))
         kept: list[int] = []
-        for position in positions.tolist():
+        for done, position in enumerate(positions.tolist()):
+            if progress is not None and done % PROGRESS_IMAGES == 0:
+                progress(done, len(positions))
             image = self._decode_or_skip(position, size, grey, skip_broken)
             if image is None:
                 continue
