@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from flowscope.cli import console, main
-from flowscope.data import load
+from flowscope.data import TrainingSet, load
 from flowscope.data.image_cache import CachePolicy, cache_folder
 from flowscope.errors import FlowscopeWarning, InputError
 
@@ -46,7 +46,7 @@ def said(source: Path, policy: CachePolicy = EAGER, **options: object) -> tuple[
 def test_a_folder_is_decoded_once_and_reads_back_the_same(photos: Path, cache: Path) -> None:
     plain = load(photos, resize=4, flips=True)
     digest, words = said(photos, resize=4, flips=True)
-    assert digest == plain.digest and "6 decoded images, 480 bytes, are kept" in words
+    assert digest == plain.digest and "6 decoded images, 336 bytes, are kept" in words
     (file,) = cache.iterdir()
     assert str(file) in words
     digest, words = said(photos, resize=4, flips=True)
@@ -176,7 +176,7 @@ def test_broken_images_are_left_out_of_the_cache_too(photos: Path, cache: Path) 
     assert "cache" not in said(photos, skip_broken=True)[1]
 
 
-def load_quietly(source: Path, **options: object):
+def load_quietly(source: Path, **options: object) -> TrainingSet:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return load(source, **options)
@@ -200,6 +200,7 @@ def test_python_keeps_nothing_unless_it_is_told_to(photos: Path, cache: Path) ->
         load(photos, cache="yes")
 
 
+@pytest.mark.slow
 def test_the_command_keeps_photographs_and_says_so_once(
     photos: Path, cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,9 +1,9 @@
 """Decoded images are kept in a cache, so that a folder of photographs is decoded once.
 
 The cache is a folder of the user's: $FLOWSCOPE_CACHE, else $XDG_CACHE_HOME/flowscope, else ~/.cache/flowscope. A file
-in it holds the pixels of one set under one choice of options. Its name is a hash of all that pixels depend on: the path,
+in it holds the pixels of one set under one choice of options. Its name is a hash of all that pixels depend on: path,
 size, times and order of every image, the options, and the versions of the decoders. What it holds is hashed, too, and
-checked before it is used: a damaged file is removed and made again.
+checked before it is used: a damaged file is made again.
 """
 
 import hashlib
