@@ -197,6 +197,11 @@ class DataOptions:
         ),
     ] = None
 
+    posterior: Annotated[
+        str | None,
+        typer.Option(metavar="mean|sample", help="Take this of latents stored as posteriors."),
+    ] = None
+
     def load(self, source: str, normaliser: Normaliser | None = None) -> TrainingSet:
         """The training set that a source holds.
 

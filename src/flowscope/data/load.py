@@ -16,6 +16,7 @@ from flowscope.data.assemble import assemble
 from flowscope.data.loaders.archive import ARCHIVES
 from flowscope.data.loaders.builtin import EXAMPLES, NAMED, SYNTHETIC, is_builtin, load_builtin
 from flowscope.data.loaders.image_folder import find_split, has_tar_shards, load_archive, load_folder, load_tar_shards
+from flowscope.data.loaders.latent_cache import is_cache, load_cache
 from flowscope.data.loaders.npy import load_npy
 from flowscope.data.loaders.npz import load_npz
 from flowscope.data.loaders.pt import load_pt
@@ -52,6 +53,7 @@ def load(
     assume: str | None = None,
     split: str | None = None,
     normalise: str | os.PathLike[str] | Normaliser | None = None,
+    posterior: str | None = None,
     seed: int = 0,
 ) -> TrainingSet:
     """Make a TrainingSet of nearly anything.
@@ -90,7 +92,9 @@ def load(
             "channel" for mean and std by channel (the first axis of a point) of the kept points themselves; a file with
             mean and std (.pt, .npz, .safetensors; .npy with one behind the other); or the `normaliser` of another set.
             None for what the format states: the statistics beside LightningDiT's latents, else none.
-        seed: of the draw of `subset`.
+        posterior: of latents that are stored as mean and standard deviation (REPA, EDM2), "mean" takes the means,
+            "sample" draws one of each.
+        seed: of the draws of `subset` and `posterior`.
 
     Raises:
         InputError: the source is unknown, missing, damaged or no set of points, or an option does not apply to it.
@@ -111,6 +115,7 @@ def load(
         layout=layout,
         assume=assume,
         normalise=normalise,
+        posterior=posterior,
         seed=seed,
     )
     plain = labels is None and weights is None and name is None and options == Options(seed=options.seed)
@@ -212,5 +217,7 @@ def _read_folder(path: Path, split: str | None) -> Source:
     chosen = find_split(path, split)
     if chosen != path and has_tar_shards(chosen):
         return replace(load_tar_shards(chosen, None), name=f"{path.resolve().name}/{split}")
-    found = load_safetensors(chosen) if any(chosen.glob("*.safetensors")) else load_folder(chosen)
+    shards = any(chosen.glob("*.safetensors"))
+    loader = load_folder if not shards else load_cache if is_cache(chosen) else load_safetensors
+    found = loader(chosen)
     return found if chosen == path else replace(found, name=f"{path.resolve().name}/{split}")

@@ -42,6 +42,8 @@ class Source:
         notes: what was left out or decided while reading, in sentences.
         where: the path that was read, or what stands for it; None for the name.
         normaliser: that was applied to the values already, as in TrainingSet.
+        posterior: each value is the mean of a posterior and, in as many further channels, its standard deviation.
+        scale_question: why a normalisation is needed that the source does not state, and the answers; None for no need.
     """
 
     values: Any
@@ -58,6 +60,8 @@ class Source:
     files: Sequence[str] | None = None
     where: str | None = None
     normaliser: Normaliser | None = None
+    posterior: bool = False
+    scale_question: str | None = None
 
 
 @contextmanager
