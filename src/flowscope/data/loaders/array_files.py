@@ -14,7 +14,7 @@ from flowscope.core.memory import check_memory
 from flowscope.core.tensors import to_numpy
 from flowscope.data.loaders.latents import STATISTICS_FILE
 from flowscope.data.loaders.npy import read_header
-from flowscope.data.loaders.pt import load_saved
+from flowscope.data.loaders.pt import checked_tensor, load_saved
 from flowscope.data.loaders.samples import split_key
 from flowscope.data.loaders.source import POINT_KEYS, SPLITS, Source, pick_points, reading, unread_notes
 from flowscope.data.loaders.tree import Tree
@@ -126,7 +126,7 @@ def _read_pt(path: Path) -> np.ndarray:
     """The tensor of a file, alone or under one of the names of points."""
     saved = load_saved(path)
     found = saved[pick_points(saved, path)] if isinstance(saved, dict) else saved
-    return to_numpy(found, f"points of {path}")
+    return to_numpy(checked_tensor(found, "points", path), f"points of {path}")
 
 
 def _unread(path: Path) -> tuple[str, ...]:
