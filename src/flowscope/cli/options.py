@@ -199,6 +199,10 @@ class DataOptions:
         ),
     ] = None
 
+    posterior: Annotated[
+        str | None,
+        typer.Option(metavar="mean|sample", help="Take this of latents stored as posteriors."),
+    ] = None
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Neither keep nor reuse decoded images.")] = False
 
     def load(self, source: str, normaliser: Normaliser | None = None) -> TrainingSet:

@@ -169,7 +169,7 @@ def _load_or_answer(
     source: str, own: o.DataOptions, options: o.DataOptions, normaliser: Normaliser | None
 ) -> tuple[TrainingSet, o.DataOptions]:
     """A source by its own options, or where its meaning is open, by what the options say of the data's."""
-    names = ("skip_broken", "layout", "assume", "split")
+    names = ("skip_broken", "layout", "assume", "split", "posterior")
     try:
         return own.load(source, normaliser), own
     except InputError:

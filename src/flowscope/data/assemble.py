@@ -20,6 +20,7 @@ from flowscope.data.normalise import find_wanted, make_normaliser
 from flowscope.data.normaliser import NONE, Normaliser
 from flowscope.data.options import Options, choose
 from flowscope.data.pixels import chain, mirror, row_functions
+from flowscope.data.posterior import choose_posterior
 from flowscope.data.rows.mapped_rows import MappedRows, RowFunction
 from flowscope.data.training_set import (
     TrainingSet,
@@ -76,7 +77,9 @@ def assemble(source: Source, options: Options, name: str | None, how: Reading = 
         raise InputError("skip_broken applies to image files and JPEG bytes; the source holds plain numbers")
     else:
         source = replace(source, values=values)
-    options, notes = _state_flips(source, options)
+    source, notes = choose_posterior(source, options)
+    options, more = _state_flips(source, options)
+    notes += more
     points, normalisation, normaliser = _points(source, None if encoded else index, options)
     stated = options.normalise is None and normaliser is not None
     notes += (_stated_note(source, normaliser),) if stated else ()

@@ -17,6 +17,7 @@ from flowscope.data.image_cache import CachePolicy
 from flowscope.data.loaders.archive import ARCHIVES
 from flowscope.data.loaders.builtin import EXAMPLES, NAMED, SYNTHETIC, is_builtin, load_builtin
 from flowscope.data.loaders.image_folder import find_split, has_tar_shards, load_archive, load_folder, load_tar_shards
+from flowscope.data.loaders.latent_cache import is_cache, load_cache
 from flowscope.data.loaders.npy import load_npy
 from flowscope.data.loaders.npz import load_npz
 from flowscope.data.loaders.pt import load_pt
@@ -53,6 +54,7 @@ def load(
     assume: str | None = None,
     split: str | None = None,
     normalise: str | os.PathLike[str] | Normaliser | None = None,
+    posterior: str | None = None,
     seed: int = 0,
     cache: bool | CachePolicy = False,
     progress: Callable[[int, int], None] | None = None,
@@ -93,7 +95,9 @@ def load(
             "channel" for mean and std by channel (the first axis of a point) of the kept points themselves; a file with
             mean and std (.pt, .npz, .safetensors; .npy with one behind the other); or the `normaliser` of another set.
             None for what the format states: the statistics beside LightningDiT's latents, else none.
-        seed: of the draw of `subset`.
+        posterior: of latents that are stored as mean and standard deviation (REPA, EDM2), "mean" takes the means,
+            "sample" draws one of each.
+        seed: of the draws of `subset` and `posterior`.
         cache: keep the decoded images of a large folder or archive in a file of the user's cache, and read them from
             there while neither they nor the options change; the command line does, unless --no-cache is given.
         progress: called as progress(done, total) after every few images.
@@ -117,6 +121,7 @@ def load(
         layout=layout,
         assume=assume,
         normalise=normalise,
+        posterior=posterior,
         seed=seed,
     )
     plain = labels is None and weights is None and name is None and options == Options(seed=options.seed)
@@ -246,8 +251,10 @@ def _read_folder(path: Path, split: str | None) -> Source:
     chosen = find_split(path, split)
     if chosen != path and has_tar_shards(chosen):
         found = _of_format(load_tar_shards(chosen, None), "folder of .tar")
-    elif any(chosen.glob("*.safetensors")):
-        found = _of_format(load_safetensors(chosen), "folder of .safetensors")
-    else:
+    elif not any(chosen.glob("*.safetensors")):
         found = _of_format(load_folder(chosen), "folder of images")
+    elif is_cache(chosen):
+        found = _of_format(load_cache(chosen), "folder of cached latents")
+    else:
+        found = _of_format(load_safetensors(chosen), "folder of .safetensors")
     return found if chosen == path else replace(found, name=f"{path.resolve().name}/{split}")

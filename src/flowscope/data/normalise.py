@@ -31,6 +31,8 @@ def find_wanted(source: Source, options: Options) -> Normaliser | Wanted:
         raise InputError(f"{source.name} is normalised already, {source.normaliser}; expected normalise at one place")
     if asked is None and source.statistics is not None:
         return Wanted("lightningdit")
+    if asked is None and source.scale_question is not None:
+        raise InputError(f"{source.name} {source.scale_question}")
     if asked is None and source.flipped is not None:
         raise InputError(
             f"{source.name} holds latents and those of their mirror images, and no statistics beside them, by which "

@@ -14,6 +14,7 @@ from flowscope.errors import InputError, unknown_name
 
 EAGER_BYTES = GIB
 LAYOUTS = ("chw", "hwc")  # orders of an image's axes
+POSTERIORS = ("mean", "sample")  # points of posteriors
 RANGES = ("[0,1]", "[0,255]", "[-1,1]", "stored")  # what floats with an image's shape may be assumed to be
 
 
@@ -34,6 +35,7 @@ class Options:
     layout: str | None = None
     assume: str | None = None
     normalise: Normaliser | Wanted | None = None
+    posterior: str | None = None
     seed: int = 0
     eager_bytes: int = EAGER_BYTES
 
@@ -61,6 +63,8 @@ class Options:
             words.append(f"subset {self.subset}, seed {self.seed}")
         if self.resize is not None:
             words.append(f"{self.resize[0]}x{self.resize[1]}")
+        if self.posterior is not None:
+            words.append("posterior mean" if self.posterior == "mean" else f"posterior sample, seed {self.seed}")
         words += [name for name, on in (("grey", self.grey), ("flips", self.flips)) if on]
         return "; ".join(words)
 
@@ -76,6 +80,7 @@ def check_options(
     layout: Any,
     assume: Any,
     normalise: Any,
+    posterior: Any,
     seed: Any,
 ) -> Options:
     """Check the options as a user gives them.
@@ -94,6 +99,8 @@ def check_options(
         assume = str(assume).replace(" ", "")
         if assume not in RANGES:
             raise unknown_name("assume", assume, RANGES)
+    if posterior not in (None, *POSTERIORS):
+        raise unknown_name("posterior", posterior, POSTERIORS)
     return Options(
         _check_size(resize),
         bool(grey),
@@ -104,6 +111,7 @@ def check_options(
         layout,
         assume,
         None if normalise is None else check_normalise(normalise),
+        posterior,
         _integer("seed", seed, 0),
     )
 

@@ -17,8 +17,7 @@ from torch import Tensor
 from flowscope.core.memory import check_memory
 from flowscope.core.tensors import check_dense, check_is_array, to_numpy
 from flowscope.data.normaliser import Normaliser
-from flowscope.data.rows.file_rows import FileRows, as_file_rows
-from flowscope.data.rows.mapped_rows import MappedRows
+from flowscope.data.rows.file_rows import as_file_rows
 from flowscope.data.statistics import PIECE_BYTES, Statistics, hash_blocks, measure_statistics, refuse_infinite
 from flowscope.errors import InputError
 from flowscope.fields import FLOATS
@@ -155,7 +154,7 @@ class TrainingSet:
     @property
     def streamed(self) -> bool:
         """Whether the points lie in a file and are read from it each time they are needed."""
-        return isinstance(self._stored, FileRows) or (isinstance(self._stored, MappedRows) and self._stored.streamed)
+        return bool(getattr(self._stored, "streamed", False))
 
     @cached_property
     def statistics(self) -> Statistics:

@@ -16,9 +16,11 @@ import numpy as np
 
 from flowscope.core.text import nfc
 from flowscope.data.loaders.archive import ARCHIVES, open_tar
+from flowscope.data.loaders.array_files import array_names, read_arrays
 from flowscope.data.loaders.images import EncodedImages, Stamp, stamp_file
 from flowscope.data.loaders.index_files import DATASET_JSON, METADATA, find_index_files, read_index
 from flowscope.data.loaders.labels import Labels, order_names
+from flowscope.data.loaders.latents import STATISTICS_FILE
 from flowscope.data.loaders.samples import find_labels
 from flowscope.data.loaders.shards import find_shards
 from flowscope.data.loaders.source import SPLITS, Source, by_ending, check_inside, in_words, reading, skipped_notes
@@ -126,17 +128,36 @@ def load_images(tree: Tree, name: str) -> Source:
         tree: the files.
         name: of the set.
 
+    Where there is no image, files of arrays are points in the same way; see :mod:`flowscope.data.loaders.array_files`.
+
     Raises:
         InputError: no image, images both beside and within subfolders, or labels that do not belong to these images.
     """
     images = _images(tree, tree.files)
+    if not images and (arrays := array_names(tree)):
+        arrays, labels, notes, read = _labelled(tree, arrays)
+        found = read_arrays(tree, arrays, name)
+        passed = skipped_notes(_skipped(tree, {*arrays, *read, *((STATISTICS_FILE,) if found.statistics else ())}))
+        notes = passed + notes + found.notes
+        origin = {"format": "folder of arrays", **found.origin}
+        return replace(found, labels=labels.values, class_names=labels.names, notes=notes, origin=origin)
     if not images:
         skipped = _skipped(tree, ())
         said = f" ({in_words(skipped)})" if skipped else ""
         raise InputError(
-            f"{tree.where} holds no images{said}; expected files such as .png, .jpg or .webp, "
-            "in subfolders by class if they have classes"
+            f"{tree.where} holds no images{said}; expected files such as .png, .jpg or .webp, or arrays (.npy, .pt), a "
+            "point a file, in subfolders by class if they have classes"
         )
+    images, labels, notes, read = _labelled(tree, images)
+    values = EncodedImages(
+        tree.items(images), lambda i: f"image {tree.where / images[i]}", lambda i: _stamp(tree, images[i])
+    )
+    passed = skipped_notes(_skipped(tree, read))
+    return Source(values, name, labels.values, class_names=labels.names, notes=passed + notes, files=images)
+
+
+def _labelled(tree: Tree, images: list[str]) -> tuple[list[str], Labels, tuple[str, ...], set[str]]:
+    """The files that are points, in order, their labels, notes, and the files in which the labels were found."""
     index, notes, read = find_index_files(tree), tuple[str, ...](), set[str]()
     if index:
         images, labels, notes = read_index(tree, index, images)
@@ -148,11 +169,7 @@ def load_images(tree: Tree, name: str) -> Source:
             notes = _no_classes(tree, labels.names)
         else:
             labels = found
-    values = EncodedImages(
-        tree.items(images), lambda i: f"image {tree.where / images[i]}", lambda i: _stamp(tree, images[i])
-    )
-    passed = skipped_notes(_skipped(tree, read))
-    return Source(values, name, labels.values, class_names=labels.names, notes=passed + notes, files=images)
+    return images, labels, notes, read
 
 
 def _stamp(tree: Tree, name: str) -> Stamp:

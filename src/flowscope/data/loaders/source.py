@@ -42,6 +42,8 @@ class Source:
         notes: what was left out or decided while reading, in sentences.
         where: the path that was read, or what stands for it; None for the name.
         normaliser: that was applied to the values already, as in TrainingSet.
+        posterior: each value is the mean of a posterior and, in as many further channels, its standard deviation.
+        scale_question: why a normalisation is needed that the source does not state, and the answers; None for no need.
         digest: that the set must have if it is read as it is, where the source says so.
         origin: how it was read, {word: value}, for people to read: its format, and options in use.
     """
@@ -60,6 +62,8 @@ class Source:
     files: Sequence[str] | None = None
     where: str | None = None
     normaliser: Normaliser | None = None
+    posterior: bool = False
+    scale_question: str | None = None
     digest: str | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
 
