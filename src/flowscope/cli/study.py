@@ -155,15 +155,16 @@ def load_beside(source: str | None, data: TrainingSet, options: o.DataOptions) -
         return None
     images, named = len(data.shape) == 3, is_builtin(source)
     size = (data.shape[1], data.shape[2]) if images else None
-    found, used = _load_or_answer(source, o.DataOptions(resize=None if named else size), options)
+    own = o.DataOptions() if named else o.DataOptions(resize=size, crop=options.crop if images else None)
+    found, used = _load_or_answer(source, own, options)
     if not images or len(found.shape) != 3 or found.shape == data.shape:
         return found
-    return replace(used, resize=size, grey=found.shape[0] > data.shape[0] == 1).load(source)
+    return replace(used, resize=size, crop=options.crop, grey=found.shape[0] > data.shape[0] == 1).load(source)
 
 
 def _load_or_answer(source: str, own: o.DataOptions, options: o.DataOptions) -> tuple[TrainingSet, o.DataOptions]:
     """A source by its own options, or where its meaning is open, by what the options say of the data's."""
-    names = ("skip_broken", "layout", "assume", "split", "normalise")
+    names = ("skip_broken", "layout", "assume", "split", "columns", "normalise")
     try:
         return own.load(source), own
     except InputError:

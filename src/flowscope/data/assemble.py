@@ -12,6 +12,7 @@ from torch import Tensor
 from flowscope.core.memory import check_memory
 from flowscope.core.tensors import check_dense
 from flowscope.data.loaders.images import Decoded, EncodedImages
+from flowscope.data.loaders.pictures import BACKGROUND, Shown
 from flowscope.data.loaders.source import Source, is_pixels
 from flowscope.data.meaning import find_meaning
 from flowscope.data.options import Options, choose
@@ -50,10 +51,11 @@ def assemble(source: Source, options: Options, name: str | None) -> TrainingSet:
     index = choose(len(values), labels, names, options)
     called = _name(source, options) if name is None else name
     if encoded:
-        pixels, index, skipped = _decode(values, index, options)
+        pixels, index, skipped, transparent = _decode(values, index, options)
         called += f" ({skipped} broken left out)" if skipped else ""
         broken = (f"Broken images were left out: {skipped:,}.",) if skipped else ()
-        source = replace(source, values=pixels, notes=source.notes + broken)
+        clear = (f"Transparent pixels are shown on {BACKGROUND}, in {transparent:,} images.",) if transparent else ()
+        source = replace(source, values=pixels, notes=source.notes + broken + clear)
         options = replace(options, layout="chw")
     elif options.skip_broken:
         raise InputError("skip_broken applies to image files and JPEG bytes; the source holds plain numbers")
@@ -89,7 +91,7 @@ def _decode(images: EncodedImages, index: np.ndarray | None, options: Options) -
     if options.layout is not None:
         raise InputError(f"layout is {options.layout!r} and applies to arrays; image files need none")
     positions = np.arange(len(images)) if index is None else index
-    return images.decode(positions, options.resize, options.grey, options.skip_broken)
+    return images.decode(positions, Shown(options.resize, options.crop, options.grey), options.skip_broken)
 
 
 def _check_values(values: Any) -> Any:

@@ -14,6 +14,7 @@ from flowscope.core.text import nfc
 from flowscope.errors import InputError, unknown_name
 
 EAGER_BYTES = GIB
+CENTRE = "center"  # how images are cropped: as ADM and its followers do
 LAYOUTS = ("chw", "hwc")  # orders of an image's axes
 RANGES = ("[0,1]", "[0,255]", "stored")  # what floats with an image's shape may be assumed to be
 
@@ -34,6 +35,7 @@ class Options:
     """
 
     resize: tuple[int, int] | None = None
+    crop: bool = False
     grey: bool = False
     flips: bool | None = None
     subset: int | None = None
@@ -60,7 +62,7 @@ class Options:
         if self.subset is not None:
             words.append(f"subset {self.subset}, seed {self.seed}")
         if self.resize is not None:
-            words.append(f"{self.resize[0]}x{self.resize[1]}")
+            words.append(f"{self.resize[0]}x{self.resize[1]}{', centre crop' * self.crop}")
         words += [name for name, on in (("grey", self.grey), ("flips", self.flips)) if on]
         return "; ".join(words)
 
@@ -68,6 +70,7 @@ class Options:
 def check_options(
     *,
     resize: Any,
+    crop: Any,
     grey: Any,
     flips: Any,
     subset: Any,
@@ -94,8 +97,10 @@ def check_options(
         assume = str(assume).replace(" ", "")
         if assume not in RANGES:
             raise unknown_name("assume", assume, RANGES)
+    size = _check_size(resize)
     return Options(
-        _check_size(resize),
+        size,
+        _check_crop(crop, size),
         bool(grey),
         None if flips is None else bool(flips),
         None if subset is None else _integer("subset", subset, 1),
@@ -205,6 +210,16 @@ def _check_size(value: Any) -> tuple[int, int] | None:
         return _integer("resize", value[0], 1), _integer("resize", value[1], 1)
     side = _integer("resize", value, 1)
     return side, side
+
+
+def _check_crop(value: Any, size: tuple[int, int] | None) -> bool:
+    if value is None:
+        return False
+    if value != CENTRE:
+        raise unknown_name("crop", value, [CENTRE])
+    if size is None or size[0] != size[1]:
+        raise InputError(f"crop is {CENTRE!r} and resize is {size}; expected the side of the square: resize=N")
+    return True
 
 
 def _check_classes(value: Any) -> tuple[int | str, ...]:
