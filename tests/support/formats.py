@@ -9,11 +9,15 @@ import tarfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from flowscope.data import TrainingSet
+
+if TYPE_CHECKING:
+    import datasets
 
 COUNT = 12
 PIXELS = np.random.default_rng(6).integers(0, 256, (COUNT, 9, 8, 3), dtype=np.uint8)  # (N, H, W, C)
@@ -134,3 +138,30 @@ def write_metadata_csv(folder: Path) -> Written:
     files = {f"{i:02}.png": encoded(image) for i, image in enumerate(PIXELS)}
     lines = ["file_name,label", *(f"{name},{CLASSES[y]}" for name, y in zip(files, LABELS, strict=True))]
     return write_files(folder / "csv", files | {"metadata.csv": "\n".join(lines).encode()}), _classes()
+
+
+def hub_dataset() -> "datasets.Dataset":
+    """The pictures with their classes, as a Dataset of `datasets`."""
+    import datasets
+
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(CLASSES))})
+    rows = {"image": [Image.fromarray(image) for image in PIXELS], "label": LABELS.tolist()}
+    return datasets.Dataset.from_dict(rows, features=features)
+
+
+def write_saved(folder: Path) -> Written:
+    hub_dataset().save_to_disk(str(folder / "saved"), num_shards=2)
+    return folder / "saved", _classes()
+
+
+def write_parquet(folder: Path) -> Written:
+    hub_dataset().to_parquet(str(folder / "set.parquet"))
+    return folder / "set.parquet", _classes()
+
+
+def write_parquet_shards(folder: Path) -> Written:
+    (folder / "data").mkdir()
+    for k in range(3):
+        name = f"train-{k:05}-of-00003.parquet"
+        hub_dataset().shard(3, k, contiguous=True).to_parquet(str(folder / "data" / name))
+    return folder / "data", _classes()

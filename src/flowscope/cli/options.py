@@ -164,6 +164,9 @@ class DataOptions:
         typer.Option(metavar="N|HxW", help="Resize images to NxN or HxW pixels."),
         Text(parse.size),
     ] = None
+    crop: Annotated[
+        str | None, typer.Option(metavar="center", help="Crop the centre to a square of --resize, like ADM.")
+    ] = None
     grey: Annotated[bool, typer.Option("--grey", help="Convert images to grey.")] = False
     flips: Annotated[
         bool | None,
@@ -190,6 +193,10 @@ class DataOptions:
     split: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Read this one of train, val, test; or none."),
+    ] = None
+    columns: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,NAME", help="Look at these columns of a table alone."),
     ] = None
     normalise: Annotated[
         str | None,

@@ -157,19 +157,25 @@ def load_beside(source: str | None, data: TrainingSet, options: o.DataOptions) -
         return None
     images, named = len(data.shape) == 3, is_builtin(source)
     size = (data.shape[1], data.shape[2]) if images else None
-    own = o.DataOptions(resize=None if named else size, normalise=options.normalise, no_cache=options.no_cache)
+    own = o.DataOptions(
+        resize=None if named else size,
+        crop=options.crop if images and not named else None,
+        normalise=options.normalise,
+        no_cache=options.no_cache,
+    )
     normaliser = None if options.normalise is None else data.normaliser
     found, used = _load_or_answer(source, own, options, normaliser)
     if not images or len(found.shape) != 3 or found.shape == data.shape:
         return found
-    return replace(used, resize=size, grey=found.shape[0] > data.shape[0] == 1).load(source, normaliser)
+    grey = found.shape[0] > data.shape[0] == 1
+    return replace(used, resize=size, crop=options.crop, grey=grey).load(source, normaliser)
 
 
 def _load_or_answer(
     source: str, own: o.DataOptions, options: o.DataOptions, normaliser: Normaliser | None
 ) -> tuple[TrainingSet, o.DataOptions]:
     """A source by its own options, or where its meaning is open, by what the options say of the data's."""
-    names = ("skip_broken", "layout", "assume", "split", "posterior")
+    names = ("skip_broken", "layout", "assume", "split", "columns", "posterior")
     try:
         return own.load(source, normaliser), own
     except InputError:

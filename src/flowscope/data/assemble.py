@@ -14,6 +14,7 @@ from flowscope.core.memory import check_memory
 from flowscope.core.tensors import check_dense
 from flowscope.data.image_cache import CachePolicy, decode_cached
 from flowscope.data.loaders.images import Decoded, EncodedImages
+from flowscope.data.loaders.pictures import BACKGROUND, Shown
 from flowscope.data.loaders.source import Source, is_pixels
 from flowscope.data.meaning import find_meaning
 from flowscope.data.normalise import find_wanted, make_normaliser
@@ -68,10 +69,11 @@ def assemble(source: Source, options: Options, name: str | None, how: Reading = 
     index = choose(len(values), labels, names, options)
     called = _name(source, options) if name is None else name
     if encoded:
-        pixels, index, skipped = _decode(values, index, options, how)
+        pixels, index, skipped, transparent = _decode(values, index, options, how)
         called += f" ({skipped} broken left out)" if skipped else ""
         broken = (f"Broken images were left out: {skipped:,}.",) if skipped else ()
-        source = replace(source, values=pixels, notes=source.notes + broken)
+        clear = (f"Transparent pixels are shown on {BACKGROUND}, in {transparent:,} images.",) if transparent else ()
+        source = replace(source, values=pixels, notes=source.notes + broken + clear)
         options = replace(options, layout="chw")
     elif options.skip_broken:
         raise InputError("skip_broken applies to image files and JPEG bytes; the source holds plain numbers")
@@ -114,8 +116,8 @@ def _decode(images: EncodedImages, index: np.ndarray | None, options: Options, h
     if options.layout is not None:
         raise InputError(f"layout is {options.layout!r} and applies to arrays; image files need none")
     positions = np.arange(len(images)) if index is None else index
-    asked = options.resize, options.grey, options.skip_broken
-    decode = partial(images.decode, positions, *asked, progress=how.progress)
+    shown = Shown(options.resize, options.crop, options.grey)
+    decode = partial(images.decode, positions, shown, options.skip_broken, progress=how.progress)
     return decode_cached(images, positions, options, how.cache, decode)
 
 

@@ -2,26 +2,40 @@
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset
 
 from flowscope.core.tensors import check_dense, check_is_array
 from flowscope.data.assemble import Reading, assemble
 from flowscope.data.image_cache import CachePolicy
 from flowscope.data.loaders.archive import ARCHIVES
 from flowscope.data.loaders.builtin import EXAMPLES, NAMED, SYNTHETIC, is_builtin, load_builtin
-from flowscope.data.loaders.image_folder import find_split, has_tar_shards, load_archive, load_folder, load_tar_shards
+from flowscope.data.loaders.hub import (
+    HUB_NAME,
+    HUB_PREFIX,
+    is_hub_object,
+    is_saved,
+    load_hub,
+    load_object,
+    load_parquet,
+    load_saved,
+)
+from flowscope.data.loaders.image_folder import find_split, load_archive, load_folder, load_tar_shards
 from flowscope.data.loaders.latent_cache import is_cache, load_cache
 from flowscope.data.loaders.npy import load_npy
 from flowscope.data.loaders.npz import load_npz
+from flowscope.data.loaders.part import Part
 from flowscope.data.loaders.pt import load_pt
+from flowscope.data.loaders.python_sets import load_torch
 from flowscope.data.loaders.safetensors import load_safetensors
+from flowscope.data.loaders.shards import holds_only
 from flowscope.data.loaders.source import Source, native
 from flowscope.data.normaliser import Normaliser
 from flowscope.data.options import Options, check_options
@@ -36,6 +50,13 @@ READERS: dict[str, Callable[[Path], Source]] = {
     ".pt": load_pt,
     ".pth": load_pt,
 }
+PartReader = Callable[[Path, Part], Source]  # of what may have several parts or columns
+PART_READERS: dict[str, PartReader] = {**dict.fromkeys(ARCHIVES, load_archive), ".parquet": load_parquet}
+FOLDER_READERS: tuple[tuple[Callable[[Path], bool], PartReader, str], ...] = (
+    (is_saved, load_saved, "folder of save_to_disk"),
+    (partial(holds_only, suffix=".tar"), load_tar_shards, "folder of .tar"),
+    (partial(holds_only, suffix=".parquet"), load_parquet, "folder of .parquet"),
+)
 
 
 def load(
@@ -45,6 +66,7 @@ def load(
     weights: Any = None,
     name: str | None = None,
     resize: int | tuple[int, int] | None = None,
+    crop: str | None = None,
     grey: bool = False,
     flips: bool | None = None,
     subset: int | None = None,
@@ -53,6 +75,7 @@ def load(
     layout: str | None = None,
     assume: str | None = None,
     split: str | None = None,
+    columns: str | Sequence[str] | None = None,
     normalise: str | os.PathLike[str] | Normaliser | None = None,
     posterior: str | None = None,
     seed: int = 0,
@@ -70,14 +93,17 @@ def load(
     statistics (`normalise`). What is skipped or decided is said in a FlowscopeWarning and in the `notes` of the set.
 
     Args:
-        source: an array, tensor or TrainingSet; a name ("digits", "mnist5k", "gaussian:N=1400,D=4096,seed=0",
-            "mixture:N=1000,D=64,modes=10,spread=0.1,seed=0"); a file (.npy, .npz, .safetensors, .pt, .pth); a folder of
-            .safetensors shards or of images, whose subfolders are classes; or an archive of images (.zip, .tar,
-            .tar.gz). A name wins over a file of that name.
+        source: an array, tensor or TrainingSet; a Dataset or DataLoader of torch, a Dataset of `datasets`; a name
+            ("digits", "mnist5k", "gaussian:N=1400,D=4096,seed=0", "mixture:N=1000,D=64,modes=10,spread=0.1,seed=0",
+            "hf:owner/name" of Hugging Face's hub); a file (.npy, .npz, .safetensors, .pt, .pth, .parquet); a folder of
+            .safetensors shards, of what `save_to_disk` wrote, or of images, whose subfolders are classes; or an archive
+            of images (.zip, .tar, .tar.gz). A name wins over a file of that name.
         labels: (N,) integers for the whole source, in place of its own.
         weights: (N,) weights for the whole source, in place of its own.
         name: what results call the set.
         resize: (H, W) in pixels, or the side of a square, to which images are resized; bilinear, antialiased.
+        crop: "center" for the centre crop of ADM (guided-diffusion) to a square whose side is `resize`: halve by BOX,
+            go on by BICUBIC to the short side, cut out the centre.
         grey: turn three channels into one, by ITU-R BT.601.
         flips: add the horizontal mirror image of every image: 2 N points, the mirror image of point i at N + i; of
             latents, the codes of mirror images that are stored with them. None for what the format states: both
@@ -90,6 +116,8 @@ def load(
         assume: what floats with the shape of images are: "[0,1]" or "[0,255]" maps this interval to [-1, 1], "[-1,1]"
             takes them as they are and refuses others, "stored" takes them as they are.
         split: the subfolder of a folder of train, val and test that is read; "none" where these are classes.
+        columns: the columns of a table that are looked at, as texts or as one with commas, where several may be the
+            points or the labels.
         normalise: the scale of latents and other floats, last of all: "none"; "scale:0.18215"; "lightningdit" for
             (value - mean)/std by the `latents_stats.pt` beside latents, "lightningdit:0.5" with a multiplier;
             "channel" for mean and std by channel (the first axis of a point) of the kept points themselves; a file with
@@ -113,6 +141,7 @@ def load(
     """
     options = check_options(
         resize=resize,
+        crop=crop,
         grey=grey,
         flips=flips,
         subset=subset,
@@ -125,9 +154,9 @@ def load(
         seed=seed,
     )
     plain = labels is None and weights is None and name is None and options == Options(seed=options.seed)
-    if isinstance(source, TrainingSet) and plain and split is None:
+    if isinstance(source, TrainingSet) and plain and split is None and columns is None:
         return source
-    found = _to_source(source, split)
+    found = _to_source(source, Part(split, columns))
     made = assemble(_with_own(found, labels, weights), options, name, Reading(_policy(cache), progress))
     if labels is None and weights is None and options == Options(seed=options.seed):
         _check_digest(found, made)
@@ -159,14 +188,18 @@ def _with_own(found: Source, labels: Any, weights: Any) -> Source:
     return found if weights is None else replace(found, weights=weights)
 
 
-def _to_source(source: Any, split: str | None) -> Source:
+def _to_source(source: Any, part: Part) -> Source:
+    if isinstance(source, str) and source.startswith(HUB_PREFIX):
+        return _of_format(replace(load_hub(source, part), where=source), "data set of the hub")
     if isinstance(source, (str, os.PathLike)) and not (isinstance(source, str) and is_builtin(source)):
         text = os.fsdecode(source)
-        found = _read_path(text, split)
-        chosen = {} if split is None else {"split": split}
+        found = _read_path(text, part)
+        chosen = {name: value for name, value in part._asdict().items() if value is not None}
         return replace(found, where=text, origin={**found.origin, **chosen})
-    if split is not None:
-        raise InputError(f"split is {split!r} and applies to folders; expected a folder: leave split out")
+    if is_hub_object(source):
+        return load_object(source, part)
+    part.refuse_split(f"{str(source)[:60]!r}")
+    part.refuse_columns(f"{str(source)[:60]!r}")
     if isinstance(source, TrainingSet):
         return Source(
             source.points,
@@ -184,22 +217,9 @@ def _to_source(source: Any, split: str | None) -> Source:
         )
     if isinstance(source, str):
         return replace(load_builtin(source), known=True, where=source, origin={"format": "set by name"})
-    if isinstance(source, Dataset):
-        return _from_dataset(source)
+    if isinstance(source, (Dataset, DataLoader)):
+        return load_torch(source)
     return Source(_as_array(source), "points")
-
-
-def _from_dataset(dataset: Any) -> Source:
-    """The points of a TensorDataset, and its labels where a second tensor holds some."""
-    tensors = dataset.tensors if isinstance(dataset, TensorDataset) else ()
-    labelled = len(tensors) == 2 and tensors[1].ndim == 1 and not tensors[1].is_floating_point()
-    if len(tensors) != 1 and not labelled:
-        what = f"{len(tensors)} tensors" if tensors else "items of its own making"
-        raise InputError(
-            f"a {type(dataset).__name__} holds {what}; expected a TensorDataset of points, or of points and labels: "
-            "stack the points into one tensor, and give labels=..."
-        )
-    return Source(tensors[0].detach(), "points", tensors[1] if labelled else None)
 
 
 def _as_array(source: Any) -> Any:
@@ -217,25 +237,25 @@ def _as_array(source: Any) -> Any:
         ) from None
 
 
-def _read_path(text: str, split: str | None) -> Source:
+def _read_path(text: str, part: Part) -> Source:
     """Read what lies at a path by the loader of its suffix, or as a folder."""
     path = Path(text)
-    reader = READERS.get(path.suffix.lower())
+    suffix = path.suffix.lower()
     if os.path.isdir(text):
-        return _read_folder(path, split)
-    if os.path.isfile(text) and path.suffix.lower() in ARCHIVES:
-        return _of_format(load_archive(path, split), f"{path.suffix.lower()} archive")
-    if split is not None:
-        raise InputError(
-            f"split is {split!r} and {text!r} has no parts; expected a folder or an archive: leave split out"
-        )
-    if os.path.isfile(text) and reader is not None:
-        return _of_format(reader(path), f"{path.suffix.lower()} file")
-    files = f"a file ({', '.join([*READERS, *ARCHIVES])}) or a folder of images or .safetensors"
+        return _read_folder(path, part)
+    if os.path.isfile(text) and suffix in PART_READERS:
+        return _of_format(PART_READERS[suffix](path, part), f"{suffix} file")
+    part.refuse_split(repr(text))
+    part.refuse_columns(repr(text))
+    if os.path.isfile(text) and suffix in READERS:
+        return _of_format(READERS[suffix](path), f"{suffix} file")
+    known = [*READERS, *PART_READERS]
+    files = f"a file ({', '.join(known)}) or a folder of images or .safetensors"
     if os.path.exists(text):
         raise InputError(f"{text!r} is no kind of file that flowscope reads; expected {files}")
-    if reader is not None or path.suffix.lower() in ARCHIVES or os.path.basename(text) != text:
-        raise InputError(f"there is no file or folder {text!r}; expected {files}: check the path")
+    if suffix in known or os.path.basename(text) != text:
+        hub = f", or type {HUB_PREFIX}{text} for a data set of the hub" if HUB_NAME.fullmatch(text) else ""
+        raise InputError(f"there is no file or folder {text!r}; expected {files}: check the path{hub}")
     meant = did_you_mean(text.partition(":")[0], [*NAMED, *SYNTHETIC])
     raise InputError(f"{text!r} is an unknown source; expected a name ({EXAMPLES}), {files}{meant}")
 
@@ -245,16 +265,18 @@ def _of_format(found: Source, kind: str) -> Source:
     return replace(found, origin={"format": kind, **found.origin})
 
 
-def _read_folder(path: Path, split: str | None) -> Source:
-    if has_tar_shards(path):
-        return _of_format(load_tar_shards(path, split), "folder of .tar")
-    chosen = find_split(path, split)
-    if chosen != path and has_tar_shards(chosen):
-        found = _of_format(load_tar_shards(chosen, None), "folder of .tar")
-    elif not any(chosen.glob("*.safetensors")):
-        found = _of_format(load_folder(chosen), "folder of images")
-    elif is_cache(chosen):
-        found = _of_format(load_cache(chosen), "folder of cached latents")
-    else:
-        found = _of_format(load_safetensors(chosen), "folder of .safetensors")
-    return found if chosen == path else replace(found, name=f"{path.resolve().name}/{split}")
+def _read_folder(path: Path, part: Part) -> Source:
+    """Read a folder, or the one of its subfolders that is asked for, by what lies in it."""
+    for is_one, read, kind in FOLDER_READERS:
+        if is_one(path):
+            return _of_format(read(path, part), kind)
+    chosen = find_split(path, part.split)
+    if chosen != path:
+        found = _read_folder(chosen, part._replace(split="none"))
+        return replace(found, name=f"{path.resolve().name}/{part.split}")
+    part.refuse_columns(str(path))
+    if not any(path.glob("*.safetensors")):
+        return _of_format(load_folder(path), "folder of images")
+    if is_cache(path):
+        return _of_format(load_cache(path), "folder of cached latents")
+    return _of_format(load_safetensors(path), "folder of .safetensors")

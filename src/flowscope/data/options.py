@@ -13,6 +13,7 @@ from flowscope.data.normaliser import Normaliser, Wanted, check_normalise
 from flowscope.errors import InputError, unknown_name
 
 EAGER_BYTES = GIB
+CENTRE = "center"  # how images are cropped: as ADM and its followers do
 LAYOUTS = ("chw", "hwc")  # orders of an image's axes
 POSTERIORS = ("mean", "sample")  # points of posteriors
 RANGES = ("[0,1]", "[0,255]", "[-1,1]", "stored")  # what floats with an image's shape may be assumed to be
@@ -27,6 +28,7 @@ class Options:
     """
 
     resize: tuple[int, int] | None = None
+    crop: bool = False
     grey: bool = False
     flips: bool | None = None
     subset: int | None = None
@@ -48,7 +50,7 @@ class Options:
     @property
     def in_use(self) -> dict[str, Any]:
         """The options that differ from their defaults, by name; what only says how a set is read is none of them."""
-        of_reading = ("eager_bytes", "seed" if self.subset is None else "")
+        of_reading = ("eager_bytes", "seed" if self.subset is None and self.posterior != "sample" else "")
         named = {f.name: (f.default, getattr(self, f.name)) for f in fields(self) if f.name not in of_reading}
         used = {name: value for name, (default, value) in named.items() if value != default}
         return used | ({"normalise": str(self.normalise)} if "normalise" in used else {})
@@ -62,7 +64,7 @@ class Options:
         if self.subset is not None:
             words.append(f"subset {self.subset}, seed {self.seed}")
         if self.resize is not None:
-            words.append(f"{self.resize[0]}x{self.resize[1]}")
+            words.append(f"{self.resize[0]}x{self.resize[1]}{', centre crop' * self.crop}")
         if self.posterior is not None:
             words.append("posterior mean" if self.posterior == "mean" else f"posterior sample, seed {self.seed}")
         words += [name for name, on in (("grey", self.grey), ("flips", self.flips)) if on]
@@ -72,6 +74,7 @@ class Options:
 def check_options(
     *,
     resize: Any,
+    crop: Any,
     grey: Any,
     flips: Any,
     subset: Any,
@@ -101,8 +104,10 @@ def check_options(
             raise unknown_name("assume", assume, RANGES)
     if posterior not in (None, *POSTERIORS):
         raise unknown_name("posterior", posterior, POSTERIORS)
+    size = _check_size(resize)
     return Options(
-        _check_size(resize),
+        size,
+        _check_crop(crop, size),
         bool(grey),
         None if flips is None else bool(flips),
         None if subset is None else _integer("subset", subset, 1),
@@ -198,6 +203,16 @@ def _check_size(value: Any) -> tuple[int, int] | None:
         return _integer("resize", value[0], 1), _integer("resize", value[1], 1)
     side = _integer("resize", value, 1)
     return side, side
+
+
+def _check_crop(value: Any, size: tuple[int, int] | None) -> bool:
+    if value is None:
+        return False
+    if value != CENTRE:
+        raise unknown_name("crop", value, [CENTRE])
+    if size is None or size[0] != size[1]:
+        raise InputError(f"crop is {CENTRE!r} and resize is {size}; expected the side of the square: resize=N")
+    return True
 
 
 def _check_classes(value: Any) -> tuple[int | str, ...]:

@@ -21,6 +21,8 @@ from flowscope.data.loaders.images import EncodedImages, Stamp, stamp_file
 from flowscope.data.loaders.index_files import DATASET_JSON, METADATA, find_index_files, read_index
 from flowscope.data.loaders.labels import Labels, order_names
 from flowscope.data.loaders.latents import STATISTICS_FILE
+from flowscope.data.loaders.part import Part
+from flowscope.data.loaders.pictures import IMAGE_SUFFIXES
 from flowscope.data.loaders.samples import find_labels
 from flowscope.data.loaders.shards import find_shards
 from flowscope.data.loaders.source import SPLITS, Source, by_ending, check_inside, in_words, reading, skipped_notes
@@ -28,8 +30,6 @@ from flowscope.data.loaders.splits import choose_split
 from flowscope.data.loaders.tree import HIDDEN, SPECIAL, Tree, in_order, open_folder
 from flowscope.errors import InputError
 
-JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
-IMAGE_SUFFIXES = {".png", ".apng", *JPEG_SUFFIXES, ".bmp", ".gif", ".webp", ".avif", ".tif", ".tiff", ".ppm", ".pgm"}
 TAR_SUFFIX = ".tar"
 MAX_LISTED_FOLDERS = 12  # in a note
 
@@ -56,15 +56,16 @@ def load_folder(root: Path) -> Source:
     return load_images(tree, root.resolve().name or "images")
 
 
-def load_archive(path: Path, split: str | None) -> Source:
+def load_archive(path: Path, part: Part) -> Source:
     """Load the images of a .zip or .tar; see :func:`load_images`.
 
     Raises:
         InputError: it is damaged, leads out of itself, or holds no set of images.
     """
+    part.refuse_columns(str(path))
     tree = ARCHIVES[path.suffix.lower()](path)
     tree, notes = _unwrapped(tree)
-    chosen = choose_split(tree.folders, tree.where, split)
+    chosen = choose_split(tree.folders, tree.where, part.split)
     name = path.name.removesuffix(path.suffix).removesuffix(".tar")
     if chosen is not None:
         tree, name = tree.below(chosen), f"{name}/{chosen}"
@@ -72,20 +73,14 @@ def load_archive(path: Path, split: str | None) -> Source:
     return replace(found, notes=notes + found.notes)
 
 
-def has_tar_shards(folder: Path) -> bool:
-    """Whether a folder holds tars, and neither subfolders nor images."""
-    names = [entry.name + "/" * entry.is_dir() for entry in os.scandir(folder) if entry.name[0] != "."]
-    others = any(name.endswith("/") or Path(name).suffix.lower() in IMAGE_SUFFIXES for name in names)
-    return not others and any(name.endswith(TAR_SUFFIX) for name in names)
-
-
-def load_tar_shards(folder: Path, split: str | None) -> Source:
+def load_tar_shards(folder: Path, part: Part) -> Source:
     """Load the images of a folder of numbered tars, as WebDataset has them; see :func:`load_images`.
 
     Raises:
         InputError: tars of several sets or parts, a missing number, or no set of images.
     """
-    paths, part = find_shards(folder, TAR_SUFFIX, split)
+    part.refuse_columns(str(folder))
+    paths, named = find_shards(folder, TAR_SUFFIX, part.split)
     files, passed = dict[str, Any](), dict[str, str]()
     for path in paths:
         tree, stem = open_tar(path), path.name.removesuffix(TAR_SUFFIX).replace(".", "_")
@@ -95,7 +90,7 @@ def load_tar_shards(folder: Path, split: str | None) -> Source:
     whole = Tree(folder, in_order(files), folders, passed, lambda place: place[0].fetch(place[1]))
     name = folder.resolve().name
     others = Counter(by_ending(p.name) for p in folder.iterdir() if p.suffix != TAR_SUFFIX and p.name[0] != ".")
-    found = load_images(whole, f"{name}/{part}" if part else name)
+    found = load_images(whole, f"{name}/{named}" if named else name)
     return replace(found, notes=skipped_notes(others) + found.notes)
 
 

@@ -1,9 +1,11 @@
 """Folders of numbered files that together are one set: `train-000000.tar`, `train-00000-of-00002.parquet`."""
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from flowscope.data.loaders.pictures import IMAGE_SUFFIXES
 from flowscope.data.loaders.source import SPLITS, check_inside
 from flowscope.errors import InputError, listed
 
@@ -37,7 +39,14 @@ def find_shards(folder: Path, suffix: str, split: str | None) -> tuple[list[Path
         )
     if len(names) > 1:
         names = _in_order(names, folder, suffix)
-    return [folder / name for name in names], parts[0] if split is None and parts else split
+    return [folder / name for name in names], (parts[0] if parts else None) if split in (None, "none") else split
+
+
+def holds_only(folder: Path, suffix: str) -> bool:
+    """Whether a folder holds files of a suffix, and neither subfolders nor images."""
+    entries = [entry for entry in os.scandir(folder) if entry.name[0] != "."]
+    others = any(entry.is_dir() or Path(entry.name).suffix.lower() in IMAGE_SUFFIXES for entry in entries)
+    return not others and any(entry.name.endswith(suffix) for entry in entries)
 
 
 def part_of(name: str) -> str:
