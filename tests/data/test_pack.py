@@ -111,7 +111,9 @@ def test_what_the_command_packs_is_asked_nothing_and_read_by_the_others(
     assert json.loads(capsys.readouterr().out)["digest"] == load(tmp_path / "p.safetensors").digest
 
 
-def test_nothing_of_the_users_is_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_of_the_users_is_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     np.save(tmp_path / "x.npy", POINTS)
     mine, folder = tmp_path / "mine.safetensors", picture_folder(tmp_path / "pets")
     mine.write_text("mine")
@@ -130,6 +132,10 @@ def test_nothing_of_the_users_is_replaced(tmp_path: Path, capsys: pytest.Capture
     one = load(mine)
     with pytest.raises(InputError, match="the source of these points"):
         pack(one, mine, overwrite=True)
+    points, folder = TrainingSet(POINTS), tmp_path / "points"
+    monkeypatch.chdir(tmp_path)  # a folder may be called as points in memory are, or as a set that comes by name
+    assert points.source == folder.name and pack(points, folder / "set.safetensors").is_file()
+    assert main(["pack", "digits", "--subset", "3", "--out", "digits/set.safetensors"]) == 0
     with pytest.raises(OutputError, match="in the way"):
         pack(TrainingSet(POINTS), mine)
 

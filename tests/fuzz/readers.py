@@ -14,7 +14,8 @@ import torch
 import flowscope as fs
 from flowscope.curve.checkpoint import ResumeState
 from flowscope.curve.sweep import sweep
-from flowscope.data import TrainingSet, load
+from flowscope.data import TrainingSet, load, pack
+from flowscope.data.normaliser import Normaliser
 from flowscope.reproduction.result import Reproduction, Row
 from flowscope.reproduction.runner import is_trained
 from flowscope.studies.bench.finding import Finding, Gallery, Panel, Series
@@ -52,6 +53,18 @@ def in_all_ways(source: Path, **options: Any) -> None:
     data = load(source, **options)
     assert len(data.digest) == 64
     assert np.isfinite(data.statistics.norms).all()
+
+
+def write_packed(folder: Path) -> None:
+    data = TrainingSet(
+        POINTS,
+        LABELS,
+        WEIGHTS,
+        class_names=NAMES.tolist(),
+        files=[f"{k}.png" for k in range(12)],
+        normaliser=Normaliser(0.5, np.zeros(3, np.float32), np.ones(3, np.float32)),
+    )
+    pack(data, folder / "set.safetensors")
 
 
 def one_file(suffix: str) -> Callable[[Path], None]:
@@ -197,6 +210,7 @@ READERS = (
     Reader("npz", write_npz, one_file("npz")),
     Reader("npz of JPEG bytes", write_jpegs, one_file("npz")),
     Reader("safetensors", write_shards, in_all_ways),
+    Reader("packed set", write_packed, one_file("safetensors")),
     Reader("pt", write_pt, one_file("pt")),
     Reader("pt of old versions", lambda folder: write_pt(folder, zipped=False), one_file("pt")),
     Reader("images", write_images, in_all_ways),

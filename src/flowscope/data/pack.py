@@ -10,6 +10,7 @@ import torch
 
 from flowscope.core.files import write_stream
 from flowscope.core.serialize import to_jsonable
+from flowscope.data.loaders.builtin import is_builtin
 from flowscope.data.loaders.packed import KEY, SCHEMA, NormaliserForm, PackForm
 from flowscope.data.loaders.tensor_writer import header_bytes
 from flowscope.data.normaliser import Normaliser
@@ -58,14 +59,19 @@ def pack(
         True
     """
     path = Path(os.path.expanduser(path))
-    check_place(path, training_set.source, overwrite)
+    check_place(path, training_set.source if "format" in training_set.origin else None, overwrite)
     training_set.check_unchanged()
     write_stream(path, _blocks(training_set, progress))
     return path
 
 
-def check_place(path: Path, source: str, overwrite: bool) -> None:
+def check_place(path: Path, source: str | None, overwrite: bool) -> None:
     """Refuse a place for a packed set, before the work.
+
+    Args:
+        path: the place.
+        source: what was loaded; None for points from memory.
+        overwrite: a file may be replaced.
 
     Raises:
         InputError: the name has another ending, or the path is, or lies in, the source of the points.
@@ -73,8 +79,9 @@ def check_place(path: Path, source: str, overwrite: bool) -> None:
     """
     if path.suffix.lower() != SUFFIX:
         raise InputError(f"{path} does not end in {SUFFIX}, by which the file is known; expected such a name")
-    place, data = path.resolve(), Path(os.path.expanduser(source)).resolve()
-    if data.exists() and (place == data or (data.is_dir() and place.is_relative_to(data))):
+    of_files = source is not None and not is_builtin(source)
+    place, data = path.resolve(), Path(os.path.expanduser(source or "")).resolve()
+    if of_files and data.exists() and (place == data or (data.is_dir() and place.is_relative_to(data))):
         raise InputError(
             f"{path} is, or lies in, the source of these points ({source}), which is read while the file is written; "
             "expected another place"
