@@ -4,8 +4,9 @@
 
 The files are CIFAR-10's JPEG bytes (in the folder that FLOWSCOPE_DATA names, else ../shared/data) and, beyond its
 50,000, their mirror images, saved again. Both decode the same part of the files in turn, and who begins changes from
-part to part. Seconds are those of the processor, so that the load of the machine does not count. The bare loop does what every reader must: open,
-convert to RGB, copy into one array. flowscope also looks at formats, EXIF tags, transparency, depth and sizes.
+part to part. Seconds are those of the processor, so that the load of the machine does not count. The bare loop does
+what every reader must: open, convert to RGB, copy into one array. flowscope also looks at formats, EXIF tags,
+transparency, depth and sizes.
 
 Memory is the growth of a process while it decodes so many images, beyond their pixels.
 """
