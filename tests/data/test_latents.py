@@ -75,6 +75,14 @@ def test_one_sample_of_a_posterior_depends_on_the_seed_and_the_file_alone(tmp_pa
     np.testing.assert_allclose(scaled.points, data.points * 0.18215, rtol=1e-6)
 
 
+def test_chunks_of_posteriors_are_no_classes(tmp_path):
+    written = formats.write_repa(tmp_path)
+    (written.path / "dataset.json").write_text('{"labels": null}')
+    plain = read(written)
+    (written.path / "dataset.json").unlink()
+    assert plain.labels is None and read(written).digest == plain.digest
+
+
 def test_what_a_posterior_leaves_open_is_asked(tmp_path):
     path = formats.write_repa(tmp_path).path
     assert "--posterior sample" in refused(path, "say which points", normalise="none")

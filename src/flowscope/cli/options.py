@@ -29,7 +29,8 @@ SOURCE is one of
   a name    digits, mnist5k, gaussian:N=1400,D=4096,seed=0,
             mixture:N=1000,D=64,modes=10
   a file    .npy, .npz, .safetensors, .pt
-  a folder  images, those of a class in a subfolder; or .safetensors shards"""
+  a folder  images, those of a class in a subfolder; .safetensors shards;
+            arrays (.npy, .pt), a point a file"""
 
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="Data set: a name, a file or a folder.")]
 PathName = Annotated[

@@ -16,7 +16,7 @@ import numpy as np
 
 from flowscope.core.text import nfc
 from flowscope.data.loaders.archive import ARCHIVES, open_tar
-from flowscope.data.loaders.array_files import array_names, read_arrays
+from flowscope.data.loaders.array_files import POSTERIOR, array_names, read_arrays
 from flowscope.data.loaders.images import EncodedImages, Stamp, stamp_file
 from flowscope.data.loaders.index_files import DATASET_JSON, METADATA, find_index_files, read_index
 from flowscope.data.loaders.labels import Labels, order_names
@@ -130,12 +130,7 @@ def load_images(tree: Tree, name: str) -> Source:
     """
     images = _images(tree, tree.files)
     if not images and (arrays := array_names(tree)):
-        arrays, labels, notes, read = _labelled(tree, arrays)
-        found = read_arrays(tree, arrays, name)
-        passed = skipped_notes(_skipped(tree, {*arrays, *read, *((STATISTICS_FILE,) if found.statistics else ())}))
-        notes = passed + notes + found.notes
-        origin = {"format": "folder of arrays", **found.origin}
-        return replace(found, labels=labels.values, class_names=labels.names, notes=notes, origin=origin)
+        return _load_arrays(tree, name, arrays)
     if not images:
         skipped = _skipped(tree, ())
         said = f" ({in_words(skipped)})" if skipped else ""
@@ -149,6 +144,17 @@ def load_images(tree: Tree, name: str) -> Source:
     )
     passed = skipped_notes(_skipped(tree, read))
     return Source(values, name, labels.values, class_names=labels.names, notes=passed + notes, files=images)
+
+
+def _load_arrays(tree: Tree, name: str, arrays: list[str]) -> Source:
+    """The set of a tree in which each array is a point; folders of posteriors are chunks and no classes."""
+    chunks = posixpath.basename(arrays[0]).startswith(POSTERIOR) and not find_index_files(tree)
+    arrays, labels, notes, read = (arrays, Labels(None), (), set()) if chunks else _labelled(tree, arrays)
+    found = read_arrays(tree, arrays, name)
+    passed = skipped_notes(_skipped(tree, {*arrays, *read, *((STATISTICS_FILE,) if found.statistics else ())}))
+    notes = passed + notes + found.notes
+    origin = {"format": "folder of arrays", **found.origin}
+    return replace(found, labels=labels.values, class_names=labels.names, notes=notes, origin=origin)
 
 
 def _labelled(tree: Tree, images: list[str]) -> tuple[list[str], Labels, tuple[str, ...], set[str]]:
