@@ -25,7 +25,7 @@ power = np.log(np.abs(np.fft.rfft(waves * np.hanning(64)[:, None], axis=1)) ** 2
 spectra = fs.load(power.transpose(0, 2, 1), normalise="channel", name="EEG, spectra")
 
 for data in (vectors, trajectories, spectra):
-    curve = fs.stages(data, timesteps=24, probes=128, seed=0)
+    curve = fs.stages(data, timesteps=16, probes=96, seed=0)
     half, check = curve.half, curve.information
     print(f"{data.name}: {len(data)} points of shape {data.shape}, half at t = {half.t:.3f}", end=" ")
     print(f"({half.low:.3f} to {half.high:.3f}), self-check {check.integral:.2f}", end=" ")

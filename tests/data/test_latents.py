@@ -1,5 +1,6 @@
 """Formats of latents and of points in files of their own: read as their owners mean them, or refused."""
 
+import gc
 import io
 import warnings
 
@@ -167,6 +168,21 @@ def test_tensors_under_a_name_are_read_and_others_are_named(tmp_path):
         np.testing.assert_array_equal(load(tmp_path).points, LATENTS[:3])
     torch.save([1], tmp_path / "1.pt")
     refused(tmp_path, "1.pt are not|1.pt")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("write", [formats.write_webdataset, formats.write_webdataset_shards])
+def test_samples_are_those_of_the_package_webdataset(write, tmp_path):
+    import webdataset
+
+    written = write(tmp_path)
+    tars = [str(path) for path in (sorted(written.path.glob("*.tar")) if written.path.is_dir() else [written.path])]
+    theirs = list(webdataset.WebDataset(tars, shardshuffle=False).decode().to_tuple("npy", "cls"))
+    gc.collect()  # what the package leaves open is not closed in another test
+    data = read(written)
+    np.testing.assert_array_equal(data.points, np.stack([array for array, _ in theirs]))
+    assert data.labels.tolist() == [label for _, label in theirs]
 
 
 # caches

@@ -167,6 +167,7 @@ def test_a_scale_answers_what_floats_on_the_scale_of_images_are():
 def test_points_are_normalised_once():
     data = load(LATENTS, normalise="channel")
     assert load(data, subset=9).normaliser is data.normaliser is split(data, 5)[1].normaliser
+    assert load(data, normalise=data.normaliser).digest == data.digest
     refused(data, "is normalised already", normalise="scale:2")
 
 

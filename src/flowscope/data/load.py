@@ -89,15 +89,17 @@ def load(
 
     Where a source leaves open what it means, it is refused, and the message names the option that answers: floats with
     the shape of images (1, 3 or 4 channels, sides of at least 8) that have no value below 0 (`assume`) or channels last
-    (`layout`), folders of train, val and test (`split`), latents with those of their mirror images and without
-    statistics (`normalise`). What is skipped or decided is said in a FlowscopeWarning and in the `notes` of the set.
+    (`layout`), folders of train, val and test (`split`), latents whose format has a scale that is not beside them
+    (`normalise`), and posteriors (`posterior`). What is skipped or decided is said in a FlowscopeWarning and in the
+    `notes` of the set.
 
     Args:
         source: an array, tensor or TrainingSet; a Dataset or DataLoader of torch, a Dataset of `datasets`; a name
             ("digits", "mnist5k", "gaussian:N=1400,D=4096,seed=0", "mixture:N=1000,D=64,modes=10,spread=0.1,seed=0",
             "hf:owner/name" of Hugging Face's hub); a file (.npy, .npz, .safetensors, .pt, .pth, .parquet); a folder of
-            .safetensors shards, of what `save_to_disk` wrote, or of images, whose subfolders are classes; or an archive
-            of images (.zip, .tar, .tar.gz). A name wins over a file of that name.
+            .safetensors shards, of what `save_to_disk` wrote, of images, whose subfolders are classes, or of arrays
+            (.npy, .pt), a point a file; or an archive of images or .npy (.zip, .tar, .tar.gz). A name wins over a file
+            of that name.
         labels: (N,) integers for the whole source, in place of its own.
         weights: (N,) weights for the whole source, in place of its own.
         name: what results call the set.

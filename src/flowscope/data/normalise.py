@@ -26,7 +26,7 @@ def find_wanted(source: Source, options: Options) -> Normaliser | Wanted:
     """
     asked = options.normalise
     if source.normaliser is not None:
-        if asked in (None, NONE):
+        if asked in (None, NONE) or str(asked) == str(source.normaliser):
             return NONE
         raise InputError(f"{source.name} is normalised already, {source.normaliser}; expected normalise at one place")
     if asked is None and source.statistics is not None:
