@@ -134,8 +134,10 @@ def write_musubi(folder: Path, architecture: str = "wan", skip: int = 0) -> Writ
 
 def samples() -> dict[str, bytes]:
     """WebDataset: .npy and .cls of one key."""
-    files = {f"{k:06}.npy": npy(LATENTS[k].astype(np.float16)) for k in range(COUNT)}
-    return files | {f"{k:06}.cls": str(LABELS[k]).encode() for k in range(COUNT)}
+    files = dict[str, bytes]()
+    for k in range(COUNT):
+        files |= {f"{k:06}.npy": npy(LATENTS[k].astype(np.float16)), f"{k:06}.cls": str(LABELS[k]).encode()}
+    return files
 
 
 def write_webdataset(folder: Path) -> Written:
