@@ -171,6 +171,12 @@ def test_points_are_normalised_once():
     refused(data, "is normalised already", normalise="scale:2")
 
 
+def test_pixels_are_refused_before_they_are_decoded(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"not looked at")
+    refused(tmp_path, "the source holds uint8 pixels", normalise="channel")
+    refused(tmp_path, "cannot be read", normalise="none")
+
+
 # statistics in a file
 
 

@@ -16,7 +16,7 @@ from flowscope.data.image_cache import CachePolicy, decode_cached
 from flowscope.data.loaders.images import Decoded, EncodedImages
 from flowscope.data.loaders.pictures import BACKGROUND, Shown
 from flowscope.data.loaders.source import Source, is_pixels
-from flowscope.data.meaning import find_meaning
+from flowscope.data.meaning import find_meaning, refuse_for_pixels
 from flowscope.data.normalise import find_wanted, make_normaliser
 from flowscope.data.normaliser import NONE, Normaliser
 from flowscope.data.options import Options, choose
@@ -69,6 +69,7 @@ def assemble(source: Source, options: Options, name: str | None, how: Reading = 
     index = choose(len(values), labels, names, options)
     called = _name(source, options) if name is None else name
     if encoded:
+        refuse_for_pixels(options)  # before the work
         pixels, index, skipped, transparent = _decode(values, index, options, how)
         called += f" ({skipped} broken left out)" if skipped else ""
         broken = (f"Broken images were left out: {skipped:,}.",) if skipped else ()

@@ -42,7 +42,7 @@ def find_meaning(source: Source, values: Any, options: Options) -> Meaning:
     """
     _check_flips(source)
     if is_pixels(values):
-        _refuse_for_pixels(options)
+        refuse_for_pixels(options)
         return Meaning(map_pixels, NORMALISATION)
     if source.latents:
         if options.assume is not None:
@@ -151,7 +151,12 @@ def _check_flips(source: Source) -> None:
         )
 
 
-def _refuse_for_pixels(options: Options) -> None:
+def refuse_for_pixels(options: Options) -> None:
+    """Refuse options that say the scale of pixels, which is known.
+
+    Raises:
+        InputError: one is given.
+    """
     if options.assume is not None:
         raise InputError(
             "assume is given and the source holds uint8 pixels, whose scale is known; expected none: leave assume out"
