@@ -80,12 +80,8 @@ def assemble(source: Source, options: Options, name: str | None, how: Reading = 
         raise InputError("skip_broken applies to image files and JPEG bytes; the source holds plain numbers")
     else:
         source = replace(source, values=values)
-    source, notes = choose_posterior(source, options)
-    options, more = _state_flips(source, options)
-    notes += more
+    source, options = _as_stated(source, options)
     points, normalisation, normaliser = _points(source, None if encoded else index, options)
-    stated = options.normalise is None and normaliser is not None
-    notes += (_stated_note(source, normaliser),) if stated else ()
     labels, weights, files = (_keep(of_each, index, options.flips) for of_each in (labels, weights, files))
     return TrainingSet(
         points,
@@ -94,7 +90,7 @@ def assemble(source: Source, options: Options, name: str | None, how: Reading = 
         called,
         normalisation=normalisation,
         class_names=names,
-        notes=source.notes + notes,
+        notes=source.notes + _scale_note(source, options, normaliser),
         files=None if files is None else files.tolist(),
         source=source.where,
         normaliser=source.normaliser if normaliser is None else normaliser,
@@ -133,23 +129,22 @@ def _check_values(values: Any) -> Any:
     return values
 
 
-def _state_flips(source: Source, options: Options) -> tuple[Options, tuple[str, ...]]:
-    """The options with flips where the format states them, and the note on that."""
-    if source.flipped is None or options.flips is not None:
-        return options, ()
-    note = (
-        f"Both orientations are points, as the format states: {len(source.values):,} latents were read with those of "
-        "their mirror images (--no-flips for the latents alone)."
-    )
-    return replace(options, flips=True), (note,)
+def _as_stated(source: Source, options: Options) -> tuple[Source, Options]:
+    """The source with one point a posterior, and flips where its format states them; its notes say so."""
+    source, notes = choose_posterior(source, options)
+    if source.flipped is not None and options.flips is None:
+        options = replace(options, flips=True)
+        both = f"{len(source.values):,} latents were read with those of their mirror images"
+        notes += (f"Both orientations are points, as the format states: {both} (--no-flips for the latents alone).",)
+    return replace(source, notes=source.notes + notes), options
 
 
-def _stated_note(source: Source, normaliser: Normaliser | None) -> str:
-    name = "statistics" if source.statistics is None else source.statistics.name
-    return (
-        f"Latents are normalised by {name}, as the format states: {normaliser} (--normalise none for latents as they "
-        "are stored)."
-    )
+def _scale_note(source: Source, options: Options, normaliser: Normaliser | None) -> tuple[str, ...]:
+    """The note on a normaliser that the format states, and nobody asked for."""
+    if options.normalise is not None or normaliser is None or source.statistics is None:
+        return ()
+    by = f"{source.statistics.name}, as the format states: {normaliser}"
+    return (f"Latents are normalised by {by} (--normalise none for latents as they are stored).",)
 
 
 def _points(source: Source, index: np.ndarray | None, options: Options) -> tuple[Any, str, Normaliser | None]:
