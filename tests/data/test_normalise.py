@@ -299,6 +299,17 @@ def test_a_source_beside_the_data_is_on_their_scale(two, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_larger_set_is_on_the_scale_of_the_data(two, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(catalogue, "run_study", lambda name, given, **how: seen.append(given) or 1 / 0)
+    np.save(tmp_path / "more.npy", np.concatenate([LATENTS, 5 * LATENTS]))
+    command = ["study", "alignment", "--model", str(two[0].parent / "net"), "--data", str(two[0]), "--json"]
+    with pytest.raises(ZeroDivisionError):
+        main([*command, "--normalise", "channel", "--more", str(tmp_path / "more.npy")])
+    np.testing.assert_array_equal(seen[0].more.points[:40], load(two[0], normalise="channel").points)
+
+
+@pytest.mark.slow
 def test_two_folders_with_statistics_of_their_own_are_refused(tmp_path, capsys):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

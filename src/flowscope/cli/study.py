@@ -142,7 +142,9 @@ def _given(
         [os.path.expanduser(other) for other in models.others or ()],
         held_out=load_beside(models.held_out_data, data, options),
         foreign=load_beside(models.foreign, data, options),
-        more=None if models.more is None else replace(options, subset=None).load(models.more),
+        more=None
+        if models.more is None
+        else replace(options, subset=None).load(models.more, _normaliser(data, options)),
         device=compute.device,
         memory=compute.memory,
         parts=parts,
@@ -174,12 +176,17 @@ def load_beside(source: str | None, data: TrainingSet, options: o.DataOptions) -
         normalise=options.normalise,
         no_cache=options.no_cache,
     )
-    normaliser = None if options.normalise is None else data.normaliser
+    normaliser = _normaliser(data, options)
     found, used = _load_or_answer(source, own, options, normaliser)
     if not images or len(found.shape) != 3 or found.shape == data.shape:
         return found
     grey = found.shape[0] > data.shape[0] == 1
     return replace(used, resize=size, crop=options.crop, grey=grey).load(source, normaliser)
+
+
+def _normaliser(data: TrainingSet, options: o.DataOptions) -> Normaliser | None:
+    """The one that `--normalise` has found for the data, which holds for all sources; None where it is not given."""
+    return None if options.normalise is None else data.normaliser
 
 
 def _load_or_answer(
