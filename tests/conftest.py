@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ["MPLBACKEND"] = "Agg"  # no test opens a window
+os.environ["FLOWSCOPE_CACHE"] = str(Path(tempfile.gettempdir(), "flowscope-tests-cache"))  # never the user's own
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as under nohup: what tests start would ignore it, too
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -60,6 +60,7 @@ def test_every_example_is_tested() -> None:
         "coarse_to_fine.py",
         "conditional_curves.py",
         "oracle_sampling.py",
+        "points_of_any_shape.py",
         "stages_of_an_array.py",
     }
 
@@ -105,3 +106,14 @@ def test_conditional_curves(outputs: dict[str, str]) -> None:
     assert all(low <= half <= high for _, _, half, low, high in digits)
     together, apart = (numbers(line(output, start))[0] for start in ("without", "with the"))
     assert apart < together  # fewer points: navigation ends earlier
+
+
+@pytest.mark.slow
+def test_points_of_any_shape(outputs: dict[str, str]) -> None:
+    lines = outputs["points_of_any_shape.py"].strip().splitlines()
+    shapes = ["178 points of shape (13,)", "785 points of shape (4, 16)", "185 points of shape (4, 33)"]
+    for found, shape in zip(lines, shapes, strict=True):
+        assert shape in found
+        half, low, high, integral, error, entropy = numbers(found.partition("half at t =")[2].replace("+-", " "))
+        assert 0 < low <= half <= high < 1
+        assert abs(integral - entropy) < 4 * error

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.numpy
-import torch
 from PIL import Image
 
 from flowscope.cli import main
@@ -15,6 +13,7 @@ from flowscope.errors import FlowscopeWarning
 from flowscope.metrics import hold_out
 from flowscope.studies import catalogue
 from flowscope.training import TrainSettings, train_to
+from tests.support import latent_formats as formats
 
 RNG = np.random.default_rng(3)
 PIXELS = RNG.integers(0, 256, (12, 3, 9, 9), dtype=np.uint8)
@@ -48,20 +47,34 @@ def test_the_options_of_a_refusal_are_the_answer(tmp_path: Path, capsys: pytest.
         save(tmp_path / "set" / ("train" if k < 10 else "val") / f"{k:02}.png", pixels)
     assert "--split train" in refused(capsys, "info", str(tmp_path / "set"))
     assert digest(capsys, str(tmp_path / "set"), "--split", "train") == load(PIXELS[:10]).digest
-    latents = RNG.standard_normal((5, 4, 8, 8)).astype(np.float32)
     (tmp_path / "latents").mkdir()
-    entries = {"latents": latents, "latents_flip": latents[..., ::-1].copy()}
-    safetensors.numpy.save_file(entries, tmp_path / "latents" / "latents_rank00_shard000.safetensors")
-    torch.save({"mean": torch.ones(1, 4, 1, 1), "std": torch.ones(1, 4, 1, 1)}, tmp_path / "latents/latents_stats.pt")
-    source = str(tmp_path / "latents")
-    assert "--no-flips" in refused(capsys, "info", source)
-    assert "--normalise stats" in refused(capsys, "info", source, "--flips")
-    both = load(source, flips=True, normalise="stats*2").digest
-    assert digest(capsys, source, "--flips", "--normalise", "stats*2") == both
-    assert (
-        digest(capsys, source, "--no-flips", "--normalise", "none")
-        == load(source, flips=False, normalise="none").digest
-    )
+    source = str(formats.write_lightningdit(tmp_path / "latents").path)
+    both = load(source, flips=True, normalise="lightningdit").digest
+    assert digest(capsys, source) == both
+    half = load(source, flips=False, normalise="lightningdit:2").digest
+    assert digest(capsys, source, "--no-flips", "--normalise", "lightningdit:2") == half
+    (tmp_path / "latents" / "latents_stats.pt").unlink()
+    assert "--normalise scale:0.18215" in refused(capsys, "info", source)
+
+
+def test_latents_that_cannot_be_used_are_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+    repa = str(formats.write_repa(tmp_path / "a").path)
+    assert "--posterior mean" in refused(capsys, "info", repa)
+    assert "--normalise scale:0.18215" in refused(capsys, "info", repa, "--posterior", "mean")
+    assert main(["info", repa, "--posterior", "mean", "--normalise", "scale:0.18215", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["normalisation"] == "value * 0.18215"
+    np.savez(tmp_path / "s.npz", mean=np.zeros(3), std=np.ones(3))
+    items = str(formats.write_npy_items(tmp_path / "b").path)
+    assert "statistics of 3 channels" in refused(capsys, "info", items, "--normalise", str(tmp_path / "s.npz"))
+    assert "expected 'lightningdit:2'" in refused(capsys, "info", items, "--normalise", "stats*2")
+    cache = formats.write_musubi(tmp_path / "c").path
+    last = sorted(cache.iterdir())[0]
+    last.write_bytes(last.read_bytes()[:-3])
+    assert "truncated or damaged" in refused(capsys, "info", str(cache))
 
 
 @pytest.mark.slow

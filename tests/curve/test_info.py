@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import flowscope
+from flowscope.curve.boundaries import boundary_beside
 from flowscope.curve.info import training_set_info
 from flowscope.curve.prediction import threshold
 
@@ -120,3 +121,67 @@ def test_subsets_are_measured_only_if_asked_for() -> None:
     t, low, high = found["half_from_subsets"].values()
     assert low < t < high and t == pytest.approx(plain["predicted"], rel=0.06)
     assert found["threshold"] == pytest.approx(threshold(200))
+
+
+def test_values_by_channel_are_numpys_and_weighted() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.standard_normal((50, 3, 4, 5)) * [[[1.0]], [[2.0]], [[1e-3]]] + [[[0.0]], [[5.0]], [[100.0]]]
+    weights = np.r_[np.arange(45), np.zeros(5)]
+    found = about(points, weights=weights)
+    mean = np.average(points, axis=0, weights=weights).mean((1, 2))
+    square = np.average((points - mean[:, None, None]) ** 2, axis=0, weights=weights).mean((1, 2))
+    np.testing.assert_allclose(found["mean"], mean, rtol=1e-12)
+    np.testing.assert_allclose(found["standard_deviation"], np.sqrt(square), rtol=1e-9)
+    inside = points[1:45]
+    assert found["range"] == np.stack([inside.min((0, 2, 3)), inside.max((0, 2, 3))], 1).tolist()
+    assert about(points[:, 0, 0])["mean"] == [pytest.approx(points[:, 0, 0].mean())]
+
+
+def test_how_a_set_was_read_is_told() -> None:
+    found = training_set_info(flowscope.Oracle(flowscope.load("digits", flips=True, subset=60, seed=3)))
+    assert (found["source"], found["format"], found["flips"]) == ("digits", "set by name", True)
+    assert found["options"] == {"subset": 60, "seed": 3}
+    assert about(isotropic(5, 2, 2))["format"] is None
+
+
+def test_near_duplicates_are_neither_copies_nor_mirror_images_that_were_added() -> None:
+    images = np.random.default_rng(0).standard_normal((40, 1, 8, 8))
+    more = np.concatenate([images, 1.1 * images[:3] + 0.1, images[:2]])
+    found = training_set_info(flowscope.Oracle(flowscope.load(more, flips=True)))
+    assert found["near_duplicates"] == 3
+    assert about(more)["duplicates"] == 2
+    assert about(isotropic(9, 3, 3))["near_duplicates_skipped"] == "points are no images"
+
+
+def test_near_duplicates_of_many_images_are_looked_for_if_asked_for() -> None:
+    images = np.random.default_rng(0).standard_normal((5_001, 2, 4, 4))
+    oracle = flowscope.Oracle(flowscope.TrainingSet(images.astype("f4")))
+    found = training_set_info(oracle)
+    assert found["near_duplicates"] is None and "--near-duplicates" in found["near_duplicates_skipped"]
+    few = flowscope.Oracle(flowscope.TrainingSet(images[:30]))
+    assert training_set_info(few, near_duplicates=False)["near_duplicates"] is None
+    assert training_set_info(few, near_duplicates=True)["near_duplicates"] == 0
+
+
+def test_classes_of_one_form_have_the_boundary_of_one_of_them() -> None:
+    """Where a class is another one moved, the mean over classes is either; the nearest of all points are fewer."""
+    points = isotropic(300, 6, 6)
+    found = about(np.concatenate([points, points + 50]), np.repeat([0, 1], 300))
+    assert found["predicted_by_class"] == pytest.approx(about(points)["predicted"], rel=1e-4)
+    assert f"conditional one, t = {found['predicted_by_class']:.4f}" in found["recommended"]
+    assert "predicted_by_class" not in about(points)
+
+
+def test_many_classes_are_sampled_and_it_is_said() -> None:
+    found = about(isotropic(320, 3, 3), np.arange(320) % 80)
+    assert "32 of 80 classes" in found["recommended"]
+
+
+def test_a_curve_beside_must_be_of_the_same_points_and_of_the_other_kind() -> None:
+    oracle = flowscope.Oracle(flowscope.TrainingSet(isotropic(20, 3, 3), np.arange(20) % 2))
+    curve = flowscope.stages(oracle, 2, 4)
+    assert boundary_beside(curve, oracle, True) == (curve.half.t, True, "")
+    other = flowscope.Oracle(flowscope.TrainingSet(isotropic(21, 3, 3)))
+    for of, conditional, said in ((oracle, False, "unconditional"), (other, True, "digest")):
+        with pytest.raises(flowscope.InputError, match=said):
+            boundary_beside(curve, of, conditional)

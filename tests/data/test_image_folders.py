@@ -110,7 +110,7 @@ def test_parts_of_a_data_set_are_asked_for(tmp_path):
     assert data.digest == load(tmp_path / "train").digest
     assert load(tmp_path, split="none").class_names == {0: "test", 1: "train"}
     refused(tmp_path, "subfolders test, train", split="val")
-    refused(tmp_path / "train" / "hat" / "a.png", "no folder", split="train")
+    refused(tmp_path / "train" / "hat" / "a.png", "has no parts", split="train")
 
 
 def test_a_class_may_be_called_train(tmp_path):
@@ -136,14 +136,14 @@ def test_shards_of_several_parts_are_not_joined(tmp_path):
 
 def test_what_is_skipped_is_counted_and_said(tmp_path):
     save(tmp_path / "cat" / "a.png")
-    for name in ("b.jp2", "c.jp2", "notes.txt", "README"):
+    for name in ("b.jxl", "c.jxl", "notes.txt", "README"):
         (tmp_path / "cat" / name).write_bytes(b"x")
     (tmp_path / "cat" / ".d.png").write_bytes(b"x")
     (tmp_path / "dog").mkdir()
-    (tmp_path / "dog" / "e.jp2").write_bytes(b"x")
+    (tmp_path / "dog" / "e.jxl").write_bytes(b"x")
     with pytest.warns(FlowscopeWarning) as caught:
         data = load(tmp_path)
-    skipped = "Files were skipped: 3 by their ending .jp2, 1 by their ending .txt, 1 hidden, 1 without an ending."
+    skipped = "Files were skipped: 3 by their ending .jxl, 1 by their ending .txt, 1 hidden, 1 without an ending."
     assert data.notes == (skipped, "Subfolders hold no image and are no classes: dog.")
     assert [str(w.message) for w in caught] == [f"{tmp_path.name}: {note}" for note in data.notes]
     assert load(data, subset=1).notes == data.notes  # and is not said again
@@ -157,17 +157,21 @@ def test_nothing_is_said_where_nothing_is_skipped(tmp_path):
 # pictures
 
 
-@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".JPG", ".apng", ".avif"])
+@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".JPG", ".apng", ".avif", ".webp", ".jp2", ".j2k"])
 def test_endings_of_the_formats_that_are_read(tmp_path, suffix):
-    if suffix == ".avif" and not features.check("avif"):
+    kind = {".apng": "PNG", ".avif": "AVIF", ".webp": "WEBP", ".jp2": "JPEG2000", ".j2k": "JPEG2000"}.get(
+        suffix, "JPEG"
+    )
+    if kind == "AVIF" and not features.check("avif"):
         pytest.skip("this Pillow was built without AVIF")
-    kind = {".apng": "PNG", ".avif": "AVIF"}.get(suffix, "JPEG")
     (tmp_path / "cat").mkdir()
     Image.fromarray(PIXELS[0]).save(tmp_path / "cat" / f"a{suffix}", kind)
     save(tmp_path / "dog" / "b.png", 1)
     data = load(tmp_path)
     assert data.class_names == {0: "cat", 1: "dog"}
     assert data.notes == ()
+    if kind == "JPEG2000":  # without loss
+        np.testing.assert_array_equal(data.points[0], load(PIXELS[:1]).points[0])
 
 
 def test_a_rotated_picture_is_turned_upright_by_its_tag(tmp_path):
@@ -187,11 +191,20 @@ def test_what_nobody_sees_makes_no_difference(tmp_path):
     other[2:4, :, :3] = 77
     for i, image in enumerate((one, other)):
         Image.fromarray(image, "RGBA").save(tmp_path / f"{i}.png")
-    data = load(tmp_path)
+    with pytest.warns(FlowscopeWarning, match="Transparent pixels are shown on black, in 2 images"):
+        data = load(tmp_path)
     np.testing.assert_array_equal(data.points[0], data.points[1])
-    expected = PIXELS[0].copy()
-    expected[2:4] = 0
+    expected = np.round(PIXELS[0] * (alpha / 255)).astype(np.uint8)
     np.testing.assert_array_equal(data.points[0], load(expected[None]).points[0])
+
+
+def test_an_opaque_alpha_channel_is_nothing_to_speak_of(tmp_path):
+    for suffix in ("png", "webp"):
+        Image.fromarray(PIXELS[0]).convert("RGBA").save(tmp_path / f"a.{suffix}", lossless=True)
+    data = load(tmp_path)
+    assert data.notes == ()
+    for point in data.points:
+        np.testing.assert_array_equal(point, load(PIXELS[:1]).points[0])
 
 
 def deep_png(colours):
@@ -213,7 +226,24 @@ def test_16_bits_a_channel_are_never_cut_to_8(tmp_path, kind):
         (tmp_path / "a.ppm").write_bytes(b"P6\n5 4\n65535\n" + values)
     else:
         (tmp_path / "a.png").write_bytes(deep_png(kind))
-    refused(tmp_path, "16 bits a channel; expected 8 bits")
+    refused(tmp_path, "more than 8 bits a channel; expected 8 bits")
+
+
+PIXI = [(b"pixi", 5 + channel, 10 ^ 8) for channel in range(3)]  # 10 bits, where AVIF says it again
+
+
+def test_deep_jpeg_2000_and_avif_are_refused(tmp_path):
+    """Pillow reads both as 8 bits without a word; the depth is written into files of 8 bits here."""
+    for name, changes in (("a.j2k", [(b"\xff\x4f\xff\x51", 38, 0x0F)]), ("a.avif", [(b"av1C", 2, 0x40), *PIXI])):
+        if name == "a.avif" and not features.check("avif"):
+            continue
+        Image.fromarray(PIXELS[0]).save(tmp_path / name)
+        content = bytearray((tmp_path / name).read_bytes())
+        for mark, skip, bits in changes:
+            content[content.index(mark) + len(mark) + skip] |= bits
+        (tmp_path / name).write_bytes(bytes(content))
+        refused(tmp_path, "more than 8 bits a channel")
+        (tmp_path / name).unlink()
 
 
 def test_a_ppm_of_fewer_grey_levels_is_scaled(tmp_path):

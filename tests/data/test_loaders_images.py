@@ -109,7 +109,8 @@ def test_every_kind_of_image_becomes_three_channels(tmp_path):
         image.save(tmp_path / f"{i}.png")
     colour.convert("CMYK").save(tmp_path / "7.tiff")
     colour.convert("LA").save(tmp_path / "8.png")
-    data = load(tmp_path)
+    with pytest.warns(FlowscopeWarning, match="Transparent pixels are shown on black, in 1 images"):
+        data = load(tmp_path)
     assert data.points.shape == (8, 3, 6, 5)
     np.testing.assert_array_equal(data.points[0], data.points[4])
     grey = np.asarray(colour.convert("L"))

@@ -5,7 +5,7 @@ import pytest
 import safetensors.numpy
 import torch
 from PIL import Image
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import TensorDataset
 
 from flowscope.data import TrainingSet, load
 from flowscope.errors import FlowscopeWarning, InputError
@@ -32,6 +32,7 @@ def test_one_set_of_photographs_is_one_set_of_points_however_it_is_stored(dtype)
         (exact, {"assume": "[0,255]"}),
         (exact.astype(np.float64) / 255, {"assume": "[0,1]"}),
         (np.moveaxis(exact, 1, -1), {"assume": "[0, 255]", "layout": "hwc"}),
+        (points.astype(np.float64), {"assume": "[-1, 1]"}),
         (torch.from_numpy(exact), {"assume": "[0,255]"}),
         (points.astype(np.float64), {}),
     ):
@@ -110,11 +111,11 @@ def test_an_answer_that_is_wrong_or_of_no_use_is_refused():
     refused(FIRST.astype(np.float32), "values go from 0 to 255", assume="[0,1]")
     refused(FIRST - 1.0, "values go from -1", assume="[0,255]")
     refused(PIXELS, "assume is given and the source holds uint8", assume="[0,255]")
-    refused(PIXELS, "normalise is given and the source holds uint8", normalise="stats")
+    refused(PIXELS, "the source holds uint8 pixels.*leave normalise out", normalise="scale:2")
     refused(RNG.random((5, 4)), "expected images", assume="[0,1]")
-    refused(RNG.random((5, 4)), "holds no latents", normalise="none")
+    refused(FIRST * 2.0, r"assume is '\[-1,1\]' and values go from 0 to 510", assume="[-1,1]")
     refused(RNG.random((5, 4)), "expected one of", assume="[0,2]")
-    refused("digits", "split is 'train' and applies to folders", split="train")
+    refused("digits", "split is 'train' and 'digits' has no parts", split="train")
 
 
 @pytest.mark.parametrize("shape", [(32, 32, 3), (32, 20, 1), (9, 8, 4), (3, 32, 32), (4, 8, 9)])
@@ -137,83 +138,6 @@ def test_a_dataset_of_tensors_is_its_points():
     labelled = load(TensorDataset(points, labels))
     assert labelled.shape == (4,) and labelled.labels.tolist() == labels.tolist()
     refused(TensorDataset(points, points), "2 tensors")
-
-    class Own(Dataset):
-        def __len__(self):
-            return 7
-
-        def __getitem__(self, i):
-            return (points[i],)
-
-    refused(Own(), "stack the points")
-
-
-# latents
-
-
-def write_latents(folder, **changes):
-    latents = np.arange(16, dtype=np.float32).reshape(2, 2, 2, 2)
-    entries = {"latents": latents, "latents_flip": -latents, "labels": np.array([3, 5])} | changes
-    entries = {name: values for name, values in entries.items() if values is not None}
-    safetensors.numpy.save_file(entries, folder / "latents_rank00_shard000.safetensors")
-    stats = {"mean": torch.tensor([1.0, 2.0]).reshape(1, 2, 1, 1), "std": torch.tensor([2.0, 4.0]).reshape(1, 2, 1, 1)}
-    torch.save(stats, folder / "latents_stats.pt")
-    return folder
-
-
-def test_latents_are_standardised_by_their_statistics_and_have_their_flips(tmp_path):
-    data = load(write_latents(tmp_path), normalise="stats*0.5", flips=True)
-    assert data.points.shape == (4, 2, 2, 2) and data.labels.tolist() == [3, 5, 3, 5]
-    assert data.points[1].ravel().tolist() == [1.75, 2, 2.25, 2.5, 1.25, 1.375, 1.5, 1.625]
-    assert data.points[3].ravel().tolist() == [-2.25, -2.5, -2.75, -3, -1.75, -1.875, -2, -2.125]
-    assert data.normalisation == "(value - mean) / std * 0.5 by channel"
-    assert load(tmp_path, normalise="stats*0.5", flips=True, classes=5).digest == load(data, classes=5).digest
-    one = load(next(tmp_path.glob("*.safetensors")), normalise="stats*0.5", flips=True)  # a shard alone
-    assert one.digest == data.digest
-
-
-def test_latents_whose_law_is_open_are_asked_about(tmp_path):
-    write_latents(tmp_path)
-    said = refused(tmp_path, "mirror images", normalise="none")
-    assert "--flips" in said and "--no-flips" in said
-    said = refused(tmp_path, "statistics", flips=False)
-    assert "--normalise stats" in said and "'none'" in said
-    raw = np.arange(16, dtype=np.float32).reshape(2, 2, 2, 2)
-    np.testing.assert_array_equal(load(tmp_path, normalise="none", flips=False).points, raw)
-    np.testing.assert_array_equal(load(tmp_path, normalise=0.25, flips=False).points, raw * np.float32(0.25))
-    np.testing.assert_array_equal(load(tmp_path, normalise="none", flips=True).points, np.concatenate([raw, -raw]))
-
-
-def test_flips_in_other_files_are_asked_about_too(tmp_path):
-    latents = RNG.standard_normal((5, 4, 8, 8)).astype(np.float32)
-    np.savez(tmp_path / "x.npz", latents=latents, latents_flip=-latents)
-    torch.save({"latents": torch.from_numpy(latents), "latents_flip": -torch.from_numpy(latents)}, tmp_path / "x.pt")
-    half = {name: torch.from_numpy(x).bfloat16() for name, x in (("latents", latents), ("latents_flip", -latents))}
-    torch.save(half, tmp_path / "y.pt")
-    for path in tmp_path.iterdir():
-        refused(path, "mirror images")
-        both = torch.as_tensor(load(path, flips=True).points)
-        assert torch.equal(both[5:], -both[:5])
-        assert len(load(path, flips=False)) == 5
-
-
-@pytest.mark.parametrize("asked", ["mean", "stats*0", "stats*-1", "stats*", "", "nan", True, "1.2.3", "none*2"])
-def test_normalisations_that_make_no_sense(tmp_path, asked):
-    refused(write_latents(tmp_path), "expected 'stats'", normalise=asked, flips=False)
-
-
-def test_statistics_that_cannot_be_used(tmp_path):
-    write_latents(tmp_path)
-    good = torch.tensor([1.0, 2.0])
-    for saved in ({"mean": good}, {"mean": good, "std": good * 0}, {"mean": good, "std": good[:1]}, [good]):
-        torch.save(saved, tmp_path / "latents_stats.pt")
-        refused(tmp_path, "latents_stats.pt", normalise="stats", flips=False)
-    torch.save({"mean": torch.ones(3), "std": torch.ones(3)}, tmp_path / "latents_stats.pt")
-    refused(tmp_path, "3 channels", normalise="stats", flips=False)
-    (tmp_path / "latents_stats.pt").unlink()
-    refused(tmp_path, "has none", normalise="stats", flips=False)
-    write_latents(tmp_path, latents_flip=np.zeros((2, 2, 2, 1), np.float32))
-    refused(tmp_path, "expected one shape", normalise="none", flips=True)
 
 
 # sizes

@@ -14,12 +14,14 @@ import torch
 import flowscope as fs
 from flowscope.curve.checkpoint import ResumeState
 from flowscope.curve.sweep import sweep
-from flowscope.data import TrainingSet, load
+from flowscope.data import TrainingSet, load, pack
+from flowscope.data.normaliser import Normaliser
 from flowscope.reproduction.result import Reproduction, Row
 from flowscope.reproduction.runner import is_trained
 from flowscope.studies.bench.finding import Finding, Gallery, Panel, Series
 from flowscope.training import TrainSettings, train, train_to
 from flowscope.training.model_store import load_model
+from tests.support import latent_formats as formats
 
 RNG = np.random.default_rng(0)
 POINTS = RNG.standard_normal((12, 3, 8, 8)).astype(np.float32)
@@ -45,12 +47,24 @@ class Reader(NamedTuple):
     read: Callable[[Path], object]
 
 
-def in_all_ways(source: Path) -> None:
+def in_all_ways(source: Path, **options: Any) -> None:
     """Load a source as it is, and with options that map, choose and copy points."""
-    load(source, subset=1)
-    data = load(source)
+    load(source, subset=1, **options)
+    data = load(source, **options)
     assert len(data.digest) == 64
     assert np.isfinite(data.statistics.norms).all()
+
+
+def write_packed(folder: Path) -> None:
+    data = TrainingSet(
+        POINTS,
+        LABELS,
+        WEIGHTS,
+        class_names=NAMES.tolist(),
+        files=[f"{k}.png" for k in range(12)],
+        normaliser=Normaliser(0.5, np.zeros(3, np.float32), np.ones(3, np.float32)),
+    )
+    pack(data, folder / "set.safetensors")
 
 
 def one_file(suffix: str) -> Callable[[Path], None]:
@@ -89,6 +103,32 @@ def write_shards(folder: Path) -> None:
         safetensors.numpy.save_file(arrays, folder / f"set-{k + 1:05}-of-00002.safetensors")
     files = {"points": "set-00001-of-00002.safetensors", "labels": "set-00002-of-00002.safetensors"}
     (folder / "set.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": files}))
+
+
+def write_items(folder: Path, suffix: str) -> None:
+    for k, point in enumerate(POINTS[:4]):
+        if suffix == "npy":
+            np.save(folder / f"{k}.npy", point)
+        else:
+            torch.save({"latents": torch.from_numpy(point.copy())}, folder / f"{k}.pt")
+
+
+def read_posteriors(folder: Path) -> None:
+    for posterior in ("mean", "sample"):
+        in_all_ways(folder / "vae-sd", posterior=posterior, normalise="channel")
+
+
+def write_statistics(folder: Path) -> None:
+    mean, std = np.arange(3, dtype=np.float32), np.arange(1, 4, dtype=np.float32)
+    np.savez(folder / "s.npz", mean=mean, std=std)
+    np.save(folder / "s.npy", np.stack([mean, std]))
+    safetensors.numpy.save_file({"mean": mean, "std": std}, folder / "s.safetensors")
+    formats.save_statistics(folder / "s.pt", mean.tolist(), std.tolist())
+
+
+def read_by_statistics(folder: Path) -> None:
+    for path in folder.iterdir():
+        load(POINTS, normalise=path)
 
 
 def write_pt(folder: Path, *, zipped: bool = True) -> None:
@@ -170,9 +210,16 @@ READERS = (
     Reader("npz", write_npz, one_file("npz")),
     Reader("npz of JPEG bytes", write_jpegs, one_file("npz")),
     Reader("safetensors", write_shards, in_all_ways),
+    Reader("packed set", write_packed, one_file("safetensors")),
     Reader("pt", write_pt, one_file("pt")),
     Reader("pt of old versions", lambda folder: write_pt(folder, zipped=False), one_file("pt")),
     Reader("images", write_images, in_all_ways),
+    Reader("LightningDiT", formats.write_lightningdit, in_all_ways),
+    Reader("posteriors", formats.write_repa, read_posteriors),
+    Reader("npy items", lambda folder: write_items(folder, "npy"), in_all_ways),
+    Reader("pt items", lambda folder: write_items(folder, "pt"), in_all_ways),
+    Reader("cached latents", formats.write_musubi, lambda folder: in_all_ways(folder / "cache")),
+    Reader("statistics", write_statistics, read_by_statistics),
     Reader("model", write_model, read_model),
     Reader("training checkpoint", write_checkpoint, read_checkpoint),
     Reader("curve state", write_state, measured),

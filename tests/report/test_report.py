@@ -15,7 +15,9 @@ import pytest
 from jinja2 import UndefinedError
 
 import flowscope
+from flowscope.core.files import write_files
 from flowscope.curve.crossing import NEVER, Crossing
+from flowscope.curve.info import training_set_info
 from flowscope.curve.pictures import make_pictures, times_around
 from flowscope.curve.result import Information
 from flowscope.errors import OutputError
@@ -23,6 +25,7 @@ from flowscope.report import (
     ModelPart,
     finding_files,
     formatting,
+    info_files,
     prose,
     reproduction_files,
     stages_files,
@@ -53,6 +56,15 @@ def blank(monkeypatch: pytest.MonkeyPatch) -> None:
     draw_nothing(monkeypatch)
 
 
+def _write_info(folder: Path) -> Path:
+    """The page of a set all of whose texts are hostile."""
+    points, labels = np.random.default_rng(0).standard_normal((40, 1, 4, 4)), np.arange(40) % 2
+    texts = {"normalisation": HOSTILE, "notes": [HOSTILE], "source": HOSTILE, "origin": {"format": HOSTILE}}
+    data = flowscope.TrainingSet(points, labels, None, HOSTILE, class_names=[HOSTILE, "b"], **texts)
+    write_files(folder, info_files(training_set_info(flowscope.Oracle(data)), data))
+    return folder / "index.html"
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Page]:
     """Each kind of page, written once."""
@@ -66,12 +78,13 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Page]:
         "undefined": write_stages(undefined_curve(), folder / "undefined"),
         "sweep": write_sweep(size_sweep(), folder / "sweep"),
         "hostile sweep": write_sweep(class_sweep(), folder / "hostile-sweep"),
+        "hostile info": _write_info(folder / "hostile-info"),
     }
     patch.undo()
     return {name: Page(path.read_text(encoding="utf-8")) for name, path in written.items()}
 
 
-KINDS = ("pictures", "hostile", "undefined", "sweep", "hostile sweep")
+KINDS = ("pictures", "hostile", "undefined", "sweep", "hostile sweep", "hostile info")
 
 
 @pytest.mark.parametrize("kind", KINDS)

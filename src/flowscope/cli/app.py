@@ -15,6 +15,7 @@ from flowscope.cli.console import ReaderGoneError, notes_shown, printable, say
 from flowscope.cli.grouped import Sections
 from flowscope.cli.info import info
 from flowscope.cli.options import SOURCES
+from flowscope.cli.pack import pack
 from flowscope.cli.reproduce import reproduce
 from flowscope.cli.sample import sample
 from flowscope.cli.signals import CODES, InterruptedRunError, sigterm_interrupts
@@ -38,6 +39,7 @@ app = typer.Typer(
 COMMANDS = {  # each with what stands below its help
     stages: SOURCES,
     info: SOURCES,
+    pack: SOURCES,
     sweep: SOURCES,
     train: SOURCES,
     sample: None,

@@ -6,7 +6,7 @@ A single option is a type, a group of options a dataclass that is a section of t
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -15,10 +15,13 @@ from typing import Annotated
 import typer
 
 from flowscope.cli import parse
+from flowscope.cli.console import progress
 from flowscope.cli.grouped import Text
+from flowscope.cli.torchrun import leads
 from flowscope.core.run_folder import RunFolder, run_folder
 from flowscope.data import TrainingSet, load
 from flowscope.data.loaders.builtin import is_builtin
+from flowscope.data.normaliser import Normaliser
 from flowscope.errors import InputError
 
 SOURCES = """\b
@@ -26,7 +29,8 @@ SOURCE is one of
   a name    digits, mnist5k, gaussian:N=1400,D=4096,seed=0,
             mixture:N=1000,D=64,modes=10
   a file    .npy, .npz, .safetensors, .pt
-  a folder  images, those of a class in a subfolder; or .safetensors shards"""
+  a folder  images, those of a class in a subfolder; .safetensors shards;
+            arrays (.npy, .pt), a point a file"""
 
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="Data set: a name, a file or a folder.")]
 PathName = Annotated[
@@ -62,7 +66,7 @@ TrainDevice = Annotated[
 class OutputOptions:
     """Where results go. Without a section of its own: these come first in the help."""
 
-    out: Annotated[str | None, typer.Option(metavar="DIR", help="Write results to this folder.")] = None
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Write results here.")] = None
     as_json: Json = False
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the input, print the settings, write nothing.")] = (
         False
@@ -161,10 +165,13 @@ class DataOptions:
         typer.Option(metavar="N|HxW", help="Resize images to NxN or HxW pixels."),
         Text(parse.size),
     ] = None
+    crop: Annotated[
+        str | None, typer.Option(metavar="center", help="Crop the centre to a square of --resize, like ADM.")
+    ] = None
     grey: Annotated[bool, typer.Option("--grey", help="Convert images to grey.")] = False
     flips: Annotated[
         bool | None,
-        typer.Option("--flips/--no-flips", help="Add the mirror image of every image.  [default: no, or asked]"),
+        typer.Option("--flips/--no-flips", help="Add the mirror image of every image.  [default: as stored]"),
     ] = None
     subset: Annotated[
         int | None,
@@ -182,29 +189,50 @@ class DataOptions:
     ] = None
     assume: Annotated[
         str | None,
-        typer.Option(metavar="[0,1]|[0,255]|stored", help="Take the floats of images to lie here."),
+        typer.Option(metavar="[0,1]|[0,255]|[-1,1]|stored", help="Take the floats of images to lie here."),
     ] = None
     split: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Read this one of train, val, test; or none."),
     ] = None
+    columns: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,NAME", help="Look at these columns of a table alone."),
+    ] = None
     normalise: Annotated[
         str | None,
-        typer.Option(metavar="stats|stats*X|X|none", help="Scale latents so."),
+        typer.Option(
+            metavar="none|lightningdit[:X]|scale:X|channel|FILE",
+            help="Scale latents and floats so.  [default: as the format states]",
+        ),
     ] = None
 
-    def load(self, source: str) -> TrainingSet:
+    posterior: Annotated[
+        str | None,
+        typer.Option(metavar="mean|sample", help="Take this of latents stored as posteriors."),
+    ] = None
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Neither keep nor reuse decoded images.")] = False
+
+    def load(self, source: str, normaliser: Normaliser | None = None) -> TrainingSet:
         """The training set that a source holds.
+
+        Args:
+            source: the data set.
+            normaliser: of another set, in place of `normalise`.
 
         Raises:
             InputError: it cannot be loaded so.
         """
-        return load(os.path.expanduser(source), **asdict(self) | {"classes": self.classes or None})
+        changed = {"classes": self.classes or None, "normalise": normaliser or self.normalise}
+        named = asdict(self) | changed
+        named["cache"] = not named.pop("no_cache")
+        with progress("reading") if leads() else nullcontext() as report:
+            return load(os.path.expanduser(source), progress=report, **named)
 
     @property
     def given(self) -> bool:
-        """Whether any of them is."""
-        return replace(self, classes=self.classes or None) != DataOptions()
+        """Whether any of them is that says what is read."""
+        return replace(self, classes=self.classes or None, no_cache=False) != DataOptions()
 
 
 @dataclass(frozen=True)
@@ -213,7 +241,7 @@ class CurveOptions:
 
     SECTION = "Curve"
     timesteps: Annotated[
-        str, typer.Option(metavar="N|T,T,...", help="Measure at N timesteps, or at these in [0, 1).")
+        str, typer.Option(metavar="N|auto|T,...", help="Measure at N timesteps, where it moves, or at these.")
     ] = "64"
     probes: Annotated[
         int,
@@ -223,8 +251,8 @@ class CurveOptions:
     path: PathName = "linear"
     seed: Seed = 0
 
-    def times(self) -> int | list[float]:
-        """How many timesteps, or which ones.
+    def times(self) -> int | str | list[float]:
+        """How many timesteps, "auto", or which ones.
 
         Raises:
             InputError: there is no such path, or it has no such times.

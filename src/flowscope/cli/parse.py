@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from flowscope.curve.placement import AUTO
 from flowscope.errors import InputError
 from flowscope.paths import get_path
 
@@ -70,10 +71,12 @@ def names(option: str, text: str) -> list[str]:
     return [name.strip() for name in text.split(",")]
 
 
-def timesteps(option: str, text: str, path: str) -> int | list[float]:
-    """A count, or times separated by commas; on the path named, which is checked, too."""
+def timesteps(option: str, text: str, path: str) -> int | str | list[float]:
+    """A count, "auto", or times separated by commas; on the path named, which is checked, too."""
     on = get_path(path)
-    expected = "expected a count such as 64, or times in [0, 1) such as 0,0.1,0.5"
+    expected = "expected a count such as 64, auto, or times in [0, 1) such as 0,0.1,0.5"
+    if text.strip() == AUTO:
+        return AUTO
     if re.fullmatch(r"[+-]?\d+", text.strip(), re.ASCII):
         try:
             return whole(1)(option, text)

@@ -19,6 +19,7 @@ from flowscope.cli.torchrun import ignore_sigterm, job, own_device, ranks_starte
 from flowscope.core.files import remove_file, write_files
 from flowscope.curve import StageCurve
 from flowscope.curve import stages as measure
+from flowscope.curve.boundaries import OtherBoundary, boundary_beside, other_boundary
 from flowscope.curve.checkpoint import ResumeState
 from flowscope.curve.result import PAGE_FILES
 from flowscope.data import TrainingSet
@@ -53,6 +54,10 @@ class PageOptions:
     SECTION = "Page"
     model: Annotated[
         str | None, typer.Option(metavar="MODEL_DIR", help="Show this trained model beside the oracle.")
+    ] = None
+    beside: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Compare with the run there, conditional or not."),
     ] = None
     no_images: Annotated[bool, typer.Option("--no-images", help="Leave training images out of the page.")] = False
 
@@ -89,6 +94,7 @@ def stages(
         leads = ranks is None or ranks.rank == 0  # the one that writes and speaks
         use(output.opened(folder if leads else None, "stages", _names(page)))
         oracle, given = _oracle(data.load(source), curve, page.model, where, compute.memory, ranks)
+        beside = None if page.beside is None else _beside(page.beside, oracle, curve.conditional)
         if leads:
             about = _about(oracle) | curve.settings() | {"ranks": None if ranks is None else ranks.size}
             about |= {"model": page.model, "memory": compute.memory, "resume": output.resume}
@@ -103,7 +109,8 @@ def stages(
             if folder is not None:
                 shown = None if page.no_images else _pictures(found, oracle, curve)
                 if leads:
-                    _write(found, folder, shown, given, curve.seed)
+                    other = beside or other_boundary(oracle, curve.conditional)
+                    _write(found, folder, shown, given, curve.seed, other)
     if folder is not None:
         for path_of_state in folder.glob(STATES):
             remove_file(path_of_state)
@@ -201,11 +208,22 @@ def _pictures(found: StageCurve, oracle: Oracle, curve: StagesOptions) -> "Pictu
     return make_pictures(oracle, times=times, seed=curve.seed, conditional=curve.conditional)
 
 
-def _write(curve: StageCurve, out: Path, shown: "Pictures | None", given: "StudyInputs | None", seed: int) -> None:
+def _beside(folder: str, oracle: Oracle, conditional: bool) -> OtherBoundary:
+    return boundary_beside(StageCurve.load(os.path.expanduser(folder)), oracle, conditional)
+
+
+def _write(
+    curve: StageCurve,
+    out: Path,
+    shown: "Pictures | None",
+    given: "StudyInputs | None",
+    seed: int,
+    other: OtherBoundary | None,
+) -> None:
     from flowscope.report import stages_files
 
     model, further = (None, {}) if given is None else _model_part(given, seed)
-    write_files(out, {**curve.to_files(), **further, **stages_files(curve, shown, model)}, alone=True)
+    write_files(out, {**curve.to_files(), **further, **stages_files(curve, shown, model, other)}, alone=True)
 
 
 def _summary(curve: StageCurve, out: Path | None) -> str:

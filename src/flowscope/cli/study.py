@@ -15,6 +15,7 @@ from flowscope.cli.grouped import Text, grouped, use
 from flowscope.core.files import write_files
 from flowscope.data import TrainingSet
 from flowscope.data.loaders.builtin import is_builtin
+from flowscope.data.normaliser import Normaliser
 from flowscope.errors import InputError
 from flowscope.studies import catalogue
 from flowscope.studies.bench.finding import Finding, finding_names
@@ -141,7 +142,9 @@ def _given(
         [os.path.expanduser(other) for other in models.others or ()],
         held_out=load_beside(models.held_out_data, data, options),
         foreign=load_beside(models.foreign, data, options),
-        more=None if models.more is None else replace(options, subset=None).load(models.more),
+        more=None
+        if models.more is None
+        else replace(options, subset=None).load(models.more, _normaliser(data, options)),
         device=compute.device,
         memory=compute.memory,
         parts=parts,
@@ -160,28 +163,44 @@ def _required(name: str, models: ModelsOptions) -> tuple[str, list[str]]:
 def load_beside(source: str | None, data: TrainingSet, options: o.DataOptions) -> TrainingSet | None:
     """Another source, its images brought to the size and channels of the data; None for none.
 
-    It is read as it is, or if that is refused, with what the options say of the meaning of the data.
+    It is read as it is, or if that is refused, with what the options say of the meaning of the data. `--normalise`
+    holds for both, by the statistics of the data.
     """
     if source is None:
         return None
     images, named = len(data.shape) == 3, is_builtin(source)
     size = (data.shape[1], data.shape[2]) if images else None
-    found, used = _load_or_answer(source, o.DataOptions(resize=None if named else size), options)
+    own = o.DataOptions(
+        resize=None if named else size,
+        crop=options.crop if images and not named else None,
+        normalise=options.normalise,
+        no_cache=options.no_cache,
+    )
+    normaliser = _normaliser(data, options)
+    found, used = _load_or_answer(source, own, options, normaliser)
     if not images or len(found.shape) != 3 or found.shape == data.shape:
         return found
-    return replace(used, resize=size, grey=found.shape[0] > data.shape[0] == 1).load(source)
+    grey = found.shape[0] > data.shape[0] == 1
+    return replace(used, resize=size, crop=options.crop, grey=grey).load(source, normaliser)
 
 
-def _load_or_answer(source: str, own: o.DataOptions, options: o.DataOptions) -> tuple[TrainingSet, o.DataOptions]:
+def _normaliser(data: TrainingSet, options: o.DataOptions) -> Normaliser | None:
+    """The one that `--normalise` has found for the data, which holds for all sources; None where it is not given."""
+    return None if options.normalise is None else data.normaliser
+
+
+def _load_or_answer(
+    source: str, own: o.DataOptions, options: o.DataOptions, normaliser: Normaliser | None
+) -> tuple[TrainingSet, o.DataOptions]:
     """A source by its own options, or where its meaning is open, by what the options say of the data's."""
-    names = ("skip_broken", "layout", "assume", "split", "normalise")
+    names = ("skip_broken", "layout", "assume", "split", "columns", "posterior")
     try:
-        return own.load(source), own
+        return own.load(source, normaliser), own
     except InputError:
         answered = replace(own, **{name: getattr(options, name) for name in names})
         if answered == own:
             raise
-    return answered.load(source), answered
+    return answered.load(source, normaliser), answered
 
 
 def all_files(finding: Finding) -> dict[str, str | bytes]:

@@ -26,7 +26,7 @@ CURVES = "curves"
 FILES = ("index.html", "sweep.csv", "sweep_top1.csv", "sweep.json", "sweep.png", "sweep.svg")
 OWN_POINTS = (
     "a sweep over D makes its own points; expected none of --resize, --grey, --flips, --subset, --class, "
-    "--skip-broken, --layout, --assume, --split, --normalise with it: leave them out"
+    "--skip-broken, --layout, --assume, --split, --normalise, --posterior with it: leave them out"
 )
 
 
@@ -99,7 +99,7 @@ def _measured(
     data: TrainingSet | str,
     over: str,
     values: list[int] | None,
-    times: int | list[float],
+    times: int | str | list[float],
     curve: o.CurveOptions,
     compute: o.ComputeOptions,
     folder: Path | None,

@@ -60,6 +60,11 @@ def ranks_started() -> int:
     return max(1, _number("WORLD_SIZE"))
 
 
+def leads() -> bool:
+    """Whether this process is the one that speaks and writes."""
+    return ranks_started() == 1 or _number("RANK") == 0
+
+
 def own_device(device: str | None) -> str | None:
     """cuda as the GPU of this rank on its host; anything else as it is."""
     if device != "cuda" or ranks_started() == 1:

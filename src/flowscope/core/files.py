@@ -121,6 +121,33 @@ def replace_file(path: Path, data: bytes) -> None:
         _remove([beside], [])
 
 
+def write_stream(path: Path, blocks: Iterable[bytes | memoryview]) -> None:
+    """Write one large file block by block, whole or not at all; its folder is made if it is missing.
+
+    A file that is there is replaced: ask before. What making a block raises is raised here, with nothing left behind.
+
+    Raises:
+        OutputError: no permission, no space, or a folder is in the place.
+    """
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    made: list[Path] = []
+    done = False
+    try:
+        _make_directory(path.parent, made)
+        with open(beside, "xb") as file:
+            for block in blocks:
+                file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+        done = True
+    except OSError as error:
+        raise output_error(path, error) from None
+    finally:
+        if not done:
+            _remove([beside], made)
+
+
 def remove_file(path: str | os.PathLike[str]) -> None:
     """Delete a file, if it is there, and the temporary files that a killed writer of it left.
 

@@ -95,9 +95,9 @@ def predicted_snr(laws: Sequence[PredictedLaw], level: float) -> float:
     return _first_snr(laws, lambda snr: predicted_top1(laws, snr) - level)
 
 
-def plain_snr(laws: Sequence[PredictedLaw]) -> float:
-    """The snr at which the last spectrum's information reaches the entropy: where N without end collapse."""
-    entropy = sum(c.share * c.entropy for c in laws)
+def plain_snr(laws: Sequence[PredictedLaw], part: float = 1.0) -> float:
+    """The snr at which the last spectrum's information reaches a part of the entropy; all: N without end collapse."""
+    entropy = part * sum(c.share * c.entropy for c in laws)
     return _first_snr(laws, lambda snr: sum(c.share * c.spectra[-1].information(snr) for c in laws) - entropy)
 
 

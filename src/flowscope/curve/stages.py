@@ -27,8 +27,9 @@ from flowscope.curve.checkpoint import ResumeState, catch_up
 from flowscope.curve.crossing import RESAMPLES
 from flowscope.curve.distances import product_library
 from flowscope.curve.measure import QUANTITIES, Measurement, Part, check_saved, measure, place_nodes
+from flowscope.curve.placement import AUTO, place_timesteps
 from flowscope.curve.result import StageCurve
-from flowscope.curve.summary import summarise
+from flowscope.curve.summary import predicted_law, summarise
 from flowscope.errors import InputError, unknown_name
 from flowscope.oracle import Oracle
 from flowscope.oracle.engines.matmul import ON_CPU, check_library
@@ -43,7 +44,7 @@ SUMS_FORM = 3  # of the sums in a ResumeState: raised where older ones cannot be
 @undisturbed
 def stages(
     oracle_or_training_set: Any,
-    timesteps: int | Sequence[float] = 64,
+    timesteps: int | str | Sequence[float] = 64,
     probes: int = 512,
     seed: int = 0,
     conditional: bool = False,
@@ -56,7 +57,8 @@ def stages(
     Args:
         oracle_or_training_set: an Oracle (its path, memory budget and device are used), or what Oracle takes. With
             ranks every rank makes the same call, passes over its own points and returns the same curve.
-        timesteps: a count n >= 1 for t = 0, 1/n, ..., (n-1)/n, or explicit times in [0, 1).
+        timesteps: a count n >= 1 for t = 0, 1/n, ..., (n-1)/n, explicit times in [0, 1), or "auto" for 64 times, most
+            of them where the curve moves by prediction (placement.py).
         probes: how many pairs (x1, x0) are followed; where conditional, in each class.
         seed: of the probes; the same seed gives the same curve.
         conditional: follow the posterior within the source's class, and report each class. The curve is the mean over
@@ -84,8 +86,9 @@ def stages(
     began = time.perf_counter()
     oracle = oracle_or_training_set if isinstance(oracle_or_training_set, Oracle) else Oracle(oracle_or_training_set)
     oracle.training_set.check_unchanged()
-    settings = _settings(oracle, timesteps, probes, seed, conditional)
+    settings = _settings(oracle, probes, seed, conditional)
     laws = oracle.support.class_laws() if conditional else [ClassLaw(1.0, None, oracle.support.law())]
+    settings = _times(oracle, laws, timesteps) | settings
     what = _measurement(oracle, laws, settings, state)
     parts, resampled = _measure_laws(what, laws, progress)
     provenance = _provenance(what, len(laws))
@@ -93,15 +96,23 @@ def stages(
     return replace(curve, provenance=provenance | {"seconds": round(time.perf_counter() - began, 3)})
 
 
-def _settings(oracle: Oracle, timesteps: Any, probes: Any, seed: Any, conditional: Any) -> dict[str, Any]:
+def _times(oracle: Oracle, laws: list[ClassLaw], timesteps: Any) -> dict[str, Any]:
+    """The timesteps as a setting, with a word on where they come from if they were placed."""
+    if not isinstance(timesteps, str):
+        return {"timesteps": check_timesteps(timesteps).tolist()}
+    if timesteps != AUTO:
+        raise unknown_name("timesteps", timesteps, [AUTO])
+    placed = place_timesteps(oracle.path, [[predicted_law(oracle, c) for c in laws]])
+    return {"timesteps": placed.tolist(), "placement": AUTO}
+
+
+def _settings(oracle: Oracle, probes: Any, seed: Any, conditional: Any) -> dict[str, Any]:
     """What a curve is measured with, checked, as plain numbers and texts."""
-    t = check_timesteps(timesteps)
     probes, seed = check_count(probes, "probes"), check_seed(seed)
     if not isinstance(conditional, bool):
         raise InputError(f"conditional is {conditional!r}; expected True or False")
     return {
         "path": oracle.path.name,
-        "timesteps": t.tolist(),
         "probes": probes,
         "seed": seed,
         "conditional": conditional,

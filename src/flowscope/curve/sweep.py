@@ -1,7 +1,7 @@
 """The sweeps of arXiv 2512.02826, Fig. 3: how the two stages move with N, D, class or resolution."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path as FilePath
 from typing import Any
@@ -12,12 +12,16 @@ from flowscope.core.files import write_files
 from flowscope.core.serialize import SCHEMA, csv_text, json_text, to_jsonable
 from flowscope.core.settings import check_count, check_seed, versions
 from flowscope.curve.intervals import mean_reach
+from flowscope.curve.placement import AUTO, place_timesteps
 from flowscope.curve.result import NUMBERS, StageCurve
 from flowscope.curve.stages import check_timesteps, stages
+from flowscope.curve.summary import predicted_law
 from flowscope.curve.variants import Variant, variants
 from flowscope.data import TrainingSet, load
-from flowscope.errors import InputError
+from flowscope.errors import InputError, unknown_name
 from flowscope.oracle import Oracle
+from flowscope.oracle.law import ClassLaw
+from flowscope.paths import get_path
 
 SUBSET_DRAWS = 5  # for each number of points: the subset is a draw, too
 
@@ -93,7 +97,7 @@ def sweep(
     source: Any,
     over: str,
     values: Sequence[int] | None = None,
-    timesteps: int | Sequence[float] = 64,
+    timesteps: int | str | Sequence[float] = 64,
     probes: int = 512,
     seed: int = 0,
     *,
@@ -112,7 +116,7 @@ def sweep(
             over classes needs labels, one over resolution images.
         over: "N" (random subsets, each within the next), "D", "classes" (each class by itself) or "resolution".
         values: numbers of points, dimensions, labels or sides; None for a choice that fits the source.
-        timesteps, probes: as in `stages`.
+        timesteps, probes: as in `stages`; "auto" places the same times for all, where one of the curves moves.
         seed: as in `stages`; it also draws the subsets.
         draws: subsets for each number of points but all, with probes of their own; the first ones lie within each
             other. With 1 the interval is that over probes alone.
@@ -128,6 +132,10 @@ def sweep(
     check_count(draws, "draws")
     data = source if over == "D" else load(source)
     found = variants(data, over, values, check_seed(seed))
+    chosen: dict[str, int | str] = {"seed": seed, "draws": draws}
+    if isinstance(timesteps, str):
+        chosen["placement"] = timesteps
+        timesteps = _placed(found, timesteps, path, memory)
     again: list[list[StageCurve]] = []
     measured, began = [], time.perf_counter()
     # The largest first: what does not fit is found out before anything is kept.
@@ -147,7 +155,16 @@ def sweep(
         progress(len(found), len(found), "")
     name = data.name if isinstance(data, TrainingSet) else str(data)
     seconds = time.perf_counter() - began
-    return _collect(over, found, measured[::-1], again[::-1], name, {"seed": seed, "draws": draws}, seconds)
+    return _collect(over, found, measured[::-1], again[::-1], name, chosen, seconds)
+
+
+def _placed(found: list[Variant], timesteps: str, path: str, memory: str | int) -> list[float]:
+    """The times of "auto" for all variants together."""
+    if timesteps != AUTO:
+        raise unknown_name("timesteps", timesteps, [AUTO])
+    oracles = (Oracle(variant.make(), path, memory=memory) for variant in found)
+    known = [[predicted_law(oracle, ClassLaw(1.0, None, oracle.support.law()))] for oracle in oracles]
+    return place_timesteps(get_path(path), known).tolist()
 
 
 def _curve(folder: FilePath | None, resume: bool, oracle: Oracle, timesteps: Any, probes: int, seed: int) -> StageCurve:
@@ -192,7 +209,7 @@ def _collect(
     curves: list[StageCurve],
     again: list[list[StageCurve]],
     name: str,
-    settings: dict[str, int],
+    settings: Mapping[str, int | str],
     seconds: float,
 ) -> Sweep:
     """The sweep of curves that were measured, one a variant, and of those of further draws."""

@@ -1,9 +1,10 @@
 """From a source to a TrainingSet: points are chosen, decoded and mapped; large sets are mapped as they are read."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,11 +12,16 @@ from torch import Tensor
 
 from flowscope.core.memory import check_memory
 from flowscope.core.tensors import check_dense
+from flowscope.data.image_cache import CachePolicy, decode_cached
 from flowscope.data.loaders.images import Decoded, EncodedImages
+from flowscope.data.loaders.pictures import BACKGROUND, Shown
 from flowscope.data.loaders.source import Source, is_pixels
-from flowscope.data.meaning import find_meaning
+from flowscope.data.meaning import find_meaning, refuse_for_pixels
+from flowscope.data.normalise import find_wanted, make_normaliser
+from flowscope.data.normaliser import NONE, Normaliser
 from flowscope.data.options import Options, choose
 from flowscope.data.pixels import chain, mirror, row_functions
+from flowscope.data.posterior import choose_posterior
 from flowscope.data.rows.mapped_rows import MappedRows, RowFunction
 from flowscope.data.training_set import (
     TrainingSet,
@@ -30,18 +36,31 @@ from flowscope.errors import InputError
 BLOCK_BYTES = 32 << 20  # of points in float64, at most, that are mapped at a time
 
 
-def assemble(source: Source, options: Options, name: str | None) -> TrainingSet:
+class Reading(NamedTuple):
+    """How images are read, which changes nothing of what is read.
+
+    Attributes:
+        cache: what is kept of decoded images; None for no cache.
+        progress: called as progress(done, total) after every few images.
+    """
+
+    cache: CachePolicy | None = None
+    progress: Callable[[int, int], None] | None = None
+
+
+def assemble(source: Source, options: Options, name: str | None, how: Reading = Reading()) -> TrainingSet:
     """Apply the options to a source.
 
     Args:
         source: what a loader found.
         options: what the user asked for.
         name: of the set; None for the source's name with the options in use.
+        how: images are read.
 
     Raises:
         InputError: the values are no points, or an option does not apply to them.
     """
-    encoded = isinstance(source.values, EncodedImages)
+    encoded, origin = isinstance(source.values, EncodedImages), {"flips": False, **source.origin, **options.in_use}
     values = source.values if encoded else _check_values(source.values)
     labels = None if source.labels is None else check_labels(source.labels, len(values))
     weights = None if source.weights is None else check_weights(source.weights, len(values))
@@ -50,16 +69,19 @@ def assemble(source: Source, options: Options, name: str | None) -> TrainingSet:
     index = choose(len(values), labels, names, options)
     called = _name(source, options) if name is None else name
     if encoded:
-        pixels, index, skipped = _decode(values, index, options)
+        refuse_for_pixels(options)  # before the work
+        pixels, index, skipped, transparent = _decode(values, index, options, how)
         called += f" ({skipped} broken left out)" if skipped else ""
         broken = (f"Broken images were left out: {skipped:,}.",) if skipped else ()
-        source = replace(source, values=pixels, notes=source.notes + broken)
+        clear = (f"Transparent pixels are shown on {BACKGROUND}, in {transparent:,} images.",) if transparent else ()
+        source = replace(source, values=pixels, notes=source.notes + broken + clear)
         options = replace(options, layout="chw")
     elif options.skip_broken:
         raise InputError("skip_broken applies to image files and JPEG bytes; the source holds plain numbers")
     else:
         source = replace(source, values=values)
-    points, normalisation = _points(source, None if encoded else index, options)
+    source, options = _as_stated(source, options)
+    points, normalisation, normaliser = _points(source, None if encoded else index, options)
     labels, weights, files = (_keep(of_each, index, options.flips) for of_each in (labels, weights, files))
     return TrainingSet(
         points,
@@ -68,9 +90,11 @@ def assemble(source: Source, options: Options, name: str | None) -> TrainingSet:
         called,
         normalisation=normalisation,
         class_names=names,
-        notes=source.notes,
+        notes=source.notes + _scale_note(source, options, normaliser),
         files=None if files is None else files.tolist(),
         source=source.where,
+        normaliser=source.normaliser if normaliser is None else normaliser,
+        origin={**origin, "flips": origin["flips"] or bool(options.flips)},
     )
 
 
@@ -85,11 +109,13 @@ def _name(source: Source, options: Options) -> str:
     return f"{source.name} ({options.note})" if options.note else source.name
 
 
-def _decode(images: EncodedImages, index: np.ndarray | None, options: Options) -> Decoded:
+def _decode(images: EncodedImages, index: np.ndarray | None, options: Options, how: Reading) -> Decoded:
     if options.layout is not None:
         raise InputError(f"layout is {options.layout!r} and applies to arrays; image files need none")
     positions = np.arange(len(images)) if index is None else index
-    return images.decode(positions, options.resize, options.grey, options.skip_broken)
+    shown = Shown(options.resize, options.crop, options.grey)
+    decode = partial(images.decode, positions, shown, options.skip_broken, progress=how.progress)
+    return decode_cached(images, positions, options, how.cache, decode)
 
 
 def _check_values(values: Any) -> Any:
@@ -103,31 +129,53 @@ def _check_values(values: Any) -> Any:
     return values
 
 
-def _points(source: Source, index: np.ndarray | None, options: Options) -> tuple[Any, str]:
-    """The points and their normalisation: as they are if nothing changes them, else mapped at once or as they are read.
+def _as_stated(source: Source, options: Options) -> tuple[Source, Options]:
+    """The source with one point a posterior, and flips where its format states them; its notes say so."""
+    source, notes = choose_posterior(source, options)
+    if source.flipped is not None and options.flips is None:
+        options = replace(options, flips=True)
+        both = f"{len(source.values):,} latents were read with those of their mirror images"
+        notes += (f"Both orientations are points, as the format states: {both} (--no-flips for the latents alone).",)
+    return replace(source, notes=source.notes + notes), options
 
-    Which of these depends on their size.
+
+def _scale_note(source: Source, options: Options, normaliser: Normaliser | None) -> tuple[str, ...]:
+    """The note on a normaliser that the format states, and nobody asked for."""
+    if options.normalise is not None or normaliser is None or source.statistics is None:
+        return ()
+    by = f"{source.statistics.name}, as the format states: {normaliser}"
+    return (f"Latents are normalised by {by} (--normalise none for latents as they are stored).",)
+
+
+def _points(source: Source, index: np.ndarray | None, options: Options) -> tuple[Any, str, Normaliser | None]:
+    """The points, their normalisation in words, and their normaliser.
+
+    They are as they are stored if nothing changes them, else mapped at once or as they are read, by their size.
     """
     values = source.values
     function, normalisation = find_meaning(source, values, options)
-    functions = row_functions(source, options, function)
-    untouched = index is None and not functions and not options.flips
+    functions, wanted = row_functions(source, options, function), find_wanted(source, options)
+    untouched = index is None and not functions and not options.flips and wanted == NONE
     if untouched and not isinstance(values, MappedRows):
-        return values, normalisation
-    twins = [source.flipped if source.latents else None] if options.flips else []
-    if not isinstance(values, Tensor):
-        rows = _mapped([values, *twins], index, functions)
-        return rows if _bytes(rows) > options.eager_bytes else _read_all(rows), normalisation
-    if values.device.type == "cpu" and values.dtype != torch.bfloat16:
-        rows = _mapped([values.numpy(), *(t if t is None else t.numpy() for t in twins)], index, functions)
-        made = rows if _bytes(rows) > options.eager_bytes else torch.from_numpy(_read_all(rows))
-        return made, normalisation
+        return values, normalisation, None
+    parts = [values, *([source.flipped if source.latents else None] if options.flips else [])]
     # numpy has neither bfloat16 nor other devices; the way there and back loses nothing
-    kept = len(values) if index is None else len(index)
-    check_memory(4 * values[:1].numel() * kept, "points of bfloat16 as float32", "take a part of them (subset)")
-    arrays = [t if t is None else _chosen_array(t, index) for t in (values, *twins)]
-    made = torch.from_numpy(_read_all(_mapped(arrays, None, functions)))
-    return made.to(values.device, values.dtype if function is None else made.dtype), normalisation
+    foreign = isinstance(values, Tensor) and (values.device.type != "cpu" or values.dtype == torch.bfloat16)
+    if foreign:
+        kept = len(values) if index is None else len(index)
+        check_memory(4 * values[:1].numel() * kept, "points of bfloat16 as float32", "take a part of them (subset)")
+        parts, index = [part if part is None else _chosen_array(part, index) for part in parts], None
+    rows = _mapped([part.numpy() if isinstance(part, Tensor) else part for part in parts], index, functions)
+    normaliser = make_normaliser(wanted, source, rows)
+    if normaliser is not None:
+        rows = MappedRows([rows], normaliser)
+        normalisation = str(normaliser) if normalisation == "none" else f"{normalisation}; {normaliser}"
+    made: Any = rows if _bytes(rows) > options.eager_bytes and not foreign else _read_all(rows)
+    if isinstance(values, Tensor) and isinstance(made, np.ndarray):
+        made = torch.from_numpy(made)
+        changed = function is not None or normaliser is not None
+        made = made if not foreign else made.to(values.device, made.dtype if changed else values.dtype)
+    return made, normalisation, normaliser
 
 
 def _chosen_array(values: Tensor, index: np.ndarray | None) -> np.ndarray:

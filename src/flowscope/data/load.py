@@ -2,24 +2,42 @@
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset
 
 from flowscope.core.tensors import check_dense, check_is_array
-from flowscope.data.assemble import assemble
+from flowscope.data.assemble import Reading, assemble
+from flowscope.data.image_cache import CachePolicy
+from flowscope.data.loaders.archive import ARCHIVES
 from flowscope.data.loaders.builtin import EXAMPLES, NAMED, SYNTHETIC, is_builtin, load_builtin
-from flowscope.data.loaders.image_folder import find_split, load_folder
+from flowscope.data.loaders.hub import (
+    HUB_NAME,
+    HUB_PREFIX,
+    is_hub_object,
+    is_saved,
+    load_hub,
+    load_object,
+    load_parquet,
+    load_saved,
+)
+from flowscope.data.loaders.image_folder import find_split, load_archive, load_folder, load_tar_shards
+from flowscope.data.loaders.latent_cache import is_cache, load_cache
 from flowscope.data.loaders.npy import load_npy
 from flowscope.data.loaders.npz import load_npz
+from flowscope.data.loaders.part import Part
 from flowscope.data.loaders.pt import load_pt
+from flowscope.data.loaders.python_sets import load_torch
 from flowscope.data.loaders.safetensors import load_safetensors
+from flowscope.data.loaders.shards import holds_only
 from flowscope.data.loaders.source import Source, native
+from flowscope.data.normaliser import Normaliser
 from flowscope.data.options import Options, check_options
 from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.data.training_set import TrainingSet
@@ -32,6 +50,13 @@ READERS: dict[str, Callable[[Path], Source]] = {
     ".pt": load_pt,
     ".pth": load_pt,
 }
+PartReader = Callable[[Path, Part], Source]  # of what may have several parts or columns
+PART_READERS: dict[str, PartReader] = {**dict.fromkeys(ARCHIVES, load_archive), ".parquet": load_parquet}
+FOLDER_READERS: tuple[tuple[Callable[[Path], bool], PartReader, str], ...] = (
+    (is_saved, load_saved, "folder of save_to_disk"),
+    (partial(holds_only, suffix=".tar"), load_tar_shards, "folder of .tar"),
+    (partial(holds_only, suffix=".parquet"), load_parquet, "folder of .parquet"),
+)
 
 
 def load(
@@ -41,6 +66,7 @@ def load(
     weights: Any = None,
     name: str | None = None,
     resize: int | tuple[int, int] | None = None,
+    crop: str | None = None,
     grey: bool = False,
     flips: bool | None = None,
     subset: int | None = None,
@@ -49,8 +75,12 @@ def load(
     layout: str | None = None,
     assume: str | None = None,
     split: str | None = None,
-    normalise: str | float | None = None,
+    columns: str | Sequence[str] | None = None,
+    normalise: str | os.PathLike[str] | Normaliser | None = None,
+    posterior: str | None = None,
     seed: int = 0,
+    cache: bool | CachePolicy = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> TrainingSet:
     """Make a TrainingSet of nearly anything.
 
@@ -59,31 +89,48 @@ def load(
 
     Where a source leaves open what it means, it is refused, and the message names the option that answers: floats with
     the shape of images (1, 3 or 4 channels, sides of at least 8) that have no value below 0 (`assume`) or channels last
-    (`layout`), folders of train, val and test (`split`), latents beside their statistics (`normalise`) or with those of
-    their mirror images (`flips`). What is skipped is said in a FlowscopeWarning and in the `notes` of the set.
+    (`layout`), folders of train, val and test (`split`), latents whose format has a scale that is not beside them
+    (`normalise`), and posteriors (`posterior`). What is skipped or decided is said in a FlowscopeWarning and in the
+    `notes` of the set.
 
     Args:
-        source: an array, tensor or TrainingSet; a name ("digits", "mnist5k", "gaussian:N=1400,D=4096,seed=0",
-            "mixture:N=1000,D=64,modes=10,spread=0.1,seed=0"); a file (.npy, .npz, .safetensors, .pt, .pth); or a folder
-            of .safetensors shards or of images, whose subfolders are classes. A name wins over a file of that name.
+        source: an array, tensor or TrainingSet; a Dataset or DataLoader of torch, a Dataset of `datasets`; a name
+            ("digits", "mnist5k", "gaussian:N=1400,D=4096,seed=0", "mixture:N=1000,D=64,modes=10,spread=0.1,seed=0",
+            "hf:owner/name" of Hugging Face's hub); a file (.npy, .npz, .safetensors, .pt, .pth, .parquet); a folder of
+            .safetensors shards, of what `save_to_disk` wrote, of images, whose subfolders are classes, or of arrays
+            (.npy, .pt), a point a file; or an archive of images or .npy (.zip, .tar, .tar.gz). A name wins over a file
+            of that name.
         labels: (N,) integers for the whole source, in place of its own.
         weights: (N,) weights for the whole source, in place of its own.
         name: what results call the set.
         resize: (H, W) in pixels, or the side of a square, to which images are resized; bilinear, antialiased.
+        crop: "center" for the centre crop of ADM (guided-diffusion) to a square whose side is `resize`: halve by BOX,
+            go on by BICUBIC to the short side, cut out the centre.
         grey: turn three channels into one, by ITU-R BT.601.
         flips: add the horizontal mirror image of every image: 2 N points, the mirror image of point i at N + i; of
-            latents, the codes of mirror images that are stored with them.
+            latents, the codes of mirror images that are stored with them. None for what the format states: both
+            orientations where `latents_flip` is stored (LightningDiT), else none.
         subset: how many points to keep, drawn without replacement, in their order in the source.
         classes: keep the points of this class, or of several: an integer is a label, a text a class name. Labels stay
             as they are.
         skip_broken: leave out images that cannot be read instead of refusing the source.
         layout: "chw" or "hwc": how the axes of images in an array lie, where their shape does not tell.
-        assume: what floats with the shape of images are: "[0,1]" or "[0,255]" maps this interval to [-1, 1], "stored"
-            takes them as they are.
+        assume: what floats with the shape of images are: "[0,1]" or "[0,255]" maps this interval to [-1, 1], "[-1,1]"
+            takes them as they are and refuses others, "stored" takes them as they are.
         split: the subfolder of a folder of train, val and test that is read; "none" where these are classes.
-        normalise: how latents become points: "stats" for (value - mean)/std by their statistics, "stats*0.5" with a
-            factor, a factor alone such as 0.18215, or "none" for as they are stored.
-        seed: of the draw of `subset`.
+        columns: the columns of a table that are looked at, as texts or as one with commas, where several may be the
+            points or the labels.
+        normalise: the scale of latents and other floats, last of all: "none"; "scale:0.18215"; "lightningdit" for
+            (value - mean)/std by the `latents_stats.pt` beside latents, "lightningdit:0.5" with a multiplier;
+            "channel" for mean and std by channel (the first axis of a point) of the kept points themselves; a file with
+            mean and std (.pt, .npz, .safetensors; .npy with one behind the other); or the `normaliser` of another set.
+            None for what the format states: the statistics beside LightningDiT's latents, else none.
+        posterior: of latents that are stored as mean and standard deviation (REPA, EDM2), "mean" takes the means,
+            "sample" draws one of each.
+        seed: of the draws of `subset` and `posterior`.
+        cache: keep the decoded images of a large folder or archive in a file of the user's cache, and read them from
+            there while neither they nor the options change; the command line does, unless --no-cache is given.
+        progress: called as progress(done, total) after every few images.
 
     Raises:
         InputError: the source is unknown, missing, damaged or no set of points, or an option does not apply to it.
@@ -96,6 +143,7 @@ def load(
     """
     options = check_options(
         resize=resize,
+        crop=crop,
         grey=grey,
         flips=flips,
         subset=subset,
@@ -104,15 +152,36 @@ def load(
         layout=layout,
         assume=assume,
         normalise=normalise,
+        posterior=posterior,
         seed=seed,
     )
     plain = labels is None and weights is None and name is None and options == Options(seed=options.seed)
-    if isinstance(source, TrainingSet) and plain and split is None:
+    if isinstance(source, TrainingSet) and plain and split is None and columns is None:
         return source
-    made = assemble(_with_own(_to_source(source, split), labels, weights), options, name)
+    found = _to_source(source, Part(split, columns))
+    made = assemble(_with_own(found, labels, weights), options, name, Reading(_policy(cache), progress))
+    if labels is None and weights is None and options == Options(seed=options.seed):
+        _check_digest(found, made)
     for note in made.notes if not isinstance(source, TrainingSet) else ():
         warnings.warn(f"{made.name}: {note}", FlowscopeWarning, stacklevel=2)
     return made
+
+
+def _policy(cache: Any) -> CachePolicy | None:
+    if isinstance(cache, CachePolicy):
+        return cache
+    if not isinstance(cache, (bool, np.bool_)):
+        raise InputError(f"cache is {cache!r}; expected True or False")
+    return CachePolicy() if cache else None
+
+
+def _check_digest(found: Source, made: TrainingSet) -> None:
+    """Refuse a whole set whose digest is not the one that its file states."""
+    if found.digest is not None and made.digest != found.digest:
+        raise InputError(
+            f"{found.where} states the digest {found.digest} and holds points of the digest {made.digest}; expected "
+            "the same: it is damaged, or was changed: pack the source again"
+        )
 
 
 def _with_own(found: Source, labels: Any, weights: Any) -> Source:
@@ -121,12 +190,18 @@ def _with_own(found: Source, labels: Any, weights: Any) -> Source:
     return found if weights is None else replace(found, weights=weights)
 
 
-def _to_source(source: Any, split: str | None) -> Source:
+def _to_source(source: Any, part: Part) -> Source:
+    if isinstance(source, str) and source.startswith(HUB_PREFIX):
+        return _of_format(replace(load_hub(source, part), where=source), "data set of the hub")
     if isinstance(source, (str, os.PathLike)) and not (isinstance(source, str) and is_builtin(source)):
         text = os.fsdecode(source)
-        return replace(_read_path(text, split), where=text)
-    if split is not None:
-        raise InputError(f"split is {split!r} and applies to folders; expected a folder: leave split out")
+        found = _read_path(text, part)
+        chosen = {name: value for name, value in part._asdict().items() if value is not None}
+        return replace(found, where=text, origin={**found.origin, **chosen})
+    if is_hub_object(source):
+        return load_object(source, part)
+    part.refuse_split(f"{str(source)[:60]!r}")
+    part.refuse_columns(f"{str(source)[:60]!r}")
     if isinstance(source, TrainingSet):
         return Source(
             source.points,
@@ -139,25 +214,14 @@ def _to_source(source: Any, split: str | None) -> Source:
             notes=source.notes,
             files=source.files,
             where=source.source,
+            normaliser=source.normaliser,
+            origin=source.origin,
         )
     if isinstance(source, str):
-        return replace(load_builtin(source), known=True, where=source)
-    if isinstance(source, Dataset):
-        return _from_dataset(source)
+        return replace(load_builtin(source), known=True, where=source, origin={"format": "set by name"})
+    if isinstance(source, (Dataset, DataLoader)):
+        return load_torch(source)
     return Source(_as_array(source), "points")
-
-
-def _from_dataset(dataset: Any) -> Source:
-    """The points of a TensorDataset, and its labels where a second tensor holds some."""
-    tensors = dataset.tensors if isinstance(dataset, TensorDataset) else ()
-    labelled = len(tensors) == 2 and tensors[1].ndim == 1 and not tensors[1].is_floating_point()
-    if len(tensors) != 1 and not labelled:
-        what = f"{len(tensors)} tensors" if tensors else "items of its own making"
-        raise InputError(
-            f"a {type(dataset).__name__} holds {what}; expected a TensorDataset of points, or of points and labels: "
-            "stack the points into one tensor, and give labels=..."
-        )
-    return Source(tensors[0].detach(), "points", tensors[1] if labelled else None)
 
 
 def _as_array(source: Any) -> Any:
@@ -175,26 +239,46 @@ def _as_array(source: Any) -> Any:
         ) from None
 
 
-def _read_path(text: str, split: str | None) -> Source:
+def _read_path(text: str, part: Part) -> Source:
     """Read what lies at a path by the loader of its suffix, or as a folder."""
     path = Path(text)
-    reader = READERS.get(path.suffix.lower())
+    suffix = path.suffix.lower()
     if os.path.isdir(text):
-        return _read_folder(path, split)
-    if split is not None:
-        raise InputError(f"split is {split!r} and {text!r} is no folder; expected a folder: leave split out")
-    if os.path.isfile(text) and reader is not None:
-        return reader(path)
-    files = f"a file ({', '.join(READERS)}) or a folder of images or .safetensors"
+        return _read_folder(path, part)
+    if os.path.isfile(text) and suffix in PART_READERS:
+        return _of_format(PART_READERS[suffix](path, part), f"{suffix} file")
+    part.refuse_split(repr(text))
+    part.refuse_columns(repr(text))
+    if os.path.isfile(text) and suffix in READERS:
+        return _of_format(READERS[suffix](path), f"{suffix} file")
+    known = [*READERS, *PART_READERS]
+    files = f"a file ({', '.join(known)}) or a folder of images or .safetensors"
     if os.path.exists(text):
         raise InputError(f"{text!r} is no kind of file that flowscope reads; expected {files}")
-    if reader is not None or os.path.basename(text) != text:
-        raise InputError(f"there is no file or folder {text!r}; expected {files}: check the path")
+    if suffix in known or os.path.basename(text) != text:
+        hub = f", or type {HUB_PREFIX}{text} for a data set of the hub" if HUB_NAME.fullmatch(text) else ""
+        raise InputError(f"there is no file or folder {text!r}; expected {files}: check the path{hub}")
     meant = did_you_mean(text.partition(":")[0], [*NAMED, *SYNTHETIC])
     raise InputError(f"{text!r} is an unknown source; expected a name ({EXAMPLES}), {files}{meant}")
 
 
-def _read_folder(path: Path, split: str | None) -> Source:
-    chosen = find_split(path, split)
-    found = load_safetensors(chosen) if any(chosen.glob("*.safetensors")) else load_folder(chosen)
-    return found if chosen == path else replace(found, name=f"{path.resolve().name}/{split}")
+def _of_format(found: Source, kind: str) -> Source:
+    """A source with the name of its format, unless its loader knows better."""
+    return replace(found, origin={"format": kind, **found.origin})
+
+
+def _read_folder(path: Path, part: Part) -> Source:
+    """Read a folder, or the one of its subfolders that is asked for, by what lies in it."""
+    for is_one, read, kind in FOLDER_READERS:
+        if is_one(path):
+            return _of_format(read(path, part), kind)
+    chosen = find_split(path, part.split)
+    if chosen != path:
+        found = _read_folder(chosen, part._replace(split="none"))
+        return replace(found, name=f"{path.resolve().name}/{part.split}")
+    part.refuse_columns(str(path))
+    if not any(path.glob("*.safetensors")):
+        return _of_format(load_folder(path), "folder of images")
+    if is_cache(path):
+        return _of_format(load_cache(path), "folder of cached latents")
+    return _of_format(load_safetensors(path), "folder of .safetensors")

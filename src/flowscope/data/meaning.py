@@ -1,7 +1,7 @@
 """What stored numbers mean as points: known, answered by an option, or refused with the options that answer.
 
 uint8 values are pixels. Floats are taken as they are, unless they look like images on another scale than [-1, 1], or
-with channels last; latents that come with statistics or mirror images have a scale and a law that depend on them.
+with channels last. How they are normalised then is found in :mod:`flowscope.data.normalise`.
 """
 
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flowscope.data.loaders.latents import read_statistics
 from flowscope.data.loaders.source import Source, is_pixels
-from flowscope.data.options import Normalise, Options
+from flowscope.data.normaliser import NONE
+from flowscope.data.options import Options
 from flowscope.data.pixels import CHANNELS, MIN_ASKED_SIDE, NORMALISATION, image_shape, map_pixels
 from flowscope.data.rows.file_rows import as_file_rows
 from flowscope.data.rows.mapped_rows import RowFunction
@@ -40,25 +40,27 @@ def find_meaning(source: Source, values: Any, options: Options) -> Meaning:
     Raises:
         InputError: the source leaves open what its values mean and no option says so, or an option does not apply.
     """
-    _check_flips(source, options)
+    _check_flips(source)
     if is_pixels(values):
-        _refuse_unused(options, "uint8 pixels, whose scale is known")
+        refuse_for_pixels(options)
         return Meaning(map_pixels, NORMALISATION)
     if source.latents:
-        _refuse_unused(Options(assume=options.assume), "latents")
-        return _latent_meaning(source, values, options.normalise)
-    if options.normalise is not None:
-        raise InputError("normalise is given and the source holds no latents; expected a file or folder of latents")
+        if options.assume is not None:
+            raise InputError("assume is given and the source holds latents; expected none: leave assume out")
+        return Meaning(None, source.normalisation)
     if options.assume in (None, "stored"):
         if options.assume is None and not source.known:
             _ask_axes(tuple(values.shape), options)
-            _ask_range(values, options)
+            if options.normalise in (None, NONE):
+                _ask_range(values, options)
         return Meaning(None, source.normalisation)
     if len(values.shape) != 4:
         raise InputError(
             f"assume is {options.assume!r} and the values have shape {tuple(values.shape)}; expected images"
         )
     _ask_axes(tuple(values.shape), options)
+    if options.assume == "[-1,1]":
+        return Meaning(check_range, source.normalisation)
     most = 1 if options.assume == "[0,1]" else 255
     if most == 255 and all(float(block.max()) <= 1 for block in _blocks(values)):
         raise InputError(
@@ -74,13 +76,27 @@ def map_range(block: np.ndarray, most: float) -> np.ndarray:
     Raises:
         InputError: a value lies outside.
     """
-    if block.size and (block.min() < 0 or block.max() > most):
-        raise InputError(
-            f"assume is '[0,{most:g}]' and values go from {block.min():.6g} to {block.max():.6g}; expected the "
-            "interval they lie on: another one, or assume='stored' (--assume stored) to take them as they are"
-        )
+    _refuse_outside(block, 0, most)
     values = block.astype(np.promote_types(block.dtype, np.float32))
     return values * 2 - 1 if most == 1 else values / 127.5 - 1
+
+
+def check_range(block: np.ndarray) -> np.ndarray:
+    """Floats on [-1, 1] as they are.
+
+    Raises:
+        InputError: a value lies outside.
+    """
+    _refuse_outside(block, -1, 1)
+    return block
+
+
+def _refuse_outside(block: np.ndarray, least: float, most: float) -> None:
+    if block.size and (block.min() < least or block.max() > most):
+        raise InputError(
+            f"assume is '[{least:g},{most:g}]' and values go from {block.min():.6g} to {block.max():.6g}; expected the "
+            "interval they lie on: another one, or assume='stored' (--assume stored) to take them as they are"
+        )
 
 
 def _ask_axes(shape: tuple[int, ...], options: Options) -> None:
@@ -127,58 +143,27 @@ def _bounds(values: Any) -> tuple[float, float]:
     return least, most
 
 
-def _check_flips(source: Source, options: Options) -> None:
-    if source.flipped is None:
-        return
-    if tuple(source.flipped.shape) != tuple(source.values.shape):
+def _check_flips(source: Source) -> None:
+    if source.flipped is not None and tuple(source.flipped.shape) != tuple(source.values.shape):
         shapes = " and ".join(str(tuple(v.shape)) for v in (source.values, source.flipped))
         raise InputError(
             f"{source.name} holds latents and those of mirror images of shapes {shapes}; expected one shape"
         )
-    if options.flips is None:
+
+
+def refuse_for_pixels(options: Options) -> None:
+    """Refuse options that say the scale of pixels, which is known.
+
+    Raises:
+        InputError: one is given.
+    """
+    if options.assume is not None:
         raise InputError(
-            f"{source.name} holds latents and those of their mirror images, which networks are usually trained on, "
-            "too; say which: flips=True (--flips) for both, flips=False (--no-flips) for the latents alone"
+            "assume is given and the source holds uint8 pixels, whose scale is known; expected none: leave assume out"
         )
-
-
-def _refuse_unused(options: Options, what: str) -> None:
-    for name in ("assume", "normalise"):
-        if getattr(options, name) is not None:
-            raise InputError(f"{name} is given and the source holds {what}; expected none: leave {name} out")
-
-
-def _latent_meaning(source: Source, values: Any, asked: Normalise | None) -> Meaning:
-    if asked is None and source.statistics is not None:
+    if options.normalise not in (None, NONE):
         raise InputError(
-            f"{source.name} holds latents beside their statistics, by which networks are usually given them; say how: "
-            "normalise='stats' (--normalise stats) for (value - mean)/std, 'stats*0.5' with a factor, 'none' for as "
-            "they are stored"
+            f"normalise is {str(options.normalise)!r} and the source holds uint8 pixels, which become value / 127.5 - "
+            "1; expected latents or other floats: leave normalise out, or in Python normalise the points, "
+            "load(load(source), normalise=...)"
         )
-    if asked is None or asked == (False, 1):
-        return Meaning(None, source.normalisation)
-    if not asked.statistics:
-        return Meaning(partial(_scale, factor=asked.factor), f"value * {asked.factor:g}")
-    if source.statistics is None:
-        raise InputError(
-            f"normalise asks for statistics and {source.name} has none; expected latents_stats.pt with mean and std "
-            "beside the latents: give a factor alone, or 'none'"
-        )
-    mean, std = read_statistics(source.statistics)
-    if len(values.shape) != 4 or values.shape[1] != len(mean):
-        raise InputError(
-            f"{source.name} has statistics of {len(mean)} channels and latents of shape {tuple(values.shape)}; "
-            "expected (N, C, H, W) with as many channels"
-        )
-    times = "" if asked.factor == 1 else f" * {asked.factor:g}"
-    function = partial(_standardise, mean=mean, std=std, factor=asked.factor)
-    return Meaning(function, f"(value - mean) / std{times} by channel")
-
-
-def _scale(block: np.ndarray, factor: float) -> np.ndarray:
-    return block.astype(np.promote_types(block.dtype, np.float32)) * factor
-
-
-def _standardise(block: np.ndarray, mean: np.ndarray, std: np.ndarray, factor: float) -> np.ndarray:
-    values = block.astype(np.promote_types(block.dtype, np.float32))
-    return ((values - mean) / std * factor).astype(values.dtype)

@@ -1,27 +1,22 @@
 """Options: what the options of load ask for, checked, and the points that they choose."""
 
-import math
 import operator
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
 from flowscope.core.memory import GIB
+from flowscope.core.text import nfc
+from flowscope.data.normaliser import Normaliser, Wanted, check_normalise
 from flowscope.errors import InputError, unknown_name
 
 EAGER_BYTES = GIB
+CENTRE = "center"  # how images are cropped: as ADM and its followers do
 LAYOUTS = ("chw", "hwc")  # orders of an image's axes
-RANGES = ("[0,1]", "[0,255]", "stored")  # what floats with an image's shape may be assumed to be
-
-
-class Normalise(NamedTuple):
-    """How latents become points: (value - mean)/std * factor, or value * factor without the statistics."""
-
-    statistics: bool
-    factor: float
+POSTERIORS = ("mean", "sample")  # points of posteriors
+RANGES = ("[0,1]", "[0,255]", "[-1,1]", "stored")  # what floats with an image's shape may be assumed to be
 
 
 @dataclass(frozen=True)
@@ -33,6 +28,7 @@ class Options:
     """
 
     resize: tuple[int, int] | None = None
+    crop: bool = False
     grey: bool = False
     flips: bool | None = None
     subset: int | None = None
@@ -40,7 +36,8 @@ class Options:
     skip_broken: bool = False
     layout: str | None = None
     assume: str | None = None
-    normalise: "Normalise | None" = None
+    normalise: Normaliser | Wanted | None = None
+    posterior: str | None = None
     seed: int = 0
     eager_bytes: int = EAGER_BYTES
 
@@ -51,6 +48,14 @@ class Options:
         return [name for name, on in used.items() if on]
 
     @property
+    def in_use(self) -> dict[str, Any]:
+        """The options that differ from their defaults, by name; what only says how a set is read is none of them."""
+        of_reading = ("eager_bytes", "seed" if self.subset is None and self.posterior != "sample" else "")
+        named = {f.name: (f.default, getattr(self, f.name)) for f in fields(self) if f.name not in of_reading}
+        used = {name: value for name, (default, value) in named.items() if value != default}
+        return used | ({"normalise": str(self.normalise)} if "normalise" in used else {})
+
+    @property
     def note(self) -> str:
         """The options in use, in words, for the name of the set; empty for none."""
         words = []
@@ -59,7 +64,9 @@ class Options:
         if self.subset is not None:
             words.append(f"subset {self.subset}, seed {self.seed}")
         if self.resize is not None:
-            words.append(f"{self.resize[0]}x{self.resize[1]}")
+            words.append(f"{self.resize[0]}x{self.resize[1]}{', centre crop' * self.crop}")
+        if self.posterior is not None:
+            words.append("posterior mean" if self.posterior == "mean" else f"posterior sample, seed {self.seed}")
         words += [name for name, on in (("grey", self.grey), ("flips", self.flips)) if on]
         return "; ".join(words)
 
@@ -67,6 +74,7 @@ class Options:
 def check_options(
     *,
     resize: Any,
+    crop: Any,
     grey: Any,
     flips: Any,
     subset: Any,
@@ -75,6 +83,7 @@ def check_options(
     layout: Any,
     assume: Any,
     normalise: Any,
+    posterior: Any,
     seed: Any,
 ) -> Options:
     """Check the options as a user gives them.
@@ -93,8 +102,12 @@ def check_options(
         assume = str(assume).replace(" ", "")
         if assume not in RANGES:
             raise unknown_name("assume", assume, RANGES)
+    if posterior not in (None, *POSTERIORS):
+        raise unknown_name("posterior", posterior, POSTERIORS)
+    size = _check_size(resize)
     return Options(
-        _check_size(resize),
+        size,
+        _check_crop(crop, size),
         bool(grey),
         None if flips is None else bool(flips),
         None if subset is None else _integer("subset", subset, 1),
@@ -102,7 +115,8 @@ def check_options(
         bool(skip_broken),
         layout,
         assume,
-        None if normalise is None else _check_normalise(normalise),
+        None if normalise is None else check_normalise(normalise),
+        posterior,
         _integer("seed", seed, 0),
     )
 
@@ -160,7 +174,8 @@ def find_class(wanted: int | str, present: Sequence[int], names: Mapping[int, st
         InputError: there is none.
     """
     called = {label: (names or {}).get(label, str(label)) for label in present}
-    found = [label for label in present if wanted == (called[label] if isinstance(wanted, str) else label)]
+    plain = nfc(wanted) if isinstance(wanted, str) else wanted
+    found = [label for label in present if plain == (nfc(called[label]) if isinstance(plain, str) else label)]
     if not found:
         known = list(map(str, called.values() if isinstance(wanted, str) else called))
         listed = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
@@ -179,21 +194,6 @@ def _integer(name: str, value: Any, lowest: int | None = None) -> int:
     return number
 
 
-def _check_normalise(value: Any) -> Normalise:
-    """Parse "none", "stats", "stats*0.5" or a factor alone."""
-    parts = re.fullmatch(r"(none)|(stats)?(?:\*?([0-9.]+(?:e-?[0-9]+)?))?", str(value).replace(" ", ""), re.ASCII)
-    try:
-        factor = float(parts[3] or 1) if parts and parts[0] else math.nan
-    except ValueError:
-        factor = math.nan
-    if parts is None or not 0 < factor < math.inf:
-        raise InputError(
-            f"normalise is {value!r}; expected 'stats' for (value - mean)/std, 'stats*0.5' with a factor, a factor "
-            "alone such as 0.18215, or 'none' for latents as they are stored"
-        )
-    return Normalise(bool(parts[2]), factor)
-
-
 def _check_size(value: Any) -> tuple[int, int] | None:
     if value is None:
         return None
@@ -203,6 +203,16 @@ def _check_size(value: Any) -> tuple[int, int] | None:
         return _integer("resize", value[0], 1), _integer("resize", value[1], 1)
     side = _integer("resize", value, 1)
     return side, side
+
+
+def _check_crop(value: Any, size: tuple[int, int] | None) -> bool:
+    if value is None:
+        return False
+    if value != CENTRE:
+        raise unknown_name("crop", value, [CENTRE])
+    if size is None or size[0] != size[1]:
+        raise InputError(f"crop is {CENTRE!r} and resize is {size}; expected the side of the square: resize=N")
+    return True
 
 
 def _check_classes(value: Any) -> tuple[int | str, ...]:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from flowscope.core.memory import check_memory
+from flowscope.data.loaders.pictures import resize_picture
 from flowscope.data.loaders.source import Source, is_pixels
 from flowscope.data.options import Options
 from flowscope.data.rows.mapped_rows import RowFunction
@@ -39,7 +40,9 @@ def row_functions(source: Source, options: Options, to_points: RowFunction | Non
     """
     shape, pixels = tuple(source.values.shape), is_pixels(source.values)
     layout = find_layout(shape, pixels, options.layout)
-    for_images = [name for name in options.for_images if not (name == "flips" and source.flipped is not None)]
+    needless = {"flips"} if source.flipped is not None else set()
+    needless |= {"resize"} if source.latents and options.resize == shape[-2:] else set()
+    for_images = [name for name in options.for_images if name not in needless]
     if for_images and (layout is None or source.latents):
         kind = "latents" if source.latents else f"values of shape {shape}"
         raise InputError(f"{', '.join(for_images)} applies to images (N, C, H, W) and the source holds {kind}")
@@ -60,11 +63,11 @@ def row_functions(source: Source, options: Options, to_points: RowFunction | Non
             4 * channels * size[0] * size[1], f"one image resized to {size[0]}x{size[1]}", "choose a smaller size"
         )
     if resized and pixels:
-        functions.append(partial(resize_pixels, size=size))
+        functions.append(partial(resize_pixels, size=size, crop=options.crop))
     if to_points is not None:
         functions.append(to_points)
     if resized and not pixels:
-        functions.append(partial(resize_rows, size=size))
+        functions.append(partial(crop_rows if options.crop else resize_rows, size=size))
     return functions
 
 
@@ -147,16 +150,24 @@ def resize_rows(block: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return resized.numpy().astype(block.dtype, copy=False)
 
 
-def resize_pixels(block: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize (n, C, H, W) uint8 to (n, C, *size): bilinear, antialiased, by Pillow, as image files are."""
+def crop_rows(block: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize and crop (n, C, H, W) floats to (n, C, *size), in float32; see :func:`resize_pixels`."""
+    return _by_plane(block.astype(np.float32, copy=False), size, crop=True).astype(block.dtype, copy=False)
+
+
+def resize_pixels(block: np.ndarray, size: tuple[int, int], crop: bool = False) -> np.ndarray:
+    """Resize (n, C, H, W) uint8 to (n, C, *size) by Pillow, as image files are."""
+    return _by_plane(block, size, crop)
+
+
+def _by_plane(block: np.ndarray, size: tuple[int, int], crop: bool) -> np.ndarray:
     from PIL import Image
 
     def plane(values: np.ndarray) -> np.ndarray:
-        image = Image.fromarray(np.ascontiguousarray(values))
-        return np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR))
+        return np.asarray(resize_picture(Image.fromarray(np.ascontiguousarray(values)), size, crop))
 
     planes = [plane(values) for values in block.reshape(-1, *block.shape[2:])]
-    return np.array(planes, np.uint8).reshape(*block.shape[:2], *size)
+    return np.array(planes, block.dtype).reshape(*block.shape[:2], *size)
 
 
 def mirror(block: np.ndarray) -> np.ndarray:

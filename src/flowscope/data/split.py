@@ -87,4 +87,6 @@ def take(whole: TrainingSet, positions: np.ndarray, name: str, notes: tuple[str,
         notes=whole.notes if notes is None else notes,
         files=None if whole.files is None else [whole.files[at] for at in positions.tolist()],
         source=whole.source,
+        normaliser=whole.normaliser,
+        origin=whole.origin,
     )

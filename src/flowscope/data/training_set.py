@@ -16,8 +16,8 @@ from torch import Tensor
 
 from flowscope.core.memory import check_memory
 from flowscope.core.tensors import check_dense, check_is_array, to_numpy
-from flowscope.data.rows.file_rows import FileRows, as_file_rows
-from flowscope.data.rows.mapped_rows import MappedRows
+from flowscope.data.normaliser import Normaliser
+from flowscope.data.rows.file_rows import as_file_rows
 from flowscope.data.statistics import PIECE_BYTES, Statistics, hash_blocks, measure_statistics, refuse_infinite
 from flowscope.errors import InputError
 from flowscope.fields import FLOATS
@@ -41,6 +41,8 @@ class TrainingSet:
         notes: what a reader of results must know of these points, in sentences; results repeat them.
         files: (N,) the name of the file that each point came from, in the source; None where they have none.
         source: where the points came from: a path, or what stands for it; None for the name.
+        normaliser: the function that brought the points to their scale, as `load` applied it; None for none.
+        origin: how the source was read, {word: value}, for people to read: its format, and options in use.
 
     Raises:
         InputError: an argument is not of this form; the message says which and how.
@@ -63,6 +65,8 @@ class TrainingSet:
         notes: Sequence[str] = (),
         files: Sequence[str] | None = None,
         source: str | None = None,
+        normaliser: Normaliser | None = None,
+        origin: Mapping[str, Any] | None = None,
     ) -> None:
         self.points = check_points(points)
         self.shape: tuple[int, ...] = tuple(int(n) for n in self.points.shape[1:])
@@ -78,6 +82,8 @@ class TrainingSet:
         self.notes = tuple(_printable(note) for note in notes)
         self.files = None if files is None else check_files(files, len(self))
         self.source = self.name if source is None else _printable(source)
+        self.normaliser = normaliser
+        self.origin = dict(origin or {})
         self._stored = as_file_rows(self.points)
         if self.streamed:
             self.statistics = measure_statistics(self, digest=True)  # the one pass refuses what is not finite, too
@@ -148,7 +154,7 @@ class TrainingSet:
     @property
     def streamed(self) -> bool:
         """Whether the points lie in a file and are read from it each time they are needed."""
-        return isinstance(self._stored, FileRows) or (isinstance(self._stored, MappedRows) and self._stored.streamed)
+        return bool(getattr(self._stored, "streamed", False))
 
     @cached_property
     def statistics(self) -> Statistics:

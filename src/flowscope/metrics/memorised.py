@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from flowscope.data.near_copies import near_copies
 from flowscope.data.training_set import TrainingSet, as_training_set
 from flowscope.errors import InputError
 from flowscope.fields import check_query
 from flowscope.metrics.features import PIXELS, FeatureSpace, check_space, features
-from flowscope.metrics.near_copies import near_copies
 from flowscope.metrics.neighbours import NearestNeighbours, Neighbours
 
 MEMORISED_RATIO = 1 / 3  # of d1 to d2: a sample below it counts as memorised

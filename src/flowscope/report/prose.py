@@ -3,6 +3,7 @@
 import math
 from typing import Any, NamedTuple
 
+from flowscope.curve.boundaries import OtherBoundary, recommend
 from flowscope.curve.result import AGREES_WITHIN
 from flowscope.errors import InputError
 from flowscope.paths import get_path
@@ -112,6 +113,21 @@ def _noise_level(curve: Any) -> str:
         return ""
     level = float(c.sigma / c.alpha)
     return f" (noise level sigma/alpha = {number(level)}, as EDM counts)" if math.isfinite(level) else ""
+
+
+def boundaries(curve: Any, other: OtherBoundary | None) -> list[str]:
+    """Of labelled points both boundaries, and which of them a training follows; nothing where there is one alone."""
+    if other is None:
+        return []
+    names = ("conditional", "unconditional") if curve.conditional else ("unconditional", "conditional")
+    how = "measured, too" if other.measured else "predicted from spectra"
+    told = f"The {names[0]} half is t = {time(curve.half.t)}; the {names[1]} one, {how}, is t = {time(other.half)}."
+    pair = (curve.half.t, other.half) if curve.conditional else (other.half, curve.half.t)
+    words = [told, *filter(None, (other.note, recommend(*pair)))]
+    if not other.measured:
+        command = "without --conditional" if curve.conditional else "with --conditional"
+        words.append(f"To measure the {names[1]} one, run flowscope stages {command}, and give its folder as --beside.")
+    return words
 
 
 def floor(curve: Any) -> list[str]:

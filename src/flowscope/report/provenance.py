@@ -64,7 +64,7 @@ def provenance(result: Any, cost: str = ORACLE_COST) -> Provenance:
     return Provenance(
         [Settings(caption, list(entries(values))) for caption, values in named.items()],
         None if variants is None else _variant_table(variants),
-        [_download(name, source) for name, source in result.to_files().items() if isinstance(source, str)],
+        [download(name, source) for name, source in result.to_files().items() if isinstance(source, str)],
     )
 
 
@@ -88,7 +88,7 @@ def _variant_table(variants: list[dict[str, Any]]) -> Table:
     return Table("Training sets", VARIANT_COLUMNS, rows)
 
 
-def _download(name: str, source: str) -> Download:
+def download(name: str, source: str) -> Download:
     """A file of the result; absolute paths that JSON may hold are cut as elsewhere."""
     if not name.endswith(".json"):
         return Download(name, data_uri(source.encode(), "text/csv"))

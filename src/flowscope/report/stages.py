@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flowscope.core.files import write_files
+from flowscope.curve.boundaries import OtherBoundary
 from flowscope.curve.pictures import Pictures
 from flowscope.figures import stage_figure
 from flowscope.report import prose
@@ -34,7 +35,10 @@ class Stretch(NamedTuple):
 
 
 def stages_files(
-    curve: Any, pictures: Pictures | None = None, model: ModelPart | None = None
+    curve: Any,
+    pictures: Pictures | None = None,
+    model: ModelPart | None = None,
+    other: OtherBoundary | None = None,
 ) -> dict[str, bytes | str]:
     """stages.png, stages.svg and index.html, by name.
 
@@ -42,6 +46,7 @@ def stages_files(
         curve: a :class:`flowscope.StageCurve`, or an object with its fields. Its own `to_files` makes CSV and JSON.
         pictures: of the same oracle; None leaves pictures and training images out, and the page says so.
         model: what is to be shown of a model that was trained on the same points.
+        other: of labelled points the boundary that the curve did not measure, for a word on which one to take.
 
     Example:
         >>> import torch
@@ -67,6 +72,7 @@ def stages_files(
         schedule=schedule(curve),
         predictions=_prediction_table(curve),
         classes=_class_table(curve),
+        boundaries=prose.boundaries(curve, other),
         values=curve_values(curve),
         provenance=provenance(curve),
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from flowscope.data.normaliser import check_one_scale
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 from flowscope.metrics import FeatureSpace, hold_out
@@ -183,7 +184,10 @@ def load_inputs(
     for name, other in (("held-out", held_out), ("foreign", foreign)):
         if other is not None and other.shape != train.shape:
             raise InputError(f"the {name} points have shape {other.shape}; expected {train.shape}, as {train.name} has")
+        if other is not None:
+            check_one_scale(train, other, name)
     if more is not None:
+        check_one_scale(train, more, "further")
         check_contains(more, train)
     oracle = Oracle(train, first[0].path, memory=memory, device=device)
     folders, other_folders = tuple(map(Path, models)), tuple(map(Path, others))

@@ -12,7 +12,7 @@ from typing import IO, BinaryIO, cast
 import numpy as np
 
 from flowscope.core.memory import check_memory
-from flowscope.data.loaders.images import EncodedImages
+from flowscope.data.loaders.images import EncodedImages, stamp_file
 from flowscope.data.loaders.latents import FLIPPED
 from flowscope.data.loaders.npy import read_header
 from flowscope.data.loaders.source import (
@@ -142,7 +142,9 @@ def _encoded(arrays: dict[str, np.ndarray], path: Path) -> EncodedImages:
         )
     if offsets[0] < 0 or offsets[-1] > len(stream) or (offsets[1:] < offsets[:-1]).any():
         raise InputError(f"offsets of {path} are not ascending positions within {len(stream):,} bytes: it is damaged")
-    return EncodedImages(_Slices(stream, offsets), lambda i: f"image {i} of {path}")
+    return EncodedImages(
+        _Slices(stream, offsets), lambda i: f"image {i} of {path}", lambda i: stamp_file(path, f"image {i}")
+    )
 
 
 def _class_names(array: np.ndarray, labels: np.ndarray | None, path: Path) -> list[str]:

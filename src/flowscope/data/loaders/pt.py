@@ -29,9 +29,9 @@ def load_pt(path: Path) -> Source:
         InputError: the file holds anything but tensors, is damaged, or lacks the entries.
     """
     with reading(path, "tensors written by torch.save"):
-        saved = _load(path)
+        saved = load_saved(path)
         if isinstance(saved, Tensor):
-            return Source(_checked_tensor(saved, "points", path), path.stem)
+            return Source(checked_tensor(saved, "points", path), path.stem)
         if not isinstance(saved, dict):
             kind = type(saved).__name__
             raise InputError(f"{path} holds a {kind}; expected a tensor, or a dict with points and labels")
@@ -40,19 +40,23 @@ def load_pt(path: Path) -> Source:
         names = saved.get("classes")
         beside = {FLIPPED} & set(saved) if key == "latents" else set()
         return Source(
-            _checked_tensor(saved[key], key, path),
+            checked_tensor(saved[key], key, path),
             path.stem,
             labels,
             weights,
             None if names is None else check_class_names(names, labels, path),
             latents=key == "latents",
-            flipped=_checked_tensor(saved[FLIPPED], FLIPPED, path) if FLIPPED in beside else None,
+            flipped=checked_tensor(saved[FLIPPED], FLIPPED, path) if FLIPPED in beside else None,
             notes=unread_notes(saved, (key, "labels", "weights", "classes", *beside), path),
         )
 
 
-def _load(path: Path) -> Any:
-    """What the file holds, after a look at what it would take."""
+def load_saved(path: Path) -> Any:
+    """What the file holds, after a look at what it would take; no code in it is run.
+
+    Raises:
+        InputError: it holds more than tensors and plain values, or would take more than there is memory.
+    """
     zipped = zipfile.is_zipfile(path)
     (_check_archive if zipped else _check_legacy)(path)
     with warnings.catch_warnings():
@@ -95,7 +99,12 @@ def _foreign(path: Path) -> InputError:
     )
 
 
-def _checked_tensor(values: Any, what: str, path: Path) -> Tensor:
+def checked_tensor(values: Any, what: str, path: Path) -> Tensor:
+    """What a file holds, once it is a dense tensor whose numbers are in the file.
+
+    Raises:
+        InputError: it is not.
+    """
     if not isinstance(values, Tensor):
         raise InputError(f"{what} of {path} are a {type(values).__name__}; expected a tensor (N, *shape)")
     check_dense(values, f"{what} of {path}")
@@ -110,5 +119,5 @@ def _checked_tensor(values: Any, what: str, path: Path) -> Tensor:
 def _checked_values(values: Any, name: str, path: Path) -> Any:
     """Labels or weights: a tensor of the file as it is, a list as an array; None for none."""
     if isinstance(values, Tensor):
-        return _checked_tensor(values, name, path)
+        return checked_tensor(values, name, path)
     return None if values is None else to_numpy(values, f"{name} of {path}")

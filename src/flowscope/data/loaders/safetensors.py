@@ -1,35 +1,27 @@
-""".safetensors files, one or a folder of shards, memory-mapped: rows are read as they are asked for.
+""".safetensors files, one or a folder of shards, memory-mapped: rows are read as they are asked for."""
 
-The format (huggingface/safetensors, README): 8 bytes little-endian length n, n bytes of JSON that map a name to dtype,
-shape and data_offsets [begin, end) within the bytes that follow. The header is read here, since the package copies
-tensors whole.
-"""
-
-import math
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from annotated_types import Len
 from typing_extensions import TypedDict
 
-from flowscope.core.schema import Whole, check_form, check_json_memory, parse_json, read_json
+from flowscope.core.schema import read_json
 from flowscope.data.loaders.latents import FLIPPED, STATISTICS_FILE, find_statistics
+from flowscope.data.loaders.packed import KEY, read_packed
 from flowscope.data.loaders.source import (
     SPLITS,
     Source,
     by_ending,
-    check_extent,
     check_inside,
-    map_file,
-    native,
     pick_points,
     reading,
     skipped_notes,
     unread_notes,
 )
+from flowscope.data.loaders.tensor_file import Entry, TensorFile, map_entry
 from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.errors import InputError, listed
 
@@ -37,44 +29,12 @@ SUFFIX = ".safetensors"
 NUMBERED_SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)\.safetensors")
 RANK_SHARD = re.compile(r"(.*rank)(\d+)(_shard)(\d+)\.safetensors")  # as LightningDiT names them
 MAX_SHARDS = 100_000  # files of a set
-MAX_HEADER_BYTES = 100_000_000  # by the format
-BFLOAT16 = "BF16"
-DTYPES = {
-    "F64": "<f8",
-    "F32": "<f4",
-    "F16": "<f2",
-    BFLOAT16: "<u2",
-    "U8": "u1",
-    "I8": "i1",
-    "I16": "<i2",
-    "I32": "<i4",
-    "I64": "<i8",
-    "U16": "<u2",
-    "U32": "<u4",
-    "U64": "<u8",
-}
 
 
 class IndexForm(TypedDict):
     """What is used of the index of a folder of shards."""
 
     weight_map: dict[str, str]
-
-
-class EntryForm(TypedDict):
-    """What a header says of a tensor."""
-
-    dtype: str
-    shape: list[Whole]
-    data_offsets: Annotated[list[Whole], Len(2, 2)]
-
-
-class Entry(NamedTuple):
-    """A tensor in a file."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    begin: int  # bytes in front of it, from the start of the file
 
 
 class Shard(NamedTuple):
@@ -86,12 +46,8 @@ class Shard(NamedTuple):
     notes: tuple[str, ...]
 
     def array(self, name: str) -> Any:
-        """The named tensor as a memory map, bfloat16 widened to float32 row by row; None where it is absent."""
-        if name not in self.entries:
-            return None
-        dtype, shape, begin = self.entries[name]
-        values = map_file(self.path, np.dtype(DTYPES[dtype]), shape, begin)
-        return MappedRows([values], _bfloat16_to_float32) if dtype == BFLOAT16 and shape else native(values)
+        """The named tensor as a memory map; None where it is absent."""
+        return map_entry(self.path, self.entries[name]) if name in self.entries else None
 
 
 def load_safetensors(path: Path) -> Source:
@@ -107,6 +63,10 @@ def load_safetensors(path: Path) -> Source:
         _check_complete(path, [file.name for file in paths])
         for file in paths:
             check_inside(file, path)
+    else:
+        packed = read_packed(path)
+        if packed is not None:
+            return packed
     shards = [_open_shard(file) for file in paths]
     for shard in shards[1:]:
         _check_agreement(shards[0], shard)
@@ -188,45 +148,16 @@ def _rank_shards(names: list[str]) -> set[str]:
 
 def _open_shard(path: Path) -> Shard:
     with reading(path, "a .safetensors file"):
-        header, start, there = _read_header(path)
-        found = [name for name in header if name != "__metadata__"]
-        key = pick_points(found, path)
-        wanted = [name for name in (key, FLIPPED, "labels", "weights") if name in header]
-        entries = {name: _check_entry(header[name], name, path, start, there) for name in wanted}
+        file = TensorFile(path)
+        if KEY in file.metadata:
+            raise InputError(f"{path} is a packed set, which is no shard; expected shards alone: give the file itself")
+        key = pick_points(file.names, path)
+        wanted = [name for name in (key, FLIPPED, "labels", "weights") if name in file.names]
+        entries = {name: file.entry(name) for name in wanted}
         for name in wanted:
             if not entries[name].shape:
                 raise InputError(f"{name} of {path} is a scalar; expected one entry for each point")
-        return Shard(path, key, entries, unread_notes(found, wanted, path))
-
-
-def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
-    """The JSON header, where the data starts and the size of the file."""
-    there = path.stat().st_size
-    with path.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if there < 8 or length > min(MAX_HEADER_BYTES, there - 8):
-            raise InputError(
-                f"{path} claims a header of {length:,} bytes and has {there:,} in all; expected a .safetensors file: "
-                "it is damaged or of another kind"
-            )
-        check_json_memory(length, f"the header of {path}")
-        header = parse_json(stream.read(length), dict[str, Any], f"the header of {path}", "names and tensors")
-    return header, 8 + length, there
-
-
-def _check_entry(entry: Any, name: str, path: Path, start: int, there: int) -> Entry:
-    check_form(entry, EntryForm, f"{name} in the header of {path}", "its dtype, shape and data_offsets")
-    dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if dtype not in DTYPES:
-        raise InputError(f"{name} of {path} has dtype {dtype}; expected F16, BF16, F32, F64 or U8 points: convert them")
-    check_extent(shape, np.dtype(DTYPES[dtype]).itemsize, f"{name} of {path}")
-    size = math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize
-    if end - begin != size or start + end > there:
-        raise InputError(
-            f"{name} of {path} claims {dtype} {shape}, {size:,} bytes at [{begin:,}, {end:,}) of {there - start:,}: "
-            "the file is truncated or damaged"
-        )
-    return Entry(dtype, tuple(shape), start + begin)
+        return Shard(path, key, entries, unread_notes(file.names, wanted, path))
 
 
 def _check_agreement(first: Shard, other: Shard) -> None:
@@ -244,8 +175,3 @@ def _check_agreement(first: Shard, other: Shard) -> None:
 
 def _axes(shape: tuple[int, ...]) -> str:
     return ", ".join(map(str, shape[1:]))
-
-
-def _bfloat16_to_float32(block: np.ndarray) -> np.ndarray:
-    """Widen the bits of bfloat16, which are the upper half of those of a float32."""
-    return (block.astype(np.uint32) << 16).view(np.float32)

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from flowscope.core.tensors import to_numpy
+from flowscope.data.normaliser import Normaliser
 from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.errors import FlowscopeError, InputError
 
@@ -40,6 +41,11 @@ class Source:
         statistics: the file of the latents' mean and standard deviation, where the source has it.
         notes: what was left out or decided while reading, in sentences.
         where: the path that was read, or what stands for it; None for the name.
+        normaliser: that was applied to the values already, as in TrainingSet.
+        posterior: each value is the mean of a posterior and, in as many further channels, its standard deviation.
+        scale_question: why a normalisation is needed that the source does not state, and the answers; None for no need.
+        digest: that the set must have if it is read as it is, where the source says so.
+        origin: how it was read, {word: value}, for people to read: its format, and options in use.
     """
 
     values: Any
@@ -55,6 +61,11 @@ class Source:
     notes: tuple[str, ...] = ()
     files: Sequence[str] | None = None
     where: str | None = None
+    normaliser: Normaliser | None = None
+    posterior: bool = False
+    scale_question: str | None = None
+    digest: str | None = None
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
 
 @contextmanager

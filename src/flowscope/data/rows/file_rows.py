@@ -23,6 +23,8 @@ class FileRows:
         InputError: the file cannot be opened or read any more, or has become shorter.
     """
 
+    streamed = True
+
     def __init__(self, points: np.memmap) -> None:
         self.shape, self.dtype = points.shape, points.dtype
         self._path = str(points.filename)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from flowscope.data.rows.file_rows import FileRows, as_file_rows
+from flowscope.data.rows.file_rows import as_file_rows
 
 RowFunction = Callable[[np.ndarray], np.ndarray]
 
@@ -45,7 +45,7 @@ class MappedRows:
     @property
     def streamed(self) -> bool:
         """Whether a part lies in a file and is read from it each time."""
-        return any(isinstance(p, FileRows) or (isinstance(p, MappedRows) and p.streamed) for p in self._parts)
+        return any(getattr(part, "streamed", False) for part in self._parts)
 
     def __len__(self) -> int:
         return self._count
