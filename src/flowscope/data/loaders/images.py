@@ -57,6 +57,16 @@ def stamp_file(path: Path, inside: str = "") -> Stamp:
     return Stamp(words, 0 if inside else about.st_size, max(times))
 
 
+class _Name:
+    """What messages call an image, made when a message needs it: there may be a million images."""
+
+    def __init__(self, describe: Callable[[int], str], position: int) -> None:
+        self._describe, self._position = describe, position
+
+    def __str__(self) -> str:
+        return self._describe(self._position)
+
+
 class EncodedImages:
     """Images that are not decoded yet.
 
@@ -147,7 +157,7 @@ class EncodedImages:
 
     def _decode_one(self, position: int, shown: Shown) -> tuple[np.ndarray, bool]:
         """One image as (C, H, W) uint8, and whether pixels of it are transparent."""
-        name = self._describe(position)
+        name = _Name(self._describe, position)
         with reading(name, "an image"):
             return decode_picture(self._items[position], name, shown)
 

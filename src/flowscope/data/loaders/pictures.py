@@ -9,6 +9,7 @@ import io
 import re
 import struct
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,12 +52,12 @@ def is_picture(item: Any) -> bool:
     return hasattr(item, "getbands") and hasattr(item, "transpose")
 
 
-def decode_picture(item: Any, name: str, shown: Shown) -> tuple[np.ndarray, bool]:
+def decode_picture(item: Any, name: object, shown: Shown) -> tuple[np.ndarray, bool]:
     """A picture as (C, H, W) uint8, and whether pixels of it are transparent.
 
     Args:
         item: the path of an image file, its bytes, or a picture of Pillow's, which stays as it is.
-        name: what messages call it.
+        name: what messages call it, as text.
         shown: the size and channels that are wanted.
 
     Raises:
@@ -70,12 +71,20 @@ def decode_picture(item: Any, name: str, shown: Shown) -> tuple[np.ndarray, bool
         if is_picture(item):
             _check(item, name, None, shown)
             return _finish(ImageOps.exif_transpose(item), shown)
-        Image.init()  # Pillow has AVIF from 11.3 on, and refuses formats that it does not have
-        formats = [kind for kind in PILLOW_FORMATS if kind in Image.OPEN]
-        with Image.open(item if isinstance(item, Path) else io.BytesIO(item), formats=formats) as image:
+        with Image.open(item if isinstance(item, Path) else io.BytesIO(item), formats=_formats()) as image:
             _check(image, name, item, shown)
-            ImageOps.exif_transpose(image, in_place=True)  # an upright image is not copied
+            if image.format != "JPEG" or not MAY_TURN.isdisjoint(image.info):  # a JPEG tells before it is decoded
+                ImageOps.exif_transpose(image, in_place=True)  # an upright image is not copied
             return _finish(image, shown)
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """The formats that are read. Pillow has AVIF from 11.3 on, and refuses formats that it does not have."""
+    from PIL import Image
+
+    Image.init()
+    return tuple(kind for kind in PILLOW_FORMATS if kind in Image.OPEN)
 
 
 def resize_picture(image: Any, size: tuple[int, int], crop: bool = False) -> Any:
@@ -103,7 +112,7 @@ def resize_picture(image: Any, size: tuple[int, int], crop: bool = False) -> Any
     return image.crop((left, top, left + side, top + side))
 
 
-def _check(image: Any, name: str, item: Any, shown: Shown) -> None:
+def _check(image: Any, name: object, item: Any, shown: Shown) -> None:
     """Refuse what Pillow would clip or cut to 8 bits, and ask for the memory of a large image."""
     if image.mode not in EIGHT_BIT_MODES or _is_deep(image, item):
         kind = f"{image.mode}, more than 8 bits a channel" if image.mode in EIGHT_BIT_MODES else image.mode
