@@ -16,6 +16,9 @@ from flowscope.core.tensors import check_dense, check_is_array
 from flowscope.data.assemble import assemble
 from flowscope.data.loaders.archive import ARCHIVES
 from flowscope.data.loaders.builtin import EXAMPLES, NAMED, SYNTHETIC, is_builtin, load_builtin
+from flowscope.data.loaders.cifar import holds_batches, is_batch, load_batch, load_batch_folder
+from flowscope.data.loaders.csv_table import load_csv
+from flowscope.data.loaders.hdf5 import load_hdf5
 from flowscope.data.loaders.hub import (
     HUB_NAME,
     HUB_PREFIX,
@@ -26,7 +29,12 @@ from flowscope.data.loaders.hub import (
     load_parquet,
     load_saved,
 )
-from flowscope.data.loaders.image_folder import find_split, load_archive, load_folder, load_tar_shards
+from flowscope.data.loaders.image_folder import (
+    find_split,
+    load_archive,
+    load_folder,
+    load_tar_shards,
+)
 from flowscope.data.loaders.npy import load_npy
 from flowscope.data.loaders.npz import load_npz
 from flowscope.data.loaders.part import Part
@@ -49,8 +57,10 @@ READERS: dict[str, Callable[[Path], Source]] = {
 }
 PartReader = Callable[[Path, Part], Source]  # of what may have several parts or columns
 PART_READERS: dict[str, PartReader] = {**dict.fromkeys(ARCHIVES, load_archive), ".parquet": load_parquet}
+PART_READERS |= {".h5": load_hdf5, ".hdf5": load_hdf5, ".csv": load_csv, ".bin": load_batch}
 FOLDER_READERS: tuple[tuple[Callable[[Path], bool], PartReader], ...] = (
     (is_saved, load_saved),
+    (holds_batches, load_batch_folder),
     (partial(holds_only, suffix=".tar"), load_tar_shards),
     (partial(holds_only, suffix=".parquet"), load_parquet),
 )
@@ -89,9 +99,9 @@ def load(
     Args:
         source: an array, tensor or TrainingSet; a Dataset or DataLoader of torch, a Dataset of `datasets`; a name
             ("digits", "mnist5k", "gaussian:N=1400,D=4096,seed=0", "mixture:N=1000,D=64,modes=10,spread=0.1,seed=0",
-            "hf:owner/name" of Hugging Face's hub); a file (.npy, .npz, .safetensors, .pt, .pth, .parquet); a folder of
-            .safetensors shards, of what `save_to_disk` wrote, or of images, whose subfolders are classes; or an archive
-            of images (.zip, .tar, .tar.gz). A name wins over a file of that name.
+            "hf:owner/name" of Hugging Face's hub); a file (.npy, .npz, .safetensors, .pt, .pth, .h5, .csv, .parquet); a
+            folder of .safetensors shards, of what `save_to_disk` wrote, or of images, whose subfolders are classes; or
+            an archive of images (.zip, .tar, .tar.gz). A name wins over a file of that name.
         labels: (N,) integers for the whole source, in place of its own.
         weights: (N,) weights for the whole source, in place of its own.
         name: what results call the set.
@@ -205,6 +215,8 @@ def _read_path(text: str, part: Part) -> Source:
         return _read_folder(path, part)
     if os.path.isfile(text) and suffix in PART_READERS:
         return PART_READERS[suffix](path, part)
+    if os.path.isfile(text) and is_batch(path):
+        return load_batch(path, part)
     part.refuse_split(repr(text))
     part.refuse_columns(repr(text))
     if os.path.isfile(text) and suffix in READERS:
