@@ -36,7 +36,9 @@ def test_the_crop_is_that_of_guided_diffusion_for_files_and_arrays(shape, tmp_pa
         np.testing.assert_array_equal(load(source, resize=16, crop="center", **options).points, expected.points)
     floats = np.moveaxis(pixels, -1, 1).astype(np.float64)
     close = load(floats, resize=16, crop="center", assume="[0,255]").points
-    np.testing.assert_allclose(close, expected.points, atol=4 / 127.5)  # grey levels are rounded at each step
+    np.testing.assert_allclose(
+        close, expected.points, atol=(12 if min(shape) < 16 else 4) / 127.5
+    )  # pixels are rounded, and clipped, at each step
 
 
 def test_a_grey_crop_is_one_of_grey_images(tmp_path):

@@ -95,6 +95,10 @@ def test_hdf5_files_that_are_no_points(tmp_path, monkeypatch):
     refused(both, "expected one of", columns="nothing")
     refused(hdf5(tmp_path / "c.h5", points=VECTORS, labels=np.arange(3)), r"labels have shape \(3,\)")
     refused(hdf5(tmp_path / "d.h5", points=np.array([b"a", b"b"])), "expected numbers")
+    names = np.array(["a", "b"], dtype=h5py.string_dtype())
+    refused(
+        hdf5(tmp_path / "h.h5", points=VECTORS, labels=formats.LABELS, classes=names), "expected texts of one length"
+    )
     with pytest.warns(FlowscopeWarning, match="was not read: extra"):
         load(hdf5(tmp_path / "e.h5", points=VECTORS, extra=VECTORS))
     whole = hdf5(tmp_path / "f.h5", points=np.zeros((4000, 50))).read_bytes()

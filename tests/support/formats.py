@@ -181,7 +181,7 @@ def write_hdf5(folder: Path) -> Written:
 
     with h5py.File(folder / "set.h5", "w") as file:
         file["images"], file["labels"] = PIXELS, LABELS
-        file["classes"] = np.array(CLASSES, dtype=h5py.string_dtype())
+        file["classes"] = np.array(CLASSES, dtype="S")
     return folder / "set.h5", _classes()
 
 

@@ -1,6 +1,7 @@
 """.h5 and .hdf5 files (the extra `hdf5`): arrays `images`, `points` or `latents` with `labels`, `weights`, `classes`.
 
 An array that lies in one piece is memory-mapped; one in chunks is read at once. Nothing outside the file is followed.
+Texts of several lengths are refused: the library may never end reading them from a damaged file.
 """
 
 from pathlib import Path
@@ -14,6 +15,7 @@ from flowscope.data.loaders.latents import FLIPPED
 from flowscope.data.loaders.part import Part
 from flowscope.data.loaders.source import (
     MAX_CLASS_NAMES,
+    MAX_NAME_CHARACTERS,
     Source,
     check_class_names,
     check_extent,
@@ -25,6 +27,7 @@ from flowscope.data.loaders.source import (
 )
 from flowscope.errors import InputError, MissingExtraError
 
+MAX_TEXT_BYTES = 4 * MAX_NAME_CHARACTERS
 BESIDE = ("labels", "weights", "classes")
 REMEDY = "save the points as .npy, which is memory-mapped, or in one piece (without chunks and compression)"
 
@@ -49,7 +52,7 @@ def load_hdf5(path: Path, part: Part) -> Source:
         got = {name: _array(file, name, path, h5py) for name in wanted}
         classes = None
         if "classes" in got:
-            classes = check_class_names([_text(name) for name in got["classes"]], got.get("labels"), path)
+            classes = check_class_names([name.decode() for name in got["classes"].tolist()], got.get("labels"), path)
     return Source(
         native(got[key]),
         path.stem,
@@ -68,21 +71,18 @@ def _array(file: Any, name: str, path: Path, h5py: Any) -> np.ndarray:
     if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
         raise InputError(f"{name} of {path} is no array within the file; expected one: copy it there")
     shape, dtype = found.shape, found.dtype
-    texts = h5py.check_string_dtype(dtype) is not None
-    if shape is None or (texts != (name == "classes")) or (not texts and dtype.kind not in "fiu"):
-        raise InputError(f"{name} of {path} is {dtype} {shape}; expected {'texts' if name == 'classes' else 'numbers'}")
+    texts = name == "classes"
+    if shape is None or dtype.kind not in ("S" if texts else "fiu") or (texts and len(shape) != 1):
+        kind = "texts of one length, as numpy.array(names, dtype='S') is" if texts else "numbers"
+        raise InputError(f"{name} of {path} is {dtype} {shape}; expected {kind}: save it so")
     check_extent(shape, dtype.itemsize, f"{name} of {path}")
+    if texts and (shape[0] > MAX_CLASS_NAMES or dtype.itemsize > MAX_TEXT_BYTES):
+        raise InputError(f"{name} of {path} are {shape[0]:,} texts of {dtype}; expected short names, one a label")
     offset, here = found.id.get_offset(), path.stat().st_size
     size = int(np.prod(shape, dtype=object)) * dtype.itemsize
-    if not texts and offset is not None:
+    if offset is not None:
         if offset + size > here:
             raise InputError(f"{path} is truncated: {name} claims {size:,} bytes at {offset:,} of {here:,}")
         return map_file(path, dtype, shape, offset)
-    if texts and (len(shape) != 1 or shape[0] > MAX_CLASS_NAMES):
-        raise InputError(f"{name} of {path} has the shape {shape}; expected a name for each label")
     check_memory(2 * size, f"{name} of {path}", REMEDY)
     return np.asarray(found[:])
-
-
-def _text(name: Any) -> str:
-    return name.decode() if isinstance(name, bytes) else str(name)
