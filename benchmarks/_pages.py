@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from _harness import RESULTS
+from flowscope.figures.style import LIGHT, add_title, finish, new_figure, styled, to_png
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PLOT = "images/suite-growth.png"
@@ -175,33 +176,32 @@ def place(row: dict) -> str:
 
 
 def plot(result: dict, file: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    """Time against each size, a panel each, in the style of all figures."""
     axes = [axis for axis, rows in result["growth"].items() if rows]
     if not axes:
         return
-    figure, panels = plt.subplots(1, len(axes), figsize=(4 * len(axes), 5), squeeze=False, layout="constrained")
-    colours: dict[str, str] = {}
-    for panel, axis in zip(panels[0], axes, strict=True):
-        for name, (sizes, seconds) in series(result["growth"][axis], axis).items():
-            colour = colours.setdefault(
-                name, f"C{len(colours)}" if len(colours) < 10 else ("k", "0.6")[len(colours) % 2]
-            )
-            mark = {"linewidth": 2.5, "zorder": 3} if name.startswith("flowscope") else {"linewidth": 1}
-            label = f"{name} ({slope(sizes, seconds):.2f})"
-            panel.loglog(sizes, seconds, "o-", color=colour, markersize=3, label=label, **mark)
-        panel.set(xlabel=axis, ylabel="seconds" if axis == axes[0] else None)
-        sizes = sorted({row[axis] for row in result["growth"][axis]})
-        panel.set_xticks(sizes, [f"{size:,}" for size in sizes])
-        panel.minorticks_off()
-        panel.legend(fontsize=6, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False)
-    figure.suptitle("Time against each size alone; in brackets the fitted power", fontsize=10)
+    names: dict[str, int] = {}
+    with styled(LIGHT):
+        figure = new_figure(4.9 * min(2, len(axes)), 5.1 * -(-len(axes) // 2))
+        panels = figure.subplots(-(-len(axes) // 2), min(2, len(axes)), squeeze=False).flat
+        add_title(figure, "Time against each size alone; in brackets the fitted power", x=0.01)
+        for panel, axis in zip(panels, axes, strict=False):
+            for name, (sizes, seconds) in series(result["growth"][axis], axis).items():
+                k = names.setdefault(name, len(names))
+                mark = {"linewidth": 2.8, "zorder": 3} if name.startswith("flowscope") else {"linewidth": 1.2}
+                dashes = ("-", "--", ":")[k // len(LIGHT.lines) % 3]
+                colour, label = LIGHT.lines[k % len(LIGHT.lines)], f"{name} ({slope(sizes, seconds):.2f})"
+                panel.loglog(sizes, seconds, "o", linestyle=dashes, color=colour, markersize=4, label=label, **mark)
+            sizes = sorted({row[axis] for row in result["growth"][axis]})
+            panel.set(xlabel=axis, ylabel="seconds", title=f"Against {axis}")
+            panel.set_xticks(sizes, [f"{size:,}" for size in sizes])
+            panel.minorticks_off()
+            panel.legend(ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))
+            finish(panel, LIGHT)
+        for panel in list(panels)[len(axes) :]:
+            panel.set_axis_off()
     file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=110)
-    plt.close(figure)
+    file.write_bytes(to_png(figure))
 
 
 if __name__ == "__main__":

@@ -133,7 +133,11 @@ def about_set(name: str, found: Finding, models: list[dict[str, Any]]) -> list[s
     columns = [found.tables["memorise"][column] for column in names]
     lines += ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     lines += ["| " + " | ".join(shown(value) for value in row) + " |" for row in zip(*columns, strict=True)]
-    return [*lines, "", f"![when samples become copies, {name}]({name}/memorise/memorise.png)", ""]
+    pictures = {"memorise": "when samples become copies", "memorise_grid": "samples and their nearest training images"}
+    for picture, what in pictures.items():
+        if (RESULTS / name / "memorise" / f"{picture}.png").exists():
+            lines += ["", f"![{what}, {name}]({name}/memorise/{picture}.png)"]
+    return [*lines, ""]
 
 
 def shown(value: Any) -> str:

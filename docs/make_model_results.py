@@ -1,20 +1,18 @@
 """Regenerate the results with trained models: `python docs/make_model_results.py SET [--device D] ...`.
 
-SET is digits, mnist14 (MNIST reduced to 14 pixels), mnist, mnist-cpu or cifar10; without one only
-docs/results/models.md is written anew, from what lies there. Models and pages are kept in runs/results/SET, so that a
+SET is digits, mnist14 (MNIST reduced to 14 pixels) or cifar10; without one only docs/results/models.md is written
+anew, from what lies there. Models and pages are kept in runs/results/SET, so that a
 run can be broken off and gone on with; tables, numbers and figures go to docs/results/SET/models. --quick trains small
-networks for few steps, runs every study with few samples in runs/results/quick/SET, and leaves docs as it is. MNIST,
-CIFAR-10 and MobileNetV1's weights are looked for in the folder that FLOWSCOPE_DATA names (else ../shared/data). No
-training image is written to docs.
+networks for few steps, runs every study with few samples in runs/results/quick/SET, and leaves docs as it is. MNIST and
+CIFAR-10 are looked for in the folder that FLOWSCOPE_DATA names (else ../shared/data). Training images are written to
+docs of digits and MNIST alone.
 """
 
 import argparse
-import hashlib
 import json
 import math
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from functools import partial
@@ -22,22 +20,21 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from torch import Tensor
 
 import flowscope as fs
 from flowscope.data.split import split
-from flowscope.metrics import FeatureSpace
 from flowscope.report import write_finding, write_stages
 from flowscope.reproduction.plan import NEEDS, make_recipe
 from flowscope.reproduction.reproduce import held_out_count, reproduce
+from flowscope.studies.bench.criteria import read_criteria
 from flowscope.training import train_to
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, RUNS = ROOT / "docs" / "results", ROOT / "runs" / "results"
 DATA = Path(os.environ.get("FLOWSCOPE_DATA", ROOT.parent / "shared" / "data"))
 KEPT = {".json", ".csv", ".png"}
+GRIDS = "*_grid*.png"  # pictures with training images
 SPAWN = get_context("spawn")  # a forked process cannot use a GPU
 
 
@@ -51,16 +48,17 @@ class Plan(NamedTuple):
     steps: int
     settings: dict[str, dict[str, Any]]
     options: dict[str, dict[str, Any]]
-    mobilenet: bool = False  # Frechet distances on MobileNetV1's features, else in pixels
     foreign: str | None = None
     only: list[str] | None = None
     made: str = ""  # where the results in docs were made
     resize: int | None = None  # the side of its images in pixels; None for what they have
+    grids: bool = False  # whether its training images may be shown in docs
 
 
 PLANS = {
     "digits": Plan(
         title="digits (scikit-learn)",
+        grids=True,
         source="digits",
         held_out=180,
         seeds=5,
@@ -71,6 +69,7 @@ PLANS = {
     ),
     "mnist14": Plan(
         title="MNIST, 14 px",
+        grids=True,
         source=str(DATA / "mnist_train.npz"),
         resize=14,
         held_out=6000,
@@ -80,56 +79,6 @@ PLANS = {
         options={"all": {"n": 2048, "batch": 512}, "intermediate": {"n": 64}, "refine": {"n": 64}},
         foreign="digits",
         made="Made on one core of a shared machine.",
-    ),
-    "mnist": Plan(
-        title="MNIST",
-        source=str(DATA / "mnist_train.npz"),
-        held_out=6000,
-        seeds=3,
-        steps=1500,
-        settings={"all": {"batch": 128, "width": 16, "precision": "no"}, "large": {"width": 64, "learning_rate": 5e-4}},
-        options={
-            "all": {"n": 2048, "batch": 1024},
-            "intermediate": {"n": 32},
-            "switch": {"n": 64},
-            "refine": {"n": 32},
-            "loss": {"n": 1024},
-            "norm": {"n": 256},
-            "alignment": {"n": 1024},
-            "convergence": {"n": 1024, "samples": 2048},
-            "capacity": {"n": 1100, "steps": 10, "splits": []},
-            "experts": {"n": 1100, "steps": 25},
-            "guidance": {"n": 1100, "steps": 10, "intervals": [(0.1, 0.6)]},
-            "target": {"n": 1100, "steps": 25},
-        },
-        mobilenet=True,
-        foreign="digits",
-        made=(
-            "Models were trained on one NVIDIA H100, many at a time, within 30 minutes (the budget of "
-            "--budget); ablation, convergence and shift were run there, the other studies on one CPU core."
-        ),
-    ),
-    "mnist-cpu": Plan(
-        title="MNIST, trained on a CPU",
-        source=str(DATA / "mnist_train.npz"),
-        held_out=6000,
-        seeds=3,
-        steps=700,
-        settings={
-            "all": {"batch": 64, "width": 16, "precision": "no", "learning_rate": 2e-3, "schedule": "cosine"},
-            "large": {"width": 32, "learning_rate": 1e-3},
-        },
-        options={
-            "all": {"n": 1100, "batch": 256},
-            "capacity": {"steps": 4, "splits": []},
-            "target": {"steps": 12},
-        },
-        mobilenet=True,
-        only=["capacity", "target"],
-        made=(
-            "What the GPU session above had no time for, with models of a fraction of its training, on a CPU core. "
-            "Guidance (51 variants, over an hour of sampling) and experts were over the budget."
-        ),
     ),
     "cifar10": Plan(
         title="CIFAR-10 (JPEG)",
@@ -150,44 +99,16 @@ PLANS = {
             "alignment": {"n": 512},
         },
         only=["intermediate", "switch", "refine", "norm", "alignment"],
-        made="The model was trained on one NVIDIA H100 beside those of MNIST; the studies were run on one CPU core.",
+        made="The studies were run on one CPU core.",
     ),
 }  # fmt: skip
-
-
-class Remembered(torch.nn.Module):
-    """A feature network that keeps what it made of a block: every study asks for the training set's features anew."""
-
-    def __init__(self, network: torch.nn.Module, folder: Path) -> None:
-        super().__init__()
-        self.network, self.folder = network, folder
-
-    def forward(self, x: Tensor) -> Tensor:
-        file = self.folder / f"{hashlib.sha256(x.cpu().numpy().tobytes()).hexdigest()}.npy"
-        if not file.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            beside = file.with_suffix(f".{os.getpid()}")
-            with beside.open("wb") as out:
-                np.save(out, self.network(x).cpu().numpy())
-            beside.replace(file)
-        return torch.from_numpy(np.load(file)).to(x.device)
-
-
-def space_of(plan: Plan, device: str) -> FeatureSpace | None:
-    if not plan.mobilenet:
-        return None
-    sys.path.insert(0, str(ROOT))
-    from benchmarks.mobilenet import MobileNetV1
-
-    network = MobileNetV1(DATA / "weights" / "mobilenet_v1_1.0_224_int8.npz").to(device)
-    return FeatureSpace("MobileNetV1", Remembered(network, RUNS / "features"))
 
 
 def load_points(plan: Plan) -> fs.TrainingSet:
     return fs.load(plan.source, resize=plan.resize)
 
 
-def foreign_of(plan: Plan, shape: tuple[int, ...]) -> fs.TrainingSet | None:
+def foreign_of(plan: Plan, shape: Any) -> fs.TrainingSet | None:
     return None if plan.foreign is None else fs.load(plan.foreign, resize=shape[1:])
 
 
@@ -213,7 +134,6 @@ def run(
         steps=plan.steps,
         settings=plan.settings,
         options=plan.options,
-        space=space_of(plan, device),
         foreign=foreign_of(plan, data.shape),
         only=only,
         resume=True,
@@ -306,6 +226,7 @@ def keep(name: str) -> None:
             and not file.name.startswith(".")
             and place.parts[0] not in ("models", "stages")
             and file.name != "inputs.json"
+            and (PLANS[name].grids or not file.match(GRIDS))
         ):
             (target / place.parent).mkdir(parents=True, exist_ok=True)
             shutil.copy(file, target / place)
@@ -315,6 +236,11 @@ def keep(name: str) -> None:
 
 def write_page() -> None:
     """docs/results/models.md from what lies in docs/results."""
+    found = {}
+    for name in PLANS:
+        file = RESULTS / name / "models" / "reproduction.json"
+        if file.exists():
+            found[name] = json.loads(file.read_text())
     out = [
         "# Results with trained models",
         "",
@@ -322,16 +248,59 @@ def write_page() -> None:
         "this page from the results. Claims are those of arXiv 2512.02826; every verdict rests on the criterion said",
         "with it, of the version that the result names. These are small models on small data: what they say of the",
         "paper's models is what the last column says, no more.",
+        "",
+        "## The paper's claims",
+        "",
+        "The last column says which [references](../references.md) lie on the model's side of halfway to the oracle.",
+        "If those without memory do (Wiener, class-wise Wiener, Gaussian mixture), the finding is no sign of memory.",
+        "",
+        "| in the paper | claim | what was found | with what | verdict | the references that share it |",
+        "|---|---|---|---|---|---|",
+        *claims(found),
     ]
     for name, plan in PLANS.items():
-        file = RESULTS / name / "models" / "reproduction.json"
         out += ["", f"## {plan.title}", ""]
-        if not file.exists():
-            out += ["Not run."]
-            continue
-        found = json.loads(file.read_text())
-        out += about(name, found) + rows(name, found) + studies(name, found)
+        out += (
+            [*about(name, found[name]), *rows(name, found[name]), *studies(name, found[name])]
+            if name in found
+            else ["Not run."]
+        )
     (RESULTS / "models.md").write_text("\n".join(out) + "\n")
+
+
+def claims(found: dict[str, dict[str, Any]]) -> list[str]:
+    """A row for each claim of the paper and each set."""
+    order = list(dict.fromkeys(row["study"] for one in found.values() for row in one["rows"]))
+    lines = []
+    for study in order:
+        for name, one in found.items():
+            for row in (row for row in one["rows"] if row["study"] == study and row["page"]):
+                count = f"{row['models']} model{'s' * (row['models'] != 1)}" if row["models"] else "no model"
+                first = ". ".join(row["found"].split(". ")[:2]).rstrip(".") + "."
+                cells = [row["where"], row["claim"], first, f"{PLANS[name].title}; {count}", row["verdict"]]
+                lines.append(
+                    "| " + " | ".join(cell.replace("|", "\\|") for cell in [*cells, shared(name, study)]) + " |"
+                )
+    return lines
+
+
+def shared(name: str, study: str) -> str:
+    """The references whose place lies on the model's side of halfway between no memory and the oracle."""
+    file = RESULTS / name / "models" / study / f"{study}.json"
+    if not file.exists():
+        return "-"
+    table = json.loads(file.read_text())["tables"].get("references", {})
+    if "place" not in table:
+        return "see its page"
+    places = dict(zip(table["reference"], table["place"], strict=True))
+    own = places.pop("model", None)
+    if own is None:
+        return "it cannot tell"
+    halfway = read_criteria()["shared"]["halfway"]
+    return (
+        ", ".join(n for n, place in places.items() if place is not None and (place > halfway) == (own > halfway))
+        or "none"
+    )
 
 
 def about(name: str, found: dict[str, Any]) -> list[str]:
@@ -380,6 +349,8 @@ def studies(name: str, found: dict[str, Any]) -> list[str]:
         picture = f"{name}/models/{row['study']}/{row['study']}.png"
         if (RESULTS / picture).exists():
             lines += ["", f"### {row['title']} ({row['where']})", "", f"![{row['title']}]({picture})"]
+        for grid in sorted((RESULTS / name / "models" / row["study"]).glob(GRIDS)):
+            lines += ["", f"![{row['title']}: images]({grid.relative_to(RESULTS).as_posix()})"]
     return lines
 
 

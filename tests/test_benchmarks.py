@@ -68,16 +68,33 @@ def begun(command: list[str], log: Path, far_enough: Callable[[], bool]) -> Iter
 
 
 @pytest.mark.slow
-def test_a_quick_run(tmp_path: Path) -> None:
+def test_a_quick_run_that_is_ended_goes_on_after_the_cases_it_has(tmp_path: Path) -> None:
+    out = tmp_path / "out"
     missing = ["--no-install", "--environments", str(tmp_path / "none")]
-    command = suite("--only", *HERE, "faiss", *missing, "--out", str(tmp_path / "out"))
+    command = suite("--only", *HERE, "faiss", *missing, "--out", str(out))
+    with begun(command, tmp_path / "log", (out / "suite.partial").exists) as running:
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(60) == 143
+    assert [file.name for file in out.iterdir()] == ["suite.partial"]
+    kept = (out / "suite.partial").read_text()
+    cases = json.loads(kept)["rows"]
+    assert 0 < len(cases) < 4
+
+    other = subprocess.run([*command, "--resume", "--limit", "5"], capture_output=True, text=True, check=False)
+    assert other.returncode == 1 and "is of a run with other limit; begin anew without --resume" in other.stderr
+    assert (out / "suite.partial").read_text() == kept
+
+    command.append("--resume")
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    assert done.stderr == "" and not (out / "suite.partial").exists()
+    assert f"going on after {len(cases)} cases" in done.stdout
     result = json.loads((tmp_path / "out" / "suite.json").read_text())
     assert all(result["floors"][kind]["rate"] > 0 for kind in ("products", "reads"))
     rows = result["rows"]
-    assert {row["contender"] for row in rows} == {*HERE, "faiss"}
+    assert {row["contender"] for row in rows} == {*HERE, "faiss"} and len(rows) == 4 * 3
+    before = [row for found in cases.values() for row in found]
+    assert [row.get("seconds") for row in rows[: len(before)]] == [row.get("seconds") for row in before]
     for row in rows:
         assert row["floor"] > 0
         if row["contender"] == "faiss":
@@ -174,27 +191,3 @@ def test_an_interrupt_ends_every_worker(tmp_path: Path) -> None:
     assert len(listed) >= 2
     assert [child for child in listed if Path(f"/proc/{child}").exists()] == []
     assert "interrupted; nothing was written" in log.read_text()
-
-
-@pytest.mark.slow
-def test_an_ended_run_goes_on_after_the_cases_it_has(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    command = suite("--only", "one-shot-numpy", "--no-growth", "--out", str(out))
-    with begun(command, tmp_path / "log", (out / "suite.partial").exists) as running:
-        running.send_signal(signal.SIGTERM)
-        assert running.wait(60) == 143
-    assert [file.name for file in out.iterdir()] == ["suite.partial"]
-    kept = (out / "suite.partial").read_text()
-    before = [row for rows in json.loads(kept)["rows"].values() for row in rows]
-    assert 0 < len(before) < 4
-
-    other = subprocess.run([*command, "--resume", "--limit", "5"], capture_output=True, text=True, check=False)
-    assert other.returncode == 1 and "is of a run with other limit; begin anew without --resume" in other.stderr
-    assert (out / "suite.partial").read_text() == kept
-
-    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert f"going on after {len(before)} cases" in done.stdout
-    rows = json.loads((out / "suite.json").read_text())["rows"]
-    assert len(rows) == 4 and not (out / "suite.partial").exists()
-    assert [row["seconds"] for row in rows[: len(before)]] == [row["seconds"] for row in before]

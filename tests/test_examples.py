@@ -12,20 +12,39 @@ ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 
 
-def run(name: str, folder: Path) -> str:
-    """What an example prints, run in a fresh interpreter in an empty folder, in which it leaves nothing."""
+END = "-- the end of an example --"
+# One interpreter loads what they all need; every example is a fork of it.
+ALL = f"""
+import os, runpy, sys
+import flowscope, torch
+for path in sys.argv[1:]:
+    sys.stdout.flush()
+    if child := os.fork():
+        assert os.waitpid(child, 0)[1] == 0, path
+        print({END!r}, flush=True)
+    else:
+        sys.argv = [path]
+        runpy.run_path(path, run_name="__main__")
+        break
+"""
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What each example prints, run in an empty folder, in which it leaves nothing."""
+    folder = tmp_path_factory.mktemp("empty")
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(ROOT / "examples" / name)],
+        [sys.executable, "-W", "error", "-c", ALL, *(str(ROOT / "examples" / name) for name in EXAMPLES)],
         cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == "" and list(folder.iterdir()) == []
-    return done.stdout
+    return dict(zip(EXAMPLES, done.stdout.split(END), strict=False))
 
 
 def numbers(text: str) -> list[float]:
@@ -46,8 +65,8 @@ def test_every_example_is_tested() -> None:
 
 
 @pytest.mark.slow
-def test_stages_of_an_array(tmp_path: Path) -> None:
-    output = run("stages_of_an_array.py", tmp_path)
+def test_stages_of_an_array(outputs: dict[str, str]) -> None:
+    output = outputs["stages_of_an_array.py"]
     half, _, low, high = numbers(line(output, "navigation ends"))
     saturation = numbers(line(output, "refinement settles"))[0]
     assert 0 < low <= half <= high < saturation < 1
@@ -56,8 +75,8 @@ def test_stages_of_an_array(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_oracle_sampling_lands_on_training_points(tmp_path: Path) -> None:
-    output = run("oracle_sampling.py", tmp_path)
+def test_oracle_sampling_lands_on_training_points(outputs: dict[str, str]) -> None:
+    output = outputs["oracle_sampling.py"]
     evaluations, largest = numbers(line(output, "50 function"))
     assert evaluations == 50 and largest < 1e-6
     points = {numbers(found)[1] for found in output.splitlines() if found.startswith("sample")}
@@ -65,8 +84,8 @@ def test_oracle_sampling_lands_on_training_points(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_coarse_to_fine_is_best_where_navigation_ends(tmp_path: Path) -> None:
-    output = run("coarse_to_fine.py", tmp_path)
+def test_coarse_to_fine_is_best_where_navigation_ends(outputs: dict[str, str]) -> None:
+    output = outputs["coarse_to_fine.py"]
     half = numbers(line(output, "navigation ends"))[0]
     one, early, best, late = (numbers(found) for found in output.splitlines() if found.startswith("[0, "))
     fifty = numbers(line(output, "50 steps"))
@@ -78,8 +97,8 @@ def test_coarse_to_fine_is_best_where_navigation_ends(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_conditional_curves(tmp_path: Path) -> None:
-    output = run("conditional_curves.py", tmp_path)
+def test_conditional_curves(outputs: dict[str, str]) -> None:
+    output = outputs["conditional_curves.py"]
     digits = [numbers(found) for found in output.splitlines() if found.startswith("digit")]
     assert [int(values[0]) for values in digits] == list(range(10))
     assert sum(values[1] for values in digits) == pytest.approx(1797)

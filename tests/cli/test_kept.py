@@ -195,7 +195,7 @@ def test_a_sweep_of_other_settings_takes_the_page_away_with_its_first_curve(
 def test_killed_commands_go_on_to_the_same_results_and_leave_nothing_over() -> None:
     """A few of the kills of benchmarks/kills.py."""
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    command = [sys.executable, str(ROOT / "benchmarks" / "kills.py"), "--kills", "4", "--seed", "1"]
-    command += ["--only", "train", "stages"]
+    command = [sys.executable, str(ROOT / "benchmarks" / "kills.py"), "--kills", "3", "--seed", "1"]
+    command += ["--only", "train"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "\n0 wrong\n" in done.stdout, done.stdout + done.stderr

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import flowscope
 from flowscope.cli import main
 from flowscope.data.split import split
 from flowscope.studies.bench.finding import Finding
-from flowscope.studies.catalogue import CATALOGUE
+from flowscope.studies.catalogue import CATALOGUE, run_study
 from flowscope.training import TrainSettings, train
 from tests.support.toys import HELD_OUT, toy_file, toy_model
 
@@ -146,6 +147,8 @@ def test_other_data_are_refused_with_both_digests(room: Path, capsys: pytest.Cap
             "the targets are cfm of --model and cfm of --other; expected models trained",
         ),
         (("target", "oracle", "small-0"), "the targets are oracle of --model"),
+        (("norm", "small-0", "", "--more", "toy.npz"), "takes no --more; expected it with alignment and explain alone"),
+        (("switch", "small-0", "", "--foreign", "toy.npz"), "takes no --foreign; expected it with refine alone"),
         (("ablation", "small-0", "large-0"), r"large-0 differs from small-0 in width \(8 and 16\)"),
         (("norm", "", "", "--model", "gone"), "gone is not a folder"),
     ],
@@ -269,6 +272,34 @@ def test_held_out_points_are_those_of_training_or_as_given(
     assert seen[0].oracle.training_set.digest == seen[1].oracle.training_set.digest
 
 
+@pytest.mark.slow_but("alignment")
+@pytest.mark.parametrize("name", ["alignment", "explain"])
+def test_a_larger_set_is_a_reference(room: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    larger = toy_file(room, "larger.npz", count=120)  # the points of toy.npz, and 60 others
+    options = ["--json", "--n", "40", "--references", "--more", str(larger)]
+    assert main(command(room, name, "small-0", "", *options)) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert "oracle of more data" in found["tables"]["references"]["reference"]
+    assert any("120 points" in note for note in found["notes"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"count": 120, "seed": 1}, "point 0 of the training set is not in more data, more;"),
+        ({"count": 48}, "has 48 points and the training set 48; expected a larger set"),
+    ],
+)
+def test_a_larger_set_without_the_training_points_is_refused(
+    room: Path, tmp_path: Path, changes: dict[str, int], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = toy_file(room, "more.npz", **changes)
+    out = tmp_path / "out"
+    assert main(command(room, "explain", "small-0", "", "--more", str(more), "--out", str(out))) == 2
+    said = capsys.readouterr().err
+    assert expected in said and said.count("\n") == 1 and not out.exists()
+
+
 def on_stages(room: Path, *more: str) -> list[str]:
     source = ["stages", str(room / "toy.npz"), "--probes", "8", "--timesteps", "4"]
     return [*source, "--model", str(room / "small-0"), *more]
@@ -286,6 +317,7 @@ def test_the_stage_page_shows_the_model_beside_the_oracle_of_its_own_points(
 
     monkeypatch.setattr("flowscope.report.stages_files", look)
     monkeypatch.setattr("flowscope.report.finding_files", lambda finding: {"index.html": finding.title})
+    monkeypatch.setattr("flowscope.studies.catalogue.run_study", partial(run_study, n=24, steps=10))
     assert main(on_stages(room, "--out", str(tmp_path))) == 0
     train, _ = split(flowscope.load(str(room / "toy.npz")), HELD_OUT, 0)
     part = seen["model"]

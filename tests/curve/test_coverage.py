@@ -23,7 +23,7 @@ def test_what_is_not_marked_covers(module: Any) -> None:
     assert len(families.MAKERS) == 13
     rows = []
     for name in families.MAKERS:
-        rows += coverage.coverage(name, (0.1, 0.4, 0.8), seeds=6, probes=128, draws=6000, many=3000)
+        rows += coverage.coverage(name, (0.1, 0.4, 0.8), seeds=6, probes=128, draws=3000, many=1500)
     for quantity, least in (("gap", 180), ("top1", 120), ("half", 55)):
         unmarked, share = coverage.pooled(rows, quantity)
         assert unmarked > least

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import itertools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -177,16 +178,16 @@ def test_progress_says_what_is_next() -> None:
 def test_kept_curves_are_taken_only_where_all_agrees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, other = (flowscope.load(f"gaussian:N=40,D=3,seed={seed}") for seed in (0, 1))
     settings: dict[str, Any] = {"values": [10, 40], "timesteps": 2, "probes": 6, "seed": 0, "path": "linear"}
-    first = sweep(data, "N", keep=tmp_path, **settings)
+    first = sweep(data, "N", keep=tmp_path / "kept", **settings)
     measured = count_measurements(monkeypatch)
 
     def again(source: Any = data, **changes: Any) -> list[int]:
         measured.clear()
-        result = sweep(source, "N", keep=tmp_path, resume=True, **{**settings, **changes})
+        copy = shutil.copytree(tmp_path / "kept", tmp_path / "copy")
+        result = sweep(source, "N", keep=copy, resume=True, **{**settings, **changes})
+        shutil.rmtree(copy)
         assert len(result.curves) == len(result.values)
-        done = sorted(set(measured))  # of a subset several draws
-        sweep(data, "N", keep=tmp_path, **settings)  # as it was
-        return done
+        return sorted(set(measured))  # of a subset several draws
 
     assert again() == []
     assert again(values=[10, 20, 40]) == [20]
@@ -198,7 +199,7 @@ def test_kept_curves_are_taken_only_where_all_agrees(tmp_path: Path, monkeypatch
     assert again(timesteps=[0.1, 0.5]) == [10, 40]
     assert again(seed=1) == [10, 40]
 
-    result = sweep(data, "N", keep=tmp_path, resume=True, **settings)
+    result = sweep(data, "N", keep=tmp_path / "kept", resume=True, **settings)
     np.testing.assert_array_equal(result.half, first.half)
     np.testing.assert_array_equal(result.curves[0].top1, first.curves[0].top1)
 

@@ -149,7 +149,7 @@ print(resident() - before)
 
 @pytest.mark.slow
 def test_resident_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    out = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.float16, (128_000, 1024))  # 262 MB
+    out = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.float16, (80_000, 1024))  # 164 MB
     generator = np.random.default_rng(0)
     for low in range(0, len(out), 16_000):  # in [0.125, 1)
         out[low : low + 16_000] = generator.integers(0x3000, 0x3C00, (16_000, 1024), dtype=np.uint16).view(np.float16)

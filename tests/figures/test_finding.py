@@ -12,7 +12,7 @@ from PIL import Image
 
 from flowscope.errors import InputError
 from flowscope.figures import DARK, LIGHT, Theme, finding_figure, gallery_figure, to_png, to_svg
-from flowscope.studies.bench.finding import Finding, Gallery, Panel, Series
+from flowscope.studies.bench.finding import Finding, Gallery, Mark, Panel, Series
 from tests.support.fakes import fake_finding
 
 NAMES = ["none", "[0, 1]", "[0.1, 0.5]"]
@@ -53,10 +53,14 @@ def test_lines_are_the_columns_and_intervals_are_95_per_cent() -> None:
 def test_a_logarithmic_panel_takes_values_of_any_sign() -> None:
     axes = finding_figure(lines_of(30, x_scale="log", y_scale="log")).axes[0]
     to_png(axes.figure, 40)
-    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
-    nothing = dataclasses.replace(lines_of(3), tables={"loss": dict.fromkeys(lines_of(3).tables["loss"], [np.nan] * 3)})
-    nothing = dataclasses.replace(nothing, panels=(nothing.panels[0]._replace(y_scale="log"),))
-    assert finding_figure(nothing).axes[0].get_yscale() == "linear"
+    shown = axes.dataLim.get_points()  # what is 0 or less is within the axes, not cut away
+    assert (shown.min(0) <= 0).all()
+    assert axes.get_xlim()[0] <= 0 and axes.get_ylim()[0] <= shown[0, 1]
+    assert np.isfinite(axes.transData.transform(shown)).all()
+    table = {"t": [0.1, 0.2], "loss": [-1.0, -2.0]}
+    panel = Panel("Loss", "t", "loss", (Series("loss", "loss", "t", "loss"),), y_scale="log")
+    below = fake_finding(tables={"loss": table}, panels=(panel,))
+    assert finding_figure(below).axes[0].get_yscale() == "linear"
 
 
 def test_ends_of_an_interval_are_drawn_as_it() -> None:
@@ -186,3 +190,65 @@ def test_a_notebook_shows_words_and_figure(monkeypatch: pytest.MonkeyPatch) -> N
     (image,) = re.findall('<img alt="[^"]+" src="data:image/svg\\+xml;base64,([^"]+)">', shown)
     assert b"<svg" in base64.b64decode(image)[:500]
     assert "<img" not in fake_finding(panels=())._repr_html_()
+
+
+def test_a_zero_is_seen_on_a_logarithmic_axis_and_does_not_flatten_the_rest() -> None:
+    table = {"t": np.array([0.1, 0.4, 0.7, 0.9]), "loss": np.array([1.0, 0.1, 0.01, 0.0])}
+    panel = Panel("Loss", "t", "loss", (Series("loss", "loss", "t", "loss"),), y_scale="log")
+    axes = finding_figure(fake_finding(tables={"loss": table}, panels=(panel,))).axes[0]
+    to_png(axes.figure, 40)
+    at = axes.transAxes.inverted().transform(axes.transData.transform(np.column_stack(list(table.values()))))[:, 1]
+    assert at.min() >= 0
+    np.testing.assert_allclose(at[0] - at[1], at[1] - at[2], rtol=1e-6)  # a decade is as long as another
+    assert "0" in [label.get_text() for label in axes.get_yticklabels()]
+
+
+@pytest.mark.parametrize("count", [5, 64])
+def test_no_interval_leaves_the_range_of_a_panel(count: int) -> None:
+    table = {"t": np.linspace(0, 1, count), "share": np.linspace(0, 1, count), "share_error": np.full(count, 0.2)}
+    series = (Series.with_error("share", "s", "t", "share"),)
+    for kind, scale in (("line", "linear"), ("line", "log"), ("bar", "linear")):
+        panel = Panel("Copies", "t", "share", series, kind, "linear", scale, 0, 1)  # type: ignore[arg-type]
+        axes = finding_figure(fake_finding(tables={"s": table}, panels=(panel,))).axes[0]
+        drawn = [np.asarray(path.vertices)[:, 1] for c in axes.collections for path in c.get_paths()]
+        assert min(map(np.min, drawn)) == 0 and max(map(np.max, drawn)) == 1
+
+
+def test_a_panel_without_values_is_left_out() -> None:
+    one = lines_of(3)
+    table = {**one.tables["loss"], "nothing": [np.nan] * 3}
+    empty = one.panels[0]._replace(title="Empty", series=(Series("nothing", "loss", "t", "nothing"),))
+    finding = dataclasses.replace(one, tables={"loss": table}, panels=(empty, *one.panels))
+    assert [axes.get_title(loc="left") for axes in finding_figure(finding).axes] == ["Loss"]
+    with pytest.raises(InputError, match="no panels"):
+        finding_figure(dataclasses.replace(finding, panels=(empty,)))
+
+
+def test_a_figure_names_set_and_models() -> None:
+    models = [{"name": f"runs/large-{k // 2}"} for k in range(10)]
+    finding = dataclasses.replace(lines_of(3), provenance={"models": models})
+    title = finding_figure(finding).get_suptitle()
+    assert title == "digits: N = 1,797, D = 64; models large-0, large-1, large-2 and 2 more"
+    assert finding_figure(dataclasses.replace(finding, training_set={})).get_suptitle() == ""
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_marks_are_lines_at_their_place_with_their_names(scale: str) -> None:
+    marks = (Mark("half", 0.4), Mark("saturation", 0.55), Mark("half", 0.41, 1), Mark("saturation", 7.0))
+    panel = lines_of(20).panels[0]._replace(x_scale=scale, marks=marks)
+    axes = finding_figure(dataclasses.replace(lines_of(20), panels=(panel,))).axes[0]
+    to_png(axes.figure, 40)
+    lines = [line for line in axes.lines if len(set(line.get_xdata())) == 1]
+    assert [line.get_xdata()[0] for line in lines] == [0.4, 0.55, 0.41]  # one far outside would squeeze all others
+    assert [line.get_color() for line in lines] == [LIGHT.ink, LIGHT.ink, LIGHT.lines[1]]
+    assert [text.get_text() for text in axes.texts] == ["half", "saturation"]  # two at one place are named once
+    extents = [text.get_window_extent() for text in axes.texts]
+    assert extents[0].x1 < extents[1].x0 and all(e.y0 >= axes.get_window_extent().y1 for e in extents)
+
+
+def test_names_that_differ_at_their_end_alone_are_told_apart() -> None:
+    names = [f"density shifted, path linear, shift {s}" for s in (0.3, 3.0)]
+    panel = Panel("Transition", "", "t", (Series("learned", "x", "model", "t"),), kind="bar")
+    axes = finding_figure(fake_finding(tables={"x": {"model": names, "t": [0.5, 0.6]}}, panels=(panel, panel))).axes[0]
+    shown = [label.get_text().replace("\n", " ") for label in axes.get_xticklabels()]
+    assert shown == names

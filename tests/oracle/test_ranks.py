@@ -283,25 +283,54 @@ except fs.FlowscopeError as error:
 """
 
 
-@pytest.mark.parametrize(
-    ("where", "end"),
-    [
-        ("passing", "killed"),
-        ("passing", "stopped"),
-        ("passing", "hangs"),
-        ("waiting", "killed"),
-        ("waiting", "stopped"),
-    ],
-)
-def test_a_rank_that_is_gone_ends_the_others(where: str, end: str, tmp_path: Path) -> None:
-    """After the stated time, whether they compute or wait for it."""
-    job = Job(BEGIN + PASSING, 3, tmp_path, where, "3")
-    until(tmp_path / ("passing-1" if where == "passing" else "ready-1"))
+WAITED_FOR = """
+timeout = 3.0
+with Ranks(timeout) as ranks:
+    if rank == 1:
+        time.sleep(2 * timeout)  # as a rank does that reads a slow disk: it lives, and is at no block
+    print(*ranks.gather(b"%d" % rank))
+"""
+
+GONE = [
+    ("passing", "killed"),
+    ("passing", "stopped"),
+    ("passing", "hangs"),
+    ("waiting", "killed"),
+    ("waiting", "stopped"),
+]
+STORE_GONE = ["killed", "stopped"]
+
+
+def begin_to_end(where: str, end: str, gone: int, size: int, folder: Path) -> Job:
+    """A job one of whose ranks is gone, and whose other ranks have not noticed yet."""
+    folder.mkdir()
+    job = Job(BEGIN + PASSING, size, folder, where, "3")
+    until(folder / ("passing-1" if where == "passing" else "ready-1"))
     if end == "hangs":
-        (tmp_path / "hang").touch()
+        (folder / "hang").touch()
     else:
-        job.send(1, signal.SIGKILL if end == "killed" else signal.SIGSTOP)
-    for code, said, _ in job.wait(0, 2):
+        job.send(gone, signal.SIGKILL if end == "killed" else signal.SIGSTOP)
+    return job
+
+
+@pytest.fixture(scope="module")
+def endings(tmp_path_factory: pytest.TempPathFactory) -> dict[Any, list[tuple[int, str, str]]]:
+    """How ranks end or go on that are left without another, by case: they wait at the same time."""
+    folder = tmp_path_factory.mktemp("endings")
+    slow = folder / "slow"
+    slow.mkdir()
+    jobs: dict[Any, tuple[Job, tuple[int, ...]]] = {"slow": (Job(BEGIN + WAITED_FOR, 2, slow), ())}
+    for where, end in GONE:
+        jobs[where, end] = begin_to_end(where, end, 1, 3, folder / f"{where} {end}"), (0, 2)
+    for end in STORE_GONE:
+        jobs["store", end] = begin_to_end("passing", end, 0, 2, folder / f"store {end}"), (1,)
+    return {case: job.wait(*ranks) for case, (job, ranks) in jobs.items()}
+
+
+@pytest.mark.parametrize("case", GONE, ids=" ".join)
+def test_a_rank_that_is_gone_ends_the_others(case: tuple[str, str], endings: dict[Any, Any]) -> None:
+    """After the stated time, whether they compute or wait for it."""
+    for code, said, _ in endings[case]:
         assert code == 7
         after = re.match(r"RankError rank 1 has made no progress for (\d+) s; expected some within 3 s.*--resume", said)
         assert after is not None and int(after[1]) >= 3, said
@@ -318,27 +347,15 @@ def test_a_rank_that_fails_in_a_pass_tells_the_others_why(tmp_path: Path) -> Non
     assert (code, said) == (last, heard) == (7, others)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_the_store_gone_ends_the_others(number: signal.Signals, tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", STORE_GONE)
+def test_the_store_gone_ends_the_others(end: str, endings: dict[Any, Any]) -> None:
     """Rank 0 is the host of the rendezvous store (MASTER_ADDR)."""
-    job = Job(BEGIN + PASSING, 2, tmp_path, "passing", "3")
-    until(tmp_path / "passing-1")
-    job.send(0, number)
-    ((code, said, _),) = job.wait(1)
+    ((code, said, _),) = endings["store", end]
     assert code == 7
     assert said.startswith("RankError the rendezvous store (MASTER_ADDR)")
 
 
-WAITED_FOR = """
-timeout = 3.0
-with Ranks(timeout) as ranks:
-    if rank == 1:
-        time.sleep(2 * timeout)  # as a rank does that reads a slow disk: it lives, and is at no block
-    print(*ranks.gather(b"%d" % rank))
-"""
-
-
-def test_a_rank_that_is_slow_and_lives_is_waited_for(tmp_path: Path) -> None:
+def test_a_rank_that_is_slow_and_lives_is_waited_for(endings: dict[Any, Any]) -> None:
     """Which a collective operation with a timeout would not do: it cannot tell it from one that has been stopped."""
-    for code, said, error in Job(BEGIN + WAITED_FOR, 2, tmp_path).wait():
+    for code, said, error in endings["slow"]:
         assert (code, said) == (0, "b'0' b'1'\n"), error

@@ -1,6 +1,7 @@
 """Sampling: orders of the solvers against exact flows, where samples land, and that they belong to their seeds."""
 
 import copy
+import functools
 import itertools
 import math
 import pickle
@@ -375,19 +376,25 @@ def test_a_counted_field_can_be_copied():
             _ = counted.nothing
 
 
+@functools.cache
+def finely(path):
+    """An oracle, noise, and where that ends by way of many nodes."""
+    oracle = Oracle(load("digits", subset=300), path)
+    x = float(oracle.path(0.0).sigma) * draw_noise(3, oracle.training_set.shape, dtype=torch.float64)
+    return oracle, x, sample(oracle, x, timesteps=[*np.linspace(0, 0.99, 12), 1], solver="dopri5")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("nodes", [[0, 0.3, 1], [0, 0.9, 1], [0, 1]])
+@pytest.mark.parametrize("path", PATHS)
 def test_dopri5_ends_on_the_points_wherever_the_last_interval_begins(nodes, path):
     """One Euler step of 0.7 ended 2.5 from the nearest digit."""
-    oracle, solver = Oracle(load("digits", subset=300), path), "dopri5"
-    x = float(oracle.path(0.0).sigma) * draw_noise(4, oracle.training_set.shape, dtype=torch.float64)
+    oracle, x, fine = finely(path)
     counted = Counted(oracle)
-    *_, last = trajectory(counted, x, nodes, solver)
+    *_, last = trajectory(counted, x, nodes, "dopri5")
     points = oracle.training_set.rows(slice(None)).to(torch.float64).flatten(1)
     assert float(torch.cdist(last.x.flatten(1), points).amin(1).max()) < 1e-5
     assert last.nfe * len(x) == counted.states
-    fine = sample(oracle, x, timesteps=[*np.linspace(0, 0.99, 12), 1], solver=solver)
     torch.testing.assert_close(last.x, fine, atol=1e-4, rtol=0)
 
 

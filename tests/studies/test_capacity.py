@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from flowscope.curve.stage_times import Boundaries
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle
-from flowscope.studies.bench.boundaries import Boundaries
 from flowscope.studies.bench.finding import Finding
 from flowscope.studies.capacity import all_splits, capacity_study, two_part_nodes
 from flowscope.studies.experts import experts_study

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-LEAST = 0.86  # of 60 repetitions: an interval that covers 95 % is below that once in three hundred
+# Repetitions of each kind, and the least share that covers. The seeds are fixed. From other draws an interval of 95 %
+# would fall below it once in three hundred times; of the sweeps, which take long, once in 30,000, and one that covers
+# half the time does in 94 % of them. benchmarks/results/coverage_studies.json has 200 repetitions of each.
+REPEATS = {"FD differences": (60, 0.86), "memory coordinate": (60, 0.86), "sweeps": (20, 0.7)}
 
 
 @pytest.fixture
@@ -23,10 +26,11 @@ def test_intervals_without_fields_cover(coverage: Any, kind: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["FD differences", "memory coordinate", "sweeps"])
+@pytest.mark.parametrize("kind", REPEATS)
 def test_intervals_of_measurements_cover(coverage: Any, kind: str) -> None:
-    rows = list(coverage.KINDS[kind](60))
-    assert all(row.covered >= LEAST for row in rows), rows
+    repeats, least = REPEATS[kind]
+    rows = list(coverage.KINDS[kind](repeats))
+    assert all(row.covered >= least for row in rows), rows
 
 
 def test_a_row_says_what_is_wrong_with_it(coverage: Any) -> None:

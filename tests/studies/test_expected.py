@@ -19,9 +19,9 @@ REFERENCES = ["Wiener", "Gaussian mixture", "local", "smoothed", "oracle"]
 STUDIES: dict[str, Callable[[VelocityField, Oracle], Finding]] = {
     "switch": lambda f, o: switch_study(f, o, held_out(), times=[0.0, 0.8, 0.9], n=96, steps=10),
     "alignment": lambda f, o: alignment_study(f, o, held_out(), n=100, bins=10),
-    "intermediate": lambda f, o: intermediate_study(f, o, n=96, steps=16),
+    "intermediate": lambda f, o: intermediate_study(f, o, n=64, steps=10),
     "refine": lambda f, o: refine_study(f, o, held_out(), times=[0.7, 0.85], n=N, steps=10),
-    "intermediate_white": lambda f, o: intermediate_study(f, o, n=N, steps=16),
+    "intermediate_white": lambda f, o: intermediate_study(f, o, n=N, steps=10),
 }
 ROWS = [(study, field) for study, rows in EXPECTED.items() if study in STUDIES for field in rows]
 CASES = [pytest.param(*row, marks=() if row in FAST else pytest.mark.slow, id=" ".join(row)) for row in ROWS]

@@ -8,6 +8,8 @@ import flowscope as fs
 from flowscope.errors import InputError
 from flowscope.references import ladder
 from flowscope.studies import explain_study
+from flowscope.studies.bench.final_samples import median
+from flowscope.studies.bench.sample_bench import SampleBench
 from tests.support.fields_known import Known
 
 SHAPE = (1, 4, 4)
@@ -57,6 +59,8 @@ def test_a_reference_explains_itself(name, rows, oracle, larger):
         assert nearest[f"{source}_clear"][-1] or not rows[name].memoryless  # late, all that remember are at the points
     assert found.found.count(f"{name} in refinement (r2 1.000") == 3
     assert found.verdict == "cannot be tested" and set(found.settings["references"]) == set(rows)
+    final = {name: values for name, *values in zip(*found.tables["final"].values(), strict=True)}
+    assert final[name] == pytest.approx([1, 1, 1, 0], abs=1e-9)  # median r2, its interval and MSE
 
 
 def test_numbers_are_those_of_their_definitions(oracle):
@@ -70,6 +74,33 @@ def test_numbers_are_those_of_their_definitions(oracle):
     assert list(dict.fromkeys(table["source"])) == ["training", "own"]
     start = (table["source"] == "own") & (table["t"] == 0) & own
     assert 0.9 < table["r2"][start][0] < 1  # at t = 0 the velocity is the mean less unit noise: 1 - 0.01 / 1
+
+
+def test_final_samples_are_compared_pixel_by_pixel(oracle):
+    """Samples off by c at every pixel: r2 = 1 - c^2 / variance over the pixels of a sample."""
+    model = Known(oracle, lambda x, t: torch.full_like(x, 0.1))
+    found = explain_study(model, oracle, n=12, steps=1)  # one step: samples are x0 + u(x0), off by 0.1
+    row = found.tables["final"]["reference"].index("oracle")
+    bench = SampleBench(oracle, None, (model,), 1, 12, None, 0, 256, None, fd=False)
+    own = bench.draw(model, np.array([0.0, 1.0])).double().flatten(1).numpy()
+    expected = 1 - 0.01 / own.var(1)
+    assert found.tables["final"]["r2"][row] == pytest.approx(np.median(expected), rel=1e-5)
+    assert found.tables["final"]["mse"][row] == pytest.approx(0.01, rel=1e-5)
+
+
+def test_the_interval_of_a_median_covers():
+    rng = np.random.default_rng(0)
+    for count in (6, 25, 64):
+        drawn = np.exp(rng.standard_normal((2000, count)))  # a skew law, whose median is 1
+        ends = np.array([median(values) for values in drawn])
+        assert 0.94 < ((ends[:, 1] <= 1) & (ends[:, 2] >= 1)).mean() < 0.99
+    assert median(np.arange(5.0))[1:] == (-np.inf, np.inf)
+
+
+def test_points_that_are_no_images_have_no_final_samples():
+    data = fs.load("gaussian:N=60,D=4")
+    found = explain_study(fs.Oracle(data), fs.Oracle(data), n=8, steps=2)
+    assert "final" not in found.tables and "Final" not in found.found
 
 
 def test_held_out_points_of_another_shape_are_refused(oracle):

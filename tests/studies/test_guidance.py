@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from flowscope.curve.stage_times import Boundaries
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 from flowscope.fields import guide
 from flowscope.oracle import Oracle
-from flowscope.studies.bench.boundaries import Boundaries
 from flowscope.studies.bench.label_information import LAST_TIME, label_curve
 from flowscope.studies.guidance import NOWHERE, PAPER_INTERVALS, TENTHS, guidance_study, own_intervals, rank_correlation
 from tests.support.fields_known import Known, cloud
@@ -151,7 +151,7 @@ def test_scale_one_changes_nothing_and_nothing_can_be_tested(two: Oracle) -> Non
 
 @pytest.mark.slow
 def test_intervals_are_the_papers_the_tenths_and_the_sets_own(two: Oracle) -> None:
-    found = guidance_study(Straight(), two, n=20, steps=50, probes=8)
+    found = guidance_study(Straight(), two, n=20, steps=50, probes=8, references=False)
     parts = {name: list(zip(t["lo"], t["hi"], strict=True)) for name, t in found.tables.items() if "hi" in t}
     assert parts["guidance"] == [NOWHERE, *PAPER_INTERVALS]
     assert parts["tenths"] == list(TENTHS)

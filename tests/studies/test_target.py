@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from flowscope.curve.crossing import Crossing
+from flowscope.curve.stage_times import StageTimes
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle
-from flowscope.studies.bench.boundaries import Boundaries
 from flowscope.studies.target import EXACT, USUAL, losses_by_stage, target_study
 from tests.support.fields_known import Known, cloud
 
@@ -14,6 +15,10 @@ from tests.support.fields_known import Known, cloud
 @pytest.fixture(scope="module")
 def oracle() -> Oracle:
     return Oracle(cloud())
+
+
+def ends(half: float, saturation: float) -> StageTimes:
+    return StageTimes(*(Crossing(t, t, t) for t in (half, saturation)))
 
 
 def constant(size: float) -> object:
@@ -51,14 +56,14 @@ def test_stages_are_where_the_probes_are() -> None:
     t = np.array([0.1, 0.2, 0.45, 0.55, 0.8, 0.9])
     usual = np.array([[1.0, 1.0, 2.0, 2.0, 3.0, 5.0]])
     losses = {USUAL: usual, EXACT: usual / 2}
-    whole = losses_by_stage(losses, t, Boundaries(0.4, 0.6))
+    whole = losses_by_stage(losses, t, ends(0.4, 0.6))
     assert whole["stage"] == ["all", "navigation", "transition", "refinement"]
     assert whole["usual"] == pytest.approx([14 / 6, 1, 2, 4])
     assert whole["gain"] == pytest.approx([7 / 6, 0.5, 1, 2])
     assert whole["gain_error"][3] == pytest.approx(0.5)  # of 1.5 and 2.5
     nan = float("nan")
-    assert losses_by_stage(losses, t, Boundaries(0.4, nan))["stage"] == ["all", "navigation", "after navigation"]
-    assert losses_by_stage(losses, t, Boundaries(nan, nan))["stage"] == ["all"]
+    assert losses_by_stage(losses, t, ends(0.4, nan))["stage"] == ["all", "navigation", "transition"]
+    assert losses_by_stage(losses, t, ends(nan, nan))["stage"] == ["all"]
 
 
 def test_seeds_must_pair(oracle: Oracle) -> None:

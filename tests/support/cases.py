@@ -1,5 +1,6 @@
 """What the contract tests share: training sets, states on a path, and how answers are compared."""
 
+import functools
 import random
 
 import numpy as np
@@ -46,7 +47,22 @@ def velocity_error(velocity, answer):
 
 def expected(points, x, t, path="linear", weights=None, exact=False):
     """The reference's answers at states x (B, *shape)."""
-    return oracles(flat(points), flat(x), t, path, weights, exact)
+    given = [None if value is None else as_bytes(value) for value in (flat(points), flat(x), t, weights)]
+    return _expected(*given, path, np.asarray(exact).tobytes(), np.shape(exact))
+
+
+def as_bytes(value):
+    """An array of numbers as what can be a key."""
+    numbers = np.asarray(value, np.float64)
+    return numbers.tobytes(), numbers.shape
+
+
+@functools.lru_cache(maxsize=32)
+def _expected(points, x, t, weights, path, exact, shape):
+    """The same of bytes: the libraries, engines and budgets that answer one question are held to one reference."""
+    given = (points, x, t, weights)
+    points, x, t, weights = (None if v is None else np.frombuffer(v[0]).reshape(v[1]) for v in given)
+    return oracles(points, x, t, path, weights, np.frombuffer(exact, bool).reshape(shape))
 
 
 def same_posterior(a, b, tolerance=1e-6):

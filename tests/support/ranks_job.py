@@ -11,7 +11,9 @@ from pathlib import Path
 
 LIMIT = 100.0  # seconds that a job may take, on a machine that does other work as well
 FORKS = multiprocessing.get_context("forkserver")  # torch is loaded once, not in every rank
-FORKS.set_forkserver_preload(["flowscope.oracle", "flowscope.studies", "flowscope.cli.app", "torch.distributed"])
+FORKS.set_forkserver_preload(
+    ["flowscope.oracle", "flowscope.studies", "flowscope.cli.app", "flowscope.report", "torch.distributed"]
+)
 
 
 class Job:

@@ -7,10 +7,13 @@ import pytest
 import torch
 
 import flowscope as fs
+from flowscope.curve.stage_times import stage_times
 from flowscope.data.split import take
 from flowscope.errors import FlowscopeWarning
-from flowscope.training.monitor.gap import clear_gaps, mean_gap
+from flowscope.training.monitor.gap import clear_gaps, gap_after, mean_gap
 from flowscope.training.monitor.monitor import Monitor
+from flowscope.training.monitor.probes import draw_probes
+from tests.support.two_classes import two_classes
 
 MODES = "mixture:N=400,D=6,modes=3,spread=0.6"
 
@@ -96,3 +99,19 @@ def test_gaps_of_stages_carry_holms_correction() -> None:
     assert 0.0125 < gaps["nearly"].p < 0.025  # clear alone, not among three
     assert clear_gaps(gaps) == {"clear": True, "nearly": False, "not": False}
     assert clear_gaps({"nearly": gaps["nearly"]}) == {"nearly": True}
+
+
+def test_the_contrast_begins_at_the_half_of_each_class() -> None:
+    """A gap of 1 from there on and of none before: its mean is 1. A class of one point has no half, which is said."""
+    points = two_classes()
+    oracle, times = fs.Oracle(points), stage_times(fs.Oracle(points), True, 0)
+    probes = draw_probes(oracle, points, 80, 8, 0, True, 0.0)
+    held = draw_probes(oracle, two_classes(seed=3), 80, 8, 0, True, 0.0, probes)
+    half = np.array([times.by_class[label].half for label in probes.y.tolist()])
+    d = (probes.t.numpy() >= half).astype(float)
+    assert 0 < d.mean() < 1
+    found = gap_after(times, d, held, probes)
+    assert found["gap_after_half"] == 1 and found["gap_after_half_error"] == 0
+    lonely = fs.TrainingSet(np.concatenate([points.points, np.ones((1, 6))]), [*points.labels, 7])
+    with pytest.warns(FlowscopeWarning, match=r"no half in 1 classes \(7\)"):
+        Monitor(fs.Oracle(lonely), two_classes(seed=3), probes=20, bins=2, conditional=True)(fs.Oracle(lonely), 0)

@@ -11,7 +11,8 @@ from torch import Tensor
 import flowscope as fs
 from flowscope.data.split import split
 from flowscope.errors import InputError, NumericalError
-from flowscope.training.monitor.monitor import Measurement, Monitor
+from flowscope.training.monitor.measurement import Measurement
+from flowscope.training.monitor.monitor import Monitor
 
 SET = fs.load("mixture:N=60,D=6,modes=3,spread=0.6")
 TRAIN, HELD = split(SET, 20)

@@ -47,6 +47,15 @@ class ModelsOptions:
         str | None, typer.Option(metavar="SOURCE", help="Replace the points held out in training.")
     ] = None
     foreign: o.Foreign = None
+    more: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="Compare with the oracle of this larger set, data included."),
+    ] = None
+
+    def beside(self) -> list[str]:
+        """Which data are given beside those of training, by their names in the catalogue."""
+        given = {"held_out": self.held_out_data, "foreign": self.foreign, "more": self.more}
+        return [name for name, source in given.items() if source is not None]
 
 
 @dataclass(frozen=True)
@@ -96,14 +105,15 @@ def study(
     """
     options = effort.given()
     source, folders = _required(name, models)
-    catalogue.check_study(name, len(folders), len(models.others or ()), **options)
-    trained, further = (*folders, *(models.others or ())), (models.held_out_data, models.foreign)
+    catalogue.check_study(name, len(folders), len(models.others or ()), models.beside(), **options)
+    trained, further = (*folders, *(models.others or ())), (models.held_out_data, models.foreign, models.more)
     folder = output.folder(source, trained, further)
     use(output.opened(folder, f"study {name}", finding_names(name)))
     given = _given(data.load(source), folders, models, data, compute, catalogue.find(name).parts)
     points = given.oracle.training_set
     about: dict[str, Any] = {"models": ", ".join(m.name for m in given.models)}
     about |= {"others": ", ".join(m.name for m in given.others) or None}
+    about |= {"more": given.more and f"{given.more.name}, {len(given.more)} points"}
     about |= {"points": len(points), "digest": points.digest} | options
     about |= {"quick": effort.quick, "device": str(given.oracle.device), "out": folder and str(folder)}
     say_settings(f"flowscope study {name}: {points.name}", about, output.as_json, output.dry_run)
@@ -131,6 +141,7 @@ def _given(
         [os.path.expanduser(other) for other in models.others or ()],
         held_out=load_beside(models.held_out_data, data, options),
         foreign=load_beside(models.foreign, data, options),
+        more=None if models.more is None else replace(options, subset=None).load(models.more),
         device=compute.device,
         memory=compute.memory,
         parts=parts,

@@ -1,6 +1,7 @@
 """Settings of a run: checks of whole numbers, versions, optional packages."""
 
 import platform
+from functools import cache
 from importlib import import_module
 from importlib.metadata import version
 from types import ModuleType
@@ -46,11 +47,14 @@ def check_sizes(shape: Any) -> tuple[int, ...]:
 def versions() -> dict[str, str]:
     """The versions of software that a result may depend on, by name."""
     return {
-        "flowscope": version("flowscope"),
+        "flowscope": _installed("flowscope"),
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
     }
+
+
+_installed = cache(version)  # reads a file of the package, which is slow and says the same each time
 
 
 def need(module: str, extra: str) -> ModuleType:

@@ -5,17 +5,18 @@ stay as they are. A result is read by its fields, so any object with the same fi
 """
 
 from flowscope.figures.curve import path_figure, stage_figure
-from flowscope.figures.finding import finding_figure
+from flowscope.figures.finding import drawn_panels, finding_figure, what_of
 from flowscope.figures.gallery import gallery_figure
 from flowscope.figures.notebook import html_image
 from flowscope.figures.pictures import picture_figure
-from flowscope.figures.style import DARK, LIGHT, Theme, to_png, to_svg
+from flowscope.figures.style import DARK, LIGHT, Theme, title_of, to_png, to_svg
 from flowscope.figures.sweep import sweep_figure
 
 __all__ = [
     "DARK",
     "LIGHT",
     "Theme",
+    "drawn_panels",
     "finding_figure",
     "gallery_figure",
     "html_image",
@@ -23,6 +24,8 @@ __all__ = [
     "picture_figure",
     "stage_figure",
     "sweep_figure",
+    "title_of",
     "to_png",
     "to_svg",
+    "what_of",
 ]

@@ -10,7 +10,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from flowscope.figures.style import (
+    BOUNDARY_LINES,
+    BOUNDARY_WIDTH,
     LIGHT,
+    LONG_DASHES,
     STANDARD_ERRORS_95,
     Theme,
     add_title,
@@ -24,7 +27,7 @@ from flowscope.figures.style import (
 
 CUT_BELOW_TIME = 0.3  # the time axis is cut if both boundaries lie below this time
 CUT_AT_BOUNDARIES = 2.5  # the cut axis ends at this multiple of the last boundary
-DASH_DOT, DOTS, LONG_DASHES, SHORT_DASHES = (0, (4, 2, 1, 2)), (0, (1, 1.5)), (0, (6, 2)), (0, (2, 2))
+DASH_DOT, DOTS, SHORT_DASHES = (0, (4, 2, 1, 2)), (0, (1, 1.5)), (0, (2, 2))
 
 
 def stage_figure(curve: Any, theme: Theme = LIGHT) -> Figure:
@@ -220,9 +223,9 @@ def _shade(axes: Axes, curve: Any, theme: Theme) -> None:
     if np.isfinite(half):
         axes.axvspan(0, half, color=theme.navigation, zorder=0, linewidth=0)
         axes.axvspan(half, saturation if np.isfinite(saturation) else 1, color=theme.transition, zorder=0, linewidth=0)
-        axes.axvline(half, color=theme.ink, linewidth=1.2)
+        axes.axvline(half, color=theme.ink, linewidth=BOUNDARY_WIDTH, linestyle=BOUNDARY_LINES["half"])
     if np.isfinite(saturation):
-        axes.axvline(saturation, color=theme.ink, linewidth=1.2, linestyle=LONG_DASHES)
+        axes.axvline(saturation, color=theme.ink, linewidth=BOUNDARY_WIDTH, linestyle=BOUNDARY_LINES["saturation"])
     predictions = (curve.predicted, DASH_DOT), (curve.predicted_saturation, DASH_DOT), (curve.predicted_plain, DOTS)
     for value, dashes in predictions:
         if 0 <= value <= 1:  # False for NaN
@@ -237,9 +240,9 @@ def _legend(curve: Any, theme: Theme) -> list[Any]:
     if np.isfinite(curve.half.t):
         for stage in ("navigation", "transition", "refinement"):
             handles += [Patch(facecolor=getattr(theme, stage), label=stage, edgecolor=theme.faint, linewidth=0.6)]
-        handles += [line("half (top-1 = 0.5)", theme.ink, "-")]
+        handles += [line("half (top-1 = 0.5)", theme.ink, BOUNDARY_LINES["half"])]
     if np.isfinite(curve.saturation.t):
-        handles += [line("saturation (0.99)", theme.ink, LONG_DASHES)]
+        handles += [line("saturation (0.99)", theme.ink, BOUNDARY_LINES["saturation"])]
     if np.isfinite(curve.predicted):
         handles += [line("predicted half, saturation", theme.lines[1], DASH_DOT)]
     if np.isfinite(curve.predicted_plain):

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from flowscope.errors import InputError
 from flowscope.figures.finding import NAME_LETTERS, wrapped
 from flowscope.figures.pictures import display_range
-from flowscope.figures.style import LIGHT, Theme, new_canvas, styled
+from flowscope.figures.style import LIGHT, TITLE_INCHES, Theme, fitting_size, new_canvas, styled
 
 CELL_INCHES = 0.92  # an image with the gap after it
 GAP_INCHES = 0.04
@@ -18,13 +18,14 @@ NAME_LINE_INCHES = 0.15  # a line of a column's name
 RANGE_SLACK = 0.1  # of the largest value: images may reach this far beyond the data's own range
 
 
-def gallery_figure(gallery: Any, theme: Theme = LIGHT) -> Figure:
+def gallery_figure(gallery: Any, theme: Theme = LIGHT, title: str = "") -> Figure:
     """Draw a gallery's images in rows and columns under their names.
 
     Args:
         gallery: with `images` (R, C, channels, H, W), `rows` and `columns`. Of one channel or two the first is shown
             as grey, of three or more the first three as red, green and blue. An image with NaN is left empty.
         theme: LIGHT or DARK.
+        title: what the images are of, written above them.
 
     Raises:
         InputError: the points are no images (channels, H, W).
@@ -42,10 +43,14 @@ def gallery_figure(gallery: Any, theme: Theme = LIGHT) -> Figure:
         raise InputError(f"the images of a gallery have shape {images.shape}; expected (R, C, channels, H, W)")
     names = [wrapped(name, NAME_LETTERS - 2) for name in gallery.columns]
     left = ROW_NAME_INCHES if any(gallery.rows) else 0.05
-    top = NAME_LINE_INCHES * max((1 + name.count("\n") for name in names), default=0) + 0.08
+    above = TITLE_INCHES if title else 0.0
+    top = above + NAME_LINE_INCHES * max((1 + name.count("\n") for name in names), default=0) + 0.08
     with styled(theme):
         rows, columns = images.shape[:2]
-        figure, axes = new_canvas(left + columns * CELL_INCHES, top + rows * CELL_INCHES)
+        width = left + columns * CELL_INCHES
+        figure, axes = new_canvas(width, top + rows * CELL_INCHES)
+        size = fitting_size(title, width - 2 * GAP_INCHES)
+        axes.text(2 * GAP_INCHES, above, title, fontsize=size, ha="left", va="bottom")
         _draw_images(axes, images, left, top)
         for column, name in enumerate(names):
             x = left + column * CELL_INCHES + (CELL_INCHES - GAP_INCHES) / 2

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from flowscope.figures.style import LIGHT, Theme, new_canvas, styled
+from flowscope.figures.style import LIGHT, TITLE_INCHES, Theme, fitting_size, new_canvas, styled
 
 COLUMN_INCHES = 0.92  # from picture to picture
 PICTURE_INCHES = 0.86
@@ -15,13 +15,14 @@ LEFT_INCHES, TOP_INCHES = 0.3, 0.1  # for the names of rows, and above the times
 NEIGHBOUR_NAMES = ("nearest", "second", "third")
 
 
-def picture_figure(pictures: Any, probe: int, theme: Theme = LIGHT) -> Figure:
+def picture_figure(pictures: Any, probe: int, theme: Theme = LIGHT, title: str = "") -> Figure:
     """Draw one probe: a column for each time, and rows for x_t, E[x1|x_t] and the neighbours under their weights.
 
     Args:
         pictures: a result with the fields of :class:`flowscope.curve.pictures.Pictures`.
         probe: the index of the probe.
         theme: LIGHT or DARK.
+        title: what the pictures are of, written above them.
 
     Example:
         >>> import flowscope as fs
@@ -35,21 +36,23 @@ def picture_figure(pictures: Any, probe: int, theme: Theme = LIGHT) -> Figure:
     names = ["state", "prediction", *((*NEIGHBOUR_NAMES, f"{k + 1}th")[min(k, 3)] for k in neighbours)]
     span, row_inches = display_range(pictures.neighbours), PICTURE_INCHES + LABEL_INCHES
     with styled(theme):
-        width, height = LEFT_INCHES + len(pictures.t) * COLUMN_INCHES, TOP_INCHES + len(names) * row_inches
+        top = TOP_INCHES + (TITLE_INCHES if title else 0.0)
+        width, height = LEFT_INCHES + len(pictures.t) * COLUMN_INCHES, top + len(names) * row_inches
         figure, axes = new_canvas(width, height)
+        axes.text(0.1, TITLE_INCHES, title, fontsize=fitting_size(title, width - 0.2), ha="left", va="bottom")
         for column, t in enumerate(pictures.t):
             x, at = LEFT_INCHES + column * COLUMN_INCHES, (probe, column)
             labels = [f"t = {t:.2f}", "", *map(_label, pictures.weights[at], pictures.indices[at])]
             images = [pictures.states[at], pictures.predictions[at], *pictures.neighbours[at]]
             for row, (image, label) in enumerate(zip(images, labels, strict=True)):
-                y = TOP_INCHES + row * row_inches + LABEL_INCHES
+                y = top + row * row_inches + LABEL_INCHES
                 _draw_image(axes, image, span, (x, x + PICTURE_INCHES, y + PICTURE_INCHES, y))
                 size, weight = (9, "bold") if row == 0 else (7.5, "normal")
                 axes.text(
                     x + PICTURE_INCHES / 2, y - 0.03, label, fontsize=size, fontweight=weight, ha="center", va="bottom"
                 )
         for row, name in enumerate(names):
-            y = TOP_INCHES + row * row_inches + LABEL_INCHES + PICTURE_INCHES / 2
+            y = top + row * row_inches + LABEL_INCHES + PICTURE_INCHES / 2
             axes.text(LEFT_INCHES - 0.06, y, name, fontsize=9, rotation=90, ha="right", va="center")
     return figure
 

@@ -18,8 +18,12 @@ from matplotlib.figure import Figure
 PNG_DPI = 160
 STANDARD_ERRORS_95 = 1.96  # bands and bars reach as many standard errors to each side: 95 % intervals
 TITLE_SIZE, TITLE_LETTERS_PER_INCH = 11, 10.5  # points, and how many letters of them fit
+TITLE_INCHES = 0.26  # the room of a title above images
 MAX_TITLE_LETTERS = 60  # of the name of a set
 BAND_ALPHA = 0.22  # opacity of the bands
+LONG_DASHES = (0, (6, 2))
+BOUNDARY_LINES: dict[str, Any] = {"half": "-", "saturation": LONG_DASHES}  # the lines of the oracle's boundaries
+BOUNDARY_WIDTH = 1.2  # of these lines, in points
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ LIGHT = Theme(
     navigation="#dbe9f6",
     transition="#fbe7c6",
     refinement="#ffffff",
-    lines=("#0072b2", "#c25400", "#008a64", "#a3508a", "#8a6d00", "#3f3f9f"),
+    lines=("#0072b2", "#c25400", "#008a64", "#a3508a", "#8a6d00", "#3f3f9f", "#5c6670", "#b3123e"),
 )
 DARK = Theme(
     ground="#15191e",
@@ -57,7 +61,7 @@ DARK = Theme(
     navigation="#1d3147",
     transition="#463817",
     refinement="#15191e",
-    lines=("#56b4e9", "#ff8c42", "#2fc79a", "#dd8fc4", "#f0e442", "#a9a9ff"),
+    lines=("#56b4e9", "#ff8c42", "#2fc79a", "#dd8fc4", "#f0e442", "#a9a9ff", "#b8c0c8", "#ff7f96"),
 )
 
 
@@ -113,9 +117,9 @@ def new_canvas(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def draw_band(axes: Axes, x: Any, low: Any, high: Any, colour: str) -> None:
+def draw_band(axes: Axes, x: Any, low: Any, high: Any, colour: str, alpha: float = BAND_ALPHA) -> None:
     """Fill the interval from `low` to `high` along x."""
-    axes.fill_between(x, low, high, color=colour, alpha=BAND_ALPHA, linewidth=0)
+    axes.fill_between(x, low, high, color=colour, alpha=alpha, linewidth=0)
 
 
 def to_png(figure: Figure, dpi: int = PNG_DPI) -> bytes:
@@ -182,6 +186,12 @@ def title_of(training_set: Mapping[str, Any]) -> str:
 
 
 def add_title(figure: Any, title: str, **place: float) -> None:
-    """Set what a figure is of above it, in letters as large as its width allows."""
-    fitting = TITLE_LETTERS_PER_INCH * figure.get_figwidth()
-    figure.suptitle(title, ha="left", fontsize=TITLE_SIZE * min(1.0, fitting / len(title)), **place)
+    """Set what a figure is of above it, in letters as large as its width allows; nothing if it is ""."""
+    if not title:
+        return
+    figure.suptitle(title, ha="left", fontsize=fitting_size(title, figure.get_figwidth()), **place)
+
+
+def fitting_size(title: str, inches: float) -> float:
+    """The size of the letters of a title, in points, so that it takes no more than these inches."""
+    return TITLE_SIZE * min(1.0, TITLE_LETTERS_PER_INCH * inches / max(1, len(title)))

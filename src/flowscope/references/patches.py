@@ -16,7 +16,7 @@ up to a factor. The side is the smallest odd one whose square about the centre h
 LEAST_SIDE. With noise alone k is the autocovariance of the images and the patch is wide; without noise k is a point.
 
 Of 0.9, 0.95, 0.98, 0.99 and 0.995 the share 0.98 was chosen by how well held-out digits and MNIST are denoised
-(docs/references.md has the numbers of MNIST).
+(docs/references.md has the numbers of MNIST; benchmarks/patch_sides.py measures them).
 """
 
 import math
@@ -100,9 +100,9 @@ class PatchSchedule:
         distance = [np.minimum(np.arange(side), side - np.arange(side)) for side in padded]
         self._distance = torch.from_numpy(np.maximum.outer(*distance)).flatten()
 
-    def __call__(self, snr: float) -> int:
-        """The side in pixels at (alpha/sigma)^2."""
+    def __call__(self, snr: float, share: float = PATCH_ENERGY) -> int:
+        """The side in pixels at (alpha/sigma)^2 that holds a share of the filter's energy."""
         kernel = torch.fft.ifft2(self.spectrum / (snr * self.spectrum + 1)).real
         energy = torch.bincount(self._distance, weights=kernel.square().flatten()).cumsum(0)
-        radius = int((energy < PATCH_ENERGY * energy[-1]).sum())
+        radius = int((energy < share * energy[-1]).sum())
         return min(max(LEAST_SIDE, 2 * radius + 1), self.largest)

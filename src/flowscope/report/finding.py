@@ -10,13 +10,14 @@ import numpy as np
 
 from flowscope.core.files import write_files
 from flowscope.data.pixels import is_image
-from flowscope.figures import finding_figure, gallery_figure
+from flowscope.figures import drawn_panels, finding_figure, gallery_figure, to_png, what_of
 from flowscope.report import prose
 from flowscope.report.elements import Cell, Table, ThemedImage, figure_and_files, themed_png
 from flowscope.report.formatting import number, with_error
 from flowscope.report.page import render
 from flowscope.report.plain_text import as_text, without_paths
 from flowscope.report.provenance import NETWORK_COST, provenance
+from flowscope.studies.bench.finding import grid_names
 
 MIN_SORTABLE_ROWS = 4  # from which a table can be sorted
 MAX_ROWS = 60  # of a table; the CSV file has all
@@ -31,15 +32,19 @@ BADGES = {
 
 
 class GalleryPart(NamedTuple):
-    """A gallery as a page shows it: its title, its image (None where the points are no images), and their shape."""
+    """A gallery as a page shows it: its title, its image and that as a file (None if points are no images), a shape."""
 
     title: str
     image: ThemedImage | None
     shape: str
+    grid: bytes | None = None
 
 
 def finding_files(finding: Any) -> dict[str, bytes | str]:
-    """<study>.png, <study>.svg and index.html, by name; no figure where the finding has no panels.
+    """<study>.png, <study>.svg, <study>_grid.png and index.html, by name.
+
+    There is no figure where the finding has no panels with values, and no grid where it has no images. Further grids
+    are <study>_grid_2.png and so on.
 
     Args:
         finding: a :class:`flowscope.studies.bench.finding.Finding`. Its own `to_files` makes CSV, JSON and images.
@@ -51,10 +56,13 @@ def finding_files(finding: Any) -> dict[str, bytes | str]:
     """
     image: ThemedImage | None = None
     files: dict[str, bytes | str] = {}
-    if finding.panels:
+    if drawn_panels(finding):
         image, files = figure_and_files(
             finding.study, lambda theme: finding_figure(finding, theme), figure_alt(finding)
         )
+    galleries = [gallery_part(gallery, what_of(finding)) for gallery in finding.galleries]
+    grids = (part.grid for part in galleries if part.grid is not None)
+    files |= dict(zip(grid_names(finding.study, len(galleries)), grids, strict=False))
     question = finding.title if finding.title.endswith(("?", ".", "!")) else f"{finding.title}."
     source = f"{finding.where} of arXiv 2512.02826" if finding.where.startswith(("Fig.", "Tab.")) else finding.where
     html = render(
@@ -65,7 +73,7 @@ def finding_files(finding: Any) -> dict[str, bytes | str]:
         badge=BADGES[finding.verdict],
         image=image,
         errors=draws_errors(finding),
-        galleries=[gallery_part(gallery) for gallery in finding.galleries],
+        galleries=galleries,
         tables=[_table(name, columns) for name, columns in finding.tables.items() if columns],
         provenance=provenance(finding, NETWORK_COST),
     )
@@ -90,13 +98,14 @@ def write_finding(finding: Any, directory: str | os.PathLike[str]) -> Path:
 def figure_alt(finding: Any) -> str:
     """What the panels show, for those who do not see them."""
     told = []
-    for panel in finding.panels:
+    for panel in drawn_panels(finding):
         lines = []
         for series in panel.series:
             y = np.asarray(finding.tables[series.table][series.y], dtype=np.float64)
             y = y[np.isfinite(y)]
             ends = f"from {number(float(y[0]))} to {number(float(y[-1]))}" if len(y) else "undefined"
             lines.append(f"{series.label} {ends}")
+        lines += [f"{mark.name} at {number(mark.at)}" for mark in panel.marks]
         told.append(f"{panel.title} ({panel.y_label} against {panel.x_label}): {'; '.join(lines)}.")
     return without_paths(" ".join(told))
 
@@ -107,16 +116,16 @@ def draws_errors(finding: Any) -> bool:
     return any(one.error is not None or one.low is not None for one in series)
 
 
-def gallery_part(gallery: Any) -> GalleryPart:
-    """A gallery as one image, if its points are images."""
+def gallery_part(gallery: Any, what: str = "") -> GalleryPart:
+    """A gallery as one image, if its points are images, under what it is of."""
     shape = np.asarray(gallery.images).shape
     of_point = " × ".join(map(str, shape[2:]))
     if len(shape) != 5 or 0 in shape or not is_image(shape[2:]):
         return GalleryPart(gallery.title, None, of_point)
     rows, columns = (", ".join(filter(None, names)) for names in (gallery.rows, gallery.columns))
     alt = f"{gallery.title}: {shape[0]} rows ({rows}) of {shape[1]} images ({columns})."
-    image = themed_png(lambda theme: gallery_figure(gallery, theme), without_paths(alt))
-    return GalleryPart(gallery.title, image, of_point)
+    image = themed_png(lambda theme: gallery_figure(gallery, theme, what), without_paths(alt))
+    return GalleryPart(gallery.title, image, of_point, to_png(gallery_figure(gallery, title=what)))
 
 
 def _table(name: str, columns: Mapping[str, Any]) -> Table:

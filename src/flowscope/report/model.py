@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from flowscope.figures import finding_figure
+from flowscope.figures import finding_figure, what_of
 from flowscope.report.elements import ThemedImage, themed_svg
 from flowscope.report.finding import GalleryPart, draws_errors, figure_alt, gallery_part
 from flowscope.studies.bench.wording import noun
@@ -52,4 +52,6 @@ def model_sections(part: ModelPart | None) -> ModelSections | None:
         return None
     image = themed_svg(lambda theme: finding_figure(part.finding, theme), figure_alt(part.finding))
     called = noun(part.gallery.images.shape[2:])
-    return ModelSections(part, called, gallery_part(part.gallery), image, draws_errors(part.finding))
+    return ModelSections(
+        part, called, gallery_part(part.gallery, what_of(part.finding)), image, draws_errors(part.finding)
+    )

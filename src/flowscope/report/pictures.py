@@ -6,7 +6,7 @@ import numpy as np
 
 from flowscope.curve.pictures import Pictures
 from flowscope.data.pixels import is_image
-from flowscope.figures import picture_figure
+from flowscope.figures import picture_figure, title_of
 from flowscope.report.elements import ThemedImage, themed_png
 from flowscope.report.formatting import time
 
@@ -38,17 +38,21 @@ class PicturesPart(NamedTuple):
 def pictures_part(curve: Any, pictures: Pictures | None) -> PicturesPart:
     """The section for a curve; `pictures` is None where they were left out."""
     shape = curve.training_set["shape"]
-    probes = [] if pictures is None else [_probe(pictures, k) for k in range(len(pictures.probes))]
+    probes = (
+        []
+        if pictures is None
+        else [_probe(pictures, k, title_of(curve.training_set)) for k in range(len(pictures.probes))]
+    )
     note = "" if pictures is None else pictures.note
     return PicturesPart(probes, note, is_image(shape), " × ".join(map(str, shape)))
 
 
-def _probe(pictures: Pictures, k: int) -> ProbePicture:
+def _probe(pictures: Pictures, k: int, title: str) -> ProbePicture:
     name = f"Training point {pictures.probes[k]}" + (f", class {pictures.names[k]}" if pictures.names else "")
     when = _takeover(pictures, k)
     times = ", ".join(time(float(t)) for t in pictures.t)
     alt = f"{name}: state, prediction and nearest training images at t = {times}. {when}"
-    return ProbePicture(name, when, themed_png(lambda theme: picture_figure(pictures, k, theme), alt))
+    return ProbePicture(name, when, themed_png(lambda theme: picture_figure(pictures, k, theme, title), alt))
 
 
 def _takeover(pictures: Pictures, k: int) -> str:

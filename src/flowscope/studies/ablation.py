@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from flowscope.curve.crossing import Crossing
+from flowscope.curve.stage_times import stage_times
 from flowscope.fields import VelocityField, check_interval, guide
 from flowscope.oracle import Oracle
-from flowscope.studies.bench.boundaries import stage_times
 from flowscope.studies.bench.criteria import criterion
-from flowscope.studies.bench.finding import REVIEWERS, Finding, Panel, Progress, Series, Verdict
+from flowscope.studies.bench.finding import REVIEWERS, Finding, Mark, Panel, Progress, Series, Verdict
 from flowscope.studies.bench.ladder import (
     MODEL,
     ORACLE,
@@ -27,6 +27,7 @@ from flowscope.studies.bench.ladder import (
     reference_table,
     stand,
 )
+from flowscope.studies.bench.marks import stage_marks
 from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.probe_bench import (
     ProbeBench,
@@ -104,8 +105,8 @@ def ablation_study(
         verdict=_verdict([row["apart"] for row in (*rows, *guided_rows)], len(rows), standing),
         why=criterion("ablation").why,
         tables=tables,
-        panels=_panels(list(found.models), tables),
-        notes=(*_notes(found, bool(guided_rows)), *told),
+        panels=_panels(found, oracle, tables, bench.seed),
+        notes=(*_notes(found, bool(guided_rows)), *(bench.stage_times.notes() if bench.conditional else ()), *told),
         **bench.about(found.all_models, variants=found.seed_counts, scale=scale, intervals=parts),
     )
 
@@ -149,8 +150,7 @@ def _measure(found: Variants, bench: ProbeBench) -> tuple[list[Row], dict[str, A
     bench.measurements = sum(b.measurements for b in benches.values())
     tables = {"ablation": _columns(rows, "model"), "weight": weights}
     if len(benches) == 1:
-        times = stage_times(oracle, found.conditional, bench.seed)
-        tables["by_stage"] = table_by_stage(bench.t, times, {"oracle_loss": losses})
+        tables["by_stage"] = table_by_stage(bench.inside, {"oracle_loss": losses})
     return rows, tables
 
 
@@ -206,13 +206,30 @@ def _sentence(what: str, row: Row) -> str:
     )
 
 
-def _panels(labels: Sequence[str], tables: Mapping[str, Any]) -> tuple[Panel, ...]:
-    lines = tuple(Series.with_error(label, "weight", "t", label) for label in labels)
-    panels = [Panel("From the others to the nearest point", "t", "effective weight of the nearest", lines)]
+def _marks(found: Variants, oracle: Oracle, seed: int) -> tuple[Mark, ...]:
+    """The boundaries of the oracle; where the variants have several paths, on each path, by their first line."""
+    paths: dict[str, tuple[int, Oracle]] = {}
+    for k, seeds in enumerate(found.models.values()):
+        own = oracle_on_path_of(seeds[0], oracle)
+        paths.setdefault(own.path.name, (k, own))
+    one = len(paths) == 1
+    return tuple(
+        mark
+        for k, own in paths.values()
+        for mark in stage_marks(stage_times(own, found.conditional, seed).boundaries, series=None if one else k)
+    )
+
+
+def _panels(found: Variants, oracle: Oracle, tables: Mapping[str, Any], seed: int) -> tuple[Panel, ...]:
+    lines = tuple(Series.with_error(label, "weight", "t", label) for label in found.models)
+    y_label, marks = "effective weight of the nearest", _marks(found, oracle, seed)
+    panels = [Panel("From the others to the nearest point", "t", y_label, lines, marks=marks)]
     for table, x in (("ablation", "model"), ("guidance", "interval")):
         if table in tables:
             bars = tuple(Series.with_interval(what, table, x, what) for what in ("learned", "predicted"))
-            panels.append(Panel(f"Transition by {x}", "", "t", bars, "bar"))
+            panels.append(Panel(f"Transition by {x}", "", "t", bars, "bar", low=0, high=1))
+            apart = (Series.with_interval("difference", table, x, "apart"),)
+            panels.append(Panel(f"Learned less predicted by {x}", "", "nats of log-snr, paired", apart, "bar"))
     return tuple(panels)
 
 

@@ -18,7 +18,6 @@ from flowscope.curve.crossing import Crossing
 from flowscope.data.training_set import TrainingSet
 from flowscope.fields import VelocityField
 from flowscope.oracle import Oracle
-from flowscope.studies.bench.boundaries import stage_times
 from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.finding import REVIEWERS, Finding, Panel, Progress, Series, Verdict
 from flowscope.studies.bench.ladder import (
@@ -32,6 +31,7 @@ from flowscope.studies.bench.ladder import (
     reference_table,
     stand,
 )
+from flowscope.studies.bench.marks import mark_stages
 from flowscope.studies.bench.memory_coordinate import (
     PARTS,
     Coordinates,
@@ -104,11 +104,13 @@ def alignment_study(
         tables["held_out"] = _table(bench, _measure(bench, model, bench.draw(held_out)))
     times = {name: bench.transition_times(values[name]) for name in FIELDS}
     own, exact, difference = map(transition, (times["model"], times["oracle"], times["model"] - times["oracle"]))
-    tables["transition"] = _transition_table(own, exact, stage_times(oracle, conditional, seed).half)
+    stages = bench.stage_times
+    tables["transition"] = _transition_table(own, exact, stages.half)
     standing = stand({name: one.whole for name, one in found.items()}) if found else None
     if standing is not None:
         tables |= _memory_tables(found, window, standing)
-    about = bench.about([model], held_out=None if held_out is None else len(held_out), window=list(window))
+    held = None if held_out is None else len(held_out)
+    about = bench.about([model], held_out=held, window=[window.low, window.high], **stages.boundaries._asdict())
     about["provenance"]["nfe"] += n * (1 + criterion("alignment")["draws"]) * len(found)
     return Finding(
         study="alignment",
@@ -119,11 +121,8 @@ def alignment_study(
         verdict=_verdict(found, standing),
         why=criterion("alignment").why,
         tables=tables,
-        panels=(
-            *_memory_panels(found, window),
-            *(panel for name in ("alignment", "held_out") if name in tables for panel in _panels(name)),
-        ),
-        notes=(*_notes(values["model"], held_out), *told),
+        panels=mark_stages(_all_panels(found, window, tables), stages.boundaries),
+        notes=(*_notes(values["model"], held_out), *stages.notes(one_time=True), *told),
         **about,
     )
 
@@ -150,6 +149,9 @@ def _remembered(
     found = memory_coordinates(
         fields, oracle, wider, window, bench.n, draws, bench.conditional, bench.seed, bench.batch
     )
+    if window.by_class:
+        share = f"{len(window.by_class)} of {len(oracle.training_set.classes)} classes have one"
+        told.append(f"Each state of the memory coordinate lies in the window of its own class; {share}.")
     told.append(f"The larger set has {len(points):,} points. Intervals of w are over {draws} draws from it.")
     return found, window, told
 
@@ -222,6 +224,11 @@ def _in_words(own: Crossing, exact: Crossing, difference: Crossing, table: dict[
     )
 
 
+def _all_panels(found: Mapping[str, Coordinates], window: Window, tables: Mapping[str, Any]) -> list[Panel]:
+    measured = [panel for name in ("alignment", "held_out") if name in tables for panel in _panels(name)]
+    return [*_memory_panels(found, window), *measured]
+
+
 def _panels(table: str) -> tuple[Panel, ...]:
     cosines = (
         Series.with_error(f"{field}, {name}", table, "t", f"{field}_{part}")
@@ -231,7 +238,7 @@ def _panels(table: str) -> tuple[Panel, ...]:
     weights = (Series.with_error(field, table, "t", f"{field}_weight") for field in FIELDS)
     where = "training points" if table == "alignment" else "held-out points"
     return (
-        Panel(f"Alignment at states of {where}", "t", "cosine with the direction to", tuple(cosines)),
+        Panel(f"Alignment at states of {where}", "t", "cosine with the direction to", tuple(cosines), low=-1, high=1),
         Panel(f"From the others to the nearest, {where}", "t", "effective weight of the nearest", tuple(weights)),
     )
 

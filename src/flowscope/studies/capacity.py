@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 
 from flowscope.core.settings import check_count
+from flowscope.curve.stage_times import Boundaries
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 from flowscope.fields import switch
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
-from flowscope.studies.bench.boundaries import Boundaries
 from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.finding import Finding, Panel, Progress, Series
+from flowscope.studies.bench.marks import mark_stages
 from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.own_samples import OwnSamples, nats, own_samples
 from flowscope.studies.bench.paired import (
@@ -140,7 +141,7 @@ def _finding(
         verdict=references.verdict(found, "capacity", seeds),
         why=f"{criterion('capacity').why} Here it rests on split {', '.join(f'{s:.3g}' for s in deciding)}.",
         tables=_tables(bench, runs, costs, at, steps) | references.tables,
-        panels=_panels(bench.feature_space.name),
+        panels=mark_stages(_panels(bench.feature_space.name), own),
         notes=(
             *bench.notes(),
             *references.notes,
@@ -177,8 +178,8 @@ def _panels(space: str) -> tuple[Panel, ...]:
     costs = tuple(Series.with_interval(stage, "costs", "split", stage) for stage in ("navigation", "refinement"))
     agreement = tuple(Series.with_error(f"{p.replace('+', ' first, ')} after", p, "split", "precision") for p in PAIRS)
     return (
-        Panel("Which stage needs the large model", "split t", f"FD ({space})", pairs),
-        Panel("Precision", "split t", f"precision ({space})", agreement),
+        Panel("Which stage needs the large model", "split t", f"FD ({space})", pairs, low=0),
+        Panel("Precision", "split t", f"precision ({space})", agreement, low=0, high=1),
         Panel("What the small model costs in a stage", "split t", "FD above the large model's, paired", costs),
     )
 

@@ -1,10 +1,10 @@
 """The catalogue: every study by name, and how each is called with the inputs of a command."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from inspect import signature
 from typing import Any, NamedTuple
 
-from flowscope.errors import InputError, unknown_name
+from flowscope.errors import InputError, listed, unknown_name
 from flowscope.metrics.features import PIXELS
 from flowscope.studies.ablation import ablation_study
 from flowscope.studies.alignment import alignment_study
@@ -27,6 +27,7 @@ from flowscope.studies.target import target_study
 
 QUICK_OPTIONS = {"n": 128, "samples": 128, "steps": 20}  # enough for a first impression
 SAMPLE_COUNTS = ("n", "samples")  # the options that count samples
+BESIDE = {"held_out": "--held-out-data", "foreign": "--foreign", "more": "--more"}  # data beside, and their options
 SCHEDULE_SETTINGS = ("density", "shift", "navigation", "boundary", "path")  # those that `ablation` is about
 
 
@@ -172,24 +173,31 @@ def find(name: str) -> Entry:
 
 
 def options_of(name: str) -> tuple[str, ...]:
-    """The names of a study's options: its keyword arguments but for the feature space."""
+    """The names of a study's options: its keyword arguments but for the feature space and data beside."""
     known = signature(find(name).study).parameters.values()
-    return tuple(p.name for p in known if p.kind == p.KEYWORD_ONLY and p.name != "space")
+    return tuple(p.name for p in known if p.kind == p.KEYWORD_ONLY and p.name not in ("space", *BESIDE))
 
 
-def check_study(name: str, models: int, others: int, **options: Any) -> None:
+def check_study(name: str, models: int, others: int, beside: Collection[str] = (), **options: Any) -> None:
     """Refuse a study, before anything is loaded, that lacks models it needs or gets options it does not have.
 
     Args:
         name: of the study.
         models: how many there are.
         others: how many there are of a second kind.
+        beside: which data are given besides, by their names in BESIDE.
         options: of the study.
 
     Raises:
         InputError: it does; the message says what to give or leave out.
     """
     entry = find(name)
+    for what in beside:
+        if what not in signature(entry.study).parameters:
+            takers = [other for other, its in CATALOGUE.items() if what in signature(its.study).parameters]
+            raise InputError(
+                f"study {name} takes no {BESIDE[what]}; expected it with {listed(takers)} alone: leave it out"
+            )
     if entry.other and not others and not entry.optional:
         raise InputError(f"study {name} compares two kinds of models; expected {entry.other}: --other MODEL_DIR")
     if others and not entry.other:
@@ -227,10 +235,11 @@ def run_study(name: str, inputs: StudyInputs, *, quick: bool = False, **options:
     """
     entry = find(name)
     check_study(name, len(inputs.models), len(inputs.others), **options)
+    given = {} if inputs.more is None else {"more": inputs.more}
     defaults = quick_options(name, inputs) if quick else {}
     if "space" in signature(entry.study).parameters:
         defaults["space"] = inputs.space or PIXELS
         few = len(inputs.oracle.training_set) <= inputs.oracle.training_set.dimension
         if name == "convergence" and inputs.space is None and few:  # no Frechet distance in pixels, and none is needed
             defaults["space"] = None
-    return entry.study(*entry.arguments(inputs), **defaults | options)
+    return entry.study(*entry.arguments(inputs), **defaults | given | options)

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flowscope.core.settings import check_count
+from flowscope.curve.stage_times import StageTimes
 from flowscope.data.loaders.source import reading
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField, check_field
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes
-from flowscope.studies.bench.boundaries import Boundaries, stage_times
 from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.finding import Finding, Panel, Progress, Series
 from flowscope.studies.bench.ladder import (
@@ -106,8 +106,7 @@ def convergence_study(
     steps = check_count(steps, "steps")
     rungs, told = reference_fields(oracle, references, models)
     bench = ProbeBench(oracle, n, bins, conditional, seed, batch, progress, len(models) + len(rungs))
-    times = stage_times(oracle, conditional, seed)
-    inside = {ALL: np.ones(n, dtype=bool)} | {k: v for k, v in times.of(bench.t).items() if v.sum() > 1}
+    inside = {ALL: np.ones(n, dtype=bool)} | {k: v for k, v in bench.inside.items() if v.sum() > 1}
     losses = {run.name: np.stack([bench.measure(m)["oracle_loss"] for _, m in run.snapshots]) for run in found}
     known = {name: bench.measure(field)["oracle_loss"] for name, field in rungs.items()}
     fd = {} if space is None else _frechet(found, bench, space, samples, steps)
@@ -115,7 +114,7 @@ def convergence_study(
     about["provenance"]["nfe"] += samples * steps * len(models) if fd else 0
     tables, sentence = _beside(found, losses, known, inside)
     tables = _tables(found, losses, inside, fd) | tables
-    return _finding(found, tables, fd, times.boundaries, about, sentence, [*known], told)
+    return _finding(found, tables, fd, bench.stage_times, about, sentence, [*known], told)
 
 
 def _beside(
@@ -147,7 +146,7 @@ def _finding(
     runs: Sequence[Run],
     tables: dict[str, Any],
     fd: Mapping[str, list[Estimate]],
-    own: Boundaries,
+    own: StageTimes,
     about: dict[str, Any],
     sentence: str,
     known: Sequence[str],
@@ -328,9 +327,10 @@ def _panels(runs: Sequence[Run], has_fd: bool, tables: Mapping[str, Any], known:
     return tuple(panels)
 
 
-def _notes(runs: Sequence[Run], own: Boundaries) -> tuple[str, ...]:
+def _notes(runs: Sequence[Run], own: StageTimes) -> tuple[str, ...]:
     notes = [
-        f"Navigation ends at t = {own.half:.3f}, refinement begins at t = {own.saturation:.3f}.",
+        f"Navigation ends at t = {own.half.t:.3f}, refinement begins at t = {own.saturation.t:.3f}.",
+        *own.notes(),
         f"A rise is clear {CLEAR_DIFFERENCE} over the same probes, with Holm's correction for their number.",
         "Errors are standard errors over probes and, of FD, over samples. Runs are not averaged.",
     ]

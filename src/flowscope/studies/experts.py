@@ -101,6 +101,7 @@ def _finding(
     whole, *others = runs
     gains = {name: frechet_difference(runs[whole], runs[name]) for name in others}
     fd = (Series.with_error("FD", "experts", "variant", "fd"),)
+    gain = (Series.with_interval("gain", "gains", "variant", "gain"),)
     agreement = tuple(Series.with_error(name, "experts", "variant", name) for name in ("precision", "recall"))
     nodes = make_nodes(settings["steps"]).numpy()
     width = {
@@ -123,8 +124,9 @@ def _finding(
         }
         | own.tables,
         panels=(
-            Panel("Experts", "", f"FD ({bench.feature_space.name})", fd, "bar"),
-            Panel("Precision and recall", "", "share", agreement, "bar"),
+            Panel("Experts", "", f"FD ({bench.feature_space.name})", fd, "bar", low=0),
+            Panel("Gain over one model", "", f"FD less, paired ({bench.feature_space.name})", gain, "bar"),
+            Panel("Precision and recall", "", "share", agreement, "bar", low=0, high=1),
         ),
         notes=(
             *bench.notes(),

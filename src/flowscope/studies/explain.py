@@ -10,10 +10,11 @@ Per state, the error of a reference is the mean squared difference over coordina
 
 Kamb and Ganguli report r2 of final samples from equal noise, for networks and patches fitted to them (medians of 0.94
 to 0.96 for the local denoiser, 0.77 with attention); GoldDiff reports the oracle's on final samples (below 0 on two of
-three sets). Here the states are the same for both fields and velocities are compared, so nothing adds up along a path:
-the numbers are not those.
+three sets). Velocities at equal states are another thing: nothing adds up along a path. So for images the table `final`
+has r2 of final samples, too (flowscope.studies.bench.final_samples). Patches are not fitted to the network here.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -24,6 +25,8 @@ from torch import Tensor
 
 from flowscope.core.settings import check_count
 from flowscope.curve.intervals import student
+from flowscope.curve.stage_times import StageTimes
+from flowscope.data.pixels import is_image
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError, listed
 from flowscope.fields import VelocityField, ask
@@ -31,10 +34,11 @@ from flowscope.networks.eval_mode import eval_mode
 from flowscope.oracle import Oracle
 from flowscope.references import Ladder, ladder
 from flowscope.sampling import make_nodes, trajectory
-from flowscope.studies.bench.boundaries import Boundaries
 from flowscope.studies.bench.criteria import criterion
+from flowscope.studies.bench.final_samples import compare_samples
 from flowscope.studies.bench.finding import REVIEWERS, Finding, Panel, Progress, Series
 from flowscope.studies.bench.ladder import TABLE, column_name
+from flowscope.studies.bench.marks import mark_stages
 from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.paired import mean_and_error
 from flowscope.studies.bench.restoration import find_sources, noised
@@ -49,6 +53,7 @@ CLAIM = (
 )
 States = tuple[Tensor, Tensor | None]  # x (n, *shape) and labels (n,)
 Errors = dict[str, dict[str, np.ndarray]]  # by source and reference: (T, n), of each time and state
+Inside = dict[str, dict[str, np.ndarray]]  # by source and stage: (T, n) bool, which states lie in it
 
 
 @noted
@@ -99,14 +104,23 @@ def explain_study(
     times = make_nodes(steps).numpy()[:-1]
     errors: Errors = {}
     variances: dict[str, np.ndarray] = {}
-    total = len(times) * (2 + (held_out is not None))
+    inside: Inside = {}
+    compared = len(rows) if is_image(oracle.training_set.shape) else 0  # of whose final samples r2 is taken
+    total = len(times) * (2 + (held_out is not None)) + compared
     for source, states in _sources(bench, model, times):
         measured = [_measure(model, rows, x, float(t), y, batch) for t, (x, y) in zip(times, states, strict=True)]
         errors[source] = {name: np.stack([found[name] for found, _ in measured]) for name in rows}
         variances[source] = np.array([variance for _, variance in measured])
+        inside[source] = _stages(times, bench.stage_times, states[0][1], len(states[0][0]))
         if progress is not None:
             progress(len(times) * len(errors), total)
-    return _finding(bench, rows, times, errors, variances, steps)
+    done = itertools.count(total - compared + 1)
+    final = {}
+    if compared:
+        final = compare_samples(
+            bench, model, rows, np.append(times, 1.0), lambda: progress and progress(next(done), total)
+        )
+    return _finding(bench, rows, times, errors, variances, inside, final, steps)
 
 
 def _sources(bench: SampleBench, model: VelocityField, times: np.ndarray) -> Iterator[tuple[str, list[States]]]:
@@ -139,24 +153,33 @@ def _measure(
 
 
 def _finding(
-    bench: SampleBench, rows: Ladder, times: np.ndarray, errors: Errors, variances: dict[str, np.ndarray], steps: int
+    bench: SampleBench,
+    rows: Ladder,
+    times: np.ndarray,
+    errors: Errors,
+    variances: dict[str, np.ndarray],
+    inside: Inside,
+    final: dict[str, Any],
+    steps: int,
 ) -> Finding:
     tables = {"explain": _table(times, errors, variances), "nearest": _nearest_table(times, errors)}
     tables[TABLE] = _reference_table(errors, variances)
     tables |= {column_name(source): _columns(times, errors[source], variances[source]) for source in errors}
+    tables |= {"final": final} if final else {}
     about = bench.about(steps=steps, **bench.boundaries._asdict())
     about["settings"]["references"] = {name: row.about for name, row in rows.items()}
     about["provenance"]["nfe"] = steps * sum(len(next(iter(e.values()))[0]) for e in errors.values())
+    about["provenance"]["nfe"] += steps * bench.n * bool(final)
     return Finding(
         study="explain",
         title="Which reference explains the model?",
         where=REVIEWERS,
         claim=CLAIM,
-        found=_in_words(times, errors, variances, bench.boundaries),
+        found=f"{bench.boundaries.in_words()} {_in_words(errors, variances, inside)}{_final_in_words(final)}",
         verdict="cannot be tested",
         why=criterion("explain").why,
         tables=tables,
-        panels=_panels(errors),
+        panels=mark_stages(_panels(errors), bench.boundaries),
         notes=_notes(bench, rows),
         **about,
     )
@@ -205,22 +228,32 @@ def _columns(times: np.ndarray, found: Mapping[str, np.ndarray], variance: np.nd
 
 
 def _only(k: int, times: np.ndarray) -> np.ndarray:
-    """(T,) bool, true at one time."""
-    return np.arange(len(times)) == k
+    """(T, 1) bool, true at one time."""
+    return np.arange(len(times))[:, None] == k
 
 
 def _nearest(found: Mapping[str, np.ndarray], which: np.ndarray) -> list[str]:
-    """The reference with the least MSE at these times, (T,) bool; all of them where several are one field there."""
-    mean = {name: values[which].mean() for name, values in found.items()}
+    """The reference with the least MSE at these states, as bool; all of them where several are one field there."""
+    mean = {name: _mean_of(values, which)[0] for name, values in found.items()}
     return [name for name, value in mean.items() if value == min(mean.values())]
 
 
+def _mean_of(values: np.ndarray, which: np.ndarray) -> tuple[float, float, int]:
+    """The mean of values (T, n) where `which` is true, its error over the n, and how many of those take part."""
+    chosen = np.broadcast_to(which, values.shape)
+    counts, sums = chosen.sum(0), np.where(chosen, values, 0.0).sum(0)
+    part = counts > 0
+    mean = float(sums.sum() / counts.sum())
+    error = mean_and_error((sums - mean * counts)[part] / counts[part].mean())[1]
+    return mean, error, int(part.sum())
+
+
 def _is_clear(found: Mapping[str, np.ndarray], names: Sequence[str], which: np.ndarray) -> bool:
-    """Whether every other reference's MSE at these times is larger, beyond the 95 % interval of the difference."""
+    """Whether every other reference's MSE at these states is larger, beyond the 95 % interval of the difference."""
     for other, values in found.items():
         if other not in names:
-            mean, error = mean_and_error((values - found[names[0]])[which].mean(0))
-            if not mean > student(values.shape[1] - 1) * error:
+            mean, error, count = _mean_of(values - found[names[0]], which)
+            if not mean > student(count - 1) * error:
                 return False
     return True
 
@@ -235,26 +268,42 @@ def _nearest_table(times: np.ndarray, errors: Errors) -> dict[str, Any]:
     return table
 
 
-def _stages(times: np.ndarray, b: Boundaries) -> dict[str, np.ndarray]:
-    """(T,) bool for each stage that has a time; all times as one where the oracle's stages have no end."""
-    if not math.isfinite(b.half + b.saturation):
-        return {"all times": np.ones(len(times), bool)}
-    return {name: inside for name, inside in b.of(times).items() if inside.any()}
+def _stages(times: np.ndarray, ends: StageTimes, y: Tensor | None, n: int) -> dict[str, np.ndarray]:
+    """(T, n) bool for each stage that has a state; all as one where the oracle's stages have no end."""
+    if not np.isfinite(ends.ends(y)).all(0).any():
+        return {"all times": np.ones((len(times), n), bool)}
+    found = {name: np.broadcast_to(inside, (len(times), n)) for name, inside in ends.of(times[:, None], y).items()}
+    return {name: inside for name, inside in found.items() if inside.any()}
 
 
-def _in_words(times: np.ndarray, errors: Errors, variances: Mapping[str, np.ndarray], b: Boundaries) -> str:
+def _in_words(errors: Errors, variances: Mapping[str, np.ndarray], inside: Inside) -> str:
     """The nearest reference in each stage, at the states of each source."""
     where = {"training": "training points", "held-out": "held-out points", OWN: "its own trajectories"}
-    text = f"{b.in_words()} "
+    text = ""
     for source, found in errors.items():
         said = []
-        for stage, inside in _stages(times, b).items():
-            names = _nearest(found, inside)
-            r2 = 1 - found[names[0]][inside].mean() / max(float(variances[source][inside].mean()), 1e-300)
-            clear = "" if _is_clear(found, names, inside) else ", not clearly"
+        for stage, which in inside[source].items():
+            names, counts = _nearest(found, which), which.sum(1)
+            variance = float((counts * variances[source]).sum() / counts.sum())
+            r2 = 1 - _mean_of(found[names[0]], which)[0] / max(variance, 1e-300)
+            clear = "" if _is_clear(found, names, which) else ", not clearly"
             said.append(f"{SAME.join(names)} in {stage} (r2 {r2:.3f}{clear})")
         text += f"At states of {where[source]} the model is nearest to {listed(said)}. "
     return text + "The table has every reference and time."
+
+
+def _final_in_words(final: dict[str, list[Any]]) -> str:
+    """Which reference's final samples are nearest to the model's from equal noise, and the oracle's; empty for none."""
+    if not final:
+        return ""
+    rows = {name: tuple(row) for name, *row in zip(*final.values(), strict=True)}
+    best = max(rows, key=lambda name: rows[name][0])
+    said = [
+        f"{name} (median r2 {rows[name][0]:.2f}, {rows[name][1]:.2f} to {rows[name][2]:.2f})"
+        for name in (best, "oracle")
+    ]
+    others = "" if best == "oracle" else f"; of the oracle's it is {said[1]}"
+    return f" Final samples from equal noise are nearest to those of {said[0]}{others}."
 
 
 def _panels(errors: Errors) -> tuple[Panel, ...]:
@@ -262,8 +311,9 @@ def _panels(errors: Errors) -> tuple[Panel, ...]:
         lines = (Series(name, column_name(source), "t", f"{column_name(name)}_{what}") for name in names)
         if what == "mse":
             lines = (Series.with_error(name, column_name(source), "t", f"{column_name(name)}_{what}") for name in names)
-        scale: Any = "log" if what == "mse" else "linear"
-        return Panel(f"{title}: {source} states", "t", y_label, tuple(lines), y_scale=scale)
+        scale: Any = "log" if what == "mse" else "symlog"  # r2 is unbounded below
+        low = 0 if what == "mse" else None
+        return Panel(f"{title}: {source} states", "t", y_label, tuple(lines), y_scale=scale, low=low)
 
     return tuple(
         panel(source, what, title, y_label, list(found))
@@ -279,5 +329,6 @@ def _notes(bench: SampleBench, rows: Ladder) -> tuple[str, ...]:
         "r2 is of velocities. Part of a velocity follows from the state itself, so that r2 is high for every reference "
         "where noise is most of it: compare references with each other."
     )
+    notes += bench.stage_times.notes()
     notes.append(f"At most {bench.n} states of each source; errors are over states of one model.")
     return tuple(notes)

@@ -13,16 +13,17 @@ import numpy as np
 import torch
 
 from flowscope.core.settings import check_count
+from flowscope.curve.stage_times import Boundaries
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError, listed
 from flowscope.fields import VelocityField, check_interval, guide, is_within
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes
-from flowscope.studies.bench.boundaries import Boundaries
 from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.finding import Finding, Panel, Progress, Series
 from flowscope.studies.bench.label_information import LAST_TIME, LabelCurve, label_curve
+from flowscope.studies.bench.marks import mark_stages
 from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.own_samples import OwnSamples, nats, own_samples
 from flowscope.studies.bench.paired import (
@@ -50,6 +51,7 @@ TENTHS: tuple[TimeInterval, ...] = tuple((k / 10, (k + 1) / 10) for k in range(1
 PAPER_BEST: TimeInterval = (0.1, 0.6)
 EVERYWHERE: TimeInterval = (0.0, 1.0)
 NOWHERE: TimeInterval = (0.0, 0.0)
+DIRECTION = "u*_y - u*"  # of guidance
 CLAIM = (
     "gFID@50K at scale 2.5 (LightningDiT-B/1): none 12.99; [0, 1] 10.79; [0, 0.1] 6.33; [0.1, 0.2] 5.21; "
     "[0.1, 0.3] 3.54; [0.1, 0.5] 2.82; [0.1, 0.6] 2.80; [0.1, 0.7] 2.86; [0.4, 0.5] 10.39; [0.9, 1] 12.20: "
@@ -210,7 +212,7 @@ def _finding(
         verdict=references.verdict(verdict(claim) if helps else "cannot be tested", "guidance", settings["seeds"]),
         why=criterion("guidance").why + ("" if claim else " The interval [0.1, 0.6) was not measured."),
         tables=tables | references.tables,
-        panels=_panels(bench.feature_space.name, bool(own)),
+        panels=mark_stages(_panels(bench.feature_space.name, bool(own)), bench.boundaries),
         notes=(
             *bench.notes(),
             *references.notes,
@@ -281,13 +283,21 @@ def _panels(space: str, own: bool) -> tuple[Panel, ...]:
     def line(label: str, table: str, x: str, y: str) -> tuple[Series, ...]:
         return (Series.with_error(label, table, x, y),)
 
-    gain = (Series.with_interval("gain", "tenths", "lo", "gain"),)
-    at_own = Panel("Between the set's own boundaries", "", f"FD ({space})", line("FD", "own", "stage", "fd"), "bar")
+    def gain(title: str, label: str, table: str, x: str, kind: Any = "bar") -> Panel:
+        series = (Series.with_interval("gain", table, x, "gain"),)
+        return Panel(title, label, f"FD without less with, paired ({space})", series, kind)
+
+    own_stages = gain("Gain between the set's own boundaries", "", "own", "stage")
+    information, direction = (
+        line(y, "labels", "t", x) for y, x in (("I(y; x_t)", "information"), (DIRECTION, "difference"))
+    )
+    precision = line("precision", "guidance", "interval", "precision")
     return (
-        Panel("FD by interval", "", f"FD ({space})", line("FD", "guidance", "interval", "fd"), "bar"),
-        *([at_own] if own else []),
-        Panel("Information of the label", "t", "I(y; x_t), nats", line("I(y; x_t)", "labels", "t", "information")),
-        Panel("Direction of guidance", "t", "rms of u*_y - u*", line("u*_y - u*", "labels", "t", "difference")),
-        Panel("Gain by tenth", "t at its start", f"gain of FD ({space})", gain),
-        Panel("Precision by interval", "", "share", line("precision", "guidance", "interval", "precision"), "bar"),
+        Panel("FD by interval", "", f"FD ({space})", line("FD", "guidance", "interval", "fd"), "bar", low=0),
+        gain("Gain by interval", "", "guidance", "interval"),
+        *([own_stages] if own else []),
+        Panel("Information of the label", "t", "I(y; x_t), nats", information, low=0),
+        Panel("Direction of guidance", "t", f"rms of {DIRECTION}", direction, low=0),
+        gain("Gain by tenth", "t at its start", "tenths", "lo", "line"),
+        Panel("Precision by interval", "", "share", precision, "bar", low=0, high=1),
     )

@@ -15,6 +15,7 @@ from flowscope.errors import InputError
 from flowscope.metrics import FeatureSpace, hold_out
 from flowscope.networks import NetworkField
 from flowscope.oracle import Oracle
+from flowscope.references.ladder import check_contains
 from flowscope.studies.bench.variants import settings_of
 from flowscope.training import load_model
 
@@ -35,6 +36,7 @@ class StudyInputs:
         held_out: points they were not trained on.
         foreign: images of another kind.
         space: of the Frechet distance.
+        more: a larger set that contains the points they were trained on.
     """
 
     models: tuple[NetworkField, ...]
@@ -45,6 +47,7 @@ class StudyInputs:
     held_out: TrainingSet | None = None
     foreign: TrainingSet | None = None
     space: FeatureSpace | None = None
+    more: TrainingSet | None = None
 
 
 def load_models(folders: Sequence[str | Path], device: str | torch.device | None = None) -> tuple[NetworkField, ...]:
@@ -149,6 +152,7 @@ def load_inputs(
     *,
     held_out: TrainingSet | None = None,
     foreign: TrainingSet | None = None,
+    more: TrainingSet | None = None,
     space: FeatureSpace | None = None,
     device: str | torch.device | None = None,
     memory: str | int = "512MB",
@@ -162,6 +166,7 @@ def load_inputs(
         others: folders of models of a second kind.
         held_out: points in place of those held out in training.
         foreign: images of another kind, of the same shape.
+        more: a larger set that contains the points that the models were trained on.
         space: where Frechet distances are taken; None for pixels.
         device: where models and oracle compute.
         memory: as in Oracle.
@@ -178,7 +183,9 @@ def load_inputs(
     for name, other in (("held-out", held_out), ("foreign", foreign)):
         if other is not None and other.shape != train.shape:
             raise InputError(f"the {name} points have shape {other.shape}; expected {train.shape}, as {train.name} has")
+    if more is not None:
+        check_contains(more, train)
     oracle = Oracle(train, first[0].path, memory=memory, device=device)
     folders, other_folders = tuple(map(Path, models)), tuple(map(Path, others))
     held_out = rest if held_out is None else held_out
-    return StudyInputs(first, second, folders, other_folders, oracle, held_out, foreign, space)
+    return StudyInputs(first, second, folders, other_folders, oracle, held_out, foreign, space, more)

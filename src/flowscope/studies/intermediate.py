@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from flowscope.curve.crossing import resample
+from flowscope.curve.stage_times import Boundaries
 from flowscope.data.pixels import is_image
 from flowscope.fields import VelocityField
 from flowscope.metrics import Settling, settle_times
 from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes, trajectory
-from flowscope.studies.bench.boundaries import Boundaries
 from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.finding import Finding, Gallery, Panel, Progress, Series, Verdict
 from flowscope.studies.bench.ladder import (
@@ -36,6 +36,7 @@ from flowscope.studies.bench.ladder import (
     stand,
     statistic,
 )
+from flowscope.studies.bench.marks import mark_stages
 from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.paired import Interval, standard_error
 from flowscope.studies.bench.sample_bench import SampleBench
@@ -131,9 +132,9 @@ def _finding(
         why=rules.why,
         tables=_tables(nodes, followed, settled)
         | ({} if standing is None else {TABLE: reference_table("delay", delays, standing)}),
-        panels=_panels(list(followed), standing),
+        panels=mark_stages(_panels(list(followed), standing), b),
         galleries=_galleries(nodes, followed) if is_image(bench.oracle.training_set.shape) else (),
-        notes=(*_notes(n, steps, bool(settled)), *told),
+        notes=(*_notes(n, steps, bool(settled)), *bench.stage_times.notes(one_time=True), *told),
         **about,
     )
 
@@ -232,16 +233,17 @@ def _panels(fields: Sequence[str], standing: Standing | None) -> tuple[Panel, ..
     def lines(names: Sequence[str], *columns: str) -> Iterator[Series]:
         for field in names:
             for column in columns:
-                label = f"{field}: {column.removesuffix('_left')}"
+                label = field if len(columns) == 1 else f"{field}: {column.removesuffix('_left')}"
                 yield Series.with_error(label, "intermediate", "t", f"{column_name(field)}_{column}")
 
-    distance = Panel("Predicted data to final sample", "t", "mean squared distance", tuple(lines(fields, "distance")))
+    distances = tuple(lines(fields, "distance"))
+    distance = Panel("Predicted data to final sample", "t", "mean squared distance", distances, low=0)
     if standing is None:
         return (distance,)
     bands = tuple(lines((ORACLE, MODEL), "layout_left", "detail_left"))
     return (
         distance,
-        Panel("Layout and detail", "t", "share of energy still to come", bands),
+        Panel("Layout and detail", "t", "share of energy still to come", bands, low=0),
         reference_panel("Detail after layout", "delay in log-snr", "delay"),
     )
 

@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from flowscope.curve.stage_times import StageTimes
 from flowscope.data.training_set import TrainingSet
 from flowscope.fields import VelocityField
 from flowscope.oracle import Oracle
-from flowscope.studies.bench.boundaries import StageTimes, stage_times
 from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.finding import TELLS_NOTHING, Finding, Panel, Progress, Series, Verdict
 from flowscope.studies.bench.ladder import MODEL, ORACLE, TABLE, Standing, reference_fields, stand, statistic
+from flowscope.studies.bench.marks import mark_stages
 from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.paired import (
     Estimate,
@@ -24,6 +25,7 @@ from flowscope.studies.bench.paired import (
     estimate,
     estimate_columns,
     estimate_mean,
+    interval_columns,
 )
 from flowscope.studies.bench.probe_bench import ProbeBench, table_by_stage
 from flowscope.studies.bench.variants import Models, Variants, record_of, variant_settings, variants
@@ -33,6 +35,7 @@ CLAIM = (
     "refinement stage it does."
 )
 DENOMINATORS = {"CFM loss": "%", "oracle loss": "%", "absolute": ""}  # and the unit of what goes away
+CHANGES = {name: f"change_{name.lower().replace(' ', '_')}" for name in DENOMINATORS}  # tables of one denominator
 
 
 class Change(NamedTuple):
@@ -89,16 +92,16 @@ def loss_study(
     rungs, told = reference_fields(oracle, references, found.all_models)
     total = len(found.all_models) * (1 if held_out is None else 2) + len(rungs)
     bench = ProbeBench(oracle, n, bins, found.conditional, seed, batch, progress, total)
-    times = stage_times(oracle, found.conditional, seed)
-    tables, losses = _tables(bench, found.models | {name: (field,) for name, field in rungs.items()}, times)
+    tables, losses = _tables(bench, found.models | {name: (field,) for name, field in rungs.items()})
     if held_out is not None:
         tables["held_out"] = {"t": bench.bin_centres} | _held_out(bench, found, held_out)
     chosen, dropped = _pairs(found)
-    pairs = [_pair(*pair, losses, bench.t, times) for pair in chosen]
+    pairs = [_pair(*pair, losses, bench.inside) for pair in chosen]
     tables["change"] = _change_table(pairs)
-    standing = _standing(bench, losses, list(found.models)[-1], list(rungs), times)
+    tables |= {CHANGES[name]: _changes_by(name, pairs) for name in DENOMINATORS if pairs}
+    standing = _standing(bench, losses, list(found.models)[-1], list(rungs))
     if standing is not None:
-        tables[TABLE] = _reference_table(bench, losses, [list(found.models)[-1], *rungs], times)
+        tables[TABLE] = _reference_table(bench, losses, [list(found.models)[-1], *rungs])
     seeds = min(found.seed_counts.values())
     return Finding(
         study="loss",
@@ -109,17 +112,17 @@ def loss_study(
         verdict=_verdict(pairs, seeds, standing),
         why=criterion("loss").why,
         tables=tables,
-        panels=_panels([*found.models, *rungs], list(found.models), held_out is not None),
-        notes=(*_notes(times, pairs), *dropped, *told),
-        **bench.about(found.all_models, variants=found.seed_counts),
+        panels=mark_stages(
+            _panels(list(found.models), list(rungs), held_out is not None, bool(pairs)), bench.stage_times.boundaries
+        ),
+        notes=(*_notes(bench.stage_times, pairs), *dropped, *told),
+        **bench.about(found.all_models, variants=found.seed_counts, **bench.stage_times.boundaries._asdict()),
     )
 
 
-def _standing(
-    bench: ProbeBench, losses: "Losses", label: str, rungs: Sequence[str], times: StageTimes
-) -> Standing | None:
+def _standing(bench: ProbeBench, losses: "Losses", label: str, rungs: Sequence[str]) -> Standing | None:
     """Where the last variant lies by its oracle loss in refinement; None where nothing was measured there."""
-    inside = times.of(bench.t)["refinement"]
+    inside = bench.inside["refinement"]
     if inside.sum() < 2 or not rungs:
         return None
     values = {MODEL: label} | {name: name for name in rungs}
@@ -127,10 +130,10 @@ def _standing(
     return stand(measured | {ORACLE: statistic((1.0, np.zeros(int(inside.sum()))))})
 
 
-def _reference_table(bench: ProbeBench, losses: "Losses", labels: Sequence[str], times: StageTimes) -> dict[str, Any]:
+def _reference_table(bench: ProbeBench, losses: "Losses", labels: Sequence[str]) -> dict[str, Any]:
     """A row for each reference, the oracle and the last variant: the oracle loss in each stage."""
     table: dict[str, Any] = {"reference": [MODEL, *labels[1:], ORACLE]}
-    for stage, inside in times.of(bench.t).items():
+    for stage, inside in bench.inside.items():
         if inside.sum() > 1:
             rows = [estimate_mean(losses.exact[label][:, inside]) for label in labels]
             columns = estimate_columns(stage, rows)
@@ -149,9 +152,7 @@ class Losses(NamedTuple):
     exact: dict[str, np.ndarray]  # oracle loss
 
 
-def _tables(
-    bench: ProbeBench, models: Mapping[str, Sequence[VelocityField]], times: StageTimes
-) -> tuple[dict[str, Any], Losses]:
+def _tables(bench: ProbeBench, models: Mapping[str, Sequence[VelocityField]]) -> tuple[dict[str, Any], Losses]:
     """The tables of losses on the training law, and the losses."""
     floor, cfm, exact = bench.floor(), {}, {}
     for label, seeds in models.items():
@@ -161,7 +162,7 @@ def _tables(
     tables = {
         "loss": {"t": bench.bin_centres, "floor": bench.by_bin(floor)[0]} | _by_time(bench, cfm),
         "oracle_loss": {"t": bench.bin_centres} | _by_time(bench, exact),
-        "by_stage": table_by_stage(bench.t, times, {"loss": cfm, "oracle_loss": exact}),
+        "by_stage": table_by_stage(bench.inside, {"loss": cfm, "oracle_loss": exact}),
     }
     return tables, Losses(cfm, exact)
 
@@ -229,8 +230,7 @@ def _facts(model: VelocityField) -> dict[str, Any]:
     return {"parameters": record.get("parameters"), "step": record.get("step"), "setting": str(setting)}
 
 
-def _pair(what: str, first: str, second: str, losses: Losses, t: np.ndarray, times: StageTimes) -> Pair:
-    inside = times.of(t)
+def _pair(what: str, first: str, second: str, losses: Losses, inside: Mapping[str, np.ndarray]) -> Pair:
     by = {"CFM loss": losses.cfm, "oracle loss": losses.exact, "absolute": losses.exact}
     changes = {}
     for name, values in by.items():
@@ -316,18 +316,31 @@ def _change_table(pairs: Sequence[Pair]) -> dict[str, Any]:
     return table
 
 
-def _panels(measured: Sequence[str], labels: Sequence[str], held_out: bool) -> tuple[Panel, ...]:
-    titles = {"loss": "CFM loss", "oracle_loss": "Oracle loss"}
-    if held_out:
-        titles["held_out"] = "CFM loss, held-out"
-    extra = {"loss": "floor", "held_out": "reference"}
-    panels = []
-    for table, title in titles.items():
-        series = [Series.with_error(x, table, "t", x) for x in (labels if table == "held_out" else measured)]
-        if table in extra:
-            series.append(Series(extra[table], table, "t", extra[table]))
-        scale: Any = "linear" if table == "loss" else "log"  # the reference of held-out points is unbounded as t -> 1
-        panels.append(Panel(title, "t", "mean over coordinates", tuple(series), y_scale=scale))
+def _changes_by(denominator: str, pairs: Sequence[Pair]) -> dict[str, Any]:
+    """A row for each pair: what goes away by one denominator, with the intervals of the verdict."""
+    all_of = [p.what for p in pairs]
+    table: dict[str, Any] = {"what": [p.what if all_of.count(p.what) == 1 else f"{p.what}: {p.second}" for p in pairs]}
+    for name in Change._fields[:2]:
+        table |= interval_columns(name, (getattr(p.changes[denominator], name) for p in pairs))
+    return table
+
+
+def _panels(labels: Sequence[str], rungs: Sequence[str], held_out: bool, compared: bool) -> tuple[Panel, ...]:
+    def losses(title: str, table: str, names: Sequence[str], beside: str = "", scale: Any = "log") -> Panel:
+        lines = [
+            *(Series.with_error(x, table, "t", x) for x in names),
+            *([Series(beside, table, "t", beside)] * bool(beside)),
+        ]
+        return Panel(title, "t", "mean over coordinates", tuple(lines), y_scale=scale, low=0)
+
+    panels = [losses("CFM loss", "loss", labels, "floor", "linear"), losses("Oracle loss", "oracle_loss", labels)]
+    if rungs:
+        panels.append(losses("Oracle loss beside references", "oracle_loss", [labels[-1], *rungs]))
+    if held_out:  # the reference of held-out points is unbounded as t -> 1
+        panels.append(losses("CFM loss, held-out", "held_out", labels, "reference"))
+    for name, share in DENOMINATORS.items() if compared else ():
+        lines = tuple(Series.with_interval(x, CHANGES[name], "what", x) for x in Change._fields[:2])
+        panels.append(Panel(f"What goes away: {name}", "", "share, paired" if share else "mean, paired", lines, "bar"))
     return tuple(panels)
 
 
@@ -335,4 +348,4 @@ def _notes(times: StageTimes, pairs: Sequence[Pair]) -> tuple[str, ...]:
     notes = [f"Navigation ends at t = {times.half.t:.3f}, refinement begins at t = {times.saturation.t:.3f}."]
     if not {p.what for p in pairs} >= {"parameters", "training steps"}:
         notes.append("Capacity and training length could be compared only as far as the table of changes says.")
-    return (*notes, "On held-out points the oracle's own loss is a reference, not a floor.")
+    return (*notes, *times.notes(), "On held-out points the oracle's own loss is a reference, not a floor.")

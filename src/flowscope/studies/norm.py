@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from flowscope.core.settings import check_count
+from flowscope.curve.stage_times import StageTimes
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField
 from flowscope.networks.eval_mode import eval_mode
 from flowscope.oracle import Oracle
-from flowscope.studies.bench.boundaries import StageTimes, stage_times
 from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.finding import Finding, Panel, Progress, Series
 from flowscope.studies.bench.ladder import (
@@ -35,6 +35,7 @@ from flowscope.studies.bench.ladder import (
     stand,
     statistic,
 )
+from flowscope.studies.bench.marks import mark_stages
 from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.probe_bench import ProbeBench
 from flowscope.studies.bench.variants import variants
@@ -98,9 +99,9 @@ def norm_study(
         why=criterion("norm").why,
         tables={"norm": norms, "divergence": divergences}
         | ({TABLE: reference_table("square", shares, standing)} if rungs else {}),
-        panels=_panels(list(rungs)),
-        notes=(*_notes(stage_times(oracle, found.conditional, seed)), *told),
-        **bench.about([model], signs=signs),
+        panels=mark_stages(_panels(list(rungs)), bench.stage_times.boundaries),
+        notes=(*_notes(bench.stage_times), *told),
+        **bench.about([model], signs=signs, **bench.stage_times.boundaries._asdict()),
     )
 
 
@@ -209,6 +210,7 @@ def _notes(times: StageTimes) -> tuple[str, ...]:
     return (
         "Divergences are for each coordinate: of the model by Hutchinson's estimate, of the oracle exact.",
         f"The oracle's half lies at t = {times.half.t:.3f}, its saturation at t = {times.saturation.t:.3f}.",
+        *times.notes(one_time=True),
         "Errors are standard errors over probes of one model.",
     )
 
@@ -217,7 +219,7 @@ def _panels(rungs: Sequence[str]) -> tuple[Panel, ...]:
     norms = tuple(Series.with_error(s, "norm", "t", column_name(s)) for s in (*NORMS, *rungs))
     divergences = tuple(Series.with_error(s, "divergence", "t", s) for s in NORMS[:2])
     return (
-        Panel("Norm", "t", "rms over coordinates", norms),
+        Panel("Norm", "t", "rms over coordinates", norms, low=0),
         # the oracle's divergence is unbounded below as t -> 1
         Panel("Divergence", "t", "divergence for each coordinate", divergences, y_scale="symlog"),
     )

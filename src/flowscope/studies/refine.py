@@ -12,13 +12,14 @@ import numpy as np
 import torch
 
 from flowscope.core.settings import check_count
+from flowscope.curve.stage_times import Boundaries, StageTimes
 from flowscope.data.pixels import is_image
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import listed
 from flowscope.fields import VelocityField
 from flowscope.metrics.memorised import MEMORISED_RATIO, share_with_interval
 from flowscope.oracle import Oracle
-from flowscope.studies.bench.boundaries import Boundaries, check_times, halfway, times_around
+from flowscope.studies.bench.boundaries import check_times, halfway, times_around
 from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.finding import Finding, Gallery, Panel, Progress, Series
 from flowscope.studies.bench.ladder import (
@@ -34,12 +35,14 @@ from flowscope.studies.bench.ladder import (
     stand,
     statistic,
 )
+from flowscope.studies.bench.marks import mark_stages
 from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.paired import Interval, mean_and_error
 from flowscope.studies.bench.restoration import (
     Restored,
     Source,
     find_sources,
+    mean_where,
     nodes_from,
     noise_energy,
     noised,
@@ -55,6 +58,7 @@ CLAIM = (
 )
 TOLD = (MODEL, ORACLE)  # the fields that the words tell of
 Results = dict[tuple[str, str, float], Restored]  # by field, source and time
+Late = dict[str, dict[float, np.ndarray]]  # by source and time: which images are late
 Ratios = dict[str, list[Interval]]  # by field: a ratio for each time
 
 
@@ -101,8 +105,8 @@ def refine_study(
     """
     check_count(steps, "steps")
     bench = SampleBench(oracle, held_out, (model,), 1, n, None, seed, batch, progress, fd=False)
-    saturation = bench.boundaries.saturation
-    usual = times_around(bench.boundaries, (saturation, halfway(saturation)), steps)
+    latest = halfway(bench.stage_times.latest.saturation)
+    usual = times_around(bench.boundaries, (bench.boundaries.saturation, latest), steps)
     times = check_times(times, usual, math.nextafter(1.0, 0.0))
     sources = find_sources(bench, foreign)
     rungs, told = reference_fields(oracle, references, (model,))
@@ -128,9 +132,10 @@ def _finding(
 ) -> Finding:
     shape, b, rules = bench.oracle.training_set.shape, bench.boundaries, criterion("refine")
     what, ratios = noun(shape), _ratios(results, times) if bench.held_out is not None else {}
-    excess = _excess(results, [times[k] for k in _late(times, b)]) if ratios else {}
+    late = _late_images(sources, times, bench.stage_times)
+    excess = _excess(results, late) if ratios else {}
     standing = stand(excess) if excess else None
-    judged = standing is not None and _restores(results, times, bench, rules["max_energy_left"])
+    judged = standing is not None and _restores(results, late, bench, rules["max_energy_left"])
     return Finding(
         study="refine",
         title=f"Refinement of unseen {what}s",
@@ -141,24 +146,32 @@ def _finding(
         why=rules.why.replace("image", what),
         tables={"refine": _table(results, sources, times, ratios)}
         | ({} if standing is None else {TABLE: reference_table("excess", excess, standing)}),
-        panels=_panels(results, sources, ratios, standing),
+        panels=mark_stages(_panels(results, sources, ratios, standing), b),
         galleries=tuple(_gallery(s, results, times, bench) for s in sources) if is_image(shape) else (),
-        notes=(*_notes(sources, foreign, bench.conditional, what), *told),
+        notes=(*_notes(sources, foreign, bench.conditional, what), *bench.stage_times.notes(), *told),
         **_about(bench, foreign, sources, results, times, steps),
     )
 
 
-def _excess(results: Results, late: Sequence[float]) -> dict[str, Statistic]:
-    """For each field the error of held-out images less that of training images, a mean over late times."""
-    if not late:
+def _late_images(sources: Sequence[Source], times: Sequence[float], ends: StageTimes) -> Late:
+    """For each source and time (m,) whether it comes from the saturation of each image's class on."""
+    return {
+        source.name: {t: np.broadcast_to(t >= ends.ends(source.y)[1], len(source.images)) for t in times}
+        for source in sources
+    }
+
+
+def _excess(results: Results, late: Late) -> dict[str, Statistic]:
+    """For each field the error of held-out images less that of training images, each a mean over its late times."""
+    kinds = ("held-out", "training")
+    if not all(np.any(list(late[kind].values())) for kind in kinds):
         return {}
 
-    def errors(name: str, source: str) -> np.ndarray:
-        return np.mean([results[name, source, t].error for t in late], 0)
+    def errors(name: str, kind: str) -> np.ndarray:
+        return mean_where([results[name, kind, t].error for t in late[kind]], list(late[kind].values()))
 
-    return {
-        name: statistic((1.0, errors(name, "held-out")), (-1.0, errors(name, "training"))) for name in _fields(results)
-    }
+    return {name: statistic(*((sign, errors(name, kind)) for kind, sign in zip(kinds, (1.0, -1.0), strict=True)))
+            for name in _fields(results)}  # fmt: skip
 
 
 def _fields(results: Results) -> list[str]:
@@ -202,13 +215,13 @@ def _late(times: Sequence[float], b: Boundaries) -> list[int]:
     return [k for k, t in enumerate(times) if t >= b.saturation]
 
 
-def _restores(results: Results, times: Sequence[float], bench: SampleBench, most: float) -> bool:
+def _restores(results: Results, late: Late, bench: SampleBench, most: float) -> bool:
     """Whether the model leaves at most a share of the noise's energy in training images, at every late time.
 
     A model that leaves everything as it is would treat training and held-out images alike.
     """
-    late = [times[k] for k in _late(times, bench.boundaries)]
-    return all(results[MODEL, "training", t].error.mean() <= most * noise_energy(t, bench) for t in late)
+    left = {t: results[MODEL, "training", t].error[inside] for t, inside in late["training"].items() if inside.any()}
+    return all(errors.mean() <= most * noise_energy(t, bench) for t, errors in left.items())
 
 
 def _table(
@@ -282,10 +295,12 @@ def _panels(
     distance = "mean squared distance over variance"
     rungs = [name for name in _fields(results) if name not in TOLD]
     unseen = [s for s in sources if s.name == "held-out"]
+    errors, own = tuple(lines("error", TOLD, sources)), tuple(lines("own", TOLD, sources))
+    beside = tuple(lines("error", rungs, unseen))
     return (
-        Panel("Distance to the original", "t", distance, tuple(lines("error", TOLD, sources)), y_scale="log"),
-        Panel("Restored to the original", "t", "share nearest to their original", tuple(lines("own", TOLD, sources))),
-        *((Panel("References", "t", distance, tuple(lines("error", rungs, unseen)), y_scale="log"),) if rungs else ()),
+        Panel("Distance to the original", "t", distance, errors, y_scale="log", low=0),
+        Panel("Restored to the original", "t", "share nearest to their original", own, low=0, high=1),
+        *((Panel("References", "t", distance, beside, y_scale="log", low=0),) if beside else ()),
         *((Panel("Held-out over training", "t", "ratio of distances", quotient, y_scale="log"),) if ratios else ()),
         *(
             (reference_panel("Held-out less training", "excess error over variance", "excess"),)
@@ -302,8 +317,8 @@ def _gallery(source: Source, results: Results, times: Sequence[float], bench: Sa
         model, oracle = (results[name, source.name, t] for name in TOLD)
         nearest = bench.oracle.training_set.rows(model.indices[:1])[0].to("cpu", torch.float32)
         state = noised(source.images[:1], t, bench)[0].cpu()
-        rows.append(torch.stack([original, state, model.x[0], oracle.x[0], nearest]))
-    columns = ("original", "noised", "model", "oracle", "nearest training image")
+        rows.append(torch.stack([original, state, oracle.x[0], model.x[0], nearest]))
+    columns = ("original", "noised", "oracle", "model", "nearest training image")
     title = f"Restored from t: {source.name} image"
     return Gallery(title, torch.stack(rows).numpy(), tuple(f"t = {t:.2g}" for t in times), columns)
 

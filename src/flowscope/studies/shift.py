@@ -24,6 +24,7 @@ from flowscope.studies.bench.paired import (
     errors_in_words,
     frechet_difference,
     frechet_estimate,
+    interval_columns,
     list_differences,
     verdict,
 )
@@ -96,6 +97,8 @@ def _finding(bench: SampleBench, runs: Runs, nodes: Nodes, steps: int, own: OwnS
         "steps_per_nat_before_half": [_steps_per_nat(bench, nodes[s], 0.0, half) for s in shifts],
         "steps_per_nat_after": [_steps_per_nat(bench, nodes[s], half, 1.0) for s in shifts],
     } | bench.quality_columns(runs.values())
+    worst, below = _below_worst(runs)
+    columns |= interval_columns("below", below)
     claim = _claimed_differences(runs)
     return Finding(
         study="shift",
@@ -109,7 +112,7 @@ def _finding(bench: SampleBench, runs: Runs, nodes: Nodes, steps: int, own: OwnS
         verdict=own.verdict(verdict(claim), "shift", seeds),
         why=criterion("shift").why + ("" if claim else " Not all three shifts were measured."),
         tables={"shift": columns} | own.tables,
-        panels=_panels(bench.feature_space.name),
+        panels=_panels(bench.feature_space.name, worst),
         notes=(*bench.notes(), *own.notes, "s < 1 gives navigation more steps; diffusers calls 1/s the shift."),
         **bench.about(shifts=shifts, steps=steps, half=half, seeds=seeds),
     )
@@ -126,6 +129,13 @@ def _steps_per_nat(bench: SampleBench, nodes: np.ndarray, low: float, high: floa
         return float("nan")
     width = nats(bench.oracle.path, low, high, nodes)
     return float(((nodes[:-1] >= low) & (nodes[:-1] < high)).sum() / width) if width > 0 else float("nan")
+
+
+def _below_worst(runs: Runs) -> tuple[float, list[Estimate]]:
+    """The claim's worst shift, or the least one if that was not measured, and how far FD lies below its own."""
+    worst = criterion("shift")["worst"]
+    worst = worst if worst in runs else min(runs)
+    return worst, [frechet_difference(runs[worst], run) for run in runs.values()]
 
 
 def _claimed_differences(runs: Runs) -> dict[str, Estimate]:
@@ -148,16 +158,18 @@ def _best_in_words(runs: Runs, nodes: Nodes, steps: int, half: float) -> str:
     )
 
 
-def _panels(space: str) -> tuple[Panel, ...]:
+def _panels(space: str, worst: float) -> tuple[Panel, ...]:
     label = f"FD ({space})"
     shares = (
         Series(f"up to t = {EARLY_UNTIL:g}", "shift", "shift", "early_steps"),
         Series("before the oracle's half", "shift", "shift", "steps_before_half"),
     )
     fd = (Series.with_error(label, "shift", "shift", "fd"), Series("real", "shift", "shift", "fd_real"))
+    below = (Series.with_interval("difference", "shift", "shift", "below"),)
     agreement = tuple(Series.with_error(name, "shift", "shift", name) for name in ("precision", "recall"))
     return (
-        Panel("Quality against shift", "shift s", label, fd, x_scale="log"),
-        Panel(f"Precision and recall ({space})", "shift s", "share", agreement, x_scale="log"),
-        Panel("Where the steps are", "shift s", "share of steps", shares, x_scale="log"),
+        Panel("Quality against shift", "shift s", label, fd, x_scale="log", low=0),
+        Panel(f"FD at s = {worst:g} less FD", "shift s", f"{label}, paired", below, x_scale="log"),
+        Panel(f"Precision and recall ({space})", "shift s", "share", agreement, x_scale="log", low=0, high=1),
+        Panel("Where the steps are", "shift s", "share of steps", shares, x_scale="log", low=0, high=1),
     )

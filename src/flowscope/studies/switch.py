@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowscope.curve.stage_times import Boundaries, StageTimes
 from flowscope.data.pixels import is_image
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import listed
@@ -23,7 +24,6 @@ from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes, sample, trajectory
 from flowscope.studies.bench.boundaries import (
     PAPER_BOUNDARIES,
-    Boundaries,
     check_times,
     expected_copies_from,
     halfway,
@@ -45,9 +45,10 @@ from flowscope.studies.bench.ladder import (
     stand,
     statistic,
 )
+from flowscope.studies.bench.marks import mark_stages
 from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.paired import mean_and_error
-from flowscope.studies.bench.restoration import Source, find_sources, restore
+from flowscope.studies.bench.restoration import Source, find_sources, mean_where, restore
 from flowscope.studies.bench.sample_bench import SampleBench, draw_rows
 from flowscope.studies.bench.wording import noun, shares_in_words
 
@@ -126,7 +127,7 @@ def switch_study(
     """
     nodes = make_nodes(steps).numpy()
     bench = SampleBench(oracle, held_out, (model,), 1, n, space, seed, batch, progress, fd=False)
-    times = check_times(times, _usual_times(bench.boundaries, steps), 1.0)
+    times = check_times(times, _usual_times(bench.stage_times, steps), 1.0)
     rungs, told = reference_fields(oracle, references, (model,))
     fields = {MODEL: model} | rungs | {ORACLE: oracle}
     sources = [source for source in find_sources(bench) if source.name == "held-out"]
@@ -139,7 +140,7 @@ def switch_study(
             if progress is not None:
                 done = sum(map(len, found.values()))
                 progress(done, len(fields) * len(times))
-    return _finding(bench, found, steps, told)
+    return _finding(bench, found, sources, steps, told)
 
 
 def _oracle_states(bench: SampleBench, nodes: np.ndarray, times: Sequence[float]) -> list[Tensor]:
@@ -166,17 +167,20 @@ def _complete(
     return Mixed(t, x, ratios, copies, restored[0] if restored else None, nfe)
 
 
-def _usual_times(b: Boundaries, steps: int) -> list[float]:
-    copies = expected_copies_from(b.saturation)
-    return sorted({0.0, 1.0, *PAPER_BOUNDARIES, *times_around(b, (b.saturation, copies, halfway(copies)), steps)})
+def _usual_times(ends: StageTimes, steps: int) -> list[float]:
+    b, latest = ends.boundaries, expected_copies_from(ends.latest.saturation)
+    after = b.saturation, expected_copies_from(b.saturation), halfway(latest)
+    return sorted({0.0, 1.0, *PAPER_BOUNDARIES, *times_around(b, after, steps)})
 
 
-def _finding(bench: SampleBench, found: Completions, steps: int, told: Sequence[str]) -> Finding:
+def _finding(
+    bench: SampleBench, found: Completions, sources: Sequence[Source], steps: int, told: Sequence[str]
+) -> Finding:
     s, b, held_out, rules = bench.oracle.training_set, bench.boundaries, bench.held_out, criterion("switch")
     null = None if held_out is None else memorised(held_out.rows(slice(None)), bench.memorisation)
     mixed, what = found[MODEL], noun(s.shape)
     columns = _columns(bench, mixed, bench.memorisation(_alone(found)).indices)
-    excess = _excess(found, expected_copies_from(b.saturation))
+    excess = _excess(found, bench, sources)
     standing = stand(excess) if excess else None
     judged = standing is not None and _has_learned(bench, columns)
     return Finding(
@@ -190,9 +194,9 @@ def _finding(bench: SampleBench, found: Completions, steps: int, told: Sequence[
         tables={"switch": columns, "completed": _completed(found)}
         | ({} if standing is None else {TABLE: reference_table("excess", excess, standing)})
         | _null_table(null),
-        panels=_panels(bench.feature_space.name, bool(np.isfinite(columns["fd"]).any()), what, found, standing),
+        panels=mark_stages(_panels(bench.feature_space.name, what, found, standing), b),
         galleries=_galleries(s, mixed) if is_image(s.shape) else (),
-        notes=(*_notes(bench, columns, null, what), *told),
+        notes=(*_notes(bench, columns, null, what), *bench.stage_times.notes(), *told),
         **_about(bench, found, steps),
     )
 
@@ -202,17 +206,32 @@ def _alone(found: Completions) -> Tensor:
     return found[ORACLE][0].x
 
 
-def _excess(found: Completions, expected: float) -> dict[str, Statistic]:
-    """For each field the copies among samples less the restored held-out images; empty if there is no time to test."""
+def _excess(found: Completions, bench: SampleBench, sources: Sequence[Source]) -> dict[str, Statistic]:
+    """For each field the copies among samples less the restored held-out images; empty if there is no time to test.
+
+    A sample counts at times from the c of its class on, and so does a held-out image.
+    """
+    tested = [k for k, m in enumerate(found[MODEL]) if m.restored is not None]
+    if not tested:
+        return {}
+    times = [found[MODEL][k].t_switch for k in tested]
+    c, c_held_out = (_expected(bench.stage_times, y) for y in (bench.labels, sources[0].y))
+    late = [np.broadcast_to(t >= c, bench.n) for t in times]
+    late_held_out = [np.broadcast_to(t >= c_held_out, len(sources[0].images)) for t in times]
+    if not (np.any(late) and np.any(late_held_out)):
+        return {}
     measured: dict[str, Statistic] = {}
     for name, rows in found.items():
-        late = [m for m in rows if expected <= m.t_switch < 1 and m.restored is not None]
-        if not late:
-            return {}
-        copied = torch.stack([m.ratios.ratio < MEMORISED_RATIO for m in late]).double().mean(0).cpu().numpy()
-        restored = torch.stack([m.restored for m in late if m.restored is not None]).double().mean(0).cpu().numpy()
-        measured[name] = statistic((1.0, copied), (-1.0, restored))
+        copied = [(rows[k].ratios.ratio < MEMORISED_RATIO).cpu().numpy() for k in tested]
+        restored = [r.cpu().numpy() for k in tested if (r := rows[k].restored) is not None]
+        copies, others = mean_where(copied, late), mean_where(restored, late_held_out)
+        measured[name] = statistic((1.0, copies), (-1.0, others))
     return measured
+
+
+def _expected(ends: StageTimes, y: Tensor | None) -> np.ndarray:
+    """c of each label (n,); () without labels."""
+    return np.vectorize(expected_copies_from, otypes=[float])(ends.ends(y)[1])
 
 
 def _standing_in_words(standing: Standing | None, what: str) -> str:
@@ -296,7 +315,7 @@ def _null_table(null: Memorised | None) -> dict[str, dict[str, Any]]:
 def _has_learned(bench: SampleBench, columns: dict[str, np.ndarray]) -> bool:
     """Whether the model takes away the noise that is left late, and its own samples, if any, lie where images lie."""
     rules, t = criterion("switch"), columns["t_switch"]
-    late = np.flatnonzero((t >= expected_copies_from(bench.boundaries.saturation)) & (t < 1))
+    late = np.flatnonzero((t >= expected_copies_from(bench.stage_times.latest.saturation)) & (t < 1))
     left = [rules["max_energy_left"] / float(bench.oracle.path(float(t[k])).snr) for k in late]
     completes = bool((columns["to_retrieved"][late] ** 2 <= left).all())
     return completes and bool((columns["novelty"][t == 0] <= rules["max_novelty"]).all())
@@ -317,7 +336,7 @@ def _in_words(mixed: Sequence[Mixed], columns: dict[str, Any], b: Boundaries, nu
     )
 
 
-def _panels(space: str, has_fd: bool, what: str, found: Completions, standing: Standing | None) -> tuple[Panel, ...]:
+def _panels(space: str, what: str, found: Completions, standing: Standing | None) -> tuple[Panel, ...]:
     def line(label: str, column: str) -> Series:
         return Series.with_error(label, "switch", "t_switch", column)
 
@@ -328,14 +347,14 @@ def _panels(space: str, has_fd: bool, what: str, found: Completions, standing: S
 
     distances = (line(f"nearest training {what}", "nearest"), line(f"the oracle's own {what}", "to_retrieved"))
     agreement = (line("precision", "precision"), line("recall", "recall"))
-    restored = Panel(f"Held-out {what}s restored", "t_switch", "share", by_field("restored"))
+    restored = Panel(f"Held-out {what}s restored", "t_switch", "share", by_field("restored"), low=0, high=1)
     excess = reference_panel(f"Copies less restored {what}s", "excess, a share", "excess")
     return (
-        Panel(f"Copies of training {what}s", "t_switch", "share of samples", by_field("memorised")),
+        Panel(f"Copies of training {what}s", "t_switch", "share of samples", by_field("memorised"), low=0, high=1),
         *((restored, excess) if standing is not None else ()),
-        Panel(f"Distance to training {what}s", "t_switch", "rms over coordinates", distances),
-        Panel(f"Precision and recall ({space})", "t_switch", "share", agreement),
-        *((Panel("Quality", "t_switch", f"FD ({space})", (line("FD", "fd"),)),) if has_fd else ()),
+        Panel(f"Distance to training {what}s", "t_switch", "rms over coordinates", distances, low=0),
+        Panel(f"Precision and recall ({space})", "t_switch", "share", agreement, low=0, high=1),
+        Panel("Quality", "t_switch", f"FD ({space})", (line("FD", "fd"),), low=0),
     )
 
 

@@ -4,18 +4,18 @@ A question of the reviewers of arXiv 2512.02826. Both targets have the same mini
 So only optimisation and capacity can separate them: the oracle target has none of the variance of the usual one.
 """
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from flowscope.core.settings import check_count
+from flowscope.curve.stage_times import StageTimes
 from flowscope.data.training_set import TrainingSet
 from flowscope.fields import VelocityField
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes
-from flowscope.studies.bench.boundaries import Boundaries
 from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.finding import REVIEWERS, Finding, Panel, Progress, Series
 from flowscope.studies.bench.noted import noted
@@ -27,6 +27,7 @@ from flowscope.studies.bench.paired import (
     estimate_mean,
     frechet_difference,
     frechet_estimate,
+    interval_columns,
 )
 from flowscope.studies.bench.sample_bench import SAMPLES_PER_VARIANT, SampleBench
 from flowscope.studies.bench.variants import Models, as_models, count_seeds
@@ -84,7 +85,7 @@ def target_study(
     runs = {name: [bench.measure(model, nodes) for model in group] for name, group in groups.items()}
     states = draw_probes(oracle, oracle.training_set, probes, PROBE_BINS, seed, bench.conditional, 0.0)
     losses = {name: np.stack([oracle_losses(m, states, batch) for m in group]) for name, group in groups.items()}
-    stages = losses_by_stage(losses, states.t.cpu().numpy(), bench.boundaries)
+    stages = losses_by_stage(losses, states.t.cpu().numpy(), bench.stage_times, states.y)
     widths = (nats(oracle.path, low, high, nodes) for low, high in zip(stages["lo"], stages["hi"], strict=True))
     stages["gain_per_nat"] = [g / w if w > 0 else np.nan for g, w in zip(stages["gain"], widths, strict=True)]
     own = own_samples(bench, runs[USUAL], nodes, references)
@@ -95,6 +96,7 @@ def _finding(
     bench: SampleBench, runs: dict[str, list[Quality]], stages: dict[str, Any], own: OwnSamples, **settings: int
 ) -> Finding:
     columns = {"target": list(runs)} | bench.quality_columns(runs.values())
+    gain = {"of": ["FD"]} | interval_columns("gain", [frechet_difference(runs[USUAL], runs[EXACT])])
     return Finding(
         study="target",
         title="Trained on the oracle target against the usual one",
@@ -106,10 +108,10 @@ def _finding(
         ),
         verdict="cannot be tested",
         why=criterion("target").why,
-        tables={"target": columns, "oracle_loss": stages} | own.tables,
+        tables={"target": columns, "oracle_loss": stages, "gain": gain} | own.tables,
         panels=_panels(bench.feature_space.name),
         notes=(
-            *bench.notes(),
+            *bench.notes(one_time=False),
             *own.notes,
             f"The oracle loss is a mean over coordinates on {settings['probes']:,} states of the training law.",
         ),
@@ -123,30 +125,30 @@ def oracle_losses(model: VelocityField, states: Probes, batch: int) -> np.ndarra
     return (u - states.oracle).double().square().flatten(1).mean(1).cpu().numpy()
 
 
-def losses_by_stage(losses: dict[str, np.ndarray], t: np.ndarray, own: Boundaries) -> dict[str, Any]:
+def losses_by_stage(
+    losses: dict[str, np.ndarray], t: np.ndarray, times: StageTimes, y: Tensor | None = None
+) -> dict[str, Any]:
     """A table of the oracle loss of both targets in each of the oracle's stages, and of the gain, paired.
 
-    The row of all of [0, 1) is always there. A stage without an end is left out.
+    The row of all of [0, 1) is always there. A stage without states is left out. `lo` and `hi` are those
+    of the mean curve over classes.
 
     Args:
         losses: (S, probes) by target.
         t: (probes,) their times.
-        own: where the stages end.
+        times: where the stages end.
+        y: (probes,) their labels, or None.
     """
-    edges = [0.0, *(b for b in own if 0 < b < 1), 1.0]
-    names = ["navigation", "transition", "refinement"] if len(edges) == 4 else ["navigation", "after navigation"]
-    parts = {"all": (0.0, 1.0)}
-    if len(edges) > 2:
-        parts |= dict(zip(names, pairwise(edges), strict=True))
-    parts = {name: part for name, part in parts.items() if ((t >= part[0]) & (t < part[1])).sum() > 1}
-    table: dict[str, Any] = {
-        "stage": list(parts),
-        "lo": [p[0] for p in parts.values()],
-        "hi": [p[1] for p in parts.values()],
-    }
+    own, parts = times.boundaries, {"all": np.ones(len(t), bool)}
+    if np.isfinite(times.ends(y)).any():
+        parts |= {name: inside for name, inside in times.of(t, y).items() if inside.sum() > 1}
+    edges = {"all": (0.0, 1.0), "navigation": (0.0, own.half), "refinement": (own.saturation, 1.0)}
+    edges["transition"] = 0.0 if np.isnan(own.half) else own.half, 1.0 if np.isnan(own.saturation) else own.saturation
+    table: dict[str, Any] = {"stage": list(parts)}
+    table |= {end: [edges[name][k] for name in parts] for k, end in enumerate(("lo", "hi"))}
     sets = {"usual": losses[USUAL], "oracle": losses[EXACT], "gain": losses[USUAL] - losses[EXACT]}
     for name, values in sets.items():
-        table |= estimate_columns(name, (estimate_mean(values[:, (t >= lo) & (t < hi)]) for lo, hi in parts.values()))
+        table |= estimate_columns(name, (estimate_mean(values[:, inside]) for inside in parts.values()))
     return table
 
 
@@ -172,9 +174,14 @@ def _stages_in_words(table: dict[str, Any]) -> str:
 
 def _panels(space: str) -> tuple[Panel, ...]:
     losses = tuple(Series.with_error(f"{name} target", "oracle_loss", "stage", name) for name in ("usual", "oracle"))
+    gain = (Series.with_interval("gain", "gain", "of", "gain"),)
+    gains = (Series.with_error("gain", "oracle_loss", "stage", "gain"),)
+    shares = tuple(Series.with_error(name, "target", "target", name) for name in ("precision", "memorised"))
+    less = "usual target less oracle target, paired"
     return (
-        Panel("Quality", "", f"FD ({space})", (Series.with_error("FD", "target", "target", "fd"),), "bar"),
-        Panel("Oracle loss by stage", "", "mean over coordinates", losses, "bar"),
-        Panel("Precision", "", "share", (Series.with_error("precision", "target", "target", "precision"),), "bar"),
-        Panel("Memorised", "", "share", (Series.with_error("share", "target", "target", "memorised"),), "bar"),
+        Panel("Quality", "", f"FD ({space})", (Series.with_error("FD", "target", "target", "fd"),), "bar", low=0),
+        Panel("Gain of the oracle target", "", less, gain, "bar"),
+        Panel("Oracle loss by stage", "", "mean over coordinates", losses, "bar", low=0),
+        Panel("Gain in oracle loss by stage", "", less, gains, "bar"),
+        Panel("Precision, memorised", "", "share", shares, "bar", low=0, high=1),
     )

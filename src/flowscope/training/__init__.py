@@ -3,7 +3,8 @@
 from flowscope.training.fit import train_to
 from flowscope.training.loop import TrainStep, train
 from flowscope.training.model_store import load_model, snapshot_steps
-from flowscope.training.monitor.monitor import Measurement, Monitor
+from flowscope.training.monitor.measurement import Measurement
+from flowscope.training.monitor.monitor import Monitor
 from flowscope.training.settings import TrainSettings
 
 __all__ = ["Measurement", "Monitor", "TrainSettings", "TrainStep", "load_model", "snapshot_steps", "train", "train_to"]

@@ -1,60 +1,13 @@
-"""Boundaries: where the oracle's own stages end, and the times around them that a study looks at."""
+"""Boundaries: the times around the ends of the oracle's stages (curve/stage_times.py) that a study looks at."""
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
-import numpy as np
-
-from flowscope.curve.crossing import Crossing
-from flowscope.curve.stages import stages
+from flowscope.curve.stage_times import Boundaries
 from flowscope.errors import InputError
-from flowscope.oracle import Oracle
 
 PAPER_BOUNDARIES = (0.1, 0.2)  # of arXiv 2512.02826, as t: the oracle's weights saturate, and samples become copies
-CURVE_PROBES = 256  # probes of the stage curve that gives the boundaries
 NODE_TOLERANCE = 1e-9  # in steps: a time as near to a node counts as that node
-STAGES = ("navigation", "transition", "refinement")
-
-
-class Boundaries(NamedTuple):
-    """The times at which the oracle's stages end; NaN for a stage without an end."""
-
-    half: float
-    saturation: float
-
-    def of(self, t: np.ndarray) -> dict[str, np.ndarray]:
-        """(n,) bool for each stage: which of the times (n,) lie in it."""
-        navigation, refinement = t < self.half, t >= self.saturation
-        return dict(zip(STAGES, (navigation, ~navigation & ~refinement, refinement), strict=True))
-
-    def in_words(self) -> str:
-        """The sentence that says where the stages end."""
-        if not math.isfinite(self.half + self.saturation):
-            return "The oracle's own stages have no clear end on these points."
-        return f"The oracle's half is at t = {self.half:.3g}, its saturation at {self.saturation:.3g}."
-
-
-class StageTimes(NamedTuple):
-    """The ends of the oracle's stages with intervals: navigation ends at half, refinement starts at saturation."""
-
-    half: Crossing
-    saturation: Crossing
-
-    @property
-    def boundaries(self) -> Boundaries:
-        """The times without their intervals."""
-        return Boundaries(self.half.t, self.saturation.t)
-
-    def of(self, t: np.ndarray) -> dict[str, np.ndarray]:
-        """As :meth:`Boundaries.of`."""
-        return self.boundaries.of(t)
-
-
-def stage_times(oracle: Oracle, conditional: bool, seed: int) -> StageTimes:
-    """The ends of the oracle's stages; within classes if `conditional`."""
-    curve = stages(oracle, 1, CURVE_PROBES, seed, conditional)
-    return StageTimes(curve.half, curve.saturation)
 
 
 def times_around(boundaries: Boundaries, after: Sequence[float], steps: int) -> list[float]:

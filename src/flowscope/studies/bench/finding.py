@@ -25,6 +25,7 @@ Verdict = Literal["agrees", "differs", "cannot be tested", "does not tell memory
 TELLS_NOTHING: Verdict = "does not tell memory from denoising"
 Progress = Callable[[int, int], None]  # called as progress(done, total)
 UNVERSIONED = 1  # the version of criteria of results that name none
+MAX_GRIDS = 3  # galleries of a study
 REVIEWERS = "a question of the paper's reviewers"  # the `where` of a study that tests no figure or table
 
 
@@ -50,6 +51,14 @@ class Series(NamedTuple):
         return cls(label, table, x, y, None, f"{y}_low", f"{y}_high")
 
 
+class Mark(NamedTuple):
+    """A vertical line of a panel, named: a boundary of the oracle's stages."""
+
+    name: str
+    at: float  # where on the x axis
+    series: int | None = None  # which of the panel's series it belongs to; None for all
+
+
 class Panel(NamedTuple):
     """One pair of axes. Kind "line" joins the points; kind "bar" draws a bar for each row, and x may hold names."""
 
@@ -60,6 +69,9 @@ class Panel(NamedTuple):
     kind: Literal["line", "bar"] = "line"
     x_scale: Literal["linear", "log"] = "linear"
     y_scale: Literal["linear", "log", "symlog"] = "linear"  # symlog: linear within -1 and 1
+    low: float | None = None  # no value lies below; errors and intervals are drawn down to it at most
+    high: float | None = None  # no value lies above
+    marks: tuple[Mark, ...] = ()
 
 
 class Gallery(NamedTuple):
@@ -140,7 +152,7 @@ class Finding:
             "schema": SCHEMA,
             **{name: getattr(self, name) for name in names},
             "tables": to_jsonable({name: dict(columns) for name, columns in self.tables.items()}),
-            "panels": [to_jsonable(p._asdict() | {"series": [s._asdict() for s in p.series]}) for p in self.panels],
+            "panels": [to_jsonable(_panel_as_dict(p)) for p in self.panels],
             "galleries": [
                 to_jsonable({"title": g.title, "rows": g.rows, "columns": g.columns}) for g in self.galleries
             ],
@@ -191,8 +203,7 @@ class Finding:
                 name: {key: _load_column(values) for key, values in columns.items()}
                 for name, columns in found["tables"].items()
             }
-            panels = (Panel(**p | {"series": tuple(Series(**s) for s in p["series"])}) for p in found["panels"])
-            found["panels"] = tuple(panels)
+            found["panels"] = tuple(_load_panel(p) for p in found["panels"])
             found["galleries"] = _load_galleries(path.with_suffix(".npz"), found["galleries"])
             found["notes"] = tuple(found["notes"])
             check_criteria(found, path)
@@ -206,11 +217,12 @@ class Finding:
 
     def _repr_html_(self) -> str:
         """The finding in a notebook: its words, its verdict and its figure."""
-        from flowscope.figures import html_image
+        from flowscope.figures import drawn_panels, html_image
 
         lines = (("strong", self.title), ("span", self.found), ("strong", self.verdict), ("span", self.why))
         text = "".join(f"<p><{tag}>{html.escape(line)}</{tag}></p>" for tag, line in lines)
-        figure = html_image(self.plot(), f"The figure of {self.study}: {self.title}") if self.panels else ""
+        shown = drawn_panels(self)
+        figure = html_image(self.plot(), f"The figure of {self.study}: {self.title}") if shown else ""
         return f"<div>{text}{figure}</div>"
 
 
@@ -242,7 +254,23 @@ def _check_series(panel: str, series: Series, tables: Mapping[str, Mapping[str, 
 
 def finding_names(study: str) -> list[str]:
     """The names of the files that the finding of a study and its page may have, but those of further tables."""
-    return ["index.html", *(f"{study}.{kind}" for kind in ("json", "csv", "npz", "png", "svg"))]
+    figures = [f"{study}.{kind}" for kind in ("json", "csv", "npz", "png", "svg")]
+    return ["index.html", *figures, *grid_names(study, MAX_GRIDS)]
+
+
+def grid_names(study: str, count: int) -> list[str]:
+    """The names of the pictures of that many galleries."""
+    return [f"{study}_grid{f'_{k + 1}' if k else ''}.png" for k in range(count)]
+
+
+def _panel_as_dict(panel: Panel) -> dict[str, Any]:
+    parts = {name: [part._asdict() for part in getattr(panel, name)] for name in ("series", "marks")}
+    return panel._asdict() | parts
+
+
+def _load_panel(saved: dict[str, Any]) -> Panel:
+    series, marks = saved["series"], saved.get("marks", ())
+    return Panel(**saved | {"series": tuple(Series(**s) for s in series), "marks": tuple(Mark(**m) for m in marks)})
 
 
 def _load_column(values: list[Any]) -> Any:
@@ -271,7 +299,9 @@ def _load_galleries(path: Path, about: list[dict[str, Any]]) -> tuple[Gallery, .
 
 KIND = "a finding saved by flowscope"
 Cell = int | float | str | bool | None  # of a table
-PanelForm: Any = form_of(Panel, series=list[form_of(Series)])  # type: ignore[misc]
+Limit: Any = NotRequired[float | None]  # findings of earlier versions have neither limits nor marks
+MarksForm: Any = NotRequired[list[form_of(Mark)]]  # type: ignore[misc]
+PanelForm: Any = form_of(Panel, series=list[form_of(Series)], low=Limit, high=Limit, marks=MarksForm)  # type: ignore[misc]
 GalleryForm: Any = form_of(Gallery, images=NotRequired[None], rows=list[str], columns=list[str])
 FindingForm: Any = form_of(
     Finding,

@@ -16,13 +16,14 @@ with K degrees of freedom.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from flowscope.curve.stage_times import stage_times
 from flowscope.data.split import take
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
@@ -30,7 +31,6 @@ from flowscope.fields import VelocityField
 from flowscope.oracle import Oracle
 from flowscope.paths import convert
 from flowscope.references.ladder import check_contains
-from flowscope.studies.bench.boundaries import stage_times
 from flowscope.studies.bench.ladder import Fields, Statistic
 from flowscope.studies.bench.sample_bench import draw_rows
 from flowscope.training.monitor.evaluate import velocities
@@ -40,10 +40,16 @@ PARTS = 5  # of the window, with a row of the table each
 
 
 class Window(NamedTuple):
-    """From the time at which the training points collapse to that at which the larger set does; NaN for none."""
+    """From the time at which the training points collapse to that at which the larger set does; NaN for none.
+
+    Attributes:
+        low, high: its ends; where states have labels, the means over the points of the classes that have a window.
+        by_class: label -> the ends of the window of that class; empty where states have no labels.
+    """
 
     low: float
     high: float
+    by_class: Mapping[int, tuple[float, float]] = {}
 
     @property
     def open(self) -> bool:
@@ -112,8 +118,17 @@ def larger_set(training_set: TrainingSet, held_out: TrainingSet | None, more: Tr
 
 
 def speaking_window(oracle: Oracle, more: Oracle, conditional: bool, seed: int) -> Window:
-    """From the half of the training points to that of the larger set."""
-    return Window(*(stage_times(one, conditional, seed).half.t for one in (oracle, more)))
+    """From the half of the training points to that of the larger set, in each class if `conditional`."""
+    own, other = (stage_times(one, conditional, seed) for one in (oracle, more))
+    if not conditional:
+        return Window(own.half.t, other.half.t)
+    ends = {k: (own.by_class[k].half, other.by_class[k].half) for k in own.by_class if k in other.by_class}
+    windows = {label: window for label, window in ends.items() if Window(*window).open}
+    counts = [np.count_nonzero(oracle.training_set.labels == label) for label in windows]
+    if not windows:
+        return Window(math.nan, math.nan)
+    low, high = np.average(list(windows.values()), 0, counts).tolist()
+    return Window(low, high, windows)
 
 
 def memory_coordinates(
@@ -143,11 +158,11 @@ def memory_coordinates(
 
 
 def _states(oracle: Oracle, more: Oracle, window: Window, n: int, conditional: bool, seed: tuple[int, ...]) -> States:
-    """States of the points of an oracle, by turns in each part of the window."""
+    """States of the points of an oracle, by turns in each part of the window, which is that of their class."""
     s, rng, device = oracle.training_set, np.random.default_rng(seed), oracle.device
-    rows, part = draw_rows(s, n, rng), np.arange(n) % PARTS
+    (rows, low, high), part = _draw_in(window, s, n, rng), np.arange(n) % PARTS
     share = (part + rng.random(n)) / PARTS
-    t = torch.as_tensor(window.low + share * (window.high - window.low), device=device)
+    t = torch.as_tensor(low + share * (high - low), device=device)
     x1 = s.rows(rows).to(device, torch.float64)
     x0 = torch.as_tensor(rng.standard_normal(x1.shape), device=device)
     y = torch.as_tensor(s.labels[rows], device=device) if conditional and s.labels is not None else None
@@ -158,6 +173,25 @@ def _states(oracle: Oracle, more: Oracle, window: Window, n: int, conditional: b
     mean = law_mean(more.support.law()).reshape(x1.shape[1:]).expand_as(x1)
     base = convert(mean, exact, oracle.path(t), "data", "velocity")
     return States(t, x, y, part, _flat(c.d_alpha * x1 + c.d_sigma * x0), _flat(base), other, own - other)
+
+
+def _draw_in(window: Window, s: TrainingSet, n: int, rng: np.random.Generator) -> tuple[np.ndarray, Any, Any]:
+    """(n,) rows of points that have a window, and where it begins and ends for each.
+
+    Raises:
+        InputError: no point has one.
+    """
+    if not window.by_class or s.labels is None:
+        return draw_rows(s, n, rng), window.low, window.high
+    some = np.flatnonzero(np.isin(s.labels, list(window.by_class)))
+    if not len(some):
+        raise InputError(
+            f"{len(s)} points drawn from more data have none of the {len(window.by_class)} classes with a window; "
+            "expected several points of each class"
+        )
+    rows = some[rng.choice(len(some), n)]
+    low, high = np.array([window.by_class[int(label)] for label in s.labels[rows]]).T
+    return rows, low, high
 
 
 def _coordinates(field: VelocityField, states: Sequence[States], batch: int) -> Coordinates:

@@ -9,6 +9,7 @@ noise points to the nearest point, which is the nearest because of it.
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,17 +17,17 @@ import torch
 
 from flowscope.core.settings import check_count, check_seed, versions
 from flowscope.curve.crossing import RESAMPLES, Crossing, first_reach
+from flowscope.curve.stage_times import StageTimes, stage_times
 from flowscope.curve.summary import describe
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField
 from flowscope.oracle import Oracle
-from flowscope.studies.bench.boundaries import StageTimes
 from flowscope.studies.bench.criteria import criteria_version
 from flowscope.studies.bench.finding import Progress, Verdict
 from flowscope.studies.bench.paired import estimate_columns, estimate_mean
 from flowscope.studies.bench.variants import identity
+from flowscope.training.monitor.compare import compare
 from flowscope.training.monitor.floor import loss_floor
-from flowscope.training.monitor.monitor import compare
 from flowscope.training.monitor.probes import Probes, draw_probes
 
 FLOOR_BINS = 64  # parts of time in which the loss floor is taken
@@ -88,6 +89,16 @@ class ProbeBench:
             self._progress(min(self.measurements, self._total), self._total)
         return values
 
+    @cached_property
+    def stage_times(self) -> StageTimes:
+        """The ends of the oracle's own stages, by class if the models are given labels."""
+        return stage_times(self.oracle, self.conditional, self.seed)
+
+    @property
+    def inside(self) -> dict[str, np.ndarray]:
+        """(n,) bool for each stage: which of the probes lie in it, by the ends of their class."""
+        return self.stage_times.of(self.t, self.probes.y)
+
     def floor(self) -> np.ndarray:
         """(n,) the loss floor in closed form, at the probes' times."""
         labels = None if self.probes.y is None else self.probes.y.cpu().numpy()
@@ -148,16 +159,15 @@ class ProbeBench:
         }
 
 
-def table_by_stage(t: np.ndarray, times: StageTimes, values: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any]:
+def table_by_stage(stages: Mapping[str, np.ndarray], values: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any]:
     """A table with a row for each stage and variant.
 
     Args:
-        t: (n,) times of the probes.
-        times: where the stages end.
+        stages: (n,) bool for each, which of the probes lie in it.
         values: name -> variant -> (S, n) over seeds and probes; each name is a column.
     """
     labels = next(iter(values.values()))
-    rows = [(stage, label, inside) for stage, inside in times.of(t).items() if inside.sum() > 1 for label in labels]
+    rows = [(stage, label, inside) for stage, inside in stages.items() if inside.sum() > 1 for label in labels]
     table: dict[str, Any] = {"stage": [row[0] for row in rows], "model": [row[1] for row in rows]}
     for name, found in values.items():
         table |= estimate_columns(name, (estimate_mean(found[label][:, inside]) for _, label, inside in rows))

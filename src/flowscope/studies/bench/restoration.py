@@ -1,6 +1,7 @@
 """Restoration: images are noised to a time t, and a field continues from there to t = 1."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -120,6 +121,18 @@ def restore(field: VelocityField, source: Source, t: float, steps: int, bench: S
         ratios.indices.cpu().numpy(),
         (ratios.nearest.cpu() / math.sqrt(s.dimension)).numpy(),
     )
+
+
+def mean_where(rows: Sequence[np.ndarray], inside: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean of each image over the times at which it is inside; without images that never are.
+
+    Args:
+        rows: for each time (m,) a value of each image.
+        inside: for each time (m,) whether the image counts.
+    """
+    values, chosen = np.stack(rows).astype(float), np.stack(inside)
+    some = chosen.any(0)
+    return np.where(chosen, values, 0.0).sum(0)[some] / chosen.sum(0)[some]
 
 
 def ratio_of_means(over: np.ndarray, under: np.ndarray) -> Interval:

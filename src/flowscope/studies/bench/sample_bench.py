@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from flowscope.core.settings import check_count, check_seed, versions
+from flowscope.curve.stage_times import Boundaries, StageTimes, stage_times
 from flowscope.curve.summary import describe
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
@@ -23,7 +24,6 @@ from flowscope.metrics.frechet import FrechetTo, check_enough
 from flowscope.metrics.memorised import MEMORISED_RATIO
 from flowscope.oracle import Oracle
 from flowscope.sampling import draw_noise, sample
-from flowscope.studies.bench.boundaries import Boundaries, stage_times
 from flowscope.studies.bench.criteria import criteria_version
 from flowscope.studies.bench.finding import Progress
 from flowscope.studies.bench.influence import RealGaussian, fit_gaussian, influence_values
@@ -136,9 +136,14 @@ class SampleBench:
         return np.sort(np.random.default_rng((self.seed, 3)).permutation(len(self.real_rows))[: self.n])
 
     @cached_property
+    def stage_times(self) -> StageTimes:
+        """The ends of the oracle's own stages, by class if the models are given labels."""
+        return stage_times(self.oracle, self.conditional, self.seed)
+
+    @property
     def boundaries(self) -> Boundaries:
-        """The ends of the oracle's own stages, within classes if the models are given labels."""
-        return stage_times(self.oracle, self.conditional, self.seed).boundaries
+        """The times at which they end; the mean over classes."""
+        return self.stage_times.boundaries
 
     @cached_property
     def held_out_precision(self) -> float:
@@ -242,8 +247,12 @@ class SampleBench:
             "provenance": {**versions(), "criteria": criteria_version(), **spent, "seeds": {"noise": self.seed}},
         }
 
-    def notes(self) -> list[str]:
-        """What a reader must know of any study of samples."""
+    def notes(self, one_time: bool = True) -> list[str]:
+        """What a reader must know of any study of samples.
+
+        Args:
+            one_time: whether it takes one time for the samples of all classes.
+        """
         s = self.oracle.training_set
         start = "noise and labels" if self.conditional else "noise"
         notes = [f"{self.n:,} samples for each variant, all from the same {start}."]
@@ -263,6 +272,8 @@ class SampleBench:
             notes.append(f"{count} are near-copies of others, and count as one with those for memorisation.")
         if s.weights is not None:
             notes.append("The training set is weighted: real features are of points drawn by their weights.")
+        if self.conditional:
+            notes += self.stage_times.notes(one_time)
         known = [(m["name"], m["training_set"]) for m in map(identity, self.models)]
         return notes + [
             f"{name} was trained on another set than this one: digest {digest[:12]}."

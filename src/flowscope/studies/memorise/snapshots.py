@@ -1,12 +1,12 @@
 """The snapshot bench: copies, precision and generalisation gap of the snapshots of one training, all measured alike."""
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from flowscope.curve.stage_times import STAGES, StageTimes, stage_times
 from flowscope.data.split import take
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
@@ -15,7 +15,6 @@ from flowscope.metrics import FeatureSpace, MemorisationIndex, features, precisi
 from flowscope.metrics.features import PIXELS
 from flowscope.metrics.memorised import MEMORISED_RATIO, share_with_interval
 from flowscope.oracle import Oracle
-from flowscope.studies.bench.boundaries import STAGES, StageTimes, stage_times
 from flowscope.studies.bench.paired import Interval
 from flowscope.training.monitor.evaluate import check_model, velocities
 from flowscope.training.monitor.gap import Gap, gap_by_part, mean_gap, paired
@@ -119,8 +118,8 @@ class SnapshotBench:
         check_model(model, self.oracle)
         samples, probes, held = self.draw(model), self.probes, self.held_probes
         d = paired(self._losses(model, held), self._losses(model, probes), held, probes)
-        half, t = self.times.half.t, probes.t.cpu().numpy()
-        inside = {"late": t >= half if math.isfinite(half) else t >= 0, **self.times.of(t)}
+        t = probes.t.cpu().numpy()
+        inside = {"late": self.times.after_half(t, probes.y), **self.times.of(t, probes.y)}
         gaps = {name: mean_gap(d[where], probes.row[where], held.row[where]) for name, where in inside.items()}
         precision, late = self.real.precision_of(samples), gaps.pop("late")
         parts = gap_by_part(d, probes.bin, BINS, (probes.row, held.row))

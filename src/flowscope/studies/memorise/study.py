@@ -287,6 +287,8 @@ def _notes(
     notes = [samples, others, gap]
     if max(run.draw for run in runs) == 0:
         notes.append("One draw of points and one seed: what another one would do is not covered.")
+    for size, own in by_size(runs).items():
+        notes += [f"N = {size:,}: {note}" for note in own[0].bench.times.notes()]
     if not table:
         notes.append("No references were measured (references=False), so memory cannot be told from denoising.")
     if any(math.isinf(run.copies.by) for run in runs):

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from flowscope.curve.stage_times import STAGES
 from flowscope.data.pixels import is_image
 from flowscope.oracle import Oracle
-from flowscope.studies.bench.boundaries import STAGES
 from flowscope.studies.bench.finding import Gallery, Panel, Series
+from flowscope.studies.bench.marks import stage_marks
 from flowscope.studies.bench.paired import Interval
 from flowscope.studies.memorise.onsets import Onset, mean_share
 from flowscope.studies.memorise.snapshots import BINS, Look, SnapshotBench
@@ -133,14 +134,18 @@ def all_panels(runs: Sequence[Run], space: str) -> tuple[Panel, ...]:
         return tuple(Series.with_interval(f"N = {n:,}", f"steps_{n}", "step", column) for n in sizes)
 
     gaps = tuple(Series.with_error(f"N = {n:,}", f"log_snr_{n}", "log_snr", "gap") for n in sizes)
+    benches = enumerate(own[0].bench for own in by_size(runs).values())
+    marks = [mark for k, b in benches for mark in stage_marks(b.times.boundaries, b.oracle.path, k)]
     names = (("copies", "copies_by"), ("good samples", "good_by"), ("gap after half", "gap_by"))
     times = tuple(Series(label, "memorise", "points", column) for label, column in names)
     step = "training step"
     found = (
-        Panel("Copies among own samples", step, "share with d1/d2 < 1/3", lines("memorised"), x_scale="log"),
-        Panel("Good samples", step, f"precision ({space})", lines("precision"), x_scale="log"),
+        Panel(
+            "Copies among own samples", step, "share with d1/d2 < 1/3", lines("memorised"), x_scale="log", low=0, high=1
+        ),
+        Panel("Good samples", step, f"precision ({space})", lines("precision"), x_scale="log", low=0, high=1),
         Panel("Generalisation gap after half", step, "mean over coordinates", lines("gap_after_half"), x_scale="log"),
-        Panel("The gap at the last step", "log-snr", "mean over coordinates", gaps),
+        Panel("The gap at the last step", "log-snr", "mean over coordinates", gaps, marks=tuple(marks)),
     )
     if len({run.draw for run in runs}) > 1 or len(sizes) < 2:
         return found

@@ -10,8 +10,9 @@ clustered by both (Cameron, Gelbach and Miller 2011): the variance is that over 
 points, less that over probes.
 
 Many looks at the gap raise many false alarms: ten parts of time, each judged by one standard error, raise one in 82 %
-of calls. So one contrast is fixed beforehand: the mean gap at all times from the oracle's `half` on, where the training
-points can be told from each other, with its clustered error and its interval by Student's t.
+of calls. So one contrast is fixed beforehand: the mean gap at all times from the oracle's `half` on (with labels, that
+of the class), where the training points can be told from each other, with its clustered error and its interval by
+Student's t.
 """
 
 import math
@@ -21,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flowscope.curve.intervals import CONFIDENCE, holm, student
+from flowscope.curve.stage_times import StageTimes
 from flowscope.training.monitor.probes import Probes
 
 
@@ -119,12 +121,13 @@ def gap_by_part(
     }
 
 
-def gap_after(half: float, d: np.ndarray, held_probes: Probes, probes: Probes) -> dict[str, float]:
-    """The pre-set contrast by name: the mean gap at times from `half` on, with its error and its interval's ends."""
-    gap = _gap_where(d, held_probes, probes, probes.t.cpu().numpy() >= half)
+def gap_after(times: StageTimes, d: np.ndarray, held_probes: Probes, probes: Probes) -> dict[str, float]:
+    """The pre-set contrast by name: the mean gap of probes from the half of their class on.
+
+    With its error, the ends of its interval, and the half itself: the mean over classes, or 0 where there is none.
+    """
+    late = times.after_half(probes.t.cpu().numpy(), probes.y)
+    gap = mean_gap(d[late], probes.row[late], held_probes.row[late])
     ends = {"": gap.value, "_error": gap.error, "_low": gap.low, "_high": gap.high}
+    half = times.half.t if math.isfinite(times.half.t) else 0.0
     return {f"gap_after_half{end}": value for end, value in ends.items()} | {"half": half}
-
-
-def _gap_where(d: np.ndarray, held_probes: Probes, probes: Probes, chosen: np.ndarray) -> Gap:
-    return mean_gap(d[chosen], probes.row[chosen], held_probes.row[chosen])
