@@ -23,10 +23,12 @@ from flowscope.data.loaders.hub import (
     HUB_NAME,
     HUB_PREFIX,
     is_hub_object,
+    is_repository,
     is_saved,
     load_hub,
     load_object,
     load_parquet,
+    load_repository,
     load_saved,
 )
 from flowscope.data.loaders.image_folder import (
@@ -60,6 +62,7 @@ PART_READERS: dict[str, PartReader] = {**dict.fromkeys(ARCHIVES, load_archive), 
 PART_READERS |= {".h5": load_hdf5, ".hdf5": load_hdf5, ".csv": load_csv, ".bin": load_batch}
 FOLDER_READERS: tuple[tuple[Callable[[Path], bool], PartReader], ...] = (
     (is_saved, load_saved),
+    (is_repository, load_repository),
     (holds_batches, load_batch_folder),
     (partial(holds_only, suffix=".tar"), load_tar_shards),
     (partial(holds_only, suffix=".parquet"), load_parquet),
