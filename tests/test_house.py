@@ -30,6 +30,10 @@ HEAVY = [
     "triton",
     "scipy.stats",
     "scipy.sparse",
+    "datasets",
+    "pyarrow",
+    "h5py",
+    "webdataset",
 ]
 
 # What a user does with the library, from its import on, with data made on the spot.

@@ -314,6 +314,7 @@ TURNED = Image.Exif()
 TURNED[ExifTags.Base.Orientation] = 6
 
 
+@pytest.mark.filterwarnings("ignore:.*Transparent pixels")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "mode", "options"),
@@ -325,6 +326,9 @@ TURNED[ExifTags.Base.Orientation] = 6
         ("webp", "RGB", {"lossless": True}),
         ("jpeg", "RGB", {"progressive": True, "subsampling": 0}),
         ("jpeg", "RGB", {"progressive": True, "subsampling": 0, "exif": TURNED}),
+        ("png", "RGBA", {}),
+        ("jp2", "RGB", {}),
+        ("avif", "RGB", {"speed": 10}),
     ],
 )
 def test_decoding_takes_what_it_asks_for(

@@ -43,6 +43,16 @@ def test_every_form_is_the_set_that_was_written(write, tmp_path):
     assert data.source == str(path) and data.notes == ()
 
 
+def test_a_copy_of_a_repository_is_its_tables(tmp_path):
+    _, expected = formats.write_parquet_shards(tmp_path)
+    (tmp_path / "README.md").write_text("A data set.")
+    data = load(tmp_path)
+    assert data.digest == expected.digest and data.name == tmp_path.name
+    (tmp_path / "data" / "test-00000-of-00001.parquet").write_bytes(b"")
+    refused(tmp_path, "files of test and train")
+    assert load(tmp_path, split="train").digest == expected.digest
+
+
 def test_an_object_is_its_rows_as_it_gives_them():
     whole = formats.hub_dataset()
     chosen = whole.select([7, 2, 11])

@@ -232,15 +232,17 @@ def test_missing_and_unknown_sources_say_what_is_known(tmp_path):
     assert "digits" in refused("digitz", "unknown source")
     refused("", "unknown source")
     refused("https://example.org/set", "no file or folder")
-    (tmp_path / "set.csv").write_text("1,2")
-    refused(tmp_path / "set.csv", "no kind of file")
+    (tmp_path / "set.xyz").write_text("1,2")
+    refused(tmp_path / "set.xyz", "no kind of file")
     os.mkfifo(tmp_path / "pipe.npy")
     refused(tmp_path / "pipe.npy", "no kind of file")
     refused("a\0b.npy", "no file or folder")
     refused("x" * 5000, "unknown source")
 
 
-@pytest.mark.parametrize("suffix", ["npy", "npz", "safetensors", "pt", "pth"])
+@pytest.mark.parametrize(
+    "suffix", ["npy", "npz", "safetensors", "pt", "pth", "zip", "tar", "tar.gz", "h5", "csv", "parquet"]
+)
 @pytest.mark.parametrize(
     "junk", [b"", b"\0", b"junk" * 100, b"\x93NUMPY\x01\0", b"PK\x03\x04" + b"\0" * 50, b"\x80\x02."]
 )

@@ -2,6 +2,7 @@
 
 import io
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -21,7 +22,7 @@ from flowscope.reproduction.runner import is_trained
 from flowscope.studies.bench.finding import Finding, Gallery, Panel, Series
 from flowscope.training import TrainSettings, train, train_to
 from flowscope.training.model_store import load_model
-from tests.support import latent_formats as formats
+from tests.support import formats, latent_formats
 
 RNG = np.random.default_rng(0)
 POINTS = RNG.standard_normal((12, 3, 8, 8)).astype(np.float32)
@@ -30,7 +31,7 @@ LABELS, WEIGHTS = np.arange(12) % 3, np.arange(1.0, 13.0)
 NAMES = np.array(["ant", "bee", "cat"])
 CLOUD = TrainingSet(RNG.standard_normal((20, 3)).astype(np.float32), labels=np.arange(20) % 2)
 SETTINGS = TrainSettings(model="mlp", width=8, steps=4, batch=4, warmup=0, checkpoint_every=2)
-IMAGE_SUFFIXES = ("png", "gif", "bmp", "webp", "tiff", "jpg", "ppm")
+IMAGE_SUFFIXES = ("png", "gif", "bmp", "webp", "tiff", "jpg", "ppm", "jp2", "avif")
 
 
 class Reader(NamedTuple):
@@ -80,7 +81,9 @@ def encoded(image: np.ndarray, kind: str) -> bytes:
 
     stream = io.BytesIO()
     picture = Image.fromarray(image.transpose(1, 2, 0))
-    (picture.convert("P") if kind == "gif" else picture).save(stream, {"jpg": "jpeg"}.get(kind, kind))
+    (picture.convert("P") if kind == "gif" else picture).save(
+        stream, {"jpg": "jpeg", "jp2": "jpeg2000"}.get(kind, kind)
+    )
     return stream.getvalue()
 
 
@@ -204,6 +207,18 @@ def swept(folder: Path) -> None:
     sweep(CLOUD.points, "N", [8, 20], 4, 4, keep=folder, resume=True)
 
 
+def writing(write: Callable[[Path], tuple[Path, object]], split: str | None = None) -> Reader:
+    """The reader of a format of tests/support/formats.py."""
+
+    def read(folder: Path) -> None:
+        (source,) = (path for path in folder.iterdir() if not path.name.startswith("."))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert len(load(source, split=split).digest) == 64
+
+    return Reader(write.__name__.removeprefix("write_").replace("_", " "), write, read)
+
+
 READERS = (
     Reader("npy", lambda folder: np.save(folder / "set.npy", POINTS), one_file("npy")),
     Reader("npy of pixels", lambda folder: np.save(folder / "set.npy", PIXELS), one_file("npy")),
@@ -214,12 +229,26 @@ READERS = (
     Reader("pt", write_pt, one_file("pt")),
     Reader("pt of old versions", lambda folder: write_pt(folder, zipped=False), one_file("pt")),
     Reader("images", write_images, in_all_ways),
-    Reader("LightningDiT", formats.write_lightningdit, in_all_ways),
-    Reader("posteriors", formats.write_repa, read_posteriors),
+    Reader("LightningDiT", latent_formats.write_lightningdit, in_all_ways),
+    Reader("posteriors", latent_formats.write_repa, read_posteriors),
     Reader("npy items", lambda folder: write_items(folder, "npy"), in_all_ways),
     Reader("pt items", lambda folder: write_items(folder, "pt"), in_all_ways),
-    Reader("cached latents", formats.write_musubi, lambda folder: in_all_ways(folder / "cache")),
+    Reader("cached latents", latent_formats.write_musubi, lambda folder: in_all_ways(folder / "cache")),
     Reader("statistics", write_statistics, read_by_statistics),
+    writing(formats.write_zip),
+    writing(formats.write_tar),
+    writing(formats.write_tar_gz),
+    writing(formats.write_edm_zip),
+    writing(formats.write_webdataset),
+    writing(formats.write_metadata_jsonl),
+    writing(formats.write_metadata_csv),
+    writing(formats.write_saved),
+    writing(formats.write_parquet),
+    writing(formats.write_hdf5),
+    writing(formats.write_hdf5_chunks),
+    writing(formats.write_adm_npz),
+    writing(formats.write_cifar, "train"),
+    writing(formats.write_csv),
     Reader("model", write_model, read_model),
     Reader("training checkpoint", write_checkpoint, read_checkpoint),
     Reader("curve state", write_state, measured),

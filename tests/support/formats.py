@@ -5,6 +5,7 @@
 
 import io
 import json
+import pickle
 import tarfile
 import zipfile
 from collections.abc import Mapping
@@ -165,3 +166,74 @@ def write_parquet_shards(folder: Path) -> Written:
         name = f"train-{k:05}-of-00003.parquet"
         hub_dataset().shard(3, k, contiguous=True).to_parquet(str(folder / "data" / name))
     return folder / "data", _classes()
+
+
+VECTORS = np.random.default_rng(7).standard_normal((COUNT, 5))
+
+
+def write_adm_npz(folder: Path) -> Written:
+    np.savez(folder / "adm.npz", PIXELS, MIXED)
+    return folder / "adm.npz", _mixed()
+
+
+def write_hdf5(folder: Path) -> Written:
+    import h5py
+
+    with h5py.File(folder / "set.h5", "w") as file:
+        file["images"], file["labels"] = PIXELS, LABELS
+        file["classes"] = np.array(CLASSES, dtype="S")
+    return folder / "set.h5", _classes()
+
+
+def write_hdf5_chunks(folder: Path) -> Written:
+    import h5py
+
+    with h5py.File(folder / "chunks.hdf5", "w") as file:
+        file.create_dataset("points", data=VECTORS, chunks=(4, 5), compression="gzip")
+        file["labels"] = MIXED
+    return folder / "chunks.hdf5", TrainingSet(VECTORS, MIXED)
+
+
+def cifar_batches() -> dict[str, bytes]:
+    """The batches of CIFAR-10 for Python, as Python 2 wrote them: texts are bytes there."""
+    pixels = np.random.default_rng(9).integers(0, 256, (4, 3072), dtype=np.uint8)
+    files = dict[str, bytes]()
+    for k, name in enumerate(("data_batch_1", "data_batch_2", "test_batch")):
+        batch = {
+            b"data": np.roll(pixels, k),
+            b"labels": [k, 1, 2, 3],
+            b"filenames": [b"a.png"] * 4,
+            b"batch_label": b"x",
+        }
+        files[name] = pickle.dumps(batch, protocol=3)
+    return files | {"batches.meta": pickle.dumps({b"label_names": [b"plane", b"car", b"bird", b"cat"]}, protocol=3)}
+
+
+def _cifar() -> TrainingSet:
+    pixels = np.random.default_rng(9).integers(0, 256, (4, 3072), dtype=np.uint8)
+    both = np.concatenate([pixels, np.roll(pixels, 1)]).reshape(8, 3, 32, 32)
+    points = both.astype(np.float32) / np.float32(127.5) - np.float32(1)
+    names = ("plane", "car", "bird", "cat")
+    return TrainingSet(points, [0, 1, 2, 3, 1, 1, 2, 3], class_names=names, normalisation=NORMALISATION)
+
+
+def write_cifar(folder: Path) -> Written:
+    """To be read with split="train"."""
+    return write_files(folder / "cifar-10-batches-py", cifar_batches()), _cifar()
+
+
+def write_cifar_tar(folder: Path) -> Written:
+    """To be read with split="train"."""
+    files = {f"cifar-10-batches-py/{name}": data for name, data in cifar_batches().items()}
+    return write_tar_of(folder / "cifar-10-python.tar.gz", files, "w:gz"), _cifar()
+
+
+def write_csv(folder: Path) -> Written:
+    rows = [",".join([*map(repr, row.tolist()), CLASSES[y]]) for row, y in zip(VECTORS, LABELS, strict=True)]
+    (folder / "set.csv").write_text("\n".join(["a,b,c,d,e,label", *rows]))
+    return folder / "set.csv", TrainingSet(VECTORS, LABELS, class_names=CLASSES)
+
+
+def write_csv_without_header(folder: Path) -> Written:
+    (folder / "bare.csv").write_text("\n".join(",".join(map(repr, row.tolist())) for row in VECTORS))
+    return folder / "bare.csv", TrainingSet(VECTORS)

@@ -27,9 +27,11 @@ from flowscope.errors import InputError
 SOURCES = """\b
 SOURCE is one of
   a name    digits, mnist5k, gaussian:N=1400,D=4096,seed=0,
-            mixture:N=1000,D=64,modes=10
-  a file    .npy, .npz, .safetensors, .pt
-  a folder  images, those of a class in a subfolder; .safetensors shards;
+            mixture:N=1000,D=64,modes=10; hf:owner/name of the hub
+  a file    .npy, .npz, .safetensors, .pt, .h5, .csv, .parquet;
+            .zip, .tar, .tar.gz of images or .npy
+  a folder  images, those of a class in a subfolder; .safetensors,
+            .tar or .parquet shards; what save_to_disk wrote;
             arrays (.npy, .pt), a point a file"""
 
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="Data set: a name, a file or a folder.")]

@@ -17,14 +17,19 @@ from flowscope.data.assemble import Reading, assemble
 from flowscope.data.image_cache import CachePolicy
 from flowscope.data.loaders.archive import ARCHIVES
 from flowscope.data.loaders.builtin import EXAMPLES, NAMED, SYNTHETIC, is_builtin, load_builtin
+from flowscope.data.loaders.cifar import holds_batches, is_batch, load_batch, load_batch_folder
+from flowscope.data.loaders.csv_table import load_csv
+from flowscope.data.loaders.hdf5 import load_hdf5
 from flowscope.data.loaders.hub import (
     HUB_NAME,
     HUB_PREFIX,
     is_hub_object,
+    is_repository,
     is_saved,
     load_hub,
     load_object,
     load_parquet,
+    load_repository,
     load_saved,
 )
 from flowscope.data.loaders.image_folder import find_split, load_archive, load_folder, load_tar_shards
@@ -52,8 +57,11 @@ READERS: dict[str, Callable[[Path], Source]] = {
 }
 PartReader = Callable[[Path, Part], Source]  # of what may have several parts or columns
 PART_READERS: dict[str, PartReader] = {**dict.fromkeys(ARCHIVES, load_archive), ".parquet": load_parquet}
+PART_READERS |= {".h5": load_hdf5, ".hdf5": load_hdf5, ".csv": load_csv, ".bin": load_batch}
 FOLDER_READERS: tuple[tuple[Callable[[Path], bool], PartReader, str], ...] = (
     (is_saved, load_saved, "folder of save_to_disk"),
+    (is_repository, load_repository, "repository of the hub"),
+    (holds_batches, load_batch_folder, "folder of CIFAR's batches"),
     (partial(holds_only, suffix=".tar"), load_tar_shards, "folder of .tar"),
     (partial(holds_only, suffix=".parquet"), load_parquet, "folder of .parquet"),
 )
@@ -96,10 +104,10 @@ def load(
     Args:
         source: an array, tensor or TrainingSet; a Dataset or DataLoader of torch, a Dataset of `datasets`; a name
             ("digits", "mnist5k", "gaussian:N=1400,D=4096,seed=0", "mixture:N=1000,D=64,modes=10,spread=0.1,seed=0",
-            "hf:owner/name" of Hugging Face's hub); a file (.npy, .npz, .safetensors, .pt, .pth, .parquet); a folder of
-            .safetensors shards, of what `save_to_disk` wrote, of images, whose subfolders are classes, or of arrays
-            (.npy, .pt), a point a file; or an archive of images or .npy (.zip, .tar, .tar.gz). A name wins over a file
-            of that name.
+            "hf:owner/name" of Hugging Face's hub); a file (.npy, .npz, .safetensors, .pt, .pth, .h5, .csv, .parquet); a
+            folder of .safetensors shards, of what `save_to_disk` wrote, of images, whose subfolders are classes, or of
+            arrays (.npy, .pt), a point a file; or an archive of images or .npy (.zip, .tar, .tar.gz). A name wins over
+            a file of that name.
         labels: (N,) integers for the whole source, in place of its own.
         weights: (N,) weights for the whole source, in place of its own.
         name: what results call the set.
@@ -247,6 +255,8 @@ def _read_path(text: str, part: Part) -> Source:
         return _read_folder(path, part)
     if os.path.isfile(text) and suffix in PART_READERS:
         return _of_format(PART_READERS[suffix](path, part), f"{suffix} file")
+    if os.path.isfile(text) and is_batch(path):
+        return _of_format(load_batch(path, part), "CIFAR's batch")
     part.refuse_split(repr(text))
     part.refuse_columns(repr(text))
     if os.path.isfile(text) and suffix in READERS:

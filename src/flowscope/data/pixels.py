@@ -151,8 +151,14 @@ def resize_rows(block: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def crop_rows(block: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize and crop (n, C, H, W) floats to (n, C, *size), in float32; see :func:`resize_pixels`."""
-    return _by_plane(block.astype(np.float32, copy=False), size, crop=True).astype(block.dtype, copy=False)
+    """Resize and crop (n, C, H, W) floats to (n, C, *size), in float32; see :func:`resize_pixels`.
+
+    Images on [-1, 1] stay on it, as those of files do: bicubic interpolation overshoots.
+    """
+    made = _by_plane(block.astype(np.float32, copy=False), size, crop=True)
+    within = (np.abs(block) <= 1).all((1, 2, 3))
+    made[within] = made[within].clip(-1, 1)
+    return made.astype(block.dtype, copy=False)
 
 
 def resize_pixels(block: np.ndarray, size: tuple[int, int], crop: bool = False) -> np.ndarray:

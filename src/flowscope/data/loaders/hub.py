@@ -7,6 +7,7 @@ stay encoded until they are decoded one by one.
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from flowscope.data.loaders.images import EncodedImages
 from flowscope.data.loaders.labels import Labels, make_labels
 from flowscope.data.loaders.part import Part
 from flowscope.data.loaders.python_sets import load_torch
-from flowscope.data.loaders.shards import find_shards
+from flowscope.data.loaders.shards import find_shards, holds_only
 from flowscope.data.loaders.source import Source, check_class_names, check_inside, reading, unread_notes
 from flowscope.errors import InputError, MissingExtraError, listed
 
@@ -91,6 +92,16 @@ def load_parquet(path: Path, part: Part) -> Source:
     with reading(path, "tables of one form"):
         found = datasets.Dataset(pyarrow.concat_tables(tables))
         return from_dataset(found, f"{name}/{named}" if named else name, path, part.column_names, foreign=True)
+
+
+def is_repository(folder: Path) -> bool:
+    """Whether a folder is a copy of a repository of the hub, with .parquet files in `data`."""
+    return (folder / "data").is_dir() and not (folder / "data").is_symlink() and holds_only(folder / "data", PARQUET)
+
+
+def load_repository(folder: Path, part: Part) -> Source:
+    """Load the .parquet files of a copy of a repository; see :func:`load_parquet`."""
+    return replace(load_parquet(folder / "data", part), name=folder.resolve().name)
 
 
 def load_hub(text: str, part: Part) -> Source:

@@ -17,6 +17,7 @@ import numpy as np
 from flowscope.core.text import nfc
 from flowscope.data.loaders.archive import ARCHIVES, open_tar
 from flowscope.data.loaders.array_files import POSTERIOR, array_names, read_arrays
+from flowscope.data.loaders.cifar import find_batches, load_batches
 from flowscope.data.loaders.images import EncodedImages, Stamp, stamp_file
 from flowscope.data.loaders.index_files import DATASET_JSON, METADATA, find_index_files, read_index
 from flowscope.data.loaders.labels import Labels, order_names
@@ -62,11 +63,13 @@ def load_archive(path: Path, part: Part) -> Source:
     Raises:
         InputError: it is damaged, leads out of itself, or holds no set of images.
     """
-    part.refuse_columns(str(path))
     tree = ARCHIVES[path.suffix.lower()](path)
+    name = path.name.removesuffix(path.suffix).removesuffix(".tar")
+    if batches := find_batches(tree, part.split):
+        return load_batches(tree, batches, name, part)
+    part.refuse_columns(str(path))
     tree, notes = _unwrapped(tree)
     chosen = choose_split(tree.folders, tree.where, part.split)
-    name = path.name.removesuffix(path.suffix).removesuffix(".tar")
     if chosen is not None:
         tree, name = tree.below(chosen), f"{name}/{chosen}"
     found = load_images(tree, name)

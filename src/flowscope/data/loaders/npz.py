@@ -18,6 +18,7 @@ from flowscope.data.loaders.npy import read_header
 from flowscope.data.loaders.source import (
     MAX_CLASS_NAMES,
     MAX_NAME_CHARACTERS,
+    POINT_KEYS,
     Source,
     check_class_names,
     native,
@@ -29,6 +30,7 @@ from flowscope.errors import InputError
 
 ENCODED = "jpeg"
 BESIDE = {ENCODED: ("offsets",), "latents": (FLIPPED,)}  # entries that belong to points of a kind
+POINTS_UNNAMED, LABELS_UNNAMED = "arr_0", "arr_1"
 SUFFIX = ".npy"  # of an array's entry
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others take memory for dictionaries of any size
 MAX_ITEM_BYTES = 4 * MAX_NAME_CHARACTERS  # of a number or a text
@@ -101,22 +103,37 @@ def load_npz(path: Path) -> Source:
     with reading(path, "an .npz archive"), path.open("rb") as stream:
         archive = Archive(stream, path)
         found = archive.names
-        key = ENCODED if {ENCODED, "offsets"} <= found else pick_points(found, path)
-        wanted = [n for n in (key, "labels", "weights", "classes", *BESIDE.get(key, ())) if n in found]
+        key, labels = _pick(found, path)
+        wanted = [n for n in (key, labels, "weights", "classes", *BESIDE.get(key, ())) if n in found]
         archive.ask(wanted, "save the points as .npy, which is memory-mapped, or a part of them")
         got = {name: archive.read(name) for name in wanted}
         values = _encoded(got, path) if key == ENCODED else native(got[key])
-        names = _class_names(got["classes"], got.get("labels"), path) if "classes" in got else None
+        names = _class_names(got["classes"], got.get(labels), path) if "classes" in got else None
     return Source(
         values,
         path.stem,
-        got.get("labels"),
+        got.get(labels),
         got.get("weights"),
         names,
         latents=key == "latents",
         flipped=got.get(FLIPPED),
         notes=unread_notes(found, wanted, path),
     )
+
+
+def _pick(found: set[str], path: Path) -> tuple[str, str]:
+    """The names of points and labels; those of ADM are "arr_0" and "arr_1", as numpy.savez calls arrays without names.
+
+    Raises:
+        InputError: no points, or several.
+    """
+    if {ENCODED, "offsets"} <= found:
+        return ENCODED, "labels"
+    if POINTS_UNNAMED in found and found.isdisjoint({*POINT_KEYS, "labels", "arr_2"}):
+        return POINTS_UNNAMED, LABELS_UNNAMED
+    if {"mu", "sigma"} <= found and found.isdisjoint(POINT_KEYS):
+        raise InputError(f"{path} holds statistics (mu, sigma) and no images; expected the images themselves")
+    return pick_points(found, path), "labels"
 
 
 class _Slices(Sequence[np.ndarray]):

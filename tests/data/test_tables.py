@@ -1,0 +1,213 @@
+"""HDF5, ADM's .npz, CIFAR's batches and .csv: values arrive exactly, nothing runs, and what is wrong is said."""
+
+import pickle
+
+import h5py
+import numpy as np
+import pytest
+
+from flowscope.data import load
+from flowscope.errors import FlowscopeWarning, InputError
+from tests.support import formats
+from tests.support.formats import PIXELS, VECTORS
+
+WRITERS = [
+    formats.write_adm_npz,
+    formats.write_hdf5,
+    formats.write_hdf5_chunks,
+    formats.write_cifar,
+    formats.write_cifar_tar,
+    formats.write_csv,
+    formats.write_csv_without_header,
+]
+
+
+def refused(path, said, **options):
+    with pytest.raises(InputError, match=said) as caught:
+        load(path, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__name__)
+def test_every_format_is_the_set_that_was_written(write, tmp_path):
+    path, expected = write(tmp_path)
+    options = {"split": "train"} if "cifar" in write.__name__ else {}
+    data = load(path, **options)
+    assert data.digest == expected.digest and data.class_names == expected.class_names
+    assert data.notes == () and data.source == str(path)
+    assert load(path, subset=3, **options).digest == load(expected, subset=3).digest
+
+
+# ADM
+
+
+def test_the_two_arrays_of_numpy_savez(tmp_path):
+    np.savez(tmp_path / "a.npz", VECTORS)
+    assert load(tmp_path / "a.npz").labels is None
+    np.savez(tmp_path / "a.npz", VECTORS, np.arange(3))
+    refused(tmp_path / "a.npz", r"labels have shape \(3,\)")
+    np.savez(tmp_path / "a.npz", VECTORS, VECTORS, VECTORS)
+    refused(tmp_path / "a.npz", "holds arr_0, arr_1, arr_2")
+    np.savez(tmp_path / "a.npz", PIXELS, mu=np.zeros(3), sigma=np.eye(3), mu_s=np.zeros(2), sigma_s=np.eye(2))
+    with pytest.warns(FlowscopeWarning, match="was not read: mu, mu_s, sigma, sigma_s"):
+        assert load(tmp_path / "a.npz").shape == (3, 9, 8)
+    np.savez(tmp_path / "a.npz", mu=np.zeros(3), sigma=np.eye(3))
+    refused(tmp_path / "a.npz", "holds statistics")
+
+
+# HDF5
+
+
+def hdf5(path, **arrays):
+    with h5py.File(path, "w") as file:
+        for name, values in arrays.items():
+            file[name] = values
+    return path
+
+
+def test_an_array_in_one_piece_is_mapped_and_may_be_of_the_other_byte_order(tmp_path):
+    path = hdf5(tmp_path / "a.h5", points=VECTORS.astype(">f4"))
+    assert load(path).digest == load(VECTORS.astype(np.float32)).digest
+
+
+def test_what_hdf5_files_must_not_do(tmp_path):
+    other = hdf5(tmp_path / "other.h5", points=VECTORS)
+    layout = h5py.VirtualLayout(shape=VECTORS.shape, dtype="f8")
+    layout[:] = h5py.VirtualSource(str(other), "points", shape=VECTORS.shape)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_virtual_dataset("points", layout)
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["points"] = h5py.ExternalLink(str(other), "points")
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        file.create_dataset("points", (2, 3), "f8", external=[(str(other), 0, 48)])
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        file.create_group("points")
+    for name in "abcd":
+        refused(tmp_path / f"{name}.h5", "points of .* is no array within the file")
+
+
+def test_hdf5_files_that_are_no_points(tmp_path, monkeypatch):
+    refused(hdf5(tmp_path / "a.h5", x=VECTORS), "holds x; expected exactly one of points")
+    both = hdf5(tmp_path / "b.h5", points=VECTORS, latents=VECTORS)
+    refused(both, "several sets of points")
+    assert load(both, columns="points").notes == ()
+    refused(both, "expected one of", columns="nothing")
+    refused(hdf5(tmp_path / "c.h5", points=VECTORS, labels=np.arange(3)), r"labels have shape \(3,\)")
+    refused(hdf5(tmp_path / "d.h5", points=np.array([b"a", b"b"])), "expected numbers")
+    names = np.array(["a", "b"], dtype=h5py.string_dtype())
+    refused(
+        hdf5(tmp_path / "h.h5", points=VECTORS, labels=formats.LABELS, classes=names), "expected texts of one length"
+    )
+    with pytest.warns(FlowscopeWarning, match="was not read: extra"):
+        load(hdf5(tmp_path / "e.h5", points=VECTORS, extra=VECTORS))
+    whole = hdf5(tmp_path / "f.h5", points=np.zeros((4000, 50))).read_bytes()
+    for stop in (0, 10, 1000, len(whole) - 1000):
+        (tmp_path / "f.h5").write_bytes(whole[:stop])
+        refused(tmp_path / "f.h5", "cannot be read|truncated")
+    with h5py.File(tmp_path / "g.h5", "w") as file:  # claims 4 TB and stores nothing
+        file.create_dataset("points", (10**6, 10**6), "f4", chunks=(100, 100), compression="gzip")
+    refused(tmp_path / "g.h5", "GiB of memory are free")
+
+
+# CIFAR
+
+
+def test_batches_of_both_parts_are_asked_for(tmp_path):
+    path, _ = formats.write_cifar(tmp_path)
+    refused(path, "batches of train and test")
+    assert len(load(path, split="test")) == 4 and load(path / "data_batch_2").labels.tolist() == [1, 1, 2, 3]
+    assert load(path / "data_batch_2").class_name(1) == "car"
+    refused(path, "split is 'val'", split="val")
+
+
+def test_two_kinds_of_labels_are_asked_for(tmp_path):
+    batch = {b"data": np.zeros((2, 3072), np.uint8), b"fine_labels": [1, 0], b"coarse_labels": [0, 0]}
+    meta = {b"fine_label_names": [b"apple", b"bee"], b"coarse_label_names": [b"fruit"]}
+    files = {"train": pickle.dumps(batch), "test": pickle.dumps(batch), "meta": pickle.dumps(meta)}
+    path = formats.write_files(tmp_path / "c", files)
+    refused(path, "fine_labels and coarse_labels", split="train")
+    data = load(path, split="train", columns="fine_labels")
+    assert data.labels.tolist() == [1, 0] and data.class_names == {0: "apple", 1: "bee"}
+
+
+class Evil:
+    def __reduce__(self):
+        return (open, ("/tmp/flowscope-was-here", "w"))
+
+
+@pytest.mark.parametrize(
+    ("batch", "said"),
+    [
+        (Evil(), "asks for (io|_io|builtins).open, and flowscope never runs"),
+        ({b"data": np.zeros((2, 3072), np.float32), b"labels": [0, 1]}, "not of bytes"),
+        ({b"data": np.zeros((2, 3071), np.uint8), b"labels": [0, 1]}, "is no batch"),
+        ({b"data": np.zeros((2, 3072), np.uint8), b"labels": [0]}, "is no batch"),
+        ({b"data": np.zeros((2, 3072), np.uint8), b"labels": ["a", "b"]}, "is no batch"),
+        ({b"labels": [0]}, "is no batch"),
+        ([1, 2], "holds a list"),
+        ([[]] * 3_000_000, "steps"),
+    ],
+)
+def test_pickles_that_are_no_batches_run_nothing(batch, said, tmp_path, monkeypatch):
+    monkeypatch.setattr("flowscope.data.loaders.cifar.MAX_STEPS", 10_000)
+    (tmp_path / "data_batch_1").write_bytes(pickle.dumps(batch, protocol=3))
+    refused(tmp_path / "data_batch_1", said)
+
+
+def test_binary_batches_and_damaged_ones(tmp_path):
+    (tmp_path / "test_batch.bin").write_bytes(bytes(3073))
+    refused(tmp_path, "version for Python")
+    refused(tmp_path / "test_batch.bin", "version for Python")
+    whole = formats.cifar_batches()["data_batch_1"]
+    for stop in (0, 3, 100, len(whole) - 5):
+        (tmp_path / "data_batch_1").write_bytes(whole[:stop])
+        refused(tmp_path / "data_batch_1", "cannot be read|never runs pickled code")
+
+
+# .csv
+
+
+def text(tmp_path, *lines):
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    return tmp_path / "a.csv"
+
+
+def test_headers_labels_and_marks_of_other_programs(tmp_path):
+    bare = load(text(tmp_path, "1,2", "3,4"))
+    assert bare.points.tolist() == [[1, 2], [3, 4]] and bare.labels is None
+    (tmp_path / "b.csv").write_bytes('\ufeff"a",label\r\n1.5,3\r\n\r\n2e-1,0\r\n'.encode())
+    data = load(tmp_path / "b.csv")
+    assert data.points.tolist() == [[1.5], [0.2]] and data.labels.tolist() == [3, 0] and data.class_names is None
+    assert load(text(tmp_path, "a,b,label", "1,2,0"), columns="b").points.tolist() == [[2]]
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["a,b", "1,2", "3,x"], r"line 3, column 2 \(b\) of .* is 'x'; expected a number"),
+        (["1,2", "3,"], r"line 2, column 2 \(2\) of .* is ''"),
+        (["1,2", "3"], "line 2 of .* has 1 cells and the first has 2"),
+        (["1;2", "3;4"], "header|column|line 2"),
+        ([",a", "0,1"], "column 1 of .* has no name"),
+        (["a,a", "0,1"], "two columns 'a'"),
+        (["a,label,cls", "0,1,1"], r"several columns of labels \(label and cls\)"),
+        (["a,label", "0,"], "expected a number|no label|labels have"),
+        (["a,label", "0,1", "0,x"], "both numbers and names|labels"),
+        (["label", "1"], "no column of coordinates"),
+        (["a,b"], "a header and no rows"),
+        ([], "is empty"),
+        (["1,nan"], "finite"),
+        (['"1,2'], "cannot be read"),
+    ],
+)
+def test_tables_that_are_no_vectors(lines, said, tmp_path):
+    if lines == ["a,label", "0,1", "0,x"]:
+        assert load(text(tmp_path, *lines)).class_names == {0: "1", 1: "x"}  # texts, all of them
+    elif lines == ["a,label", "0,"]:
+        assert load(text(tmp_path, *lines)).labels is None
+    elif lines == ["1,nan"]:
+        with pytest.raises(InputError, match=said):
+            _ = load(text(tmp_path, *lines)).digest
+    else:
+        refused(text(tmp_path, *lines), said)
