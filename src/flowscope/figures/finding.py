@@ -90,7 +90,16 @@ def finding_figure(finding: Any, theme: Theme = LIGHT) -> Figure:
 
 
 def drawn_panels(finding: Any) -> list[Any]:
-    """The panels of a finding that have a value to draw."""
+    """The panels of a finding that have a value to draw.
+
+    Example:
+        >>> import flowscope as fs
+        >>> from flowscope.figures import drawn_panels
+        >>> from flowscope.studies import explain_study
+        >>> oracle = fs.Oracle(fs.load("gaussian:N=60,D=4"))
+        >>> [panel.title for panel in drawn_panels(explain_study(oracle, oracle, n=16, steps=2))][0]
+        'MSE: training states'
+    """
 
     def has_values(panel: Any) -> bool:
         columns = (_numbers(finding.tables[s.table][s.y]) for s in panel.series)
@@ -100,7 +109,16 @@ def drawn_panels(finding: Any) -> list[Any]:
 
 
 def what_of(finding: Any) -> str:
-    """What a figure of a finding is of: the set with N and D, and the models; "" where it says nothing of a set."""
+    """What a figure of a finding is of: the set with N and D, and the models; "" where it says nothing of a set.
+
+    Example:
+        >>> import flowscope as fs
+        >>> from flowscope.figures import what_of
+        >>> from flowscope.studies import explain_study
+        >>> oracle = fs.Oracle(fs.load("gaussian:N=60,D=4"))
+        >>> what_of(explain_study(oracle, oracle, n=16, steps=2))
+        'gaussian:N=60,D=4,seed=0: N = 60, D = 4; model Oracle'
+    """
     if not {"name", "N", "shape"} <= set(finding.training_set):
         return ""
     models = finding.provenance.get("models", ())

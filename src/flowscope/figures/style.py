@@ -181,7 +181,16 @@ def name_of(training_set: Mapping[str, Any]) -> str:
 
 
 def title_of(training_set: Mapping[str, Any]) -> str:
-    """What a figure is of: the set, its number of points and their dimension."""
+    """What a figure is of: the set, its number of points and their dimension.
+
+    Args:
+        training_set: of a result: its name, N and shape.
+
+    Example:
+        >>> from flowscope.figures import title_of
+        >>> title_of({"name": "digits", "N": 1797, "shape": [1, 8, 8]})
+        'digits: N = 1,797, D = 64'
+    """
     return f"{name_of(training_set)}: N = {training_set['N']:,}, D = {math.prod(training_set['shape']):,}"
 
 
