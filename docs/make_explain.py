@@ -147,7 +147,7 @@ def keep(page: Path, target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for file in page.iterdir():
-        if file.suffix in KEPT and not file.name.startswith(".") and not file.stem.endswith("_grid"):
+        if file.suffix in KEPT and not file.name.startswith(".") and "_grid" not in file.stem:
             shutil.copy(file, target / file.name)
 
 

@@ -121,7 +121,7 @@ def test_guidance_is_found_to_help_where_it_was_made_to(two: Oracle) -> None:
     state = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
     y = torch.tensor([0, 1, 1])
     torch.testing.assert_close(guide(model, 2.5)(state, 0.3, y), two(state, 0.3, y))  # the stand-in is what it says
-    found = guidance_study([model] * 5, two, n=60, steps=10, probes=32)
+    found = guidance_study([model] * 5, two, n=240, steps=10, probes=32)
     assert found.verdict == "agrees"
     table = found.tables["guidance"]
     fd = dict(zip(table["interval"], table["fd"], strict=True))
@@ -134,7 +134,7 @@ def test_guidance_is_found_to_help_where_it_was_made_to(two: Oracle) -> None:
 @pytest.mark.slow
 def test_the_verdict_turns_where_guidance_is_made_to_help_elsewhere(two: Oracle) -> None:
     models = [Guidable(two, (0.6, 0.9), 2.5, 2.0)] * 5
-    assert guidance_study(models, two, n=160, steps=10, probes=16, references=False).verdict == "differs"
+    assert guidance_study(models, two, n=480, steps=10, probes=16, references=False).verdict == "differs"
 
 
 @pytest.mark.slow

@@ -224,7 +224,7 @@ def test_the_gallery_shows_original_state_and_results(restored: Finding) -> None
     ]
     first = restored.galleries[0].images
     assert first.shape[1:] == (5, 1, 8, 8)
-    np.testing.assert_allclose(first[-1, 3], first[-1, 0], atol=1e-5)  # the oracle finds the training image
+    np.testing.assert_allclose(first[-1, 2], first[-1, 0], atol=1e-5)  # the oracle finds the training image
     assert any("stretched" in note for note in restored.notes)
 
 

@@ -298,12 +298,9 @@ def _final_in_words(final: dict[str, list[Any]]) -> str:
         return ""
     rows = {name: tuple(row) for name, *row in zip(*final.values(), strict=True)}
     best = max(rows, key=lambda name: rows[name][0])
-    said = [
-        f"{name} (median r2 {rows[name][0]:.2f}, {rows[name][1]:.2f} to {rows[name][2]:.2f})"
-        for name in (best, "oracle")
-    ]
-    others = "" if best == "oracle" else f"; of the oracle's it is {said[1]}"
-    return f" Final samples from equal noise are nearest to those of {said[0]}{others}."
+    said = {name: f"{rows[name][0]:.2f} ({rows[name][1]:.2f} to {rows[name][2]:.2f})" for name in (best, "oracle")}
+    others = "" if best == "oracle" else f"; with the oracle it is {said['oracle']}"
+    return f" Final samples from equal noise are nearest to those of {best}: the median r2 is {said[best]}{others}."
 
 
 def _panels(errors: Errors) -> tuple[Panel, ...]:

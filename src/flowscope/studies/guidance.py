@@ -194,7 +194,8 @@ def _finding(
 ) -> Finding:
     claim = _claimed_differences(runs)
     differences = {i: frechet_difference(runs[NOWHERE], run) for i, run in runs.items() if i != NOWHERE}
-    gains, helps = holm(differences), any(d.clear > 0 for d in differences.values())
+    gains = holm(differences)
+    helps = any(sign > 0 for sign in gains.values())
     tables |= _label_tables(curve, tables["tenths"])
     if own:
         tables["own"] = {"stage": list(own)} | tables["own"]
