@@ -1,7 +1,8 @@
 """.h5 and .hdf5 files (the extra `hdf5`): arrays `images`, `points` or `latents` with `labels`, `weights`, `classes`.
 
 An array that lies in one piece is memory-mapped; one in chunks is read at once. Nothing outside the file is followed.
-Texts of several lengths are refused: the library may never end reading them from a damaged file.
+Texts of several lengths are refused: the library may never end reading them from a damaged file. Of some damaged files
+it never ends listing the names, either, which is a limit that is left.
 """
 
 from pathlib import Path
