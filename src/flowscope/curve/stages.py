@@ -98,10 +98,8 @@ def stages(
 
 def _times(oracle: Oracle, laws: list[ClassLaw], timesteps: Any) -> dict[str, Any]:
     """The timesteps as a setting, with a word on where they come from if they were placed."""
-    if not isinstance(timesteps, str):
+    if not (isinstance(timesteps, str) and timesteps == AUTO):
         return {"timesteps": check_timesteps(timesteps).tolist()}
-    if timesteps != AUTO:
-        raise unknown_name("timesteps", timesteps, [AUTO])
     placed = place_timesteps(oracle.path, [[predicted_law(oracle, c) for c in laws]])
     return {"timesteps": placed.tolist(), "placement": AUTO}
 
@@ -189,7 +187,9 @@ def check_timesteps(timesteps: Any) -> np.ndarray:
     except (TypeError, ValueError):
         t = np.empty((0, 0))
     if t.ndim != 1 or len(t) == 0:
-        raise InputError(f"timesteps is {timesteps!r}; expected a count of at least 1, or a list of times in [0, 1)")
+        raise InputError(
+            f"timesteps is {timesteps!r}; expected a count of at least 1, or a list of times in [0, 1), or {AUTO!r}"
+        )
     falls = np.flatnonzero(np.diff(t) <= 0)
     if len(falls):
         a, b = t[falls[0] : falls[0] + 2].tolist()

@@ -18,7 +18,7 @@ from flowscope.curve.stages import check_timesteps, stages
 from flowscope.curve.summary import predicted_law
 from flowscope.curve.variants import Variant, variants
 from flowscope.data import TrainingSet, load
-from flowscope.errors import InputError, unknown_name
+from flowscope.errors import InputError
 from flowscope.oracle import Oracle
 from flowscope.oracle.law import ClassLaw
 from flowscope.paths import get_path
@@ -161,7 +161,7 @@ def sweep(
 def _placed(found: list[Variant], timesteps: str, path: str, memory: str | int) -> list[float]:
     """The times of "auto" for all variants together."""
     if timesteps != AUTO:
-        raise unknown_name("timesteps", timesteps, [AUTO])
+        check_timesteps(timesteps)  # refuses all other words
     oracles = (Oracle(variant.make(), path, memory=memory) for variant in found)
     known = [[predicted_law(oracle, ClassLaw(1.0, None, oracle.support.law()))] for oracle in oracles]
     return place_timesteps(get_path(path), known).tolist()
