@@ -13,7 +13,7 @@ ifneq ($(USABLE),yes)
 .PHONY: $(READY)
 endif
 
-.PHONY: help setup demo test test-fast mutants fuzz check test-browser test-cluster results-quick bench clean
+.PHONY: help setup demo test test-fast test-long mutants fuzz check test-browser test-cluster results-quick bench clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -46,8 +46,11 @@ demo: setup ## the main job on an embedded real data set, with a small model of 
 # so that what the tests of a file share is mostly made once.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
-test: setup ## run the tests
-	$(PYTEST)
+test: setup ## run the tests but those marked long
+	$(PYTEST) -m "not long and not browser"
+
+test-long: setup ## run what is long by nature: processes killed, ranks lost, kernels interpreted, coverage simulated
+	$(PYTEST) -m "long and not browser"
 
 test-fast: setup ## run the tests but those marked slow, in under a minute on two cores
 	$(PYTEST) -m "not slow and not browser"

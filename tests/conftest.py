@@ -41,8 +41,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow the variants of a test that its mark `slow_but` does not name."""
+    """Mark as slow what is long, and the variants of a test that its mark `slow_but` does not name."""
     for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker("slow")
         for mark in item.iter_markers("slow_but"):
             variant = item.name.partition("[")[2].removesuffix("]")
             if not any(fnmatchcase(variant, pattern) for pattern in mark.args):

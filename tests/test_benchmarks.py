@@ -67,7 +67,7 @@ def begun(command: list[str], log: Path, far_enough: Callable[[], bool]) -> Iter
             running.wait()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_quick_run_that_is_ended_goes_on_after_the_cases_it_has(tmp_path: Path) -> None:
     out = tmp_path / "out"
     missing = ["--no-install", "--environments", str(tmp_path / "none")]
@@ -180,7 +180,7 @@ def test_what_does_not_install_says_why(tmp_path: Path, module: Any, monkeypatch
         contenders.interpreter("odd", tmp_path / "environments", False, 300)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are read off /proc")
 def test_an_interrupt_ends_every_worker(tmp_path: Path) -> None:
     log = tmp_path / "log"

@@ -49,7 +49,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_no_reader_ends_in_a_traceback_hangs_or_takes_what_it_did_not_ask_for(tmp_path: Path) -> None:
     done = run("-m", "tests.fuzz", "--seed", "0", "--cases", str(CASES), "--minutes", "60", "--keep", str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -58,7 +58,7 @@ def test_no_reader_ends_in_a_traceback_hangs_or_takes_what_it_did_not_ask_for(tm
     assert ways == {"read", "refused"}  # so that changes do not break all, and break something
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_is_wrong_with_a_reader_is_found() -> None:
     done = run("-c", FAULTY)
     assert done.returncode == 0, done.stderr

@@ -76,7 +76,7 @@ def test_a_study_leaves_nothing(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("count", [3, 6])  # in the training of the second model, and in the study
 def test_a_reproduction_goes_on(
     count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

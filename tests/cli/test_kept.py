@@ -68,7 +68,7 @@ def test_a_file_of_the_users_is_named_refused_and_left_as_it_was(
         assert [p for p in (room / "out").rglob("*") if p.is_file()] == [mine]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", WRITES)
 def test_with_overwrite_it_goes_on_and_the_users_other_files_stay(name: str, room: Path) -> None:
     out = room / "out"
@@ -121,7 +121,7 @@ def test_a_model_of_a_reproduction_is_replaced_with_overwrite_only(
     assert model.read_bytes() != before
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_keeps_the_step_says_so_and_has_its_code(
     number: int, code: int, room: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -191,7 +191,7 @@ def test_a_sweep_of_other_settings_takes_the_page_away_with_its_first_curve(
     assert sorted(p.name for p in (out / "curves").iterdir()) == ["N=20", "N=30"]  # and no curve of the other is left
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_commands_go_on_to_the_same_results_and_leave_nothing_over() -> None:
     """A few of the kills of benchmarks/kills.py."""
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}

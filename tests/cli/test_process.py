@@ -116,7 +116,7 @@ print(json.dumps([whole, interrupted, left, resumed, kills, finished]))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_runs_that_are_interrupted_or_killed_go_on_to_the_same_numbers(tmp_path: Path) -> None:
     done = start([sys.executable, "-c", SIGNALS], tmp_path)
     assert done.stderr == ""

@@ -17,7 +17,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_is_not_marked_covers(module: Any) -> None:
     coverage, families = module("coverage"), module("_families")
     assert len(families.MAKERS) == 13

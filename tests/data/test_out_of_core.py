@@ -147,7 +147,7 @@ print(resident() - before)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_resident_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     out = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.float16, (80_000, 1024))  # 164 MB
     generator = np.random.default_rng(0)
@@ -213,7 +213,7 @@ print(json.dumps([codes, moments_of_a_run, same, sorted(os.listdir())]))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_at_ten_random_moments_the_curve_is_the_same_bit_for_bit(tmp_path: Path) -> None:
     np.save(tmp_path / "points.npy", np.random.default_rng(1).standard_normal((5000, 300)).astype(np.float16))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

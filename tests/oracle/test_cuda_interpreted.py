@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 HERE = ROOT / "tests" / "support"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @TRITON
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with a device Triton compiles; there is test_cuda.py for it")
 def test_the_kernels_in_the_interpreter() -> None:
@@ -32,7 +32,7 @@ def test_the_kernels_in_the_interpreter() -> None:
     assert " passed" in done.stdout and "skipped" not in done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @TRITON
 def test_the_kernels_compile_without_a_device(tmp_path: Path) -> None:
     """For Ampere and Hopper, as they are started for 256 float16 points of 4096 coordinates; nothing runs."""

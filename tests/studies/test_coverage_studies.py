@@ -25,7 +25,7 @@ def test_intervals_without_fields_cover(coverage: Any, kind: str) -> None:
     assert all(row.covered >= coverage.LEAST for row in rows), rows
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", REPEATS)
 def test_intervals_of_measurements_cover(coverage: Any, kind: str) -> None:
     repeats, least = REPEATS[kind]

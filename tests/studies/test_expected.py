@@ -24,7 +24,7 @@ STUDIES: dict[str, Callable[[VelocityField, Oracle], Finding]] = {
     "intermediate_white": lambda f, o: intermediate_study(f, o, n=N, steps=10),
 }
 ROWS = [(study, field) for study, rows in EXPECTED.items() if study in STUDIES for field in rows]
-CASES = [pytest.param(*row, marks=() if row in FAST else pytest.mark.slow, id=" ".join(row)) for row in ROWS]
+CASES = [pytest.param(*row, marks=() if row in FAST else pytest.mark.long, id=" ".join(row)) for row in ROWS]
 
 
 @pytest.mark.parametrize(("study", "field"), CASES)

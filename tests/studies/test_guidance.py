@@ -115,7 +115,7 @@ def two() -> Oracle:
     return Oracle(cloud(120, labels=True))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_guidance_is_found_to_help_where_it_was_made_to(two: Oracle) -> None:
     model = Guidable(two, (0.1, 0.6), 2.5, 3.0)
     state = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
@@ -131,7 +131,7 @@ def test_guidance_is_found_to_help_where_it_was_made_to(two: Oracle) -> None:
     assert all((gains[lo] > 0) == (0.1 <= lo < 0.6) for lo in gains)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_verdict_turns_where_guidance_is_made_to_help_elsewhere(two: Oracle) -> None:
     models = [Guidable(two, (0.6, 0.9), 2.5, 2.0)] * 5
     assert guidance_study(models, two, n=480, steps=10, probes=16, references=False).verdict == "differs"

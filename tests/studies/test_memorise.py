@@ -89,7 +89,7 @@ TRAININGS = {  # from when on samples are good, and copies, by the number of poi
 
 @pytest.mark.parametrize(
     "case",
-    [name if name == "later" else pytest.param(name, marks=pytest.mark.slow) for name in TRAININGS],
+    [name if name == "later" else pytest.param(name, marks=pytest.mark.long) for name in TRAININGS],
 )
 def test_the_verdict_is_right_where_the_times_are_known(case: str) -> None:
     good, copies, verdict = TRAININGS[case]
@@ -105,7 +105,7 @@ def test_the_verdict_is_right_where_the_times_are_known(case: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "field"), [row if row in FAST else pytest.param(*row, marks=pytest.mark.slow) for row in KNOWN]
+    ("table", "field"), [row if row in FAST else pytest.param(*row, marks=pytest.mark.long) for row in KNOWN]
 )
 def test_the_verdict_on_a_field_of_known_memory_is_the_expected_one(table: str, field: str) -> None:
     """A field without training has no time at which copies come."""
@@ -240,7 +240,7 @@ def test_points_left_are_in_no_part_and_near_none() -> None:
     assert float(apart.min()) > 0.1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_network_memorises_a_few_points_and_not_many() -> None:
     settings = TrainSettings(model="mlp", width=64, steps=800, batch=64, learning_rate=3e-3, ema=0.99)
     points = fs.TrainingSet(2 + fs.load("gaussian:N=500,D=5").points)  # noise is not good yet

@@ -40,7 +40,7 @@ def test_the_interval_holds_the_gap_of_other_points_too() -> None:
     assert alarms < 0.05 * repetitions  # 2.5 % is meant
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_one_contrast_seldom_raises_a_false_alarm_and_ten_parts_do() -> None:
     """For a model that knows neither set: Gaussian points, a network that was never trained on any."""
     contrast, parts = 0, 0

@@ -99,7 +99,7 @@ def test_resumed_it_draws_what_it_would_have_drawn(tmp_path: Path) -> None:
     assert len(set(whole)) == 12 and seen == whole
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_at_any_of_20_moments_it_loses_at_most_one_interval_and_ends_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,7 +144,7 @@ train_to(cloud(), settings, sys.argv[1], resume=True, tracker=None, progress=lam
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_really_killed_twice_it_goes_on_each_time(tmp_path: Path) -> None:
     out, steps = tmp_path / "m", 0
     for further in (25, 37):
