@@ -111,7 +111,7 @@ def test_a_quick_run_that_is_ended_goes_on_after_the_cases_it_has(tmp_path: Path
     assert (tmp_path / "out" / "suite-growth.png").stat().st_size > 10_000
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_its_truth_is_the_reference(tmp_path: Path, module: Any) -> None:
     cases = module("_cases")
     for t in (0.1, 0.5, 0.9):
@@ -168,7 +168,7 @@ def test_whatever_a_contender_does_is_told(tmp_path: Path, module: Any, monkeypa
         second.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_does_not_install_says_why(tmp_path: Path, module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     contenders = module("_contenders")
     monkeypatch.setattr(contenders, "RIVALS", tmp_path)

@@ -65,7 +65,7 @@ def test_every_example_is_tested() -> None:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_stages_of_an_array(outputs: dict[str, str]) -> None:
     output = outputs["stages_of_an_array.py"]
     half, _, low, high = numbers(line(output, "navigation ends"))
@@ -75,7 +75,7 @@ def test_stages_of_an_array(outputs: dict[str, str]) -> None:
     assert abs(integral - entropy) < 4 * error
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_oracle_sampling_lands_on_training_points(outputs: dict[str, str]) -> None:
     output = outputs["oracle_sampling.py"]
     evaluations, largest = numbers(line(output, "50 function"))
@@ -84,7 +84,7 @@ def test_oracle_sampling_lands_on_training_points(outputs: dict[str, str]) -> No
     assert len(points) > 4  # different noise, different points
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_coarse_to_fine_is_best_where_navigation_ends(outputs: dict[str, str]) -> None:
     output = outputs["coarse_to_fine.py"]
     half = numbers(line(output, "navigation ends"))[0]
@@ -97,7 +97,7 @@ def test_coarse_to_fine_is_best_where_navigation_ends(outputs: dict[str, str]) -
     assert max(different) == best[-1] > 5 * late[-1] and one[-1] == 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_conditional_curves(outputs: dict[str, str]) -> None:
     output = outputs["conditional_curves.py"]
     digits = [numbers(found) for found in output.splitlines() if found.startswith("digit")]
@@ -108,7 +108,7 @@ def test_conditional_curves(outputs: dict[str, str]) -> None:
     assert apart < together  # fewer points: navigation ends earlier
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_points_of_any_shape(outputs: dict[str, str]) -> None:
     lines = outputs["points_of_any_shape.py"].strip().splitlines()
     shapes = ["178 points of shape (13,)", "785 points of shape (4, 16)", "185 points of shape (4, 33)"]

@@ -81,11 +81,11 @@ def test_latents_that_cannot_be_used_are_refused_in_one_line(
 def test_what_was_skipped_is_said_once_and_is_on_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for k, pixels in enumerate(PIXELS):
         save(tmp_path / "set" / f"{k:02}.png", pixels)
-    (tmp_path / "set" / "more.jp2").write_bytes(b"x")
+    (tmp_path / "set" / "more.jxl").write_bytes(b"x")
     out = tmp_path / "out"
     assert main(["stages", str(tmp_path / "set"), "--timesteps", "4", "--probes", "8", "--out", str(out)]) == 0
     said = capsys.readouterr().err
-    note = "Files were skipped: 1 by their ending .jp2."
+    note = "Files were skipped: 1 by their ending .jxl."
     assert said.count("flowscope: note: ") == 1 and f"flowscope: note: set: {note}\n" in said
     assert json.loads((out / "stages.json").read_text())["training_set"]["notes"] == note
     assert note in (out / "index.html").read_text()

@@ -24,7 +24,7 @@ def start(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_script_and_module_are_the_same_program(tmp_path: Path) -> None:
     wrong = ["stages", "gaussian:N=9,D=2", "--out", "new", "--probes", "abc"]
     script, module = start([SCRIPT, *wrong], tmp_path), start([*MODULE, *wrong], tmp_path)
@@ -37,7 +37,7 @@ def test_script_and_module_are_the_same_program(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
     done = start(["bash", "-c", f"{' '.join(MODULE)} info gaussian:N=9,D=2 | true; exit ${{PIPESTATUS[0]}}"], tmp_path)
     assert done.stdout == ""
@@ -45,7 +45,7 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
     assert done.returncode == 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 def test_standard_output_on_a_full_disk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     with open("/dev/full", "w") as full, monkeypatch.context() as patch:
@@ -56,7 +56,7 @@ def test_standard_output_on_a_full_disk(monkeypatch: pytest.MonkeyPatch, capsys:
     assert "no space left on device; expected" in line
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_terminal_sees_a_bar_with_the_time_left(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     command = [*MODULE, "sweep", "mixture:N=40,D=3,modes=2", "--over", "classes", *SMALL, "--json"]
@@ -133,7 +133,7 @@ def test_runs_that_are_interrupted_or_killed_go_on_to_the_same_numbers(tmp_path:
         assert sorted(p.name for p in (tmp_path / name).iterdir()) == [".flowscope.json", "stages.csv", "stages.json"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_full_disk_is_left_as_it_was(
     small_disk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,7 +148,7 @@ def test_a_full_disk_is_left_as_it_was(
         assert [p.name for p in small_disk.rglob("*")] == ["there"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_state_of_another_run_is_refused_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -186,7 +186,7 @@ def test_state_of_another_run_is_refused_and_kept(
     assert np.isfinite(np.loadtxt(tmp_path / "stages.csv", delimiter=",", skiprows=2)).all()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("loaded", ["_struct", "libtorch_cpu", "_umath_linalg", "_safetensors_rust"])
 @pytest.mark.parametrize("program", [[SCRIPT], MODULE])
 def test_an_interrupt_while_it_loads_is_one_line(program: list[str], loaded: str, tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_an_interrupt_while_it_loads_is_one_line(program: list[str], loaded: str
     assert said.startswith("flowscope: interrupted: nothing") and said.count("\n") == 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("command", ["stages", "train"])
 def test_a_backend_of_matplotlib_that_is_none_is_refused_before_the_work(command: str, tmp_path: Path) -> None:
     line = [*MODULE, command, "gaussian:N=20,D=2", "--out", "new"]

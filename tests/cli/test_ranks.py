@@ -12,7 +12,7 @@ from flowscope.cli import main
 from flowscope.curve.checkpoint import unpack
 from tests.support.ranks_job import Job, until
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 RUN = ["stages", "gaussian:N=1500,D=3", "--timesteps", "6", "--probes", "16", "--memory", "60KB", "--rank-timeout", "4"]
 PROGRAM = """
@@ -62,7 +62,6 @@ def test_two_ranks_write_what_one_process_does(whole: Path, tmp_path: Path, monk
     np.testing.assert_allclose(found / scale, alone / scale, rtol=0, atol=1e-6)
 
 
-@pytest.mark.long
 def test_a_killed_run_goes_on_with_as_many_ranks(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "new"
     job = Job(SLOW + PROGRAM, 2, tmp_path, *RUN, "--out", "new")
@@ -94,7 +93,6 @@ def test_a_killed_run_goes_on_with_as_many_ranks(whole: Path, tmp_path: Path) ->
     assert {p.name for p in out.iterdir()} == {p.name for p in whole.iterdir()}
 
 
-@pytest.mark.long
 def test_a_rank_that_missed_the_last_meeting_catches_up(whole: Path, tmp_path: Path) -> None:
     """One has written what the ranks found together, the other was killed before it had: they end the same."""
     stop = "import sys, flowscope.studies\ndef end(*_): raise KeyboardInterrupt\n"
@@ -131,7 +129,6 @@ def test_a_source_that_is_not_there_is_said_once_a_host(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.long
 def test_the_launcher_ends_it_in_one_line(tmp_path: Path) -> None:
     job = Job(SLOW + PROGRAM, 2, tmp_path, *RUN, "--out", "new")
     until(tmp_path / "new" / ".stages-state-1.npz")

@@ -311,7 +311,7 @@ def test_the_stage_page_shows_the_model_beside_the_oracle_of_its_own_points(
 ) -> None:
     seen: dict[str, Any] = {}
 
-    def look(curve: Any, pictures: Any, model: Any) -> dict[str, str]:
+    def look(curve: Any, pictures: Any, model: Any, other: Any) -> dict[str, str]:
         seen["curve"], seen["model"] = curve, model
         return {"index.html": "stages"}
 

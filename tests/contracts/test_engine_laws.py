@@ -217,7 +217,7 @@ def test_what_was_not_evaluated_is_bounded(case):
             assert ((found.evaluated == len(law)) | (found.left_out > -torch.inf)).all()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_way_to_the_equation_is_short():
     """At most five frames from the public call, and one more through an engine that holds others."""
     script = ROOT / "docs" / "measure_architecture.py"

@@ -570,7 +570,7 @@ def test_a_crossing_on_a_plateau_is_marked():
         assert not marked(measure(base, timesteps=[0.2], probes=512, seed=seed), "half")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_sources_that_are_rare_are_seen():
     """One point in 200 is far out: with it goes nearly all of the gap, and 512 plain probes may miss it."""
     points = cloud(200, (8,)).double()

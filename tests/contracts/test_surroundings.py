@@ -140,7 +140,7 @@ def test_autocast_is_for_the_network_alone(convention: Any) -> None:
     assert torch.equal(field(X, 0.3), found)  # from the same output of the network, without autocast
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_compiled_call_answers_the_same() -> None:
     field = FIELDS["network of another path"]
     compiled = torch.compile(field, backend="eager")

@@ -32,6 +32,7 @@ def test_there_are_64_increasing_times_from_0_to_near_1(path: str, scale: float)
     assert len(t) == COUNT and t[0] == 0 and (np.diff(t) > 0).all() and 0.85 < t[-1] < 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "probes"),
     [("gaussian:N=100,D=64", 64), *(pytest.param(n, 64, marks=pytest.mark.slow) for n in ("digits", "mnist5k"))],
@@ -94,7 +95,7 @@ def test_an_interrupted_run_goes_on_with_its_own_times_alone(tmp_path: Path) -> 
         if 0 < done < total:
             raise StopError
 
-    data = gaussian(500, 8)
+    data = gaussian(20_000, 8)
     oracle, path = flowscope.Oracle(data, memory="1MB"), tmp_path / "state.npz"
     with pytest.raises(StopError):
         flowscope.stages(oracle, "auto", 8, progress=stop, state=(state := ResumeState(path)))
@@ -106,7 +107,7 @@ def test_an_interrupted_run_goes_on_with_its_own_times_alone(tmp_path: Path) -> 
 
 
 def test_another_word_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(InputError, match="'autos'; expected a count .* or 'auto'"):
+    with pytest.raises(InputError, match=r"'autos'; expected a count .* or 'auto'"):
         flowscope.stages(gaussian(9, 2), "autos")
     with pytest.raises(InputError, match="or 'auto'"):
         sweep(gaussian(9, 2), "N", None, "autos")

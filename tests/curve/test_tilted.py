@@ -44,7 +44,7 @@ def crowds() -> Tensor:
     return points
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("make", [lambda: cloud(80, (10,)), crowds], ids=["cloud", "crowds"])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_plain_probes_find_the_same(make, weighted: bool) -> None:

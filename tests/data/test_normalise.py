@@ -254,10 +254,10 @@ def read_from_a_file(folder, count):
 
 
 def test_points_in_a_file_are_normalised_as_they_are_read(tmp_path):
-    """Four times the points, 31 MB more as they are normalised, and no more memory."""
-    (_, few), (data, peak) = (read_from_a_file(tmp_path, 4096 * k) for k in (2, 8))
+    """Three times the points, 42 MB more as they are normalised, and no more memory."""
+    (_, few), (data, peak) = (read_from_a_file(tmp_path, 4096 * k) for k in (4, 12))
     assert data.streamed and peak < few + (8 << 20)
-    whole = load(np.load(tmp_path / "32768.npy"), normalise="channel")
+    whole = load(np.load(tmp_path / "49152.npy"), normalise="channel")
     assert data.digest == whole.digest and not whole.streamed
 
 

@@ -40,7 +40,7 @@ def test_answers_are_what_they_were(
     assert dtype == torch.float32 or set(found) == known
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_ranks_say_the_same(tmp_path: Path) -> None:
     for code, changed, said in Job(RANK, 2, tmp_path, str(tmp_path)).wait():
         assert (code, changed) == (0, ""), said

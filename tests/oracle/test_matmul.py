@@ -82,7 +82,7 @@ def test_the_processor_vendor_is_read_from_the_system(tmp_path):
     assert products.processor_vendor(file) == products.processor_vendor(tmp_path / "absent") == ""
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_process_chooses_the_same_library():
     """Whatever was loaded and multiplied before, with any number of threads; and this one agrees."""
     busy = "import numpy, scipy.linalg, sklearn; a = numpy.ones((600, 600)); a @ a"

@@ -22,7 +22,7 @@ from tests.reference import oracle
 from tests.support.rank_sets import CURVES, make_set, states
 from tests.support.ranks_job import Job, until
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 BEGIN = """
 import sys, json, time, os
@@ -327,7 +327,6 @@ def endings(tmp_path_factory: pytest.TempPathFactory) -> dict[Any, list[tuple[in
     return {case: job.wait(*ranks) for case, (job, ranks) in jobs.items()}
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("case", GONE, ids=" ".join)
 def test_a_rank_that_is_gone_ends_the_others(case: tuple[str, str], endings: dict[Any, Any]) -> None:
     """After the stated time, whether they compute or wait for it."""
@@ -348,7 +347,6 @@ def test_a_rank_that_fails_in_a_pass_tells_the_others_why(tmp_path: Path) -> Non
     assert (code, said) == (last, heard) == (7, others)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("end", STORE_GONE)
 def test_the_store_gone_ends_the_others(end: str, endings: dict[Any, Any]) -> None:
     """Rank 0 is the host of the rendezvous store (MASTER_ADDR)."""
@@ -357,7 +355,6 @@ def test_the_store_gone_ends_the_others(end: str, endings: dict[Any, Any]) -> No
     assert said.startswith("RankError the rendezvous store (MASTER_ADDR)")
 
 
-@pytest.mark.long
 def test_a_rank_that_is_slow_and_lives_is_waited_for(endings: dict[Any, Any]) -> None:
     """Which a collective operation with a timeout would not do: it cannot tell it from one that has been stopped."""
     for code, said, error in endings["slow"]:

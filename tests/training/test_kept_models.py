@@ -190,7 +190,7 @@ finally:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_sigterm_keeps_the_step_and_ends_a_program_in_order(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     environment = os.environ | {"PYTHONPATH": f"{root / 'src'}:{root}"}

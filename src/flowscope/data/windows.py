@@ -28,6 +28,7 @@ def windows(trajectories: Any, steps: int, stride: int = 1) -> tuple[np.ndarray,
         InputError: a trajectory is shorter than a window, or they are no such arrays.
 
     Example:
+        >>> from flowscope.data import windows
         >>> points, episode = windows([[[0.0], [1.0], [2.0]], [[5.0], [6.0]]], steps=2)
         >>> points[..., 0].tolist(), episode.tolist()
         ([[0.0, 1.0], [1.0, 2.0], [5.0, 6.0]], [0, 0, 1])
