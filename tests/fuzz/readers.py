@@ -126,7 +126,7 @@ def write_statistics(folder: Path) -> None:
     np.savez(folder / "s.npz", mean=mean, std=std)
     np.save(folder / "s.npy", np.stack([mean, std]))
     safetensors.numpy.save_file({"mean": mean, "std": std}, folder / "s.safetensors")
-    formats.save_statistics(folder / "s.pt", mean.tolist(), std.tolist())
+    latent_formats.save_statistics(folder / "s.pt", mean.tolist(), std.tolist())
 
 
 def read_by_statistics(folder: Path) -> None:
