@@ -4,6 +4,7 @@ import gc
 import gzip
 import io
 import json
+import re
 import stat
 import tarfile
 import unicodedata
@@ -328,3 +329,24 @@ def test_labels_in_two_places_are_refused(tmp_path):
 def test_gzip_that_is_no_tar(tmp_path):
     (tmp_path / "a.gz").write_bytes(gzip.compress(b"hello" * 500))
     refused(tmp_path / "a.gz", "expected a .tar")
+
+
+@pytest.mark.parametrize("what", ["name in front of the file", "compressed bytes", "checksum", "no name"])
+def test_a_damaged_index_in_a_zip_is_refused(tmp_path, what):
+    path = tmp_path / "set.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", encoded(PIXELS[0]))
+        archive.writestr("dataset.json", json.dumps({"labels": [["a.png", 3]]}) + " " * 500)
+    whole = bytearray(path.read_bytes())
+    first, last = whole.index(b"dataset.json"), whole.rindex(b"dataset.json")
+    if what == "name in front of the file":
+        whole[first] ^= 1
+    elif what == "compressed bytes":
+        whole[first + 14] ^= 0xFF
+    elif what == "checksum":
+        whole[last - 46 + 16] ^= 1
+    else:
+        whole[last] = 0  # a name ends at a zero byte
+    path.write_bytes(whole)
+    with pytest.raises(InputError, match=re.escape(str(path))):
+        load(path)

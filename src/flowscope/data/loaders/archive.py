@@ -35,10 +35,11 @@ def open_zip(path: Path) -> Tree:
 
     def fetch(entry: zipfile.ZipInfo) -> bytes:
         check_member_memory(entry.file_size, entry.filename, path)
-        with archive.open(entry) as stream:
+        where = f"{entry.filename} of {path}"
+        with reading(where, "a file as the archive's directory says"), archive.open(entry) as stream:
             got = stream.read(entry.file_size)  # a number, so that no more is decompressed than the entry claims
         if len(got) != entry.file_size:
-            raise InputError(f"{entry.filename} of {path} is shorter than the archive says: it is damaged")
+            raise InputError(f"{where} is shorter than the archive says: it is damaged")
         return got
 
     found = [(entry.filename, entry) for entry in entries if not entry.is_dir()]
@@ -72,6 +73,8 @@ def open_tar(path: Path) -> Tree:
 
 
 def _check_entry(entry: zipfile.ZipInfo, path: Path) -> None:
+    if not entry.filename:
+        raise InputError(f"{path} holds a file without a name; expected names: it is damaged")
     if stat.S_ISLNK(entry.external_attr >> 16):
         raise _linked(entry.filename, path)
     if entry.flag_bits & ENCRYPTED:
