@@ -76,6 +76,7 @@ def test_the_record_says_how_they_were_made(model, tmp_path, capsys):
     assert np.array_equal(np.load(tmp_path / "samples.npy"), expected.numpy())
 
 
+@pytest.mark.slow
 def test_samples_do_not_depend_on_their_number_or_batch(model, tmp_path, capsys):
     for name, options in {"few": ("--n", 3), "many": ("--n", 8), "parts": ("--n", 8, "--batch", 3)}.items():
         run(capsys, model, *options, "--out", tmp_path / name, "--steps", 4, "--class", "all")

@@ -95,6 +95,7 @@ def blank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flowscope.report.finding_files", lambda finding: {"index.html": finding.title})
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("blank")
 def test_results_are_written_and_what_was_found_is_said(
     room: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -104,6 +104,7 @@ def test_the_largest_numbers_are_read() -> None:
 VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=10)
 
 
+@pytest.mark.slow
 @given(VALUES, st.sampled_from(sorted(GOOD)))
 def test_any_value_in_any_place_is_taken_or_refused_in_one_line(value: Any, place: str) -> None:
     said = ""

@@ -249,6 +249,7 @@ def test_each_class_has_predictions_of_its_own() -> None:
 # From subsets
 
 
+@pytest.mark.slow
 def test_subsets_tell_what_a_gaussian_does_not() -> None:
     """A mixture of scales: the spectrum alone errs by half of t, subsets of a tenth of the points by far less."""
     rng = np.random.default_rng(0)

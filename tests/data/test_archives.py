@@ -207,6 +207,7 @@ def webdataset_reads(urls):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("shards", [False, True])
 def test_samples_are_those_of_webdatasets_own_reader(shards, tmp_path):

@@ -272,6 +272,7 @@ def test_a_point_of_millions_of_coordinates_asks_for_the_vectors_of_its_statisti
         TrainingSet(points)
 
 
+@pytest.mark.slow
 def test_a_pickle_asks_for_the_memory_of_its_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save({"points": X, "extra": [[] for _ in range(200_000)]}, tmp_path / "a.pt")
     with pytest.warns(FlowscopeWarning, match="not read: extra"):

@@ -253,6 +253,7 @@ def read_from_a_file(folder, count):
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_points_in_a_file_are_normalised_as_they_are_read(tmp_path):
     """Three times the points, 42 MB more as they are normalised, and no more memory."""
     (_, few), (data, peak) = (read_from_a_file(tmp_path, 4096 * k) for k in (4, 12))

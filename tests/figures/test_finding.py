@@ -35,6 +35,7 @@ def test_a_figure_and_a_gallery_draw(theme: Theme) -> None:
     assert to_svg(finding_figure(finding, theme)) == to_svg(finding_figure(finding, theme))
 
 
+@pytest.mark.slow
 def test_lines_are_the_columns_and_intervals_are_95_per_cent() -> None:
     finding = lines_of(64)
     axes = finding_figure(finding).axes[0]

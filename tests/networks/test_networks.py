@@ -122,6 +122,7 @@ def test_sd3_by_its_scheduler():
     assert torch.equal(field(x, 0.5), as_field(model, "sd3", extras=TEXT)(x, 0.5))
 
 
+@pytest.mark.slow
 def test_flux_packs_its_latents_and_is_given_its_guidance():
     model, x, t = flux(), noise(2, 2, 6, 4), 0.3
     field = as_field(model, "diffusers", extras=TEXT | {"guidance": 3.5})

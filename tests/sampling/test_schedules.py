@@ -30,6 +30,7 @@ def test_a_shift_adds_its_logarithm_to_the_logit(t, shift):
     assert logit(shift_time(t, shift)) == pytest.approx(logit(t) + math.log(shift), abs=1e-9)
 
 
+@pytest.mark.slow
 @given(times, shifts, shifts)
 def test_shifts_compose_by_multiplication(t, first, second):
     assert shift_time(shift_time(t, first), second) == pytest.approx(shift_time(t, first * second), rel=1e-12)

@@ -80,6 +80,7 @@ def test_convergence_and_target_count_likewise() -> None:
     assert says_the_spread(target) and any("its own class" in note for note in target.notes)
 
 
+@pytest.mark.slow
 def test_explain_names_the_reference_of_each_stage_of_the_class() -> None:
     """The model is the Wiener denoiser of all points before the half of its class, and the oracle from there on."""
     wiener, half = Wiener(oracle().training_set), navigating(times())
@@ -116,6 +117,7 @@ def test_states_of_the_memory_coordinate_lie_in_the_window_of_their_class() -> N
     assert all(window.by_class[label][0] <= t <= window.by_class[label][1] for t, label in asked)
 
 
+@pytest.mark.slow
 def test_refine_counts_an_image_from_the_saturation_of_its_class_on() -> None:
     """At t = 0.9 spread points alone are late. Close ones are ruined, and of them are more held-out ones."""
     assert times().by_class[SPREAD].saturation < 0.9 < times().by_class[CLOSE].half

@@ -63,6 +63,7 @@ def test_equal_draws_cancel_in_a_difference() -> None:
     assert apart.error == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_references_are_left_out_by_their_cost_and_that_is_said() -> None:
     oracle = Oracle(cloud())
     every, _ = reference_fields(oracle, True, [Known(oracle)])

@@ -69,6 +69,7 @@ def nearest(samples: np.ndarray, points: fs.TrainingSet) -> np.ndarray:
     return rows[distances.argmin(1)]
 
 
+@pytest.mark.slow
 def test_switch_shows_boundaries_and_nearest_images(tmp_path: Folder) -> None:
     oracle = fs.Oracle(DIGITS)
     found = switch_study(

@@ -116,6 +116,7 @@ def test_the_verdict_on_a_field_of_known_memory_is_the_expected_one(table: str, 
     assert copies == (field == "oracle" or table == "memorise_one_image")
 
 
+@pytest.mark.slow
 def test_without_references_nothing_is_told_and_a_result_is_read_again(tmp_path: Path) -> None:
     found = study(training(*TRAININGS["later"][:2]), references=False, n=40, steps=3)
     assert found.verdict == "cannot be tested"
@@ -189,6 +190,7 @@ def test_folders_are_matched_with_their_points(folders: Path) -> None:
     assert found.verdict == "cannot be tested"  # four steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "options", "message"),
     [

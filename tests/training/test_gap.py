@@ -55,6 +55,7 @@ def test_one_contrast_seldom_raises_a_false_alarm_and_ten_parts_do() -> None:
     assert parts > 12
 
 
+@pytest.mark.slow
 def test_what_has_memory_is_seen_by_the_contrast_and_by_its_samples() -> None:
     points = fs.load(MODES)
     training, held_out = (take(points, np.arange(*ends), "part") for ends in ((0, 60), (60, 160)))
@@ -69,6 +70,7 @@ def test_what_has_memory_is_seen_by_the_contrast_and_by_its_samples() -> None:
     np.testing.assert_allclose(found.log_snr, 2 * np.log(found.t / (1 - found.t)))
 
 
+@pytest.mark.slow
 def test_points_of_a_pair_are_of_one_class() -> None:
     """A model whose loss is the class alone has no gap, whatever the shares of the classes in both sets."""
     labels = np.repeat([0, 1], [40, 10])
@@ -101,6 +103,7 @@ def test_gaps_of_stages_carry_holms_correction() -> None:
     assert clear_gaps({"nearly": gaps["nearly"]}) == {"nearly": True}
 
 
+@pytest.mark.slow
 def test_the_contrast_begins_at_the_half_of_each_class() -> None:
     """A gap of 1 from there on and of none before: its mean is 1. A class of one point has no half, which is said."""
     points = two_classes()
