@@ -81,7 +81,7 @@ test-cluster: setup ## run one job on two hosts, which are network namespaces (n
 # The two variables make OpenBLAS pick other kernels than it would, and so slow numpy down.
 results-quick: setup ## run the quick form of what makes docs/results, into runs
 	$(BIN)/python docs/make_memorise.py digits --quick
-	$(BIN)/python docs/make_explain.py digits plain-unet dit-s --quick
+	$(BIN)/python docs/make_explain.py digits plain-unet --quick
 
 bench: setup ## run the benchmarks, one after the other
 	@set -e; for file in benchmarks/[!_]*.py; do \
