@@ -18,6 +18,7 @@ from flowscope.data import load
 from flowscope.errors import FlowscopeWarning, InputError
 from tests.support import formats
 from tests.support.formats import PIXELS, by_class, encoded, in_chunks, samples, write_tar_of, write_zip_of
+from tests.support.refusals import refused
 
 WRITERS = [
     formats.write_class_folders,
@@ -31,12 +32,6 @@ WRITERS = [
     formats.write_metadata_jsonl,
     formats.write_metadata_csv,
 ]
-
-
-def refused(path, said, **options):
-    with pytest.raises(InputError, match=said) as caught:
-        load(path, **options)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__name__)

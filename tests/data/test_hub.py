@@ -10,20 +10,15 @@ from PIL import Image
 
 from flowscope.cli import main
 from flowscope.data import load
-from flowscope.errors import FlowscopeWarning, InputError
+from flowscope.errors import FlowscopeWarning
 from tests.support import formats
 from tests.support.formats import PIXELS, encoded
+from tests.support.refusals import refused
 
 datasets = pytest.importorskip("datasets")
 datasets.disable_progress_bars()
 
 FEATURES = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])}
-
-
-def refused(source, said, **options):
-    with pytest.raises(InputError, match=said) as caught:
-        load(source, **options)
-    return str(caught.value)
 
 
 def table(columns, features=None):

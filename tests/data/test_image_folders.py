@@ -10,7 +10,8 @@ from PIL import Image, features
 from safetensors.numpy import save_file
 
 from flowscope.data import load
-from flowscope.errors import FlowscopeWarning, InputError
+from flowscope.errors import FlowscopeWarning
+from tests.support.refusals import refused
 
 RNG = np.random.default_rng(4)
 PIXELS = RNG.integers(0, 256, (12, 6, 5, 3), dtype=np.uint8)
@@ -19,12 +20,6 @@ PIXELS = RNG.integers(0, 256, (12, 6, 5, 3), dtype=np.uint8)
 def save(path, i=0):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(PIXELS[i]).save(path)
-
-
-def refused(path, said, **options):
-    with pytest.raises(InputError, match=said) as caught:
-        load(path, **options)
-    return str(caught.value)
 
 
 # classes

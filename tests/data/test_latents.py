@@ -13,9 +13,10 @@ from flowscope.data import load
 from flowscope.data.assemble import assemble
 from flowscope.data.loaders.image_folder import load_folder
 from flowscope.data.options import Options
-from flowscope.errors import FlowscopeWarning, InputError
+from flowscope.errors import FlowscopeWarning
 from tests.support import latent_formats as formats
 from tests.support.latent_formats import LATENTS, STDS, npy
+from tests.support.refusals import refused
 
 
 def read(written, **options):
@@ -25,13 +26,6 @@ def read(written, **options):
         data = load(written.path, **(written.options | options))
     assert [str(w.message) for w in caught] == [f"{data.name}: {note}" for note in data.notes]
     return data
-
-
-def refused(source, said, **options):
-    with pytest.raises(InputError, match=said) as caught:
-        load(source, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("write", formats.WRITERS, ids=lambda write: write.__name__)

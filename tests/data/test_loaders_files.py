@@ -25,6 +25,7 @@ from flowscope.data.loaders.safetensors import load_safetensors
 from flowscope.data.loaders.source import map_file
 from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.errors import InputError
+from tests.support.refusals import refused
 
 RNG = np.random.default_rng(1)
 POINTS = RNG.standard_normal((20, 4, 3)).astype(np.float32)
@@ -36,14 +37,6 @@ WEIGHTS = np.arange(1.0, 21.0)
 def header_of(entries, length=None):
     text = json.dumps(entries).encode()
     return struct.pack("<Q", len(text) if length is None else length) + text
-
-
-def refused(path, said, **options):
-    """load refuses the path in one line that holds `said`."""
-    with pytest.raises(InputError, match=said) as caught:
-        load(path, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # the same set, whatever the file

@@ -14,7 +14,8 @@ from flowscope.data.assemble import assemble
 from flowscope.data.loaders.image_folder import load_folder
 from flowscope.data.options import Options
 from flowscope.data.rows.mapped_rows import MappedRows
-from flowscope.errors import FlowscopeWarning, InputError
+from flowscope.errors import FlowscopeWarning
+from tests.support.refusals import refused
 
 RNG = np.random.default_rng(2)
 PIXELS = RNG.integers(0, 256, (9, 6, 5, 3), dtype=np.uint8)
@@ -37,13 +38,6 @@ def png_of_size(width, height):
 
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-
-
-def refused(path, said, **options):
-    with pytest.raises(InputError, match=said) as caught:
-        load(path, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "ppm", "PNG"])

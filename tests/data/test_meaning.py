@@ -8,17 +8,12 @@ from PIL import Image
 from torch.utils.data import TensorDataset
 
 from flowscope.data import TrainingSet, load
-from flowscope.errors import FlowscopeWarning, InputError
+from flowscope.errors import FlowscopeWarning
+from tests.support.refusals import refused
 
 RNG = np.random.default_rng(5)
 PIXELS = RNG.integers(0, 256, (6, 10, 9, 3), dtype=np.uint8)  # (N, H, W, C)
 FIRST = np.ascontiguousarray(np.moveaxis(PIXELS, -1, 1))
-
-
-def refused(source, said, **options):
-    with pytest.raises(InputError, match=said) as caught:
-        load(source, **options)
-    return str(caught.value)
 
 
 # scales and axes of floats

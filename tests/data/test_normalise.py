@@ -20,17 +20,11 @@ from flowscope.errors import FlowscopeWarning, InputError
 from flowscope.studies import catalogue, inputs
 from flowscope.training import TrainSettings, train_to
 from tests.support.latent_formats import save_statistics, write_lightningdit
+from tests.support.refusals import refused
 
 RNG = np.random.default_rng(6)
 LATENTS = RNG.normal(3, 2, (40, 4, 6, 5)).astype(np.float32)
 RAW = np.arange(16, dtype=np.float32).reshape(2, 2, 2, 2)
-
-
-def refused(source, said, **options):
-    with pytest.raises(InputError, match=said) as caught:
-        load(source, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # what a format states

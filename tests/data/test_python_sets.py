@@ -15,9 +15,10 @@ from torch.utils.data import (
 )
 
 from flowscope.data import load
-from flowscope.errors import FlowscopeWarning, InputError
+from flowscope.errors import FlowscopeWarning
 from tests.support import formats
 from tests.support.formats import LABELS, PIXELS
+from tests.support.refusals import refused
 
 POINTS = torch.from_numpy(formats.points_of())
 
@@ -39,12 +40,6 @@ class Stream(IterableDataset):
 
     def __iter__(self):
         return map(self.make, range(self.count))
-
-
-def refused(source, said, **options):
-    with pytest.raises(InputError, match=said) as caught:
-        load(source, **options)
-    return str(caught.value)
 
 
 FORMS = {

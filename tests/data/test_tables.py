@@ -10,6 +10,7 @@ from flowscope.data import load
 from flowscope.errors import FlowscopeWarning, InputError
 from tests.support import formats
 from tests.support.formats import PIXELS, VECTORS
+from tests.support.refusals import refused
 
 WRITERS = [
     formats.write_adm_npz,
@@ -20,13 +21,6 @@ WRITERS = [
     formats.write_csv,
     formats.write_csv_without_header,
 ]
-
-
-def refused(path, said, **options):
-    with pytest.raises(InputError, match=said) as caught:
-        load(path, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__name__)

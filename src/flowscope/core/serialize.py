@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from flowscope.core.text import is_number
+
 SCHEMA = 1  # number of the form of every JSON file that a study writes
 
 # where a cell begins, also for a spreadsheet that takes semicolons or tabs for commas, and what then makes a formula
@@ -47,15 +49,7 @@ def _csv_cell(value: Any) -> Any:
     """A value as it is written; an apostrophe stands before what would make a formula of a text."""
     if not isinstance(value, str):
         return repr(value) if isinstance(value, float) else value
-    return value if _is_number(value) else FORMULA.sub(r"\1'\2", value)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return value if is_number(value) else FORMULA.sub(r"\1'\2", value)
 
 
 def json_text(value: Any) -> str:

@@ -92,7 +92,7 @@ def recommend(by_class: float, whole: float) -> str:
     if not (math.isfinite(by_class) and math.isfinite(whole)):
         return ""
     if abs(by_class - whole) <= AGREE_WITHIN * max(by_class, whole):
-        return f"Both boundaries agree within {AGREE_WITHIN:.0%}: take either.".replace("%", " %")
+        return f"Both boundaries agree within {100 * AGREE_WITHIN:g} %: take either."
     return (
         f"For class-conditional training take the conditional one, t = {by_class:.4f}: a network that is given the "
         "label learns each class as a training set of its own. A network without labels learns all points together: "

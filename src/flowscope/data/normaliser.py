@@ -47,7 +47,7 @@ class Normaliser:
         return ((values - mean) / std * self.factor).astype(values.dtype, copy=False)
 
     def __str__(self) -> str:
-        """The same in words; different statistics have different ones."""
+        """What is done to a value, in words; different statistics have different ones."""
         if self.mean is None or self.std is None:
             return f"value * {self.factor!r}"
         both = np.stack([self.mean, self.std]).astype("<f8")

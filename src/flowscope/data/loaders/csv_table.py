@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from flowscope.core.memory import check_memory
+from flowscope.core.text import is_number
 from flowscope.data.loaders.columns import keep_columns, label_names, pick_one
 from flowscope.data.loaders.labels import Labels, make_labels
 from flowscope.data.loaders.part import Part
@@ -34,7 +35,7 @@ def load_csv(path: Path, part: Part) -> Source:
         first = next(rows, None)
         if first is None:
             raise InputError(f"{path} is empty; expected {EXPECTED}")
-        header = None if all(map(_is_number, first[1])) else [cell.strip() for cell in first[1]]
+        header = None if all(map(is_number, first[1])) else [cell.strip() for cell in first[1]]
         names = _column_names(header, len(first[1]), path)
         kept = keep_columns(names, part.column_names, path)
         label = pick_one("labels", label_names(kept) if header else [], path)
@@ -81,7 +82,7 @@ def _read(
         try:
             values.extend(map(float, cells))
         except ValueError:
-            wrong = next(k for k in used if not _is_number(row[k]))
+            wrong = next(k for k in used if not is_number(row[k]))
             raise InputError(
                 f"line {line}, column {wrong + 1} ({names[wrong]}) of {path} is {row[wrong][:40]!r}; expected a number"
             ) from None
@@ -105,11 +106,3 @@ def _labels(texts: list[str], chosen: np.ndarray | None, path: Path) -> Labels:
     said = [int(text) for text in texts] if whole else [text or None for text in texts]
     found = make_labels(said, [f"the label {text!r}" for text in texts], path)
     return Labels(None) if found.values is None else Labels(found.values[chosen], found.names)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from flowscope.core.memory import check_memory
+from flowscope.core.settings import need
 from flowscope.data.loaders.columns import keep_columns
 from flowscope.data.loaders.latents import FLIPPED
 from flowscope.data.loaders.part import Part
@@ -26,7 +27,7 @@ from flowscope.data.loaders.source import (
     reading,
     unread_notes,
 )
-from flowscope.errors import InputError, MissingExtraError
+from flowscope.errors import InputError
 
 MAX_TEXT_BYTES = 4 * MAX_NAME_CHARACTERS
 BESIDE = ("labels", "weights", "classes")
@@ -40,10 +41,7 @@ def load_hdf5(path: Path, part: Part) -> Source:
         InputError: it is damaged, lacks the arrays, leads to other files, or claims more than there is memory.
         MissingExtraError: h5py is not installed.
     """
-    try:
-        import h5py
-    except ImportError as error:
-        raise MissingExtraError("HDF5 files need h5py; install it with: pip install 'flowscope[hdf5]'") from error
+    h5py = need("h5py", "hdf5")
     part.refuse_split(str(path))
     with reading(path, "an HDF5 file"), h5py.File(path, "r") as file:
         names = keep_columns(list(file), part.column_names, path)

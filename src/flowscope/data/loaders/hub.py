@@ -13,6 +13,7 @@ from typing import Any
 
 from flowscope.core.memory import check_memory
 from flowscope.core.schema import check_form, read_json
+from flowscope.core.settings import need
 from flowscope.data.loaders.columns import keep_columns, label_names, no_points, pick_one
 from flowscope.data.loaders.images import EncodedImages
 from flowscope.data.loaders.labels import Labels, make_labels
@@ -20,7 +21,7 @@ from flowscope.data.loaders.part import Part
 from flowscope.data.loaders.python_sets import load_torch
 from flowscope.data.loaders.shards import find_shards, holds_only
 from flowscope.data.loaders.source import Source, check_class_names, check_inside, reading, unread_notes
-from flowscope.errors import InputError, MissingExtraError, listed
+from flowscope.errors import InputError, listed
 
 HUB_PREFIX = "hf:"
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -44,7 +45,7 @@ def load_saved(folder: Path, part: Part) -> Source:
         InputError: it is damaged, has several parts and `split` does not say which, or no column of images.
         MissingExtraError: the package is not installed.
     """
-    datasets = _import()
+    datasets = need("datasets", "hub")
     name = folder.resolve().name
     if (folder / SPLITS_FILE).is_file():
         splits = read_json(folder / SPLITS_FILE, dict[str, list[str]], '{"splits": [...]}').get("splits", [])
@@ -73,7 +74,7 @@ def load_parquet(path: Path, part: Part) -> Source:
         InputError: damaged or missing files, several parts and `split` does not say which, or no column of images.
         MissingExtraError: the package is not installed.
     """
-    datasets = _import()
+    datasets = need("datasets", "hub")
     import pyarrow
     from pyarrow import parquet
 
@@ -111,7 +112,7 @@ def load_hub(text: str, part: Part) -> Source:
         InputError: there is no network, no such set, several parts and `split` does not say which, no images.
         MissingExtraError: the package is not installed.
     """
-    datasets = _import()
+    datasets = need("datasets", "hub")
     repository, _, configuration = text.removeprefix(HUB_PREFIX).partition(":")
     if not repository.strip("/") or repository.count("/") > 1:
         raise InputError(f"{text!r} is no name of the hub; expected hf:owner/name, or hf:owner/name:configuration")
@@ -159,7 +160,7 @@ def from_dataset(
     Raises:
         InputError: no column of images or several, several of labels, or labels that are none.
     """
-    datasets, features = _import(), dataset.features
+    datasets, features = need("datasets", "hub"), dataset.features
     kept = keep_columns(list(features), columns, where)
     image = pick_one("images", [c for c in kept if _is_image(features[c], datasets)], where)
     if image is None:
@@ -242,13 +243,3 @@ def _probe(text: str, repository: str) -> None:
             huggingface_hub.HfApi().dataset_info(repository, timeout=PROBE_SECONDS)
         except HfHubHTTPError as error:
             raise InputError(f"{text!r} is no data set that can be read ({error}); expected hf:owner/name") from None
-
-
-def _import() -> Any:
-    try:
-        import datasets
-    except ImportError as error:
-        raise MissingExtraError(
-            "data sets of Hugging Face need the package datasets; install it with: pip install 'flowscope[hub]'"
-        ) from error
-    return datasets

@@ -14,8 +14,8 @@ import numpy as np
 from flowscope.data.loaders.source import (
     MAX_LISTED_REASONS,
     Source,
-    by_ending,
     check_inside,
+    passed_over,
     reading,
     skipped_notes,
 )
@@ -66,8 +66,7 @@ def load_cache(folder: Path) -> Source:
     if not items:
         raise InputError(f"{folder} holds {len(paths)} caches and no latents; expected files with {PLAIN_KEY}_FxHxW_*")
     _check_one_kind(folder, items)
-    names = [path.name + "/" * path.is_dir() for path in folder.iterdir() if path.name[0] != "."]
-    skipped += Counter("in subfolders" if n.endswith("/") else by_ending(n) for n in names if not n.endswith(SUFFIX))
+    skipped += passed_over(folder, SUFFIX)
     rows = ItemRows(lambda at: _read(items[at]), len(items), lambda at: str(items[at].path))
     return Source(
         MappedRows([rows]),

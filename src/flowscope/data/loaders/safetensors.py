@@ -1,7 +1,6 @@
 """.safetensors files, one or a folder of shards, memory-mapped: rows are read as they are asked for."""
 
 import re
-from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +13,8 @@ from flowscope.data.loaders.packed import KEY, read_packed
 from flowscope.data.loaders.source import (
     SPLITS,
     Source,
-    by_ending,
     check_inside,
+    passed_over,
     pick_points,
     reading,
     skipped_notes,
@@ -26,6 +25,7 @@ from flowscope.data.rows.mapped_rows import MappedRows
 from flowscope.errors import InputError, listed
 
 SUFFIX = ".safetensors"
+KNOWN = (SUFFIX, f"{SUFFIX}.index.json", STATISTICS_FILE)  # endings of what belongs to a folder of shards
 NUMBERED_SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)\.safetensors")
 RANK_SHARD = re.compile(r"(.*rank)(\d+)(_shard)(\d+)\.safetensors")  # as LightningDiT names them
 MAX_SHARDS = 100_000  # files of a set
@@ -81,15 +81,8 @@ def load_safetensors(path: Path) -> Source:
         latents=key == "latents",
         flipped=None if flipped[0] is None else _joined(flipped),
         statistics=find_statistics(path if path.is_dir() else path.parent) if key == "latents" else None,
-        notes=shards[0].notes + (skipped_notes(_others(path)) if path.is_dir() else ()),
+        notes=shards[0].notes + (skipped_notes(passed_over(path, KNOWN)) if path.is_dir() else ()),
     )
-
-
-def _others(folder: Path) -> Counter[str]:
-    """What else lies in a folder of shards, by the reason for which it is passed over."""
-    known = (SUFFIX, f"{SUFFIX}.index.json", STATISTICS_FILE)
-    names = [path.name + "/" * path.is_dir() for path in folder.iterdir() if not path.name.startswith(".")]
-    return Counter("in subfolders" if n.endswith("/") else by_ending(n) for n in names if not n.endswith(known))
 
 
 def _joined(parts: list[Any]) -> Any:

@@ -108,6 +108,12 @@ def in_words(skipped: Counter[str]) -> str:
     return ", ".join([*(f"{count:,} {why}" for why, count in first), *([f"{rest:,} others"] if rest else [])])
 
 
+def passed_over(folder: Path, known: str | tuple[str, ...]) -> Counter[str]:
+    """What lies in a folder of files that is not hidden and has none of the known endings, by its reason."""
+    names = [path.name + "/" * path.is_dir() for path in folder.iterdir() if not path.name.startswith(".")]
+    return Counter("in subfolders" if n.endswith("/") else by_ending(n) for n in names if not n.endswith(known))
+
+
 def by_ending(name: str) -> str:
     """The reason of a file that is passed over for its ending."""
     suffix = Path(name).suffix.lower()
