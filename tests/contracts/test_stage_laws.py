@@ -35,6 +35,26 @@ PAIR = torch.tensor([[1.0, 0.0, 0.5, 0.0], [-1.0, 0.0, 0.5, 1.5]])
 APART = 2.5  # |PAIR[0] - PAIR[1]|
 
 
+# Order
+
+
+@pytest.mark.parametrize("labels", [None, np.arange(60) % 3])
+@pytest.mark.parametrize("weights", [None, np.linspace(1, 3, 60)])
+def test_a_curve_does_not_depend_on_the_order_of_the_points(labels, weights):
+    """Probes, tilted probes, spectra and placed times are drawn by what points are, not by where they stand."""
+    points, order = cloud(48, (5,), seed=7), np.random.default_rng(3).permutation(60)
+    points = torch.cat([points, points[:12]])  # copies, of which some have other weights and labels
+    turned = [None if given is None else given[order] for given in (weights, labels)]
+    one = measure(points, weights=weights, labels=labels, timesteps="auto", probes=40)
+    other = measure(points[order], weights=turned[0], labels=turned[1], timesteps="auto", probes=40)
+    assert np.array_equal(one.t, other.t)
+    for name in NAMES:
+        for column in (name, name + "_error"):
+            np.testing.assert_allclose(getattr(one, column), getattr(other, column), rtol=1e-6, atol=1e-6)
+    for end in ("half", "saturation"):
+        np.testing.assert_allclose(getattr(one, end), getattr(other, end), rtol=1e-6)
+
+
 # Exact truths
 
 

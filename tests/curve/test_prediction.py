@@ -251,13 +251,13 @@ def test_each_class_has_predictions_of_its_own() -> None:
 
 @pytest.mark.slow
 def test_subsets_tell_what_a_gaussian_does_not() -> None:
-    """A mixture of scales: the spectrum alone errs by half of t, subsets of a tenth of the points by far less."""
+    """A mixture of scales: the spectrum alone errs by a quarter of t, subsets of a tenth of the points by far less."""
     rng = np.random.default_rng(0)
     data = fs.TrainingSet(rng.standard_normal((1600, 32)) * np.exp(rng.standard_normal((1600, 1))))
     curve = fs.stages(data, timesteps=2, probes=256)
     found = predict_from_subsets(data, points=160, probes=128)
     assert found.half.t == pytest.approx(curve.half.t, rel=0.15)
-    assert abs(curve.predicted / curve.half.t - 1) > 0.3
+    assert abs(curve.predicted / curve.half.t - 1) > 0.2
     assert found.half.low < found.half.t < found.half.high and (found.points, found.subsets) == (160, 6)
 
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from flowscope.data.training_set import TrainingSet
 from flowscope.oracle import Oracle
 from flowscope.studies.bench.ladder import MODEL, ORACLE, Statistic, reference_fields, stand, statistic
 from flowscope.studies.bench.memory_coordinate import Window, larger_set, memory_coordinates
@@ -61,6 +62,14 @@ def test_equal_draws_cancel_in_a_difference() -> None:
     apart = statistic((1.0, DRAWS[0]), (-1.0, DRAWS[1][:20]))
     expected = math.hypot(DRAWS[0].std(ddof=1) / math.sqrt(40), DRAWS[1][:20].std(ddof=1) / math.sqrt(20))
     assert apart.error == pytest.approx(expected)
+
+
+def test_where_the_model_is_an_oracle_of_labelled_points_the_mixture_suits_each_label() -> None:
+    """Studies ask it with labels: a mixture of all points would refuse a label of two points."""
+    points = cloud()
+    labelled = Oracle(TrainingSet(points.points, [0, 0] + [1] * (len(points) - 2)))
+    _, told = reference_fields(labelled, True, [labelled])
+    assert any("Gaussian mixture was left out. 2 distinct points of a class" in note for note in told)
 
 
 @pytest.mark.slow

@@ -117,4 +117,4 @@ def test_the_contrast_begins_at_the_half_of_each_class() -> None:
     assert found["gap_after_half"] == 1 and found["gap_after_half_error"] == 0
     lonely = fs.TrainingSet(np.concatenate([points.points, np.ones((1, 6))]), [*points.labels, 7])
     with pytest.warns(FlowscopeWarning, match=r"no half in 1 classes \(7\)"):
-        Monitor(fs.Oracle(lonely), two_classes(seed=3), probes=20, bins=2, conditional=True)(fs.Oracle(lonely), 0)
+        Monitor(fs.Oracle(lonely), lonely, probes=20, bins=2, conditional=True)(fs.Oracle(lonely), 0)

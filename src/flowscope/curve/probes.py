@@ -35,13 +35,14 @@ def draw_probes(law: Law, which: range, seed: int, label: int | None = None) -> 
         label: of the law, which has probes of its own; None for all points.
     """
     stream = stream_of(label)
-    steps = np.cumsum(law.probabilities)
+    steps = np.cumsum(law.probabilities[law.draw_order])
     source = np.empty(len(which), dtype=np.int64)
     noise = np.empty((len(which), law.support.dimension))
     for row, i in enumerate(which):
         rng = np.random.default_rng((seed, stream, i))
         source[row] = min(int(np.searchsorted(steps, rng.random() * steps[-1], side="right")), len(law) - 1)
         noise[row] = rng.standard_normal(law.support.dimension)
+    source = law.draw_order[source]
     order = np.argsort(law.positions[source], kind="stable")  # read in the order of the file
     read = law.support.rows(law.positions[source[order]])
     raw = torch.empty_like(read)

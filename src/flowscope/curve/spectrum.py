@@ -77,7 +77,7 @@ def measure_spectra(
 
     Args:
         training_set: whose points they are.
-        positions: (M,) the distinct points, ascending.
+        positions: (M,) the distinct points, in an order that does not depend on that of the set.
         probabilities: (M,) their weights, all positive.
         counts: of clusters, at most: 1 for the plain spectrum.
     """
@@ -85,7 +85,8 @@ def measure_spectra(
     chosen = np.arange(len(positions))
     if len(positions) > limit:
         chosen = np.sort(np.random.default_rng(0).choice(len(positions), limit, replace=False))
-    points, unit = _normalised(training_set.rows(positions[chosen]).flatten(1).to("cpu"))
+    back = np.argsort(np.argsort(positions[chosen]))  # read in the order of the file
+    points, unit = _normalised(training_set.rows(np.sort(positions[chosen])).flatten(1).to("cpu")[back])
     weights = probabilities[chosen] / probabilities[chosen].sum()
     whole = len(chosen) == len(positions)
     of = f"all {len(positions):,} points" if whole else f"{len(chosen):,} of {len(positions):,} points"

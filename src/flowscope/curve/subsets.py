@@ -86,7 +86,8 @@ def predict_from_subsets(
     known = predicted_law(oracle, ClassLaw(1.0, None, law))
     offsets = np.empty((subsets, len(LEVELS)))
     for k in range(subsets):
-        offsets[k] = _offsets(oracle, known, np.sort(rng.choice(len(law), points, replace=False)), probes, seed + k)
+        chosen = np.sort(law.draw_order[rng.choice(len(law), points, replace=False)])
+        offsets[k] = _offsets(oracle, known, chosen, probes, seed + k)
         if progress is not None:
             progress(k + 1, subsets)
     half, saturation = (

@@ -188,7 +188,8 @@ class Expected(NamedTuple):
 def predicted_law(oracle: Oracle, c: ClassLaw) -> PredictedLaw:
     """What predictions need of a law: its spectra in clusters and plain, from one sample of bounded size."""
     law = c.law
-    spectra = measure_spectra(oracle.training_set, law.positions, law.probabilities, (CLUSTERS, 1))
+    positions, probabilities = law.positions[law.draw_order], law.probabilities[law.draw_order]
+    spectra = measure_spectra(oracle.training_set, positions, probabilities, (CLUSTERS, 1))
     return PredictedLaw(c.share, law.entropy, spectra)
 
 

@@ -115,6 +115,8 @@ def tilt(c: ClassLaw, r: np.ndarray, plain: int, seed: int, policy: TiltedPolicy
     noise, uniform = rng.standard_normal((policy.probes, law.support.dimension)), rng.random((3, policy.probes))
     along = noise @ (law.block(0, len(law)).points.cpu().numpy() / spread).T
     half, log_weights = _half_squares(law, spread), law.log_weights.cpu().numpy()
+    order = law.draw_order  # sources and competitors are drawn by it
+    half, log_weights, along = half[np.ix_(order, order)], log_weights[order], along[:, order]
     pairs = Pairs(half, log_weights, np.exp(log_weights / 2), along, uniform)
     radii = np.minimum(r * spread, LARGEST_RADIUS)
     nodes = zip(radii, *_sources(half, pairs.roots, radii), strict=True)

@@ -63,7 +63,7 @@ def _over_points(base: TrainingSet, values: Any, seed: int) -> list[Variant]:
 
     def subset(n: int, draw: int = 0) -> TrainingSet:
         if draw not in orders:
-            orders[draw] = np.random.default_rng((seed, draw)).permutation(len(base))
+            orders[draw] = np.random.default_rng((seed, draw)).permutation(base.draw_order)
         return take(base, np.sort(orders[draw][:n]), f"{base.name}, {n} points")
 
     return [Variant(n, f"{n}", partial(subset, n), partial(subset, n) if n < len(base) else None) for n in counts]

@@ -1,10 +1,12 @@
 """Statistics: what has to be known of every point of a set, measured in one pass over all of them.
 
 A pass over points in a file takes seconds for every 10 GB, so there is one, by several threads. It refuses numbers that
-are not finite, hashes the blocks of the set's digest and each point, and measures squared distances from a centre.
+are not finite, hashes the blocks of the set's digest and each point, and measures squared distances from a centre and
+heights along a direction, by which points are drawn.
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -23,6 +25,7 @@ PIECE_BYTES = 16 << 20  # of points in float64, at most, that are looked at at a
 MAX_CACHED_FLOAT64S = 1 << 15  # numbers of a block that stays in the caches and that torch does not share among threads
 MAX_THREADS = 8  # that look at blocks at the same time
 MAX_KEY_COORDINATES = 512  # of a point that its key hashes
+HEIGHT_STEPS = 2.0**40  # to the largest height: finer ones are rounding
 CENTRE_POINTS = 4096  # of a file, at most, whose mean is the centre
 
 _WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes of a number
@@ -51,7 +54,22 @@ class Statistics(NamedTuple):
     keys: np.ndarray  # (N,) int64: points with different keys are different, others may be equal
     centre: Tensor  # (D,) float64 on the CPU, near the mean of all points with weight, or that mean
     norms: np.ndarray  # (N,) |x1 - centre|^2, float64
+    heights: np.ndarray  # (N,) int64, <x1 - centre, v> with v random and fixed, in steps of a share of the largest
     mean: Tensor  # (D,) float64, the mean of all points with weight
+
+    def draw_order(self, which: np.ndarray | slice = slice(None), *ties: np.ndarray) -> np.ndarray:
+        """An order of points for random numbers to choose from, so that what is drawn does not hang on the set's own.
+
+        It is that of heights, which a shift, a scale and the dtype of the points leave as it is, too.
+
+        Args:
+            which: (M,) positions of points; all of them by default.
+            ties: (M,) what tells copies apart, the most important first.
+
+        Returns:
+            (M,) places in `which`.
+        """
+        return np.lexsort((*reversed(ties), self.keys[which], self.heights[which]))
 
 
 def measure_statistics(points: Rows, digest: bool) -> Statistics:
@@ -67,10 +85,12 @@ def measure_statistics(points: Rows, digest: bool) -> Statistics:
     counted = torch.from_numpy(points.relative_weights > 0)  # others are in no law
     centre = _sample_mean(points, counted) if points.streamed else _mean(points, counted)
     key = _KeyHash(points.dimension)
-    found = list(_map_blocks(points, partial(_measure_block, points, counted, centre, key, digest)))
-    digests, keys, norms, totals = zip(*found, strict=True)
+    direction = torch.from_numpy(np.random.default_rng(0xD1CE).standard_normal(points.dimension))
+    found = list(_map_blocks(points, partial(_measure_block, points, counted, centre, direction, key, digest)))
+    digests, keys, norms, heights, totals = zip(*found, strict=True)
     mean = centre + torch.stack(totals).sum(0) / int(counted.sum())
-    return Statistics(b"".join(digests) if digest else None, np.concatenate(keys), centre, np.concatenate(norms), mean)
+    columns = [np.concatenate(column) for column in (keys, norms, heights)]
+    return Statistics(b"".join(digests) if digest else None, columns[0], centre, columns[1], _steps(columns[2]), mean)
 
 
 def _map_blocks(points: Rows, work: Callable[[int, int], T]) -> Iterator[T]:
@@ -87,16 +107,23 @@ def _map_blocks(points: Rows, work: Callable[[int, int], T]) -> Iterator[T]:
 
 
 def _measure_block(
-    points: Rows, counted: Tensor, centre: Tensor, key: "_KeyHash", digest: bool, start: int, stop: int
-) -> tuple[bytes, np.ndarray, np.ndarray, Tensor]:
-    """(hash, keys, norms, sum about the centre of those counted) of the points from `start` to `stop`."""
+    points: Rows,
+    counted: Tensor,
+    centre: Tensor,
+    direction: Tensor,
+    key: "_KeyHash",
+    digest: bool,
+    start: int,
+    stop: int,
+) -> tuple[bytes, np.ndarray, np.ndarray, np.ndarray, Tensor]:
+    """(hash, keys, norms, heights, sum about the centre of those counted) of the points from `start` to `stop`."""
     block, total = hashlib.sha256(), torch.zeros_like(centre)
-    keys, norms = np.empty(stop - start, np.int64), np.empty(stop - start)
+    keys, norms, heights = np.empty(stop - start, np.int64), np.empty(stop - start), np.empty(stop - start)
     for at, piece in points.pieces(start, stop):
         if digest:
             block.update(_raw_bytes(piece))
         flat, of = piece.flatten(1).cpu(), slice(at - start, at - start + len(piece))
-        norms[of] = _norms(flat, centre, counted[at : at + len(flat)], total)
+        norms[of], heights[of] = _norms(flat, centre, direction, counted[at : at + len(flat)], total)
         if not np.isfinite(norms[of]).all():
             refuse_infinite(points.name, at, flat)
             raise InputError(
@@ -104,7 +131,7 @@ def _measure_block(
                 "be computed: rescale them"
             )
         keys[of] = key(flat)
-    return block.digest(), keys, norms, total
+    return block.digest(), keys, norms, heights, total
 
 
 def hash_blocks(points: Rows) -> bytes:
@@ -144,9 +171,11 @@ def _sample_mean(points: Rows, counted: Tensor, read_rows: int = 256) -> Tensor:
     return mean if bool(torch.isfinite(mean).all()) else torch.zeros_like(mean)  # the pass then names the point
 
 
-def _norms(flat: Tensor, centre: Tensor, counted: Tensor, total: Tensor) -> np.ndarray:
-    """(n,) |x1 - centre|^2; the sum of x1 - centre over those counted is added to `total`."""
-    norms = np.empty(len(flat))
+def _norms(
+    flat: Tensor, centre: Tensor, direction: Tensor, counted: Tensor, total: Tensor
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) |x1 - centre|^2 and <x1 - centre, v>; the sum of x1 - centre over those counted is added to `total`."""
+    norms, heights, v = np.empty(len(flat)), np.empty(len(flat)), direction.numpy()
     step = max(1, MAX_CACHED_FLOAT64S // len(centre))
     about = torch.empty(min(step, len(flat)), len(centre), dtype=torch.float64)
     single = torch.empty(about.shape, dtype=torch.float32) if flat.element_size() == 2 else None
@@ -161,7 +190,18 @@ def _norms(flat: Tensor, centre: Tensor, counted: Tensor, total: Tensor) -> np.n
         total += (part if bool(chosen.all()) else part[chosen]).sum(0)
         with np.errstate(over="ignore"):  # what is not finite is refused
             norms[start:stop] = np.matmul(values[:, None, :], values[:, :, None])[:, 0, 0]
-    return norms
+            heights[start:stop] = values @ v
+    return norms, heights
+
+
+def _steps(heights: np.ndarray) -> np.ndarray:
+    """(N,) heights in whole steps, so that rounding tells no copies apart."""
+    largest = float(np.abs(heights).max())
+    return (
+        np.rint(heights * (HEIGHT_STEPS / 2.0 ** math.frexp(largest)[1])).astype(np.int64)
+        if largest
+        else np.zeros(len(heights), np.int64)
+    )
 
 
 class _KeyHash:

@@ -173,6 +173,12 @@ class TrainingSet:
         for start in range(0, len(self), rows):
             yield start, self.rows(slice(start, min(start + rows, len(self))))
 
+    @property
+    def draw_order(self) -> np.ndarray:
+        """(N,) positions of points in an order that does not hang on the set's own: random numbers choose from it."""
+        labels = np.zeros(len(self), np.int64) if self.labels is None else self.labels
+        return self.statistics.draw_order(slice(None), labels, self.relative_weights)
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the hashes of blocks of points, and over shape, dtype, labels, weights and normalisation.

@@ -208,6 +208,11 @@ class Law:
         return self.support.first[self.chosen]
 
     @cached_property
+    def draw_order(self) -> np.ndarray:
+        """(M,) positions in the law in an order that does not hang on the set's: random numbers choose from it."""
+        return self.support.training_set.statistics.draw_order(self.positions)
+
+    @cached_property
     def places(self) -> Tensor:
         """(M,) positions on the device."""
         return torch.as_tensor(self.positions, device=self.support.device)

@@ -22,7 +22,8 @@ from flowscope.references import ladder
 from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.finding import TELLS_NOTHING, Panel, Series, Verdict
 from flowscope.studies.bench.paired import Interval
-from flowscope.studies.bench.variants import any_takes_labels, record_of
+from flowscope.studies.bench.variants import record_of
+from flowscope.training.monitor.evaluate import label_count
 
 MODEL, ORACLE, MORE = "model", "oracle", "oracle of more data"
 TABLE = "references"
@@ -156,8 +157,7 @@ def reference_fields(
     """
     if wanted is False:
         return {}, ["No references were measured (references=False), so memory cannot be told from denoising."]
-    conditional = any_takes_labels(models)
-    rows = ladder(oracle, conditional=conditional, more=more)
+    rows = ladder(oracle, conditional=any(label_count(m) > 0 for m in models), more=more)
     rows.pop(ORACLE)
     notes = [f"The reference {name} is {row.about}." for name, row in rows.items()]
     notes += [f"The reference {name} was left out. {why}" for name, why in rows.left_out.items() if name != MORE]

@@ -149,8 +149,8 @@ def memory_coordinates(
         batch: states in a call.
     """
     rng = np.random.default_rng((seed, 7))
-    whole, count = more.training_set, len(oracle.training_set)
-    drawn = [take(whole, np.sort(rng.choice(len(whole), count, replace=False)), whole.name) for _ in range(draws)]
+    whole, count, order = more.training_set, len(oracle.training_set), more.training_set.draw_order
+    drawn = [take(whole, np.sort(rng.choice(order, count, replace=False)), whole.name) for _ in range(draws)]
     oracles = [oracle]
     oracles += [Oracle(points, oracle.path, memory=oracle.memory, device=oracle.device) for points in drawn]
     states = [_states(one, more, window, n, conditional, (seed, 8, k)) for k, one in enumerate(oracles)]

@@ -114,15 +114,13 @@ class SampleBench:
         """(N,) the rows that stand for the training set: all of them, or N drawn by their weights."""
         s = self.oracle.training_set
         if s.weights is None:
-            return np.arange(len(s))
+            return s.draw_order
         return draw_rows(s, len(s), np.random.default_rng((self.seed, 2)))
 
     @cached_property
     def real(self) -> Tensor:
         """(N, d) features of the training set."""
-        s = self.oracle.training_set
-        found = features(s, self.feature_space)
-        return found if s.weights is None else found[self.real_rows]
+        return features(self.oracle.training_set, self.feature_space)[self.real_rows]
 
     @cached_property
     def real_subset(self) -> Tensor:
@@ -284,8 +282,9 @@ class SampleBench:
 
 def draw_rows(training_set: TrainingSet, n: int, rng: np.random.Generator) -> np.ndarray:
     """(n,) rows drawn with replacement by their weights."""
-    w = training_set.relative_weights
-    return rng.choice(len(training_set), n, p=None if training_set.weights is None else w / w.sum())
+    order = training_set.draw_order
+    w = training_set.relative_weights[order]
+    return rng.choice(order, n, p=None if training_set.weights is None else w / w.sum())
 
 
 def _share_and_error(values: np.ndarray, n: int) -> tuple[float, float]:

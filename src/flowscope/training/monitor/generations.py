@@ -31,8 +31,8 @@ def draw_own(model: Any, oracle: Oracle, samples: int, steps: int, conditional: 
     noise = draw_noise(count, s.shape, seed, device=oracle.device) * float(oracle.path(0.0).sigma)
     y = None
     if conditional and s.labels is not None:
-        chance = s.relative_weights / s.relative_weights.sum()
-        rows = np.random.default_rng((seed, LABEL_STREAM)).choice(len(s), count, p=chance)
+        order, chance = s.draw_order, s.relative_weights / s.relative_weights.sum()
+        rows = np.random.default_rng((seed, LABEL_STREAM)).choice(order, count, p=chance[order])
         y = torch.as_tensor(s.labels[rows], device=oracle.device)
 
     rounds = list[bool]()

@@ -122,10 +122,11 @@ def _draw(points: TrainingSet, count: int, bins: int, seed: int, beside: Probes 
 
 def _rows_at(points: TrainingSet, sources: np.ndarray, alike: np.ndarray | None) -> np.ndarray:
     """(n,) rows by their weights at numbers (n,) in [0, 1), of points with the labels `alike` where there are such."""
-    row, everywhere = np.empty(len(sources), dtype=np.int64), np.arange(len(points))
+    row, everywhere = np.empty(len(sources), dtype=np.int64), points.draw_order
+    labels = everywhere if points.labels is None else points.labels[everywhere]
     wanted = np.zeros(len(sources), dtype=np.int64) if alike is None else alike
     for label in np.unique(wanted):
-        own = everywhere if alike is None else np.flatnonzero(points.labels == label)
+        own = everywhere if alike is None else everywhere[labels == label]
         own = own if len(own) else everywhere
         steps, chosen = np.cumsum(points.relative_weights[own]), wanted == label
         place = np.searchsorted(steps, sources[chosen] * steps[-1], side="right")
