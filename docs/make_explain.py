@@ -77,8 +77,8 @@ PLANS = {
         1000,
         {
             "all": {"batch": 64, "schedule": "cosine", "snapshots": 2, "checkpoint_every": 250},
-            "plain-unet": {"width": 32, "steps": 6000},
-            "unet": {"width": 32, "steps": 6000},
+            "plain-unet": {"width": 32, "steps": 2500},
+            "unet": {"width": 32, "steps": 2500},
         },
     ),
 }  # fmt: skip

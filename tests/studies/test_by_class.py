@@ -20,7 +20,10 @@ from flowscope.studies import (
     alignment_study,
     capacity_study,
     convergence_study,
+    experts_study,
     explain_study,
+    guidance_study,
+    intermediate_study,
     loss_study,
     memorise_study,
     norm_study,
@@ -29,6 +32,7 @@ from flowscope.studies import (
     switch_study,
     target_study,
 )
+from flowscope.studies.bench.marks import TIMES
 from flowscope.studies.bench.memory_coordinate import memory_coordinates, speaking_window
 from flowscope.studies.bench.restoration import mean_where
 from tests.support.two_classes import CLOSE, SPREAD, Staged, navigating, two_classes
@@ -151,6 +155,8 @@ PAGES = {
     "norm": lambda m: norm_study(m, oracle(), **LITTLE | {"bins": 8, "n": 16}),
     "capacity": lambda m: capacity_study(m, m, oracle(), splits=(0.5,), n=20, steps=2, references=False),
     "shift": lambda m: shift_study(m, oracle(), shifts=(1.0,), n=20, steps=2, references=False),
+    "guidance": lambda m: guidance_study(oracle(), oracle(), n=20, steps=2, probes=16, references=False),
+    "experts": lambda m: experts_study(m, m, m, oracle(), boundary=0.5, n=20, steps=2, references=False),
 }
 
 
@@ -161,6 +167,24 @@ def test_every_page_says_how_the_classes_differ(study: str) -> None:
     if study == "norm":
         model.classes = 2  # type: ignore[attr-defined]
     assert says_the_spread(PAGES[study](model))
+
+
+@pytest.mark.slow
+def test_intermediate_says_how_the_classes_differ() -> None:
+    images = np.random.default_rng(0).standard_normal((40, 1, 8, 8))
+    images[20:] *= 0.05
+    own = fs.Oracle(fs.TrainingSet(images, np.repeat([SPREAD, CLOSE], 20), class_names=("spread", "close")))
+    found = intermediate_study(Staged(own, lambda x, t, y: torch.zeros_like(x)), own, n=4, steps=4, references=False)
+    assert sum("half lies from t = 0.192 (class spread)" in note for note in found.notes) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", ["ablation", "capacity"])
+def test_figures_over_time_mark_the_ends_of_the_mean_curve(study: str) -> None:
+    found = PAGES[study](staged())
+    panels = [panel for panel in found.panels if panel.x_label in TIMES]
+    ends = {"half": times().boundaries.half, "saturation": times().boundaries.saturation}
+    assert panels and all({mark.name: mark.at for mark in panel.marks} == pytest.approx(ends) for panel in panels)
 
 
 @pytest.mark.slow
