@@ -33,6 +33,29 @@ def test_a_page_opens_quietly_whole_and_fits(open_page: Open, name: str, scheme:
     assert [url for url in opened.requests if url != opened.address and not url.startswith("data:")] == []
 
 
+@pytest.mark.parametrize("name", ["finding", "classes"])
+def test_on_a_phone_a_figure_opens_at_full_size_and_wide_tables_say_that_they_scroll(
+    open_page: Open, name: str
+) -> None:
+    opened = open_page(name, viewport={"width": 390, "height": 800})
+    page = opened.page
+    page.wait_for_load_state()
+    sizes = "(i => [i.clientWidth, i.naturalWidth])(document.querySelector('figure > picture img'))"
+    narrow, natural = page.evaluate(sizes)
+    assert narrow < 390 < natural
+    page.get_by_role("button", name="Full size").first.click()
+    assert page.evaluate(sizes)[0] == natural
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.get_by_role("button", name="Fit to the page").click()
+    assert page.evaluate(sizes)[0] == narrow
+    said = page.evaluate(
+        "[...document.querySelectorAll('[data-hint]')].map("
+        "h => [h.hidden, h.nextElementSibling.scrollWidth > h.nextElementSibling.clientWidth])"
+    )
+    assert any(wide for _, wide in said) and all(hidden != wide for hidden, wide in said)
+    assert opened.complaints == []
+
+
 def test_each_scheme_has_its_own_figure(open_page: Open) -> None:
     shown = {
         scheme: open_page("classes", color_scheme=scheme).page.evaluate("document.images[0].currentSrc")

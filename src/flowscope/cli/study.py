@@ -211,5 +211,5 @@ def all_files(finding: Finding) -> dict[str, str | bytes]:
 
 
 def _summary(finding: Finding, out: Path | None) -> str:
-    lines = [f"{finding.where}: {finding.verdict}", finding.found, f"why: {finding.why}"]
+    lines = [finding.found, f"{finding.where}: {finding.verdict}", f"why: {finding.why}"]
     return "\n".join([*lines, *([] if out is None else [f"page: {out / 'index.html'}"])])

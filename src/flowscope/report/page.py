@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from flowscope.report.plain_text import without_paths
+from flowscope.studies.bench.finding import split_answer
 
 
 def render(template: str, title: str, subtitle: str, **values: Any) -> str:
@@ -47,6 +48,7 @@ def environment() -> Environment:
         keep_trailing_newline=True,
     )
     made.filters["without_paths"] = without_paths
+    made.filters["split_answer"] = split_answer
     made.policies["json.dumps_kwargs"] = {"allow_nan": False}
     return made
 

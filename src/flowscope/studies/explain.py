@@ -175,7 +175,7 @@ def _finding(
         title="Which reference explains the model?",
         where=REVIEWERS,
         claim=CLAIM,
-        found=f"{bench.boundaries.in_words()} {_in_words(errors, variances, inside)}{_final_in_words(final)}",
+        found=f"{_in_words(errors, variances, inside)}{_final_in_words(final)} {bench.boundaries.in_words()}",
         verdict="cannot be tested",
         why=criterion("explain").why,
         tables=tables,

@@ -78,5 +78,30 @@
     });
   }
 
+  // Frames that scroll say so, and figures that are shown smaller than they are open at full size.
+  const frames = [...document.querySelectorAll("[data-hint]")].map((hint) => [hint, hint.nextElementSibling]);
+  const figures = [...document.querySelectorAll("figure > picture")].map((picture) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "button";
+    button.addEventListener("click", () => {
+      picture.classList.toggle("full");
+      fit();
+    });
+    picture.after(button);
+    return [picture, picture.querySelector("img"), button];
+  });
+  const fit = () => {
+    for (const [hint, frame] of frames) hint.hidden = frame.scrollWidth <= frame.clientWidth;
+    for (const [picture, image, button] of figures) {
+      const full = picture.classList.contains("full");
+      button.hidden = !full && image.naturalWidth <= 1.2 * image.clientWidth;
+      button.textContent = full ? "Fit to the page" : "Full size";
+    }
+  };
+  addEventListener("resize", fit);
+  addEventListener("load", fit);
+  fit();
+
   for (const element of document.querySelectorAll(".control[hidden]")) element.hidden = false;
 })();

@@ -6,6 +6,7 @@ columns to draw, and its galleries hold images. Code that draws or prints a find
 
 import html
 import io
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,7 +93,7 @@ class Finding:
         title: the title of its page.
         where: the figure or table of arXiv 2512.02826 that it tests.
         claim: what the paper found there.
-        found: what was found here, in plain words with numbers and errors.
+        found: what was found here, in plain words with numbers and errors; the first sentence is about the model.
         verdict: whether the two agree.
         why: the criterion of the verdict.
         tables: name -> column -> values. The first table is the main one; column <x>_error holds standard errors of x.
@@ -144,6 +145,11 @@ class Finding:
 
     def __repr__(self) -> str:
         return f"Finding({self.study!r}, {self.verdict!r}: {self.found})"
+
+    @property
+    def answer(self) -> str:
+        """The first sentence of `found`, which is about the user's model."""
+        return split_answer(self.found)[0]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the images, as plain numbers, lists and dictionaries; NaN becomes None."""
@@ -224,6 +230,12 @@ class Finding:
         shown = drawn_panels(self)
         figure = html_image(self.plot(), f"The figure of {self.study}: {self.title}") if shown else ""
         return f"<div>{text}{figure}</div>"
+
+
+def split_answer(found: str) -> tuple[str, str]:
+    """The first sentence of what was found, and the others."""
+    first, *others = re.split(r"(?<=[.!?])\s+(?=[A-Z0-9])", found, maxsplit=1)
+    return first, "".join(others)
 
 
 def check_criteria(found: Mapping[str, Any], path: Path) -> None:

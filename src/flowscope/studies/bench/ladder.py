@@ -111,9 +111,15 @@ class Standing(NamedTuple):
                 f"In {measured} the oracle does not differ from every reference without memory by more than the error "
                 f"(nearest: {self.base}), so it does not tell memory from denoising."
             )
+        half = criterion("shared")["halfway"]
+        nearer = "between a denoiser without memory and the oracle of its training points"
+        if self.model.low > half:
+            nearer = "nearer to the oracle of its training points than to a denoiser without memory"
+        elif self.model.high < half:
+            nearer = "nearer to a denoiser without memory than to the oracle of its training points"
         return (
-            f"In {measured} the model lies at {self.model} of the way from the references without memory (0, nearest: "
-            f"{self.base}) to the oracle of its training points (1)."
+            f"In {measured} the model is {nearer}: it lies at {self.model} of the way from the references without "
+            f"memory (0, nearest: {self.base}) to the oracle (1)."
         )
 
 

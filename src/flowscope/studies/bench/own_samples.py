@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
+from flowscope.metrics.memorised import share_with_interval
 from flowscope.paths import Path
 from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.finding import Verdict
@@ -30,7 +32,7 @@ class OwnSamples(NamedTuple):
 
     Attributes:
         tables: the table of references; empty if none were measured.
-        sentence: where the model lies, for the top of the page; "" likewise.
+        sentence: how many samples are copies and where the model lies, for the top of the page.
         weak: why the model is too weak to be judged; "" if it is not.
         notes: on the references.
     """
@@ -60,15 +62,29 @@ def own_samples(bench: SampleBench, runs: Sequence[Quality], nodes: np.ndarray, 
     """
     rungs, told = reference_fields(bench.oracle, references, bench.models)
     weak = weakness(bench, runs)
+    counted = count_copies(bench, runs)
     if not rungs:
-        return OwnSamples({}, "", weak, tuple(told))
+        return OwnSamples({}, counted, weak, tuple(told))
     bench.variants += len(rungs) + 1
     measured = {name: [bench.measure(field, nodes)] for name, field in (rungs | {ORACLE: bench.oracle}).items()}
     rows = {MODEL: list(runs)} | measured
     copies = {name: statistic((1.0, np.mean([run.copied for run in found], 0))) for name, found in rows.items()}
     standing: Standing = stand(copies)
     table = reference_table("copies", copies, standing) | bench.quality_columns(rows.values())
-    return OwnSamples({TABLE: table}, standing.in_words("the share of own samples that are copies"), weak, tuple(told))
+    sentence = f"{counted} {standing.in_words('the share of own samples that are copies')}"
+    return OwnSamples({TABLE: table}, sentence, weak, tuple(told))
+
+
+def count_copies(bench: SampleBench, runs: Sequence[Quality]) -> str:
+    """How many samples of a model are copies of training points, beside held-out points."""
+    copied = np.concatenate([run.copied for run in runs])
+    share, low, high = share_with_interval(torch.from_numpy(copied))
+    interval = f" ({share:.1%}, {low:.1%} to {high:.1%})" if len(runs) == 1 else f" ({share:.1%})"  # seeds are no draws
+    null = "" if bench.null is None else f"; of held-out points {bench.null[0]:.1%} count as such"
+    models = "the model" if len(runs) == 1 else f"{len(runs)} models"
+    return (
+        f"{int(copied.sum()):,} of {len(copied):,} samples of {models} are copies of training points{interval}{null}."
+    )
 
 
 def weakness(bench: SampleBench, runs: Sequence[Quality]) -> str:
