@@ -80,7 +80,7 @@ def test_a_study_gives_a_finding_of_the_points_the_model_was_trained_on(
     assert found["study"] == name
     assert found["training_set"]["digest"] == points.digest
     assert found["training_set"]["N"] == len(points)
-    assert found["claim"] and found["found"] and found["why"] and found["tables"]
+    assert found["claim"] and found["found"] and found["why"] and found["tables"] and found["provenance"]["quick"]
 
 
 def options_of(name: str) -> tuple[str, ...]:

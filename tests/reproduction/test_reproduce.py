@@ -256,7 +256,7 @@ def test_the_command_trains_runs_and_writes_one_report(
     said = capsys.readouterr().out
     assert "training model 1 of 1, large-0: 2 steps" in said
     assert "running norm" in said
-    assert str(out / "index.html") in said
+    assert str(out / "index.html") in said and re.search(r"norm +[a-z ]+ \(quick\)", said)
     assert (out / "norm" / "index.html").exists() and (out / "stages" / "index.html").exists()
     assert Reproduction.load(out).settings["steps"] == 2
     assert main([*run, "--dry-run"]) == 0

@@ -16,6 +16,7 @@ from flowscope.cli.study import all_files, load_beside
 from flowscope.core.files import write_files
 from flowscope.reproduction import reproduce as room
 from flowscope.reproduction.plan import chosen_studies
+from flowscope.studies.bench.finding import Finding, verdict_in_words
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,6 @@ def reproduce(
 def write_page(result: Any, folder: Path) -> None:
     """The page of a finding or of the stage curve, beside its numbers."""
     from flowscope.report import stages_files
-    from flowscope.studies.bench.finding import Finding
 
     if isinstance(result, Finding):
         write_files(folder, all_files(result))
@@ -122,5 +122,9 @@ def _summary(result: Any, out: Path) -> str:
     places = [
         row.where if len(row.where) <= PLACE else "" for row in result.rows
     ]  # no figure's number: the name says it
-    lines = [f"{place:<{PLACE}} {row.study:<13} {row.verdict}" for place, row in zip(places, result.rows, strict=True)]
+    verdicts = [verdict_in_words(row.verdict, result.settings) for row in result.rows]
+    lines = [
+        f"{place:<{PLACE}} {row.study:<13} {verdict}"
+        for place, row, verdict in zip(places, result.rows, verdicts, strict=True)
+    ]
     return "\n".join([*lines, f"page: {out / 'index.html'}"])

@@ -18,7 +18,7 @@ from flowscope.data.loaders.builtin import is_builtin
 from flowscope.data.normaliser import Normaliser
 from flowscope.errors import InputError
 from flowscope.studies import catalogue
-from flowscope.studies.bench.finding import Finding, finding_names
+from flowscope.studies.bench.finding import Finding, finding_names, verdict_in_words
 from flowscope.studies.inputs import StudyInputs, load_inputs
 
 NAMES = "\b\nNAME is one of\n" + "\n".join(
@@ -211,5 +211,6 @@ def all_files(finding: Finding) -> dict[str, str | bytes]:
 
 
 def _summary(finding: Finding, out: Path | None) -> str:
-    lines = [finding.found, f"{finding.where}: {finding.verdict}", f"why: {finding.why}"]
+    verdict = verdict_in_words(finding.verdict, finding.provenance)
+    lines = [finding.found, f"{finding.where}: {verdict}", f"why: {finding.why}"]
     return "\n".join([*lines, *([] if out is None else [f"page: {out / 'index.html'}"])])

@@ -17,7 +17,7 @@ from flowscope.report.formatting import number, with_error
 from flowscope.report.page import render
 from flowscope.report.plain_text import as_text, without_paths
 from flowscope.report.provenance import NETWORK_COST, provenance
-from flowscope.studies.bench.finding import grid_names
+from flowscope.studies.bench.finding import grid_names, verdict_in_words
 
 MIN_SORTABLE_ROWS = 4  # from which a table can be sorted
 MAX_ROWS = 60  # of a table; the CSV file has all
@@ -70,7 +70,7 @@ def finding_files(finding: Any) -> dict[str, bytes | str]:
         title=f"flowscope study {finding.study}: {prose.name_of(finding)}",
         subtitle=f"{question} {prose.describe(dict(finding.training_set))}; {source}",
         finding=finding,
-        badge=BADGES[finding.verdict],
+        badge=verdict_in_words(BADGES[finding.verdict], finding.provenance),
         image=image,
         errors=draws_errors(finding),
         galleries=galleries,

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from flowscope.report.plain_text import without_paths
-from flowscope.studies.bench.finding import split_answer
+from flowscope.studies.bench.finding import split_answer, verdict_in_words
 
 
 def render(template: str, title: str, subtitle: str, **values: Any) -> str:
@@ -49,6 +49,7 @@ def environment() -> Environment:
     )
     made.filters["without_paths"] = without_paths
     made.filters["split_answer"] = split_answer
+    made.filters["verdict_in_words"] = verdict_in_words
     made.policies["json.dumps_kwargs"] = {"allow_nan": False}
     return made
 

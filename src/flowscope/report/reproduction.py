@@ -12,6 +12,7 @@ from flowscope.report.formatting import number
 from flowscope.report.page import render
 from flowscope.report.plain_text import without_paths
 from flowscope.report.provenance import NETWORK_COST, provenance
+from flowscope.studies.bench.finding import verdict_in_words
 
 ROW_COLUMNS = ("the paper's", "study", "verdict", "question", "models")
 VERDICT_COUNTS = {  # what is said of so many rows
@@ -76,7 +77,7 @@ def _row_table(result: Any) -> Table:
         [
             name_cell(row.where),
             Cell(row.study, row.study, f"{row.study}/index.html" if row.page else None),
-            name_cell(row.verdict),
+            name_cell(verdict_in_words(row.verdict, result.settings)),
             name_cell(without_paths(row.title)),
             Cell(str(row.models) if row.models else "–", row.models),
         ]

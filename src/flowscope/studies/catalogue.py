@@ -1,6 +1,7 @@
 """The catalogue: every study by name, and how each is called with the inputs of a command."""
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from inspect import signature
 from typing import Any, NamedTuple
 
@@ -242,4 +243,5 @@ def run_study(name: str, inputs: StudyInputs, *, quick: bool = False, **options:
         few = len(inputs.oracle.training_set) <= inputs.oracle.training_set.dimension
         if name == "convergence" and inputs.space is None and few:  # no Frechet distance in pixels, and none is needed
             defaults["space"] = None
-    return entry.study(*entry.arguments(inputs), **defaults | given | options)
+    found = entry.study(*entry.arguments(inputs), **defaults | given | options)
+    return replace(found, provenance={**found.provenance, "quick": True}) if quick else found

@@ -232,6 +232,16 @@ class Finding:
         return f"<div>{text}{figure}</div>"
 
 
+def verdict_in_words(verdict: str, about: Mapping[str, Any]) -> str:
+    """A verdict as it is printed: with a word of warning where few samples and steps were used.
+
+    Args:
+        verdict: of a Finding or a Row, or what stands for it.
+        about: the provenance or the settings of the result, in which `quick` is true or not.
+    """
+    return f"{verdict} (quick)" if about.get("quick") else verdict
+
+
 def split_answer(found: str) -> tuple[str, str]:
     """The first sentence of what was found, and the others."""
     first, *others = re.split(r"(?<=[.!?])\s+(?=[A-Z0-9])", found, maxsplit=1)
