@@ -20,7 +20,7 @@ HEAD = """# Formats
 
 Every source that flowscope reads. `python docs/make_formats.py` makes this page; *normalised* and *law* are what `load`
 said of a small example of each. [Getting started](getting-started.md#your-own-data) says what is asked of a source that
-leaves its meaning open.
+leaves its meaning open, and [the zoo](results/zoo.md) shows what is said of sources that go wrong.
 
 | source | what is read | normalised | law | tested against |
 | --- | --- | --- | --- | --- |

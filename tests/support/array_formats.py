@@ -51,3 +51,11 @@ def write_pt(folder: Path, suffix: str = "pt") -> Written:
     saved = {"points": torch.from_numpy(VECTORS), "labels": torch.from_numpy(LABELS)}
     torch.save(saved, folder / f"set.{suffix}")
     return folder / f"set.{suffix}", _vectors()
+
+
+def write_vector_parquet(folder: Path) -> Written:
+    import datasets
+
+    columns = {"embedding": VECTORS.tolist(), "label": LABELS.tolist()}
+    datasets.Dataset.from_dict(columns).to_parquet(str(folder / "vectors.parquet"))
+    return folder / "vectors.parquet", _vectors()

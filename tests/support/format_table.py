@@ -203,7 +203,7 @@ ROWS = (
     ),
     Row(
         "`.h5`, `.hdf5`",
-        "as `.npz`; arrays without chunks are memory-mapped; extra `hdf5`",
+        "as `.npz`; labels may be texts; arrays without chunks are memory-mapped; extra `hdf5`",
         H5PY,
         _set(formats.write_hdf5),
         (load_hdf5,),
@@ -217,7 +217,7 @@ ROWS = (
     ),
     Row(
         "a folder of images",
-        "PNG, APNG, JPEG, BMP, GIF, WebP, AVIF, JPEG 2000, TIFF, PPM, PGM; subfolders are classes",
+        "PNG, APNG, JPEG, BMP, GIF, WebP, AVIF, JPEG 2000, TIFF, PPM, PGM; subfolders are classes, or chunks if files are numbered through",
         IMAGEFOLDER,
         _set(formats.write_class_folders),
         (load_folder,),
@@ -270,6 +270,13 @@ ROWS = (
         DATASETS,
         _set(formats.write_parquet_shards),
         (hub.load_parquet, hub.load_repository),
+    ),
+    Row(
+        "the same with vectors, such as embeddings",
+        "its column of lists of floats, all of one length",
+        "what `datasets` wrote (`test_a_column_of_vectors_is_points`)",
+        _set(array_formats.write_vector_parquet),
+        (hub.load_parquet,),
     ),
     Row(
         "`hf:owner/name`, `hf:owner/name:config`",
