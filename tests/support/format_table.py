@@ -217,8 +217,8 @@ ROWS = (
     ),
     Row(
         "a folder of images",
-        "PNG, APNG, JPEG, BMP, GIF, WebP, AVIF, JPEG 2000, TIFF, PPM, PGM; subfolders are classes, or chunks if files are "
-        "numbered through",
+        "PNG, APNG, JPEG, BMP, GIF, WebP, AVIF, JPEG 2000, TIFF, PPM, PGM; subfolders are classes, or chunks if files "
+        "are numbered through",
         IMAGEFOLDER,
         _set(formats.write_class_folders),
         (load_folder,),
