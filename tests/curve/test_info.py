@@ -77,6 +77,13 @@ def test_points_of_no_weight_do_not_count() -> None:
         assert found[name] == pytest.approx(kept[name])
 
 
+def test_two_points_of_which_one_stands_there_more_often_have_no_threshold() -> None:
+    """Their weights have the entropy of fewer than two points."""
+    found = about(np.array([[0.0], [0.0], [1.0]]))
+    assert found["threshold"] is None and found["duplicates"] == 1
+    assert about(np.array([[0.0], [1.0]]))["threshold"] == pytest.approx(threshold(2))
+
+
 def test_classes_and_their_sizes() -> None:
     points, labels = isotropic(9, 2, 2), np.array([3, 3, 3, 0, 0, -1, -1, -1, -1])
     assert about(points)["classes"] == {}

@@ -263,8 +263,10 @@ def test_a_shard_that_is_missing_and_shards_of_several_parts(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("write", [formats.write_metadata_jsonl, formats.write_metadata_csv])
-def test_metadata_is_that_of_imagefolder(write, tmp_path):
+@pytest.mark.parametrize(
+    "write", [formats.write_class_folders, formats.write_metadata_jsonl, formats.write_metadata_csv]
+)
+def test_folders_are_those_of_imagefolder(write, tmp_path):
     import datasets
 
     path, _ = write(tmp_path)

@@ -104,6 +104,51 @@ def test_columns_without_types_are_known_by_their_form(tmp_path):
     refused(tmp_path / "b.parquet", "has the columns x and none of images")
 
 
+VECTORS = formats.VECTORS.astype(np.float32)
+LISTS = {
+    "list": datasets.List(datasets.Value("float32")),
+    "fixed": datasets.List(datasets.Value("float32"), length=5),
+    "large": datasets.LargeList(datasets.Value("float32")),
+    "half": datasets.List(datasets.Value("float16")),
+    "matrix": datasets.Array2D((5, 1), "float32"),
+}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_a_column_of_vectors_is_points(kind, tmp_path):
+    cells = VECTORS[:, :, None] if kind == "matrix" else VECTORS
+    columns = {"embedding": list(cells), "label": formats.LABELS.tolist()}
+    features = {"embedding": LISTS[kind], "label": datasets.ClassLabel(names=list(formats.CLASSES))}
+    whole = table(columns, features)
+    whole.to_parquet(str(tmp_path / "a.parquet"))
+    expected = cells.astype(np.float16) if kind == "half" else cells
+    for source in (tmp_path / "a.parquet", whole):
+        data = load(source)
+        np.testing.assert_array_equal(np.asarray(data.points), expected, strict=True)
+        assert data.labels.tolist() == formats.LABELS.tolist() and data.class_names[2] == "cat"
+    chosen = load(whole.select([4, 2]))
+    np.testing.assert_array_equal(np.asarray(chosen.points), expected[[4, 2]])
+
+
+def test_lists_of_bytes_are_pixels_and_images_come_first():
+    data = load(table({"x": [[0, 255], [255, 0]]}, {"x": datasets.List(datasets.Value("uint8"))}))
+    np.testing.assert_array_equal(data.points, [[-1, 1], [1, -1]])
+    both = table({"image": pictures(2), "v": [[0.0], [1.0]]}, {"image": datasets.Image(), "v": LISTS["list"]})
+    with pytest.warns(FlowscopeWarning, match="was not read: v"):
+        assert load(both).shape == (3, 9, 8)
+    with pytest.warns(FlowscopeWarning, match="was not read: image"):
+        assert load(both, columns="v").shape == (1,)
+
+
+def test_columns_that_are_no_vectors(tmp_path):
+    refused(table({"a": [[1.0], [2.0]], "b": [[1.0], [2.0]]}), r"several columns of vectors \(a and b\)")
+    refused(table({"v": [[1.0], [1.0, 2.0]]}), "vectors of 1 to 2 numbers")
+    refused(table({"v": [[1.0], None]}), "rows without a vector")
+    refused(table({"v": [[1.0], [None]]}), "cells without a number")
+    refused(table({"a": [1.0, 2.0]}), "save a table of numbers, a point a row, as .csv")
+    refused(table({"tokens": [[1, 2], [3, 4]]}), "none of images")
+
+
 def test_classes_that_are_not_known_are_no_labels():
     with pytest.warns(FlowscopeWarning, match="The column label has no labels"):
         assert load(table({"image": pictures(), "label": [-1, -1, -1]}, FEATURES)).labels is None

@@ -91,6 +91,38 @@ def test_a_dataset_json_with_images_that_are_not_there(tmp_path):
     refused(tmp_path, "lists 6 images of 5")
 
 
+CHUNKS = {
+    "EDM": ["00000/img00000998.png", "00000/img00000999.png", "00001/img00001000.png"],
+    "FFHQ": ["00000/00007.png", "01000/01000.png", "01000/01001.png"],
+    "img2dataset": ["00000/000000000.png", "00000/000000001.png", "00001/000010000.png"],
+    "one": ["00000/00003.png", "00000/00004.png"],
+}
+CLASSES = {
+    "GTSRB": ["00000/00000_00000.png", "00000/00000_00001.png", "00001/00000_00000.png"],
+    "mixed": ["00000/00005.png", "00001/00002.png", "00001/00009.png"],
+    "short": ["0000/00.png", "0001/01.png"],
+    "words": ["00000/cat.png", "00001/dog.png"],
+    "widths": ["00000/1.png", "000001/2.png"],
+}
+
+
+@pytest.mark.parametrize("kind", CHUNKS)
+def test_folders_of_running_numbers_are_chunks_and_no_classes(tmp_path, kind):
+    for k, name in enumerate(CHUNKS[kind]):
+        save(tmp_path / name, k)
+    with pytest.warns(FlowscopeWarning, match="of files with running numbers, not of a class"):
+        data = load(tmp_path)
+    assert data.labels is None and list(data.files) == CHUNKS[kind]
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_folders_of_numbers_are_classes_where_files_do_not_run_through(tmp_path, kind):
+    for k, name in enumerate(CLASSES[kind]):
+        save(tmp_path / name, k)
+    data = load(tmp_path)
+    assert [data.class_name(y) for y in data.labels] == [name.partition("/")[0] for name in CLASSES[kind]]
+
+
 # train, val and test
 
 

@@ -76,7 +76,8 @@ def test_arrays_that_are_not_read_are_named(tmp_path):
     [
         FIRST / 127.5 - 1,  # on [-1, 1]
         RNG.standard_normal((5, 3, 10, 10)),
-        RNG.random((5, 16, 16)),  # three axes
+        RNG.random((5, 16, 7)),  # a side below 8
+        RNG.standard_normal((5, 16, 16)),
         RNG.random((5, 64)),
         RNG.random((5, 3, 7, 10)),  # a side below 8
         RNG.random((5, 2, 10, 10)),  # 2 channels
@@ -85,6 +86,20 @@ def test_arrays_that_are_not_read_are_named(tmp_path):
 )
 def test_what_does_not_look_like_images_on_another_scale_stays_as_it_is(values):
     np.testing.assert_array_equal(load(values).points, values)
+
+
+@pytest.mark.parametrize("most", [1, 255])
+def test_grey_images_without_an_axis_of_channels_are_asked_about(most):
+    grey = FIRST[:, 0]
+    said = refused(grey / 255 * most, rf"look like grey images and go .*--assume '\[0,{most}\]'")
+    assert "assume='stored'" in said
+    data = load(grey / 255 * most, assume=f"[0,{most}]")
+    np.testing.assert_allclose(data.points, load(grey[:, None].astype(np.uint8)).points, atol=1e-6)
+    assert data.shape == (1, *grey.shape[1:])
+    assert load(grey / 255 * most, assume="stored").shape == grey.shape[1:]
+    one = PIXELS[0] / 255 * most  # (10, 9, 3): one picture, which no one takes for ten points of 9 x 3
+    refused(one, "assume=")
+    refused(one, r"may be one image or several.*image\[None\]", assume=f"[0,{most}]")
 
 
 def test_what_is_known_is_not_asked_about():

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from flowscope.data import load
+from flowscope.data.loaders.hdf5 import load_hdf5
+from flowscope.data.loaders.part import Part
 from flowscope.errors import FlowscopeWarning, InputError
 from tests.support import formats
 from tests.support.formats import PIXELS, VECTORS
@@ -81,6 +83,7 @@ def test_what_hdf5_files_must_not_do(tmp_path):
         refused(tmp_path / f"{name}.h5", "points of .* is no array within the file")
 
 
+@pytest.mark.slow
 def test_hdf5_files_that_are_no_points(tmp_path, monkeypatch):
     refused(hdf5(tmp_path / "a.h5", x=VECTORS), "holds x; expected exactly one of points")
     both = hdf5(tmp_path / "b.h5", points=VECTORS, latents=VECTORS)
@@ -89,10 +92,9 @@ def test_hdf5_files_that_are_no_points(tmp_path, monkeypatch):
     refused(both, "expected one of", columns="nothing")
     refused(hdf5(tmp_path / "c.h5", points=VECTORS, labels=np.arange(3)), r"labels have shape \(3,\)")
     refused(hdf5(tmp_path / "d.h5", points=np.array([b"a", b"b"])), "expected numbers")
-    names = np.array(["a", "b"], dtype=h5py.string_dtype())
-    refused(
-        hdf5(tmp_path / "h.h5", points=VECTORS, labels=formats.LABELS, classes=names), "expected texts of one length"
-    )
+    refused(hdf5(tmp_path / "h.h5", points=VECTORS, classes=np.arange(3)), "expected texts: save them so")
+    refused(hdf5(tmp_path / "i.h5", points=VECTORS, labels=formats.LABELS, classes=["a", "b"]), "are 2 names")
+    refused(hdf5(tmp_path / "j.h5", points=VECTORS, labels=["a"] * 12, classes=["a"]), "labels .* are texts, and")
     with pytest.warns(FlowscopeWarning, match="was not read: extra"):
         load(hdf5(tmp_path / "e.h5", points=VECTORS, extra=VECTORS))
     whole = hdf5(tmp_path / "f.h5", points=np.zeros((4000, 50))).read_bytes()
@@ -102,6 +104,43 @@ def test_hdf5_files_that_are_no_points(tmp_path, monkeypatch):
     with h5py.File(tmp_path / "g.h5", "w") as file:  # claims 4 TB and stores nothing
         file.create_dataset("points", (10**6, 10**6), "f4", chunks=(100, 100), compression="gzip")
     refused(tmp_path / "g.h5", "GiB of memory are free")
+
+
+def test_texts_of_several_lengths_are_names_of_classes(tmp_path):
+    names = ["elephant", "ant", "bee"]
+    data = load(hdf5(tmp_path / "a.h5", points=VECTORS, labels=names * 4))
+    assert [data.class_name(y) for y in data.labels] == names * 4 and data.class_names[0] == "ant"
+    data = load(hdf5(tmp_path / "b.h5", points=VECTORS, labels=formats.LABELS, classes=names))
+    assert data.class_names == dict(enumerate(names)) and data.labels.tolist() == formats.LABELS.tolist()
+
+
+def test_an_array_in_chunks_arrives_whole(tmp_path):
+    values = np.arange(70_000 * 40, dtype="<i4").astype(">f4").reshape(70_000, 40)  # several blocks
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("points", data=values, chunks=(700, 9))
+    np.testing.assert_array_equal(np.asarray(load(tmp_path / "a.h5").points), values)
+
+
+def test_a_file_on_which_the_library_crashes_is_refused(tmp_path):
+    path = hdf5(tmp_path / "a.h5", points=VECTORS)
+    whole = bytearray(path.read_bytes())
+    tree = whole.index(b"TREE")
+    whole[tree + 5] = 1  # a node of the tree of names is its own child
+    whole[tree + 32 : tree + 40] = tree.to_bytes(8, "little")
+    path.write_bytes(whole)
+    refused(path, "the HDF5 library crashed on it")
+
+
+@pytest.mark.slow
+def test_a_file_that_the_library_never_ends_reading_is_refused(tmp_path):
+    path = hdf5(tmp_path / "a.h5", points=VECTORS)
+    whole = bytearray(path.read_bytes())
+    heap = whole.index(b"HEAP")
+    free, data = (int.from_bytes(whole[heap + at : heap + at + 8], "little") for at in (16, 24))
+    whole[data + free : data + free + 8] = free.to_bytes(8, "little")  # a list of free places that has no end
+    path.write_bytes(whole)
+    with pytest.raises(InputError, match="the HDF5 library gave no answer for 2 s"):
+        load_hdf5(path, Part(), silent_seconds=2)
 
 
 # CIFAR

@@ -244,7 +244,8 @@ READERS = (
     writing(formats.write_metadata_csv),
     writing(formats.write_saved),
     writing(formats.write_parquet),
-    # not HDF5: its library never ends listing the names of some damaged files, and cannot be interrupted
+    writing(formats.write_hdf5),
+    writing(formats.write_hdf5_chunks),
     writing(formats.write_adm_npz),
     writing(formats.write_cifar, "train"),
     writing(formats.write_csv),

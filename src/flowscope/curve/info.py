@@ -61,7 +61,7 @@ def training_set_info(oracle: Oracle, subsets: bool = False, near_duplicates: bo
         "predicted": expected.half,
         "predicted_saturation": expected.saturation,
         "predicted_plain": expected.plain,
-        "threshold": threshold(math.exp(law.entropy)) if len(law) > 1 else math.nan,
+        "threshold": math.nan if law.entropy < math.log(2) else threshold(max(2.0, math.exp(law.entropy))),
         "spectrum": plain.note,
         "clusters": len(clustered.weights),
         "predicted_log_snr": math.log(snr) if snr > 0 else math.nan,

@@ -96,10 +96,10 @@ def load(
     values are taken as they are. Points of more than 1 GiB stay in their file and are mapped as they are read.
 
     Where a source leaves open what it means, it is refused, and the message names the option that answers: floats with
-    the shape of images (1, 3 or 4 channels, sides of at least 8) that have no value below 0 (`assume`) or channels last
-    (`layout`), folders of train, val and test (`split`), latents whose format has a scale that is not beside them
-    (`normalise`), and posteriors (`posterior`). What is skipped or decided is said in a FlowscopeWarning and in the
-    `notes` of the set.
+    the shape of images (1, 3 or 4 channels or no axis of them, sides of at least 8) that have no value below 0
+    (`assume`) or channels last (`layout`), folders of train, val and test (`split`), latents whose format has a scale
+    that is not beside them (`normalise`), and posteriors (`posterior`). What is skipped or decided is said in a
+    FlowscopeWarning and in the `notes` of the set.
 
     Args:
         source: an array, tensor or TrainingSet; a Dataset or DataLoader of torch, a Dataset of `datasets`; a name

@@ -13,7 +13,7 @@ import numpy as np
 from flowscope.data.loaders.source import Source, is_pixels
 from flowscope.data.normaliser import NONE
 from flowscope.data.options import Options
-from flowscope.data.pixels import CHANNELS, MIN_ASKED_SIDE, NORMALISATION, image_shape, map_pixels
+from flowscope.data.pixels import CHANNELS, MIN_ASKED_SIDE, NORMALISATION, image_shape, map_pixels, may_be_one_image
 from flowscope.data.rows.file_rows import as_file_rows
 from flowscope.data.rows.mapped_rows import RowFunction
 from flowscope.errors import InputError
@@ -54,7 +54,7 @@ def find_meaning(source: Source, values: Any, options: Options) -> Meaning:
             if options.normalise in (None, NONE):
                 _ask_range(values, options)
         return Meaning(None, source.normalisation)
-    if len(values.shape) != 4:
+    if len(values.shape) not in (3, 4):
         raise InputError(
             f"assume is {options.assume!r} and the values have shape {tuple(values.shape)}; expected images"
         )
@@ -111,18 +111,20 @@ def _ask_axes(shape: tuple[int, ...], options: Options) -> None:
 def _ask_range(values: Any, options: Options) -> None:
     """Refuse floats that look like images and have no value below 0, until `assume` says what they are."""
     shape = tuple(values.shape)
-    if len(shape) != 4:
+    if len(shape) not in (3, 4):
         return
-    channels, height, width = image_shape(shape, options.layout or "chw")
-    if channels not in CHANNELS or min(height, width) < MIN_ASKED_SIDE:
+    grey = len(shape) == 3
+    channels, height, width = image_shape(shape, "hw" if grey else options.layout or "chw")
+    small = channels not in CHANNELS or min(height, width) < MIN_ASKED_SIDE
+    if small and not (grey and may_be_one_image(shape)):
         return
     least, most = _bounds(values)
     if least >= 0:
         guess = "[0,1]" if most <= 1 else "[0,255]"
         raise InputError(
-            f"floats of shape {shape} look like images and go from {least:.6g} to {most:.6g}, where noise is about 0 "
-            f"and images usually lie on [-1, 1]; say what they are: assume='{guess}' (--assume '{guess}') maps that "
-            "interval to [-1, 1], assume='stored' (--assume stored) takes them as they are"
+            f"floats of shape {shape} look like {'grey ' * grey}images and go from {least:.6g} to {most:.6g}, where "
+            f"noise is about 0 and images usually lie on [-1, 1]; say what they are: assume='{guess}' (--assume "
+            f"'{guess}') maps that interval to [-1, 1], assume='stored' (--assume stored) takes them as they are"
         )
 
 

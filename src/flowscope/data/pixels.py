@@ -39,7 +39,8 @@ def row_functions(source: Source, options: Options, to_points: RowFunction | Non
         InputError: the layout is ambiguous, or an option does not apply to such values.
     """
     shape, pixels = tuple(source.values.shape), is_pixels(source.values)
-    layout = find_layout(shape, pixels, options.layout)
+    grey_images = len(shape) == 3 and options.assume not in (None, "stored")  # which the user says that they are
+    layout = find_layout(shape, pixels or grey_images, options.layout)
     needless = {"flips"} if source.flipped is not None else set()
     needless |= {"resize"} if source.latents and options.resize == shape[-2:] else set()
     for_images = [name for name in options.for_images if name not in needless]
@@ -97,9 +98,9 @@ def find_layout(shape: tuple[int, ...], pixels: bool, asked: str | None) -> str 
                 f"uint8 images of shape {shape} may be (N, C, H, W) or (N, H, W, C); say which: layout='chw' or 'hwc'"
             )
         return "chw" if first else "hwc"
-    if len(shape) == 3 and _may_be_one_image(shape):
+    if len(shape) == 3 and may_be_one_image(shape):
         raise InputError(
-            f"uint8 values of shape {shape} may be one image or several grey ones; expected (N, C, H, W) or "
+            f"values of shape {shape} may be one image or several grey ones; expected (N, C, H, W) or "
             "(N, H, W, C): give one image as image[None], grey ones as images[:, None]"
         )
     if len(shape) not in (2, 3):
@@ -107,7 +108,7 @@ def find_layout(shape: tuple[int, ...], pixels: bool, asked: str | None) -> str 
     return "hw" if len(shape) == 3 else None
 
 
-def _may_be_one_image(shape: tuple[int, ...]) -> bool:
+def may_be_one_image(shape: tuple[int, ...]) -> bool:
     """Whether (N, H, W) may also be (C, H, W) or (H, W, C), which are other points."""
     first, last = shape[0] in CHANNELS[1:], shape[2] in CHANNELS
     return (first and min(shape[1:]) >= MIN_ASKED_SIDE) or (last and min(shape[:2]) >= MIN_ASKED_SIDE)

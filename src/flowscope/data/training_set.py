@@ -272,7 +272,7 @@ def check_points(points: Any) -> Any:
     if not floating:
         raise InputError(
             f"points have dtype {kind}; expected float16, bfloat16, float32 or float64: "
-            "convert them, or let flowscope.load map uint8 pixels to [-1, 1]"
+            "convert them, or save pixels as uint8, which flowscope.load maps to [-1, 1]"
         )
     if len(points.shape) < 2:
         raise InputError(

@@ -139,7 +139,9 @@ def _unpickled(tree: Tree, name: str) -> dict[str, Any]:
     wanted = 2 * len(content) + STEP_BYTES * min(len(content), MAX_STEPS)
     check_memory(wanted, str(where), "give the images in folders")
     with reading(where, EXPECTED):
-        found = _Unpickler(io.BytesIO(content), encoding="bytes").load()
+        unpickler = _Unpickler(io.BytesIO(content), encoding="bytes")
+        unpickler.where = str(where)
+        found = unpickler.load()
         if not isinstance(found, dict):
             raise InputError(f"{where} holds a {type(found).__name__}; expected {EXPECTED}")
         return {_text(key): value.array if isinstance(value, _Array) else value for key, value in found.items()}
@@ -187,7 +189,7 @@ def _counted(step: Callable[[Any], None]) -> Callable[[Any], None]:
 class _Unpickler(pickle._Unpickler):
     """Python's own unpickler in Python, which reaches nothing but stand-ins for numpy's arrays."""
 
-    steps = 0
+    steps, where = 0, "the pickle"
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
         key: _counted(step) for key, step in pickle._Unpickler.dispatch.items() if bytes([key]) not in UNUSED_OPCODES
     }
@@ -196,7 +198,7 @@ class _Unpickler(pickle._Unpickler):
         """The stand-in of a name; any other is refused."""
         if (module, name) not in ARRAY_NAMES:
             raise InputError(
-                f"the pickle asks for {module}.{name}, and flowscope never runs pickled code; expected {EXPECTED}: if "
-                "you trust the file, load it yourself and save the arrays with numpy.savez"
+                f"{self.where} asks for {module}.{name}, and flowscope never runs pickled code; expected {EXPECTED}: "
+                "if you trust the file, load it yourself and save the arrays with numpy.savez"
             )
         return _DType if name == "dtype" else _Array

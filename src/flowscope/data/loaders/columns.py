@@ -40,7 +40,7 @@ def label_names(found: Collection[str]) -> list[str]:
     return [name for name in found if name.lower() in LABEL_KEYS]
 
 
-def no_points(kind: str, found: Collection[str], where: Path | str) -> InputError:
+def no_points(kind: str, found: Collection[str], where: Path | str, remedy: str = "") -> InputError:
     """The error for a table without a column of points."""
     has = ", ".join(map(str, list(found)[:MAX_LISTED_COLUMNS])) or "nothing"
-    return InputError(f"{where} has the columns {has} and none of {kind}; expected one")
+    return InputError(f"{where} has the columns {has} and none of {kind}; expected one{remedy}")

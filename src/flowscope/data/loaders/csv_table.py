@@ -77,14 +77,17 @@ def _read(
     known, column = dict[str, int](), None if label is None else names.index(label)
     for line, row in rows:
         if len(row) != len(names):
-            raise InputError(f"line {line} of {path} has {len(row)} cells and the first has {len(names)}; {EXPECTED}")
+            raise InputError(
+                f"line {line} of {path} has {len(row)} cells and the first has {len(names)}; expected {EXPECTED}"
+            )
         cells = row if every else [row[k] for k in used]
         try:
             values.extend(map(float, cells))
         except ValueError:
             wrong = next(k for k in used if not is_number(row[k]))
             raise InputError(
-                f"line {line}, column {wrong + 1} ({names[wrong]}) of {path} is {row[wrong][:40]!r}; expected a number"
+                f"line {line}, column {wrong + 1} ({names[wrong]}) of {path} is {row[wrong][:40]!r}; expected a "
+                "number: fill it, or leave out this row, or this column (--columns)"
             ) from None
         if column is not None:
             chosen.append(known.setdefault(row[column].strip(), len(known)))

@@ -21,6 +21,7 @@ from flowscope.data.loaders.part import Part
 from flowscope.data.loaders.python_sets import load_torch
 from flowscope.data.loaders.shards import find_shards, holds_only
 from flowscope.data.loaders.source import Source, check_class_names, check_inside, reading, unread_notes
+from flowscope.data.loaders.vector_columns import is_vectors, read_vectors
 from flowscope.errors import InputError, listed
 
 HUB_PREFIX = "hf:"
@@ -148,7 +149,7 @@ def load_object(source: Any, part: Part) -> Source:
 def from_dataset(
     dataset: Any, name: str, where: Path | str, columns: Sequence[str] | None, foreign: bool = False
 ) -> Source:
-    """The images and labels of a `datasets.Dataset`.
+    """The images or vectors of a `datasets.Dataset`, and their labels.
 
     Args:
         dataset: the object.
@@ -158,25 +159,36 @@ def from_dataset(
         foreign: it comes from a file, which may not point to other files.
 
     Raises:
-        InputError: no column of images or several, several of labels, or labels that are none.
+        InputError: no column of images or vectors or several, several of labels, or labels that are none.
     """
     datasets, features = need("datasets", "hub"), dataset.features
     kept = keep_columns(list(features), columns, where)
-    image = pick_one("images", [c for c in kept if _is_image(features[c], datasets)], where)
-    if image is None:
-        raise no_points("images (type Image, or {bytes, path})", features, where)
-    plain = dataset.with_format(None).select_columns([image])
-    if isinstance(features[image], datasets.Image):
-        plain = plain.cast_column(image, datasets.Image(decode=False))
-    if foreign:
-        for chunk in plain.data.column(image).chunks:
-            chunk.validate(full=True)
+    points = pick_one("images", [c for c in kept if _is_image(features[c], datasets)], where)
+    if points is not None:
+        values: Any = _encoded(dataset, points, where, foreign)
+    else:
+        points = pick_one("vectors", [c for c in kept if is_vectors(dataset, c)], where)
+        if points is None:
+            kinds = "images (type Image, or {bytes, path}) or vectors (lists of floats)"
+            raise no_points(kinds, features, where, "; save a table of numbers, a point a row, as .csv")
+        values = read_vectors(dataset, points, where)
     classes = [c for c in kept if isinstance(features[c], datasets.ClassLabel)]
-    label = pick_one("labels", classes or [c for c in label_names(kept) if c != image], where)
+    label = pick_one("labels", classes or [c for c in label_names(kept) if c != points], where)
     labels, notes = _labels(dataset, label, where)
-    values = EncodedImages(_Cells(plain, image, where, foreign), lambda i: f"image {i} of {where}")
-    notes += unread_notes(features, {image, label or image}, Path(str(where)))
+    notes += unread_notes(features, {points, label or points}, Path(str(where)))
     return Source(values, name, labels.values, class_names=labels.names, notes=notes)
+
+
+def _encoded(dataset: Any, column: str, where: Path | str, foreign: bool) -> EncodedImages:
+    """The images of a column."""
+    datasets = need("datasets", "hub")
+    plain = dataset.with_format(None).select_columns([column])
+    if isinstance(dataset.features[column], datasets.Image):
+        plain = plain.cast_column(column, datasets.Image(decode=False))
+    if foreign:
+        for chunk in plain.data.column(column).chunks:
+            chunk.validate(full=True)
+    return EncodedImages(_Cells(plain, column, where, foreign), lambda i: f"image {i} of {where}")
 
 
 class _Cells(Sequence[Any]):

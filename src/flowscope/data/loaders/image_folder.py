@@ -6,9 +6,11 @@ Labels are those of an index file where there is one (`index_files.py`), else th
 
 import os
 import posixpath
+import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,8 @@ from flowscope.errors import InputError
 
 TAR_SUFFIX = ".tar"
 MAX_LISTED_FOLDERS = 12  # in a note
+CHUNK = re.compile(r"\d{5,}", re.ASCII)  # a folder that may be one of numbered files
+LAST_NUMBER = re.compile(r"(\d{1,18})\D*$", re.ASCII)
 
 
 def find_split(root: Path, split: str | None) -> Path:
@@ -94,7 +98,8 @@ def load_tar_shards(folder: Path, part: Part) -> Source:
     name = folder.resolve().name
     others = Counter(by_ending(p.name) for p in folder.iterdir() if p.suffix != TAR_SUFFIX and p.name[0] != ".")
     found = load_images(whole, f"{name}/{named}" if named else name)
-    return replace(found, notes=skipped_notes(others) + found.notes)
+    beside = (f"Beside the .tar files were skipped: {in_words(others)}.",) if others else ()
+    return replace(found, notes=beside + found.notes)
 
 
 def _in_shard(shard: str, name: str) -> str:
@@ -136,7 +141,7 @@ def load_images(tree: Tree, name: str) -> Source:
         return _load_arrays(tree, name, arrays)
     if not images:
         skipped = _skipped(tree, ())
-        said = f" ({in_words(skipped)})" if skipped else ""
+        said = f" (passed over: {in_words(skipped)})" if skipped else ""
         raise InputError(
             f"{tree.where} holds no images{said}; expected files such as .png, .jpg or .webp, or arrays (.npy, .pt), a "
             "point a file, in subfolders by class if they have classes"
@@ -169,8 +174,9 @@ def _labelled(tree: Tree, images: list[str]) -> tuple[list[str], Labels, tuple[s
     else:
         found, read = find_labels(tree, images)
         if found is None:
-            images, labels = _by_folder(tree, images)
-            notes = _no_classes(tree, labels.names)
+            notes = _chunks(images)
+            images, labels = (images, Labels(None)) if notes else _by_folder(tree, images)
+            notes += _no_classes(tree, labels.names)
         else:
             labels = found
     return images, labels, notes, read
@@ -217,6 +223,29 @@ def _by_folder(tree: Tree, images: list[str]) -> tuple[list[str], Labels]:
     labels = np.array([number[folder] for folder in folder_of], dtype=np.int64)
     order = np.argsort(labels, kind="stable")
     return [images[i] for i in order.tolist()], Labels(labels[order], names)
+
+
+def _chunks(images: list[str]) -> tuple[str, ...]:
+    """The note on subfolders that are chunks of files with running numbers, as tools write them; none for classes.
+
+    Such are `00001/img00001000.png` (EDM, StyleGAN), `01000/01000.png` (FFHQ) and `00001/000010000.jpg` (img2dataset).
+    In folders of classes numbers begin anew, or are mixed.
+    """
+    numbers = dict[str, list[int]]()
+    for name in images:
+        folder, _, rest = name.partition("/")
+        found = LAST_NUMBER.search(posixpath.splitext(rest)[0])
+        if found is None or not CHUNK.fullmatch(folder):
+            return ()
+        numbers.setdefault(folder, []).append(int(found[1]))
+    ends = [(min(of_one), max(of_one)) for _, of_one in sorted(numbers.items())]
+    if len(set(map(len, numbers))) != 1 or any(one[1] >= other[0] for one, other in pairwise(ends)):
+        return ()
+    first, last = min(numbers), max(numbers)
+    which = f"Subfolder {first} is a chunk" if first == last else f"Subfolders {first} to {last} are chunks"
+    return (
+        f"{which} of files with running numbers, not of a class, so points have no labels (rename folders of classes).",
+    )
 
 
 def _no_classes(tree: Tree, names: Sequence[str] | None) -> tuple[str, ...]:

@@ -71,11 +71,23 @@ def decode_picture(item: Any, name: object, shown: Shown) -> tuple[np.ndarray, b
         if is_picture(item):
             _check(item, name, None, shown)
             return _finish(ImageOps.exif_transpose(item), shown)
-        with Image.open(item if isinstance(item, Path) else io.BytesIO(item), formats=_formats()) as image:
+        with _open(item, name) as image:
             _check(image, name, item, shown)
             if image.format != "JPEG" or not MAY_TURN.isdisjoint(image.info):  # a JPEG tells before it is decoded
                 ImageOps.exif_transpose(image, in_place=True)  # an upright image is not copied
             return _finish(image, shown)
+
+
+def _open(item: Any, name: object) -> Any:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return Image.open(item if isinstance(item, Path) else io.BytesIO(item), formats=_formats())
+    except UnidentifiedImageError:  # whose own words are those of a stream in memory
+        raise InputError(
+            f"{name} cannot be read (its bytes are no image of a kind that is read); expected an image: check it or "
+            "save it again"
+        ) from None
 
 
 @cache
