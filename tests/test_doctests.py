@@ -13,6 +13,7 @@ import flowscope
 ROOMS = (
     *("data", "metrics", "studies", "sampling", "networks", "training", "curve", "oracle", "figures", "report"),
     "references",
+    "auditing",
 )
 
 

@@ -6,8 +6,8 @@ import flowscope
 
 # One text rather than a list, so that it is no copy of __all__ line by line.
 PUBLIC_NAMES = (
-    "FlowscopeError InputError Monitor Oracle Path Posterior StageCurve TrainingSet VelocityField as_field convert "
-    "guide load load_model sample stages switch"
+    "FlowscopeError InputError Monitor Oracle Path Posterior StageCurve TrainingSet VelocityField as_field audit "
+    "convert guide load load_model sample stages switch"
 )
 
 

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flowscope.auditing import audit
     from flowscope.curve import StageCurve, stages
     from flowscope.data import TrainingSet, load
     from flowscope.errors import FlowscopeError, InputError
@@ -30,6 +31,7 @@ __all__ = [
     "TrainingSet",
     "VelocityField",
     "as_field",
+    "audit",
     "convert",
     "guide",
     "load",
@@ -52,6 +54,7 @@ _HOMES = {
     "TrainingSet": "data",
     "VelocityField": "fields",
     "as_field": "networks",
+    "audit": "auditing",
     "convert": "paths",
     "guide": "fields",
     "load": "data",

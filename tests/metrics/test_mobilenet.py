@@ -82,5 +82,5 @@ def test_padding_is_that_of_tensorflow() -> None:
 
 
 def test_absent_weights_are_said() -> None:
-    with pytest.raises(InputError, match="FLOWSCOPE_DATA"):
+    with pytest.raises(InputError, match="weights: check the path"):
         MobileNetV1(DATA / "nothing.npz")

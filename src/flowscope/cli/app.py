@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
+from flowscope.cli.audit import audit
 from flowscope.cli.console import ReaderGoneError, notes_shown, printable, say
 from flowscope.cli.grouped import Sections
 from flowscope.cli.info import info
@@ -43,6 +44,7 @@ COMMANDS = {  # each with what stands below its help
     sweep: SOURCES,
     train: SOURCES,
     sample: None,
+    audit: SOURCES,
     study: f"{NAMES}\n\n{SOURCES}",
     reproduce: SOURCES,
 }

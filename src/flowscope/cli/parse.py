@@ -41,6 +41,17 @@ def positive(expected: str, most: float = math.inf) -> Callable[[str, str], floa
     return parse
 
 
+def share(option: str, text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise InputError(f"{option} is {text!r}; expected a share from 0 to 1, such as 0.02")
+    return value
+
+
 def device(option: str, text: str) -> str:
     """cpu, or cuda with or without a number; torch knows other names, which cannot do float64 or are not there."""
     if re.fullmatch(r"cpu|cuda(:\d{1,3})?", text, re.ASCII):

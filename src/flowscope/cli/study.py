@@ -177,7 +177,7 @@ def load_beside(source: str | None, data: TrainingSet, options: o.DataOptions) -
         no_cache=options.no_cache,
     )
     normaliser = _normaliser(data, options)
-    found, used = _load_or_answer(source, own, options, normaliser)
+    found, used = load_or_answer(source, own, options, normaliser)
     if not images or len(found.shape) != 3 or found.shape == data.shape:
         return found
     grey = found.shape[0] > data.shape[0] == 1
@@ -189,7 +189,7 @@ def _normaliser(data: TrainingSet, options: o.DataOptions) -> Normaliser | None:
     return None if options.normalise is None else data.normaliser
 
 
-def _load_or_answer(
+def load_or_answer(
     source: str, own: o.DataOptions, options: o.DataOptions, normaliser: Normaliser | None
 ) -> tuple[TrainingSet, o.DataOptions]:
     """A source by its own options, or where its meaning is open, by what the options say of the data's."""

@@ -116,7 +116,7 @@ def _near_pairs(s: TrainingSet, positions: np.ndarray) -> np.ndarray:
     """(P, 2) pairs of near-copies among the points at these positions, by their places there."""
     check_memory(8 * len(positions) * s.shape[0] * SIDE**2, "descriptors of images", "take a part of them (subset)")
     blocks = [positions[start : start + BLOCK_ROWS] for start in range(0, len(positions), BLOCK_ROWS)]
-    described, contrast = (torch.cat(parts) for parts in zip(*(_describe(s.rows(b)) for b in blocks), strict=True))
+    described, contrast = (torch.cat(parts) for parts in zip(*(describe(s.rows(b)) for b in blocks), strict=True))
     patterned = (contrast > FLAT * contrast.median()).nonzero()[:, 0]  # contrast of rounding alone is 0
     if len(patterned) < 2:
         return np.empty((0, 2), np.int64)
@@ -126,23 +126,32 @@ def _near_pairs(s: TrainingSet, positions: np.ndarray) -> np.ndarray:
     return patterned.numpy()[np.concatenate(found)]
 
 
-def _describe(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Descriptors (n, C, h, w) float32 of images, and their contrast (n,)."""
-    x = images.to("cpu", torch.float32)
-    scale, channels = SIDE / max(x.shape[2:]), x.shape[1]
-    if scale < 1:
-        size = [max(1, round(side * scale)) for side in x.shape[2:]]
-        x = functional.interpolate(x, size, mode="bilinear", antialias=True)
-    reach = torch.arange(-3.0, 4.0)
-    kernel = torch.exp(-(reach**2) / (2 * BLUR**2))
-    kernel = (kernel / kernel.sum()).expand(channels, 1, 1, -1)
-    x = functional.pad(x, (3, 3, 3, 3), mode="replicate")
-    x = functional.conv2d(functional.conv2d(x, kernel, groups=channels), kernel.mT, groups=channels)
+def describe(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Descriptors (n, C, h, w) float32 of images, blurred and of length 1, and the contrast (n,) of the images."""
+    x = blur(shrink(images.to("cpu", torch.float32), SIDE), BLUR)
     size = x.flatten(1).norm(dim=1)
     x = x - x.mean((1, 2, 3), keepdim=True)
     contrast = x.flatten(1).norm(dim=1)
     contrast = torch.where(contrast > ROUNDING * size, contrast, 0.0)
     return x / contrast.clamp_min(torch.finfo(torch.float32).tiny)[:, None, None, None], contrast
+
+
+def shrink(images: Tensor, side: int) -> Tensor:
+    """Images (n, C, H, W) with no side longer than `side` pixels, by antialiased interpolation."""
+    scale = side / max(images.shape[2:])
+    if scale >= 1:
+        return images
+    size = [max(1, round(length * scale)) for length in images.shape[2:]]
+    return functional.interpolate(images, size, mode="bilinear", antialias=True)
+
+
+def blur(images: Tensor, sigma: float) -> Tensor:
+    """Images (n, C, H, W), blurred by a Gaussian of that standard deviation in pixels, at most 1."""
+    channels, reach = images.shape[1], torch.arange(-3.0, 4.0)
+    kernel = torch.exp(-(reach**2) / (2 * sigma**2))
+    kernel = (kernel / kernel.sum()).expand(channels, 1, 1, -1)
+    x = functional.pad(images, (3, 3, 3, 3), mode="replicate")
+    return functional.conv2d(functional.conv2d(x, kernel, groups=channels), kernel.mT, groups=channels)
 
 
 def _flat(images: Tensor, mirrored: bool) -> Tensor:

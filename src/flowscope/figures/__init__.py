@@ -4,6 +4,7 @@ No other room imports matplotlib. It is used by its object API, without pyplot's
 stay as they are. A result is read by its fields, so any object with the same fields can be drawn.
 """
 
+from flowscope.figures.audit import pairs_figure, ratio_figure
 from flowscope.figures.curve import path_figure, stage_figure
 from flowscope.figures.finding import drawn_panels, finding_figure, what_of
 from flowscope.figures.gallery import gallery_figure
@@ -20,8 +21,10 @@ __all__ = [
     "finding_figure",
     "gallery_figure",
     "html_image",
+    "pairs_figure",
     "path_figure",
     "picture_figure",
+    "ratio_figure",
     "stage_figure",
     "sweep_figure",
     "title_of",

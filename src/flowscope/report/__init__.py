@@ -1,5 +1,6 @@
 """Report: a study's result becomes figures and one page that explains it."""
 
+from flowscope.report.audit import audit_files
 from flowscope.report.finding import finding_files, write_finding
 from flowscope.report.info import info_files
 from flowscope.report.model import ModelPart
@@ -9,6 +10,7 @@ from flowscope.report.sweep import sweep_files, write_sweep
 
 __all__ = [
     "ModelPart",
+    "audit_files",
     "finding_files",
     "info_files",
     "reproduction_files",

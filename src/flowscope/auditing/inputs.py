@@ -1,0 +1,104 @@
+"""What an audit is given: three sets of points that must be comparable."""
+
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from flowscope.auditing.planted import Values
+from flowscope.data import load
+from flowscope.data.pixels import is_image
+from flowscope.data.split import take
+from flowscope.data.training_set import TrainingSet, as_training_set
+from flowscope.errors import InputError
+
+SLACK = 0.5  # of the range of the training points, by which samples may leave it
+
+
+def as_points(source: Any) -> TrainingSet:
+    """A set of points as it is, floats as a set, and all else as `load` reads it."""
+    pixels = str(getattr(source, "dtype", "")) in ("uint8", "torch.uint8")
+    read = pixels or isinstance(source, (str, os.PathLike, Dataset, DataLoader))
+    return load(source) if read else as_training_set(source)
+
+
+def with_weight(points: TrainingSet) -> TrainingSet:
+    """The points of a set that have weight: no other one is trained on."""
+    kept = np.flatnonzero(points.relative_weights)
+    return points if len(kept) == len(points) else take(points, kept, points.name)
+
+
+def check_comparable(points: TrainingSet, training_set: TrainingSet, what: str, values: Values) -> None:
+    """Refuse points that cannot be compared with the training points.
+
+    Args:
+        points: the samples, or the held-out points.
+        training_set: the training points.
+        what: the kind of points, for the message.
+        values: of the training set.
+
+    Raises:
+        InputError: their shape is another one; or they are images of another range.
+    """
+    if points.shape != training_set.shape:
+        remedy = "give one sample as x[None]"
+        if len(points.shape) == len(training_set.shape) == 3:
+            side = min(training_set.shape[1:])
+            remedy = f"bring both to one size and number of channels, as by --resize {side} (resize={side})"
+        raise InputError(
+            f"{what} points have shape {points.shape}; expected {training_set.shape}, as {training_set.name} has: "
+            f"{remedy}"
+        )
+    if is_image(points.shape):
+        _check_range(points, training_set, what, values)
+
+
+def _check_range(points: TrainingSet, training_set: TrainingSet, what: str, values: Values) -> None:
+    """Refuse images that lie far outside of the range of the training images, or in its upper half alone."""
+    least, most = _range(points)
+    width, middle = values.high - values.low, (values.low + values.high) / 2
+    if values.low - SLACK * width <= least and most <= values.high + SLACK * width and not least >= middle:
+        return
+    if least >= middle and _range(training_set)[0] >= middle:
+        return
+    raise InputError(
+        f"{what} images lie from {least:.3g} to {most:.3g} and those of {training_set.name} from {values.low:.3g} to "
+        f"{values.high:.3g}; expected one range: convert one of them, or say what its values are (--assume, assume=)"
+    )
+
+
+def _range(points: TrainingSet) -> tuple[float, float]:
+    ends = np.array([(float(block.min()), float(block.max())) for _, block in points.pieces()])
+    return float(ends[:, 0].min()), float(ends[:, 1].max())
+
+
+def names(points: TrainingSet, positions: Tensor) -> list[str | int]:
+    """What points are called: their files where they have such, else their positions."""
+    return [int(at) if points.files is None else points.files[at] for at in positions.tolist()]
+
+
+def about(points: TrainingSet) -> dict[str, Any]:
+    """What results say of a set."""
+    return {
+        "name": points.name,
+        "N": len(points),
+        "shape": list(points.shape),
+        "dtype": points.dtype,
+        "normalisation": points.normalisation,
+        "digest": points.digest,
+    }
+
+
+def drawn(points: TrainingSet, most: int, seed: int) -> Tensor:
+    """At most `most` points (n, *shape), drawn by the seed, in the order of the set."""
+    if len(points) <= most:
+        return points.rows(slice(None))
+    return points.rows(np.sort(np.random.default_rng((seed, len(points))).choice(len(points), most, replace=False)))
+
+
+def as_float(points: Tensor) -> Tensor:
+    """Points on the CPU in float32, or float64 where they have it."""
+    return points.to("cpu", torch.promote_types(points.dtype, torch.float32))
