@@ -79,7 +79,6 @@ def test_arrays_and_a_page_without_pictures(tmp_path: Path, capsys: pytest.Captu
     ("arguments", "said"),
     [
         (["{samples}", "--out", "{out}"], "expected the points that the model was trained on: --data SOURCE"),
-        (["{samples}", "--data", "{train}"], "--out DIR"),
         (["{samples}", "--data", "{train}", "--json", "--model", "m"], "GENERATED and --model are both given"),
         (["digits", "--data", "{train}", "--json"], "generated points have shape (1, 8, 8); expected (3, 32, 32)"),
         (["{samples}", "--data", "{train}", "--json", "--fail-above", "2"], "expected a share from 0 to 1"),

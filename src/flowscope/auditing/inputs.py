@@ -65,14 +65,17 @@ def _check_range(points: TrainingSet, training_set: TrainingSet, what: str, valu
     if least >= middle and _range(training_set)[0] >= middle:
         return
     raise InputError(
-        f"{what} images lie from {least:.3g} to {most:.3g} and those of {training_set.name} from {values.low:.3g} to "
-        f"{values.high:.3g}; expected one range: convert one of them, or say what its values are (--assume, assume=)"
+        f"{what} images lie mostly from {least:.3g} to {most:.3g} and those of {training_set.name} from "
+        f"{values.low:.3g} to {values.high:.3g}; expected one range: convert one of them, or say what its values are "
+        "(--assume, assume=)"
     )
 
 
 def _range(points: TrainingSet) -> tuple[float, float]:
-    ends = np.array([(float(block.min()), float(block.max())) for _, block in points.pieces()])
-    return float(ends[:, 0].min()), float(ends[:, 1].max())
+    """The ends of a typical image, the median of theirs: a model leaves the range at single pixels."""
+    ends = torch.cat([torch.stack(block.flatten(1).aminmax(dim=1), 1) for _, block in points.pieces()])
+    low, high = ends.to(torch.float64).quantile(0.5, dim=0).tolist()
+    return low, high
 
 
 def names(points: TrainingSet, positions: Tensor) -> list[str | int]:

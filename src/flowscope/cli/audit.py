@@ -93,7 +93,7 @@ def audit(
     if generated is not None and sets.model is not None:
         raise InputError("GENERATED and --model are both given; expected one: samples, or the model that draws them")
     models = () if sets.model is None else (sets.model,)
-    folder = output.folder(sets.data, models, (generated, sets.held_out))
+    folder = None if output.out is None else output.folder(sets.data, models, (generated, sets.held_out))
     use(output.opened(folder, "audit", PAGE_FILES))
     train = data.load(sets.data)
     rest = None if sets.held_out is None else _beside(sets.held_out, data, train)
