@@ -83,7 +83,7 @@ def test_euler_and_ddim_steps_are_euler_steps_at_their_nodes(name, kind):
 
 def test_a_pipeline_that_clips_is_said_to():
     diffusers = pytest.importorskip("diffusers")
-    with pytest.warns(FlowscopeWarning, match=r"clips the predicted data to 1; .* clip=1 in its Convention"):
+    with pytest.warns(FlowscopeWarning, match=r"clips the predicted data to 1, .* clip=1 in its Convention"):
         nodes = nodes_of(diffusers.DDIMScheduler(), 4)
     assert nodes[-1] == 1
     with pytest.warns(FlowscopeWarning, match="by quantiles of each sample"):

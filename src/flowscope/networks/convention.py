@@ -49,8 +49,8 @@ class Convention:
         needs: names of the keyword arguments without which the module cannot be called.
         data_scale, data_offset: of the data that the network knows, data_scale (x1 - data_offset) for the data x1 of
             the field: 1/127.5 and 127.5 for a network of [-1, 1] beside data of [0, 255].
-        clip: the largest size of the network's predicted data, to which they are clipped, as samplers of diffusers do
-            with `clip_sample`; None does not clip.
+        clip: the largest size of the network's predicted data, to which they are clipped; None does not clip. DDPM of
+            diffusers does so with `clip_sample`, DDIM with `use_clipped_model_output`, too.
 
     Raises:
         InputError: an attribute is not one of these.

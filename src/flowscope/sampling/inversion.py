@@ -2,7 +2,7 @@ r"""From data back to noise: the ODE of a field, followed from t = 1 to 0.
 
 Where the field allows it, the solver itself starts at t = 1. Else the interval at t = 1 turns the landing of
 :mod:`flowscope.sampling.trajectory` round: the state at t whose predicted data are x. It is found by DDIM's inversion,
-twice over, for the field is asked at what the first time found:
+four times over, each from the state that the last one found:
 
     x_t = alpha x + sigma x0_hat(x_t, t)
 """
@@ -20,7 +20,7 @@ from flowscope.sampling.schedules import DEFAULT_STEPS, make_nodes
 from flowscope.sampling.solvers import get_solver
 from flowscope.sampling.trajectory import CountedField, Method, check_start, ode_method, path_of, rounded
 
-TURNS = 2  # of DDIM's inversion: each gains two orders in the length of the interval
+TURNS = 4  # of DDIM's inversion: each gains an order in the length of the interval, or two where data are smooth
 
 
 def invert(

@@ -65,7 +65,7 @@ def log_likelihood(
         >>> oracle = Oracle(torch.tensor([[0.0], [1.0], [4.0]], dtype=torch.float64))
         >>> x = torch.tensor([[1.0]], dtype=torch.float64)
         >>> print(f"{log_likelihood(oracle, x, at=0.5).item():.6f} {oracle.log_density(x, 0.5).item():.6f}")
-        -0.959614 -0.959614
+        -1.455423 -1.455423
     """
     check_field(field, "field")
     count, seed = check_count(steps, "steps"), check_seed(seed)

@@ -47,7 +47,7 @@ def nodes_of(
         >>> from diffusers import FlowMatchEulerDiscreteScheduler
         >>> from flowscope.sampling import nodes_of
         >>> nodes_of(FlowMatchEulerDiscreteScheduler(shift=3.0), 3).numpy().round(4).tolist()
-        [0.0, 0.2502, 0.9911, 1.0]
+        [0.0, 0.2489, 0.9911, 1.0]
     """
     count, convention = check_count(n, "n"), read_scheduler(scheduler)
     config = config_of(scheduler)
@@ -63,12 +63,11 @@ def nodes_of(
 
 
 def _warn_of_clipping(config: Any) -> None:
-    most = config.get("clip_sample_range", 1.0)
-    if config.get("clip_sample"):
-        what = f"clips the predicted data to {most:g}; a field does so with clip={most:g} in its Convention"
-    else:
-        what = "clips the predicted data by quantiles of each sample (thresholding), for which flowscope has no formula"
-    warnings.warn(f"the pipeline of this scheduler {what}", FlowscopeWarning, stacklevel=3)
+    most = float(config.get("clip_sample_range") or 1.0)
+    how = f"clips the predicted data to {most:g}, and a field does so with clip={most:g} in its Convention alone"
+    if not config.get("clip_sample"):
+        how = "clips the predicted data by quantiles of each sample (thresholding), and no field does"
+    warnings.warn(f"the pipeline of this scheduler {how}", FlowscopeWarning, stacklevel=3)
 
 
 def _levels(scheduler: Any, n: int, more: dict[str, Any], flow: bool) -> Tensor:
