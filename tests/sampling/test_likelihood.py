@@ -25,7 +25,7 @@ def states(oracle, t, n=4):
     return float(c.alpha) * points + float(c.sigma) * draw_noise(n, shape, dtype=torch.float64)
 
 
-@pytest.mark.slow_but("0.999-linear")
+@pytest.mark.slow_but("0.5-linear")
 @pytest.mark.parametrize("path", ["linear", "cosine"])
 @pytest.mark.parametrize("at", [0.5, 0.999])
 def test_the_likelihood_of_an_oracle_is_its_density(path, at):
