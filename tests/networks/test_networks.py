@@ -733,7 +733,9 @@ def test_schedulers_that_say_too_little_are_refused():
         "a UNet2DModel does not say": None,
         "scheduler is a EDMEulerScheduler": diffusers.EDMEulerScheduler(),
         "scheduler is a LCMScheduler": diffusers.LCMScheduler(),
-        "scheduler is a DPMSolverMultistepScheduler": diffusers.DPMSolverMultistepScheduler(use_flow_sigmas=True),
+        "scheduler is a DPMSolverMultistepScheduler": diffusers.DPMSolverMultistepScheduler(
+            use_flow_sigmas=True, prediction_type="v_prediction"
+        ),
         "invert_sigmas": diffusers.FlowMatchEulerDiscreteScheduler(invert_sigmas=True),
         "scheduler is a object": object(),
         "prediction_type is 'flow'": SimpleNamespace(

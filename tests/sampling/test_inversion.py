@@ -48,10 +48,11 @@ def test_inverting_and_sampling_is_a_round_trip_of_the_solvers_order(solver, kin
 
 
 @pytest.mark.slow_but("linear-heun")
-@pytest.mark.parametrize("solver", ["heun", "dopri5"])
-@pytest.mark.parametrize("path", ["linear", "cosine", "vp", "ve"])
+@pytest.mark.parametrize(
+    ("path", "solver"), [("linear", "heun"), ("linear", "dopri5"), ("cosine", "heun"), ("vp", "heun"), ("ve", "heun")]
+)
 def test_an_oracle_is_inverted_from_its_points_and_comes_back_to_them(path, solver):
-    oracle = Oracle(cloud(30, (6,), dtype=torch.float64), path)
+    oracle = Oracle(cloud(12, (6,), dtype=torch.float64), path)
     points, steps = oracle.training_set.points[:4], 8 if solver == "dopri5" else 80
     found = invert(oracle, points, steps=steps, solver=solver)
     torch.testing.assert_close(sample(oracle, found, steps=steps, solver=solver), points, atol=1e-6, rtol=0)
