@@ -25,6 +25,12 @@ LAWS = "tests/contracts/test_oracle_laws.py"
 MOMENTS = "tests/oracle/test_moments.py"
 PASS = "tests/curve/test_path_pass.py"
 PATHS = "tests/contracts/test_path_laws.py"
+STOCHASTIC, LIKELIHOOD = "sampling/stochastic.py", "sampling/likelihood.py"
+MARGINALS = "tests/sampling/test_stochastic.py::test_the_marginals_are_kept_to_first_order"
+ANCESTRAL = "tests/sampling/test_stochastic.py::test_ancestral_steps_between_noise_and_one_point_are_exact"
+DENSITY = "tests/sampling/test_likelihood.py::test_the_likelihood_of_an_oracle_is_its_density"
+ROUND_TRIP = "tests/sampling/test_inversion.py::test_inverting_and_sampling_is_a_round_trip_of_the_solvers_order"
+SCALED = "tests/networks/test_networks.py::test_a_network_of_data_on_another_scale_is_the_field_of_ours"
 CROSSING = "tests/curve/test_crossing.py"
 LAST = "tests/oracle/test_last_step.py"
 WHERE_THE_WEIGHT_IS = "tests/oracle/test_float32.py::test_errors_are_seen_where_the_weight_is"
@@ -435,6 +441,47 @@ MUTANTS = (
         "[0.05, 0.95]",
         "The interval holds 90 % of the resamples.",
         (CROSSING,),
+    ),
+    # samplers
+    Mutant(
+        "sde-score-sign",
+        STOCHASTIC,
+        "(u + float(eta2) / 2 * score)",
+        "(u - float(eta2) / 2 * score)",
+        "The score of the SDE has the wrong sign.",
+        (MARGINALS,),
+    ),
+    Mutant(
+        "ancestral-larger-variance",
+        STOCHASTIC,
+        "float((back * added).clamp(min=0).sqrt())",
+        "float(added.clamp(min=0).sqrt())",
+        "The ancestral step has DDPM's larger variance, which is that of no data known.",
+        (ANCESTRAL,),
+    ),
+    Mutant(
+        "likelihood-sign",
+        LIKELIHOOD,
+        "return (base - state[:, -1])",
+        "return (base + state[:, -1])",
+        "The integral of the divergence is added.",
+        (DENSITY,),
+    ),
+    Mutant(
+        "inversion-once",
+        "sampling/inversion.py",
+        "TURNS = 4 ",
+        "TURNS = 0 ",
+        "The state before the last interval is taken to be the data, scaled.",
+        (ROUND_TRIP,),
+    ),
+    Mutant(
+        "data-scale-of-noise",
+        "networks/field.py",
+        "own.time_of_snr(here.snr / scale**2)",
+        "own.time_of_snr(here.snr)",
+        "A network of data on another scale is asked at the field's noise level.",
+        (SCALED,),
     ),
 )
 

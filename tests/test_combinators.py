@@ -90,10 +90,6 @@ def test_a_weaker_field_is_given_the_labels_where_that_is_said():
     """Autoguidance (arXiv 2406.02507): u_weak(y) + w (u(y) - u_weak(y))."""
     weak = Oracle(TrainingSet(POINTS[:20], labels=LABELS[:20]))
     asked, recorded = guide(ORACLE, 2.0, (0.1, 0.6), weak), Recorder(weak)
-    with pytest.raises(InputError, match="takes labels, and it is not said whether it is given them; expected guide"):
-        asked(X, T, Y)
-    with pytest.raises(InputError, match="takes labels"):  # nor of a field made of fields
-        guide(ORACLE, 2.0, null=switch(other, weak, 0.3))(X, 0.2, Y)
     inside = ((T >= 0.1) & (T < 0.6))[:, None]
     for said, labels in ((True, Y), (False, None)):
         base = weak(X, T, labels)
@@ -103,7 +99,44 @@ def test_a_weaker_field_is_given_the_labels_where_that_is_said():
         of_one = guide(ORACLE, 2.0, null=weak, null_labels=said)
         torch.testing.assert_close(guided(X, 0.2, 1), of_one(X, 0.2, torch.ones_like(Y)))
     assert torch.equal(guide(ORACLE, 2.0, null=Oracle(POINTS))(X, 0.2, Y), guide(ORACLE, 2.0)(X, 0.2, Y))
-    torch.testing.assert_close(asked(X, T), torch.where(inside, 2 * ORACLE(X, T) - weak(X, T), ORACLE(X, T)))
+    for y in (Y, None):  # unsaid, the other field's unconditional velocity
+        expected = torch.where(inside, 2 * ORACLE(X, T, y) - weak(X, T), ORACLE(X, T, y))
+        torch.testing.assert_close(asked(X, T, y), expected)
+
+
+def test_a_label_may_stand_for_none():
+    """Guided away from a label is what a field with that label alone as its null says, in all rows and in some."""
+    weak = Recorder(ORACLE)
+    for y in (Y, None):
+        found = guide(weak, 2.0, (0.1, 0.6), 2)(X, T, y)
+        inside = ((T >= 0.1) & (T < 0.6))[:, None]
+        torch.testing.assert_close(
+            found, torch.where(inside, 2 * ORACLE(X, T, y) - ORACLE(X, T, torch.full_like(Y, 2)), ORACLE(X, T, y))
+        )
+    assert weak.calls[-1][2].tolist() == [2] * int(inside.sum()) and weak.calls[-1][2].dtype == torch.int64
+    assert evaluations(guide(ORACLE, 2.0, null=np.int64(2)), 0.5) == 2 and guide(ORACLE, 2.0, null=2).parts[1] is None
+
+
+class PerStep:
+    """A field that remembers how it was asked: at which times, with which labels."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, x, t, y=None):
+        self.calls.append((round(float(t), 9), y is None))
+        return -x
+
+
+@pytest.mark.parametrize(("per_step", "guided"), [(False, {0.2, 0.4}), (True, {0.2, 0.4, 0.6})])
+def test_guidance_may_be_decided_once_a_step(per_step, guided):
+    """Heun's second evaluation is guided by its own time, or as the step's start is."""
+    field = PerStep()
+    made = guide(field, 2.0, (0.2, 0.5), per_step=per_step)
+    sample(switch(made, made, 0.3), X, steps=5, solver="heun", y=Y)
+    assert {t for t, null in field.calls if null} == guided
+    twice = [t for t, null in field.calls if null]  # 0.2: as an end if it decides itself, and as a start
+    assert twice.count(0.2) == (1 if per_step else 2) and twice.count(0.4) == 2
 
 
 @pytest.mark.parametrize("t", [0.05, 0.2, T], ids=["outside", "inside", "rows"])
@@ -246,11 +279,16 @@ REFUSED = {
     "interval text": (lambda: guide(ORACLE, 2.0, "01"), "interval is '01'; expected two times"),
     "null_labels text": (lambda: guide(ORACLE, 2.0, null=other, null_labels="y"), "null_labels is 'y'; expected True"),
     "null_labels alone": (lambda: guide(ORACLE, 2.0, null_labels=True), "without a null field"),
+    "null below 0": (lambda: guide(ORACLE, 2.0, null=-1), "null is -1; expected None, a field, or a label"),
+    "null true": (lambda: guide(ORACLE, 2.0, null=True), "null is True; expected None, a field, or a label"),
+    "null_labels of a label": (lambda: guide(ORACLE, 2.0, null=1, null_labels=True), "without a null field"),
+    "per_step text": (lambda: guide(ORACLE, 2.0, per_step="heun"), "per_step is 'heun'; expected True or False"),
+    "null_labels none": (lambda: guide(ORACLE, 2.0, null=other, null_labels=None), "null_labels is None"),
     "closed none": (lambda: guide(ORACLE, 2.0, closed=None), "closed is None; expected True or False"),
     "no channels": (lambda: guide(ORACLE, 2.0, channels=0), "channels is 0; expected how many"),
     "channels true": (lambda: guide(ORACLE, 2.0, channels=True), "channels is True; expected how many"),
     "no field": (lambda: guide(3, 2.0), "field is a int; expected a velocity field"),
-    "no null field": (lambda: guide(ORACLE, 2.0, null=3), "null is a int; expected a velocity field"),
+    "no null field": (lambda: guide(ORACLE, 2.0, null="none"), "null is a str; expected a velocity field"),
     "null of another path": (
         lambda: guide(ORACLE, 2.0, null=Oracle(POINTS, "cosine")),
         "the null on the cosine path",

@@ -187,6 +187,32 @@ ve = Path("ve", _ve, _ve_time)
 PATHS: dict[str, Path] = {path.name: path for path in (linear, cosine, vp, ve)}
 
 
+def even_levels(high: float = SIGMA_MAX) -> Path:
+    """The path on which EDM's samplers are exact: alpha = 1 and sigma = high (1 - t).
+
+    Its solvers step in the noise level, so that steps in t are theirs; on another path Heun's step between the same
+    levels is another one.
+
+    Args:
+        high: the noise level at t = 0.
+
+    Raises:
+        InputError: it is no finite number above 0.
+
+    Example:
+        >>> from flowscope.paths import even_levels
+        >>> even_levels()(0.75).sigma.item()
+        20.0
+    """
+    if isinstance(high, bool) or not isinstance(high, (int, float)) or not 0 < high < math.inf:
+        raise InputError(f"high is {high!r}; expected a noise level above 0, such as 80")
+
+    def formula(t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return torch.ones_like(t), high * (1 - t), torch.zeros_like(t), torch.full_like(t, -high)
+
+    return Path(f"even levels from {high:g}", formula, lambda snr: 1 - snr**-0.5 / high)
+
+
 def get_path(path: str | Path) -> Path:
     """A path by name, or the one given.
 

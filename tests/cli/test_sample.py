@@ -56,7 +56,7 @@ def test_samples_are_those_of_the_library(model, tmp_path, capsys):
     field = load_model(model)
     expected = sample(field, n=10, steps=5, seed=7, shift=0.5, solver="heun")
     assert found.dtype == np.float32 and np.array_equal(found, expected.numpy())
-    assert "9 function evaluations" in text
+    assert "10 function evaluations" in text  # of a network of velocities, which is asked at t = 1, too
     assert flowscope.load(str(out / "samples.npy")).shape == (1, 4, 4)
 
 
@@ -74,6 +74,38 @@ def test_the_record_says_how_they_were_made(model, tmp_path, capsys):
     guided = guide(field, 2.5, (0.2, 0.6))
     expected = sample(guided, n=7, steps=5, y=about["labels"])
     assert np.array_equal(np.load(tmp_path / "samples.npy"), expected.numpy())
+
+
+@pytest.mark.slow
+def test_images_are_written_for_fid_tools_and_named_by_seed_and_number(model, tmp_path, capsys):
+    how = ("--steps", 3, "--seed", 7, "--class", "all", "--sampler", "sde", "--format", "png", "--range", -1, 1)
+    run(capsys, model, "--n", 5, "--out", tmp_path / "whole", *how)
+    names = [p.name for p in sorted((tmp_path / "whole" / "images").iterdir())]
+    assert names == [f"7-{i:06d}.png" for i in range(5)]
+    expected = sample(load_model(model), n=5, steps=3, seed=7, sampler="sde", y=[0, 1, 2, 0, 1])
+    for name, image in zip(names, expected.numpy(), strict=True):
+        pixels = np.asarray(Image.open(tmp_path / "whole" / "images" / name))
+        assert pixels.dtype == np.uint8 and pixels.shape == (4, 4)
+        assert np.abs(pixels - (image[0].clip(-1, 1) + 1) * 127.5).max() <= 0.51
+    assert not (tmp_path / "whole" / "samples.npy").exists()
+    run(capsys, model, "--n", 2, "--first", 3, "--out", tmp_path / "part", *how)
+    for i in (3, 4):  # and a part of a seed's samples is that part
+        part, whole = (tmp_path / folder / "images" / f"7-{i:06d}.png" for folder in ("part", "whole"))
+        assert part.read_bytes() == whole.read_bytes()
+    about = json.loads((tmp_path / "part" / "samples.json").read_text())
+    assert (about["sampler"], about["first"], about["format"], about["range"]) == ("sde", 3, "png", [-1, 1])
+
+
+@pytest.mark.slow
+def test_the_range_of_pixels_is_known_of_files_of_images(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "photographs.npy", rng.integers(0, 256, (12, 1, 5, 5), dtype=np.uint8))
+    points = flowscope.load(str(tmp_path / "photographs.npy"))
+    settings = TrainSettings(model="mlp", width=8, steps=2, batch=4, warmup=0, checkpoint_every=2)
+    folder = train_to(points, settings, tmp_path / "model", tracker=None)
+    run(capsys, folder, "--n", 2, "--out", tmp_path / "out", "--steps", 2, "--format", "png")
+    assert json.loads((tmp_path / "out" / "samples.json").read_text())["range"] == [-1, 1]
+    assert len(list((tmp_path / "out" / "images").iterdir())) == 2
 
 
 @pytest.mark.slow
@@ -119,6 +151,15 @@ REFUSED = {
     "no steps": (["--steps", "0"], "--steps is '0'"),
     "unknown solver": (["--solver", "rk45"], "expected one of euler, heun, midpoint, rk4, dopri5"),
     "shift 0": (["--shift", "0"], "shift is 0.0"),
+    "unknown sampler": (["--sampler", "ddpm"], "expected one of ode, sde, ancestral"),
+    "a solver of the sde": (["--sampler", "sde", "--solver", "heun"], "expected a solver with sampler='ode' alone"),
+    "tolerance 0": (["--tolerance", "0", "--solver", "dopri5"], "--tolerance is '0'"),
+    "tolerance of euler": (["--tolerance", "0.1"], "tolerance is 0.1 and euler takes fixed steps"),
+    "unknown format": (["--format", "jpg"], "--format is 'jpg'; expected one of npy, png"),
+    "a range of npy": (["--range", "0", "1"], "--range is given without --format png"),
+    "range reversed": (["--format", "png", "--range", "1", "0"], "--range is (1.0, 0.0); expected two numbers"),
+    "black and white unknown": (["--format", "png"], "does not say which values are black and white"),
+    "first negative": (["--first", "-1"], "--first is '-1'"),
     "class beyond": (["--class", "3"], "--class is '3'; expected a label from 0 to 2, or all"),
     "class a word": (["--class", "cat"], "--class is 'cat'"),
     "guidance to nothing": (["--guidance", "2"], "no --class is given"),

@@ -204,8 +204,11 @@ def test_labels_and_the_null_label_arrive(name):
     y = torch.tensor([0, 2, 1, 1, 0, 2])
     for labels in (y, 2, None):
         agree(field, oracle, t, labels)
+    x, mixed = states(oracle, t), torch.tensor([0, CLASSES, 1, CLASSES, 0, 2])  # labels and none in one batch
+    expected = torch.where((mixed == CLASSES)[:, None, None, None], oracle(x, t), oracle(x, t, mixed % CLASSES))
+    assert torch.allclose(field(x, t, mixed), expected, rtol=1e-7, atol=1e-8 * float(expected.abs().max()))
     with pytest.raises(InputError, match=re.escape("expected labels from 0 to 2, or None")):
-        field(states(oracle, t), t, CLASSES)
+        field(x, t, CLASSES + 1)
 
 
 @pytest.mark.parametrize("name", DRESSES)

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flowscope import Path
 from flowscope.fields import evaluations, guide
 from flowscope.networks import CONVENTIONS, Convention, as_field
 from flowscope.networks.tabulated_path import linear_betas
-from flowscope.sampling import Counted, make_nodes, sample, trajectory
+from flowscope.paths import even_levels
+from flowscope.sampling import Counted, make_nodes, nodes_of, sample, trajectory
+from flowscope.sampling.levels import karras_levels, nodes_of_levels
 from flowscope.sampling.schedules import diffusers_sigmas
 
 
@@ -46,7 +47,7 @@ def one(dtype: torch.dtype = torch.float64) -> Tensor:
 
 def test_num_steps_of_sit_and_lightningdit_count_nodes() -> None:
     """SiT's euler with num_steps=5, which are 4 steps; the last of them is an ordinary one."""
-    *_, last = trajectory(wave, one(), np.linspace(0, 1, 5))
+    *_, last = trajectory(wave, one(), make_nodes(num_steps=5))
     assert float(last.x) == pytest.approx(0.6571512910431238, rel=1e-6)
 
 
@@ -70,7 +71,7 @@ def test_rk4_of_torchdiffeq_is_another_one() -> None:
 
 def test_the_nodes_and_the_guided_steps_of_lightningdit() -> None:
     """num_sampling_steps 250, timestep_shift 0.3, cfg_interval_start 0.11."""
-    nodes = make_nodes(249, 0.3)
+    nodes = make_nodes(num_steps=250, shift=0.3)
     assert nodes[[1, 100, 248]].tolist() == pytest.approx([0.00120822, 0.16759777, 0.98673737], abs=5e-8)
     guided = guide(wave, 10.0, (0.11, 1.0))
     assert sum(evaluations(guided, t) - 1 for t in nodes[:-1].tolist()) == 176
@@ -116,8 +117,8 @@ def test_a_flow_matching_scheduler_is_followed_by_the_nodes_one_minus_sigma(shif
     theirs = one(torch.float32)
     for timestep in scheduler.timesteps:
         theirs = scheduler.step(-wave(theirs, 1 - float(timestep) / 1000), timestep, theirs).prev_sample
-    nodes = (1 - scheduler.sigmas.double()).tolist()
-    assert float(sample(wave, one(), timesteps=nodes)) == pytest.approx(float(theirs), abs=2e-6)
+    nodes = nodes_of(scheduler, 5)
+    assert float(sample(wave, one(), timesteps=nodes)) == pytest.approx(float(theirs), abs=1e-6)
     shifted = 1 - make_nodes(5, 1 / shift)  # not these: it shifts the least sigma twice, and steps to 0 from there
     assert float((shifted - scheduler.sigmas).abs().max()) > 0.1
 
@@ -141,33 +142,18 @@ class Shrinking(nn.Module):
         return x / (1 + sigma[:, None] ** 2)
 
 
-def edm_levels(steps: int = 18) -> np.ndarray:
-    """EDM's levels of rho = 7, from 80 down to 0.002."""
-    return (80 ** (1 / 7) + np.arange(steps) / (steps - 1) * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
-
-
-IN_SIGMA = Path(  # alpha = 1 and sigma falls evenly, so that steps in t are EDM's in sigma
-    "sigma",
-    lambda t: (torch.ones_like(t), 80 * (1 - t), 0 * t, torch.full_like(t, -80)),
-    lambda snr: 1 - snr**-0.5 / 80,
-)
-
-
 @pytest.mark.parametrize(
     ("solver", "end", "nfe"), [("heun", 1.0447288398272814, 35), ("euler", 0.8594554246363005, 18)]
 )
 def test_the_samplers_of_edm(solver: str, end: float, nfe: int) -> None:
-    assert edm_levels()[[0, 1, 9, 17]].tolist() == pytest.approx([80, 57.58598472, 1.92333984, 0.002], rel=1e-8)
-    field = Counted(as_field(Shrinking(), "edm", path=IN_SIGMA))
-    nodes = [*(1 - edm_levels() / 80), 1.0]
-    nodes[0] = 0.0
-    assert float(sample(field, 80 * one(), timesteps=nodes, solver=solver)) == pytest.approx(end, rel=1e-9)
-    assert field.states == nfe
+    levels, path = karras_levels(18), even_levels()
+    assert levels[[0, 1, 9, 17]].tolist() == pytest.approx([80, 57.58598472, 1.92333984, 0.002], rel=1e-8)
+    field = Counted(as_field(Shrinking(), "edm", path=path))
+    found = sample(field, 80 * one(), timesteps=nodes_of_levels(levels, path), solver=solver)
+    assert float(found) == pytest.approx(end, rel=1e-9) and field.states == nfe
     if solver == "euler":  # an Euler step is the same one on every path
-        linear, levels = as_field(Shrinking(), "edm"), edm_levels()
-        assert float(sample(linear, 80 / 81 * one(), timesteps=[*(1 / (1 + levels)), 1.0])) == pytest.approx(
-            end, rel=1e-9
-        )
+        linear = as_field(Shrinking(), "edm")
+        assert float(sample(linear, 80 / 81 * one(), timesteps=nodes_of_levels(levels))) == pytest.approx(end, rel=1e-9)
 
 
 class Growing(nn.Module):

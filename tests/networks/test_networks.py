@@ -1,5 +1,6 @@
 """Networks as fields: real models of other projects, against their own samplers and losses; manners; refusals."""
 
+import dataclasses
 import math
 import re
 from types import SimpleNamespace
@@ -499,6 +500,68 @@ def test_a_tabulated_schedule_is_a_path(path):
     assert float(path.time_of_snr(last.snr / 2)) <= 0
 
 
+class Labelled(nn.Module):
+    """A velocity that is its label."""
+
+    def forward(self, x, t, y):
+        return torch.zeros_like(x) + y[:, None]
+
+
+def test_a_batch_may_mix_labels_and_the_null_label():
+    """As the code of DiT, SiT and REPA stacks them; also where some classes were not trained."""
+    x, y = noise(4, 6), torch.tensor([0, 3, 2, 3])
+    for trained in (None, [0, 2]):
+        field = as_field(Labelled(), "sit", classes=3, null=3, labels=trained)
+        assert field(x, 0.5, y)[:, 0].tolist() == [0, 3, 2, 3] == field(x, 0.5, y)[:, 5].tolist()
+        assert torch.equal(field(x, 0.5, 3), field(x, 0.5))
+        guided = guide(field, 2.0)
+        for null in (None, 3):
+            guided = guide(field, 2.0, null=null)
+            assert guided(x, 0.5, y)[:, 0].tolist() == [-3, 3, 1, 3]
+        with pytest.raises(InputError, match="does nothing"):
+            guided(x, 0.5)
+        with pytest.raises(InputError, match="y holds the label 4"):
+            field(x, 0.5, torch.tensor([0, 4, 2, 3]))
+    with pytest.raises(InputError, match="was trained on no point"):
+        field(x, 0.5, torch.tensor([1, 3, 3, 3]))
+
+
+@pytest.mark.slow_but("velocity-linear", "data-ve")
+@pytest.mark.parametrize("own", ["linear", "cosine", "ve"])
+@pytest.mark.parametrize("prediction", ["velocity", "data", "noise", "score"])
+def test_a_network_of_data_on_another_scale_is_the_field_of_ours(prediction, own):
+    """The oracle of pixels on [-1, 1], dressed as a network, is the oracle of the same pixels on [0, 255]."""
+    pixels = 127.5 + 60 * noise(20, 5, dtype=torch.float64)
+    network, oracle = Oracle((pixels - 127.5) / 127.5, own), Oracle(pixels)
+    asked = {"velocity": "velocity", "data": "denoise", "noise": "noise", "score": "score"}[prediction]
+
+    class Network(nn.Module):
+        def forward(self, x, t):
+            return getattr(network, asked)(x, t)
+
+    field = as_field(Network(), Convention("mine", prediction, path=own, data_scale=1 / 127.5, data_offset=127.5))
+    for t in (0.1, 0.02, 0.005):  # of noise of size 1 beside data of size 60
+        x = t * pixels[:4] + (1 - t) * noise(4, 5, seed=1, dtype=torch.float64)
+        assert close(field(x, t), oracle(x, t), 1e-7)
+    assert not field.allows_end and as_field(Network(), Convention("mine", path="cosine"), path="cosine").allows_end
+
+
+def test_predicted_data_may_be_clipped_as_samplers_of_diffusers_do():
+    diffusers = pytest.importorskip("diffusers")
+    scheduler = diffusers.DDIMScheduler(clip_sample=True)
+    scheduler.set_timesteps(10)
+    model, k, x = unet(), 500, 8 * noise(2, 1, 8, 8)
+    plain = as_field(model, "diffusers", scheduler=scheduler)
+    field = as_field(model, dataclasses.replace(plain.convention, clip=1.0))
+    kept, after = (float(scheduler.alphas_cumprod[i]) for i in (k, k - 100))
+    (a, s), (b, r) = ((math.sqrt(c), math.sqrt(1 - c)) for c in (kept, after))
+    with torch.no_grad():
+        step = scheduler.step(model(x, k).sample, k, x, use_clipped_model_output=True)
+        theirs, now, then = step.prev_sample / (b + r), a / (a + s), b / (b + r)
+        ours, unclipped = (x / (a + s) + (then - now) * f(x / (a + s), now) for f in (field, plain))
+    assert close(ours, theirs, 1e-4) and not close(unclipped, theirs, 0.01)
+
+
 # Refusals
 
 
@@ -587,6 +650,10 @@ def test_unknown_conventions_are_refused_with_the_known_ones():
         ({"scale": math.inf}, "scale is inf"),
         ({"path": "straight"}, "straight"),
         ({"call": "xt"}, "call is a str"),
+        ({"data_scale": 0}, "data_scale is 0; expected a number above 0"),
+        ({"data_offset": math.nan}, "data_offset is nan; expected a finite number"),
+        ({"data_offset": "127"}, "data_offset is '127'"),
+        ({"clip": -1}, "clip is -1; expected None, or a number above 0"),
     ],
 )
 def test_a_convention_must_make_sense(given, words):
@@ -666,7 +733,9 @@ def test_schedulers_that_say_too_little_are_refused():
         "a UNet2DModel does not say": None,
         "scheduler is a EDMEulerScheduler": diffusers.EDMEulerScheduler(),
         "scheduler is a LCMScheduler": diffusers.LCMScheduler(),
-        "scheduler is a DPMSolverMultistepScheduler": diffusers.DPMSolverMultistepScheduler(use_flow_sigmas=True),
+        "scheduler is a DPMSolverMultistepScheduler": diffusers.DPMSolverMultistepScheduler(
+            use_flow_sigmas=True, prediction_type="v_prediction"
+        ),
         "invert_sigmas": diffusers.FlowMatchEulerDiscreteScheduler(invert_sigmas=True),
         "scheduler is a object": object(),
         "prediction_type is 'flow'": SimpleNamespace(

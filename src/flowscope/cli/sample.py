@@ -3,7 +3,9 @@
 import hashlib
 import io
 import json
+import math
 import os
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,19 +24,21 @@ from flowscope.core.serialize import SCHEMA, json_text
 from flowscope.core.settings import versions
 from flowscope.data.options import find_class
 from flowscope.data.pixels import is_image
-from flowscope.errors import InputError
+from flowscope.errors import InputError, unknown_name
 from flowscope.fields import VelocityField, guide
 from flowscope.networks import NetworkField
 from flowscope.networks.labels import labels_in_words
-from flowscope.sampling import SOLVERS, Counted, make_nodes
+from flowscope.sampling import SAMPLERS, SOLVERS, Counted, make_nodes
 from flowscope.sampling import sample as draw
 from flowscope.sampling.solvers import get_solver
+from flowscope.sampling.stochastic import check_sampler
 from flowscope.training.model_store import load_model
-from flowscope.training.preview import grid_png
+from flowscope.training.preview import grid_png, png_of, to_pixels
 
 SHOWN = 100  # samples in the picture
 MAX_LISTED = 12  # class names in a message
-FILES = ("samples.npy", "samples.png", "samples.json")
+FORMATS = ("npy", "png")
+PIXELS = r"value / \d+(\.\d+)? - 1"  # what a training set does to stored values of which 0 is black and 2 d is white
 Model = Annotated[str, typer.Argument(metavar="MODEL_DIR", help="Folder that flowscope train wrote.")]
 
 
@@ -47,7 +51,14 @@ class SamplingOptions:
     steps: Annotated[int, typer.Option(metavar="N", help="Take this many solver steps."), Text(parse.whole(1))] = 50
     solver: Annotated[str, typer.Option(metavar="NAME", help=f"Solve the ODE by {', '.join(SOLVERS)}.")] = "euler"
     shift: o.Shift = 1.0
+    sampler: Annotated[str, typer.Option(metavar="NAME", help=f"Sample by {', '.join(SAMPLERS)}.")] = "ode"
+    tolerance: Annotated[
+        float | None,
+        typer.Option(metavar="EPS", help="Keep this error in dopri5.  [default: 1e-6]"),
+        Text(parse.positive("a number above 0, such as 1e-5")),
+    ] = None
     seed: o.Seed = 0
+    first: Annotated[int, typer.Option(metavar="N", help="Number the samples from here on."), Text(parse.whole(0))] = 0
     batch: Annotated[
         int | None,
         typer.Option(metavar="N", help="Draw this many samples at a time.  [default: all]"),
@@ -73,36 +84,71 @@ class GuidanceOptions:
     ] = None
 
 
+@dataclass(frozen=True)
+class FormatOptions:
+    """How samples are written."""
+
+    SECTION = "Files"
+    format: Annotated[str, typer.Option(metavar="NAME", help="Write one npy, or a png a sample in images/.")] = "npy"
+    range: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="LO HI", help="Write these values as black and white in png."),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise unknown_name("--format", self.format, FORMATS)
+        if self.range is not None and self.format != "png":
+            raise InputError("--range is given without --format png; expected both, or neither")
+        if self.range is not None and not -math.inf < self.range[0] < self.range[1] < math.inf:
+            raise InputError(f"--range is {self.range}; expected two numbers LO HI with LO below HI, such as -1 1")
+
+    def files(self, sampling: SamplingOptions) -> list[str]:
+        """The names of what is written."""
+        return [*(_image_names(sampling) if self.format == "png" else ["samples.npy"]), "samples.png", "samples.json"]
+
+
+def _image_names(sampling: SamplingOptions) -> list[str]:
+    """A name for each sample, which no other seed or number has."""
+    return [f"images/{sampling.seed}-{sampling.first + i:06d}.png" for i in range(sampling.n)]
+
+
 @grouped
 def sample(
     model: Model,
     output: o.OutputOptions,
     sampling: SamplingOptions,
     guided: GuidanceOptions,
+    written: FormatOptions,
     compute: o.DeviceOptions,
 ) -> None:
     """Draw samples from a trained model.
 
-    Writes samples.npy, in the range of the training data, a picture of them, and samples.json with how they were made.
+    Writes samples.npy, in the range of the training data, or a folder of images for FID tools; a picture of the
+    samples; and samples.json with how they were made.
     """
     began, folder = time.monotonic(), output.folder(models=(model,), printed=False)
     nodes = make_nodes(sampling.steps, sampling.shift)
     get_solver(sampling.solver)
-    use(output.opened(folder, "sample", FILES))
+    check_sampler(sampling.sampler, sampling.solver, sampling.tolerance, None)
+    use(output.opened(folder, "sample", written.files(sampling)))
     network = load_model(os.path.expanduser(model), ema=not sampling.no_ema, device=compute.device)
-    y = _labels(guided.labels, network, sampling.n)
+    span = _pixel_range(network, written) if written.format == "png" else None
+    y = _labels(guided.labels, network, sampling)
     counted = Counted(_guided(network, guided.guidance, guided.interval, y))
-    about = _about(network, sampling, guided, len(nodes) - 1)
+    about = _about(network, sampling, guided, len(nodes) - 1) | {"format": written.format, "range": span and list(span)}
     shown = about | {"out": folder and str(folder)}
     say_settings(f"flowscope sample {network.name}", shown, output.as_json, output.dry_run)
     if output.dry_run or folder is None:
         return
-    how: dict[str, Any] = {"solver": sampling.solver, "seed": sampling.seed, "batch": sampling.batch}
+    how: dict[str, Any] = {
+        name: getattr(sampling, name) for name in ("solver", "sampler", "tolerance", "seed", "first", "batch")
+    }
     with progress("sampling") as report:
         found = draw(counted, n=sampling.n, timesteps=nodes, y=y, progress=report, **how)
     about |= {"nfe": counted.states / sampling.n, "labels": y, "nodes": nodes.tolist(), "path": network.path.name}
     about |= {"model": _identity(network), "versions": versions(), "seconds": round(time.monotonic() - began, 3)}
-    write_files(folder, _files(found.cpu().numpy(), about), alone=True)
+    write_files(folder, _files(found.cpu().numpy(), about, sampling, span), alone=True)
     say(json.dumps(about, allow_nan=False) if output.as_json else _summary(about, folder))
 
 
@@ -113,11 +159,14 @@ def _about(network: NetworkField, sampling: SamplingOptions, guided: GuidanceOpt
         "shape": list(network.shape or ()),
         "steps": steps,
         "solver": sampling.solver,
+        "sampler": sampling.sampler,
+        "tolerance": sampling.tolerance,
         "shift": sampling.shift,
         "class": guided.labels,
         "guidance": guided.guidance,
         "interval": guided.interval and list(guided.interval),
         "seed": sampling.seed,
+        "first": sampling.first,
         "batch": sampling.batch,
         "ema": not sampling.no_ema,
         "device": str(network.device),
@@ -125,8 +174,8 @@ def _about(network: NetworkField, sampling: SamplingOptions, guided: GuidanceOpt
     }
 
 
-def _labels(given: list[str] | None, network: NetworkField, count: int) -> list[int] | None:
-    """A label for each sample: those given, in turn."""
+def _labels(given: list[str] | None, network: NetworkField, sampling: SamplingOptions) -> list[int] | None:
+    """A label for each sample: those given, in turn by the samples' numbers."""
     if not given:
         return None
     if not network.classes:
@@ -135,7 +184,7 @@ def _labels(given: list[str] | None, network: NetworkField, count: int) -> list[
         )
     known = network.labels or tuple(range(network.classes))
     wanted = list(known) if given == ["all"] else [y for name in given for y in _named(name, known, network)]
-    return [wanted[i % len(wanted)] for i in range(count)]
+    return [wanted[(sampling.first + i) % len(wanted)] for i in range(sampling.n)]
 
 
 def _named(name: str, known: Sequence[int], network: NetworkField) -> list[int]:
@@ -170,13 +219,43 @@ def _identity(network: NetworkField) -> dict[str, Any]:
     return {"name": network.name} | {key: about.get(key) for key in ("step", "digests", "training_set", "held_out")}
 
 
-def _files(samples: np.ndarray, about: dict[str, Any]) -> dict[str, str | bytes]:
-    """samples.npy (n, *shape) float32, samples.png where they are images, samples.json."""
-    buffer = io.BytesIO()
-    np.save(buffer, samples)
-    array = buffer.getvalue()
+def _pixel_range(network: NetworkField, written: FormatOptions) -> tuple[float, float]:
+    """The values that are black and white in the images.
+
+    Raises:
+        InputError: samples are no images, or it is not known which values these are.
+    """
+    shape = network.shape or ()
+    if not is_image(shape) or shape[0] not in (1, 3):
+        raise InputError(
+            f"--format is png and the samples have shape {shape}; expected images of 1 or 3 channels: write --format "
+            "npy, and decode latents first"
+        )
+    if written.range is not None:
+        return written.range
+    normalisation = str(network.about["training_set"].get("normalisation"))
+    if not re.fullmatch(PIXELS, normalisation):
+        raise InputError(
+            f"--format is png and the training data were normalised by {normalisation!r}, which does not say which "
+            "values are black and white; expected them: --range -1 1"
+        )
+    return -1.0, 1.0
+
+
+def _files(
+    samples: np.ndarray, about: dict[str, Any], sampling: SamplingOptions, span: tuple[float, float] | None
+) -> dict[str, str | bytes]:
+    """samples.npy (n, *shape) float32 or images/, samples.png where they are images, samples.json."""
+    files: dict[str, str | bytes]
+    if span is None:
+        array = _npy(samples)
+        files = {"samples.npy": array}
+    else:
+        pixels = to_pixels(samples, span)
+        array = _npy(pixels)
+        files = dict(zip(_image_names(sampling), map(png_of, pixels), strict=True))
     about |= {"schema": SCHEMA, "dtype": str(samples.dtype), "sha256": hashlib.sha256(array).hexdigest()}
-    files: dict[str, str | bytes] = {"samples.npy": array, "samples.json": json_text(about)}
+    files["samples.json"] = json_text(about)
     if is_image(samples.shape[1:]):
         from flowscope.figures.gallery import gallery_span
 
@@ -184,7 +263,14 @@ def _files(samples: np.ndarray, about: dict[str, Any]) -> dict[str, str | bytes]
     return files
 
 
+def _npy(values: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, values)
+    return buffer.getvalue()
+
+
 def _summary(about: dict[str, Any], out: Path) -> str:
     cost = f"{about['nfe']:g} function evaluations a sample, {about['seconds']:.1f} s"
     picture = [f"picture    {out / 'samples.png'}"] if is_image(tuple(about["shape"])) else []
-    return "\n".join([f"samples    {out / 'samples.npy'}   {about['n']}, {cost}", *picture])
+    place = out / ("samples.npy" if about["format"] == "npy" else "images")
+    return "\n".join([f"samples    {place}   {about['n']}, {cost}", *picture])

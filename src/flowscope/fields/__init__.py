@@ -2,6 +2,7 @@
 
 from flowscope.fields.checks import (
     FLOATS,
+    MAX_TIME,
     Query,
     check_field,
     check_interval,
@@ -12,14 +13,27 @@ from flowscope.fields.checks import (
     is_within,
     times_of_rows,
 )
-from flowscope.fields.combine import guide, switch
-from flowscope.fields.protocol import VelocityField, ask, evaluations, path_name, shape_of, takes_labels, unchecked
+from flowscope.fields.guidance import guide
+from flowscope.fields.protocol import (
+    VelocityField,
+    allows_end,
+    ask,
+    at_step,
+    evaluations,
+    path_name,
+    shape_of,
+    unchecked,
+)
+from flowscope.fields.switching import switch
 
 __all__ = [
     "FLOATS",
+    "MAX_TIME",
     "Query",
     "VelocityField",
+    "allows_end",
     "ask",
+    "at_step",
     "check_field",
     "check_interval",
     "check_query",
@@ -32,7 +46,6 @@ __all__ = [
     "path_name",
     "shape_of",
     "switch",
-    "takes_labels",
     "times_of_rows",
     "unchecked",
 ]

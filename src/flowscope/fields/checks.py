@@ -9,6 +9,7 @@ from torch import Tensor
 from flowscope.errors import InputError, NumericalError
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # dtypes of states and points
+MAX_TIME = 1 - 2**-53  # the largest float64 below 1
 TIME_ROUNDING = 1e-7  # in t: 1 - 0.7 and a float32 0.3 count as 0.3
 
 

@@ -3,7 +3,6 @@
 The oracle is one, a trained network is one. So truth and model are interchangeable wherever a field is wanted.
 """
 
-from collections.abc import Sized
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -77,14 +76,22 @@ def shape_of(field: Any) -> tuple[int, ...] | None:
     return None if shape is None else tuple(shape)
 
 
-def takes_labels(field: Any) -> bool:
-    """Whether a field says that it takes labels: by its `classes`, its training set, or the fields it is made of."""
-    classes = getattr(field, "classes", None)
-    if classes is not None:
-        return bool(len(classes) if isinstance(classes, Sized) else classes)
-    if getattr(getattr(field, "training_set", None), "labels", None) is not None:
-        return True
-    return any(takes_labels(part) for part in getattr(field, "parts", ()) if part is not None)
+def allows_end(field: Any) -> bool:
+    """Whether a field may be asked at times up to 1 - 2^-53, the largest float64 below 1: its `allows_end`.
+
+    There most velocities are not defined, as the oracle's. A network that predicts the velocity itself is.
+    """
+    return bool(getattr(field, "allows_end", False))
+
+
+def at_step(field: VelocityField, t: float) -> VelocityField:
+    """The field as it is asked within a solver's step that starts at t.
+
+    A field that decides something once a step has a method `at_step` which says what it then is; others stay as they
+    are.
+    """
+    own = getattr(type(field), "at_step", None)  # of the class, so that what wraps a field is not left out
+    return field if own is None else own(field, t)
 
 
 def path_name(field: Any) -> str | None:

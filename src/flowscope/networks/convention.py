@@ -4,6 +4,7 @@ A network has its own path and its own clock: the noise schedule it was trained 
 units. A state of one path is, up to a factor, a state of another where sigma/alpha is the same.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -46,6 +47,10 @@ class Convention:
         last_is_null: whether the label after the last class (`classes`) stands for no label.
         variance: whether a second half of the channels, a learned variance, is dropped.
         needs: names of the keyword arguments without which the module cannot be called.
+        data_scale, data_offset: of the data that the network knows, data_scale (x1 - data_offset) for the data x1 of
+            the field: 1/127.5 and 127.5 for a network of [-1, 1] beside data of [0, 255].
+        clip: the largest size of the network's predicted data, to which they are clipped; None does not clip. DDPM of
+            diffusers does so with `clip_sample`, DDIM with `use_clipped_model_output`, too.
 
     Raises:
         InputError: an attribute is not one of these.
@@ -73,6 +78,9 @@ class Convention:
     last_is_null: bool = False
     variance: bool = False
     needs: tuple[str, ...] = ()
+    data_scale: float = 1.0
+    data_offset: float = 0.0
+    clip: float | None = None
 
     def __post_init__(self) -> None:
         for value, words, what in (
@@ -83,8 +91,14 @@ class Convention:
                 raise unknown_name(what, value, words)
         if self.sign not in (1, -1):
             raise InputError(f"sign is {self.sign!r}; expected 1, or -1 for a network that predicts the opposite")
-        if not isinstance(self.scale, (int, float)) or not 0 < self.scale < float("inf"):
+        if not _is_size(self.scale):
             raise InputError(f"scale is {self.scale!r}; expected a number above 0, such as 1 or 1000")
+        if not _is_size(self.data_scale):
+            raise InputError(f"data_scale is {self.data_scale!r}; expected a number above 0: 1 leaves the data alone")
+        if not _is_number(self.data_offset):
+            raise InputError(f"data_offset is {self.data_offset!r}; expected a finite number: 0 leaves the data alone")
+        if self.clip is not None and not _is_size(self.clip):
+            raise InputError(f"clip is {self.clip!r}; expected None, or a number above 0 such as 1")
         if not callable(self.call):
             raise InputError(f"call is a {type(self.call).__name__}; expected call(module, x, timestep, y, extras)")
         if self.path != "ddpm":
@@ -101,13 +115,37 @@ class Convention:
             return self.scale * (level if self.clock == "sigma" else level.log())
         return self.scale * (1 - own.t if self.reverse else own.t)
 
+    @property
+    def plain_data(self) -> bool:
+        """Whether the network's data are the field's, and not clipped."""
+        return (self.data_scale, self.data_offset, self.clip) == (1, 0, None)
+
+    def state(self, x: Tensor, here: Coefficients, own: Coefficients) -> Tensor:
+        """The network's states for states x (B, *shape) of the path `here`, of equal ratio of its data and noise."""
+        c, d = here.expand(x.ndim), own.expand(x.ndim)
+        size = (c.alpha.square() + (self.data_scale * c.sigma).square()).sqrt()
+        centred = x - c.alpha * self.data_offset if self.data_offset else x
+        return centred * (self.data_scale * (d.alpha.square() + d.sigma.square()).sqrt() / size)
+
     def data(self, value: Tensor, x: Tensor, own: Coefficients) -> Tensor:
-        """E[x1|x] from what the network returned for states x (B, *shape) of its own path."""
+        """E[x1|x] of the field's data from what the network returned for states x (B, *shape) of its own path."""
         value = self.sign * value
         if self.prediction != "v":
-            return convert(value, x, own, self.prediction, "data")
-        c = own.expand(x.ndim)
-        return (c.alpha * x - c.sigma * value) / (c.alpha**2 + c.sigma**2)
+            value = convert(value, x, own, self.prediction, "data")
+        else:
+            c = own.expand(x.ndim)
+            value = (c.alpha * x - c.sigma * value) / (c.alpha**2 + c.sigma**2)
+        if self.clip is not None:
+            value = value.clamp(-self.clip, self.clip)
+        return value if self.plain_data else value / self.data_scale + self.data_offset
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_size(value: Any) -> bool:
+    return _is_number(value) and value > 0
 
 
 _TO_NOISE: dict[str, Any] = {"sign": -1.0, "reverse": True}  # time 1 - t, and a velocity that points to the noise

@@ -20,6 +20,11 @@ from flowscope.networks.tabulated_path import tabulated_path
 
 PREDICTION_TYPES: dict[str, Prediction] = {"epsilon": "noise", "sample": "data", "v_prediction": "v"}
 FLOW_MATCHING = Convention("diffusers flow matching", sign=-1.0, reverse=True, scale=1000.0)
+FLOW_PREDICTIONS = {  # of schedulers of other paths with use_flow_sigmas: UniPC, DPM++, DEIS
+    "flow_prediction": FLOW_MATCHING,
+    "epsilon": Convention("diffusers flow epsilon", "noise", reverse=True, scale=1000.0),
+    "sample": Convention("diffusers flow sample", "data", reverse=True, scale=1000.0),
+}
 TIMESTEPS = 1000  # num_train_timesteps of the schedulers of all these pipelines
 CONTINUOUS_LEVELS = 1000  # nodes of the schedule of a scheduler with continuous timesteps
 
@@ -121,8 +126,9 @@ def _call_style(module: nn.Module) -> Any:
 def read_scheduler(scheduler: Any) -> Convention:
     """The convention of models trained with a scheduler: FlowMatch..., or one with alphas_cumprod (DDPM, DDIM, ...).
 
-    Its shift is not read: it says which timesteps a sampler visits (the nodes are 1 - scheduler.sigmas), not what the
-    network predicts. Nor is clip_sample, with which a sampler clips the data that the network predicts.
+    Its shift is not read: it says which timesteps a sampler visits (:func:`flowscope.sampling.nodes_of`), not what the
+    network predicts. Nor is clip_sample, with which a sampler clips the data that the network predicts: `clip` of a
+    Convention does that.
 
     Raises:
         InputError: it is neither, or its models predict something that flowscope has no formula for.
@@ -137,10 +143,13 @@ def read_scheduler(scheduler: Any) -> Convention:
         return replace(FLOW_MATCHING, scale=steps)
     table, prediction = getattr(scheduler, "alphas_cumprod", None), config.get("prediction_type")
     distilled = "LCM" in kind or "TCD" in kind  # for consistency models, which predict no velocity
+    if config.get("use_flow_sigmas") and prediction in FLOW_PREDICTIONS:
+        return replace(FLOW_PREDICTIONS[prediction], scale=float(config["num_train_timesteps"]))
     if table is None or prediction is None or config.get("use_flow_sigmas") or distilled:
         raise InputError(
             f"scheduler is a {kind}, which flowscope cannot read; expected one with alphas_cumprod and prediction_type "
-            "(DDPMScheduler, DDIMScheduler, ...) or a FlowMatchEulerDiscreteScheduler"
+            "(DDPMScheduler, DDIMScheduler, ...), one with use_flow_sigmas that predicts flow_prediction, epsilon or "
+            "sample, or a FlowMatchEulerDiscreteScheduler"
         )
     if prediction not in PREDICTION_TYPES:
         raise InputError(

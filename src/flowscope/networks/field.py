@@ -5,7 +5,9 @@ the own time is the one at which sigma'/alpha' = sigma/alpha, and there
 
     x' = x sqrt((alpha'^2 + sigma'^2) / (alpha^2 + sigma^2))
 
-is a state with the same data and noise. The prediction gives E[x1|x], which gives the velocity on the field's path.
+is a state with the same data and noise. A network of other data, z = r (x1 - o), has r sigma/alpha as its noise level,
+and r (x - alpha o) sqrt((alpha'^2 + sigma'^2) / (alpha^2 + r^2 sigma^2)) is its state. The prediction gives E[x1|x],
+which gives the velocity on the field's path.
 
 Where the network's schedule ends before flowscope's path (DDPM's noisiest timestep still holds a little data; EDM's
 levels are 0.002 to 80), the network is asked at its last level, with x scaled to it. So sampling may begin at t = 0.
@@ -26,16 +28,15 @@ from torch import Tensor, nn
 
 from flowscope.core.settings import check_sizes
 from flowscope.errors import FlowscopeWarning, InputError
-from flowscope.fields import Query, check_query, check_shape, check_velocity
+from flowscope.fields import MAX_TIME, Query, check_query, check_shape, check_velocity
 from flowscope.networks.call_styles import expand_rows, first_output
 from flowscope.networks.checks import check_call, check_mapping, check_module, config_shape, resolve_convention
 from flowscope.networks.convention import Convention
 from flowscope.networks.exact_time import call_with_exact_time
 from flowscope.networks.labels import Labels, check_trained_labels, kind_of, network_labels, resolve_labels
-from flowscope.paths import Coefficients, Path, convert, get_path
+from flowscope.paths import Coefficients, Path, convert, cosine, get_path, linear
 
 TIME_ROUNDING = 1e-9  # of an own time before it counts as beyond the path
-MAX_TIME = 1 - 2**-53  # the largest float64 below 1
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -83,13 +84,20 @@ class NetworkField:
         reference = _first_float(self.module)
         return None if reference is None else reference.device
 
+    @property
+    def allows_end(self) -> bool:
+        """Whether its velocity is defined up to t = 1: the network itself predicts it, on a path where it is finite."""
+        convention = self.convention
+        own = convention.prediction == "velocity" and convention.plain_data and convention.own_path() == self.path
+        return own and self.path in (linear, cosine)
+
     def __call__(self, x: Tensor, t: float | Tensor, y: Any = None) -> Tensor:
         """The velocity u(x, t, y) of the field's path, (B, *shape) in x's dtype and device.
 
         Args:
             x: (B, *shape), any float dtype; the module computes in its own.
             t: a number or (B,), 0 <= t < 1.
-            y: None, a label, or (B,) labels from 0 to classes - 1, of those in `labels`.
+            y: None, a label, or (B,) labels from 0 to classes - 1, of those in `labels`, or `null`.
 
         Raises:
             InputError: an argument is not usable, or the module returned another shape.
@@ -106,11 +114,11 @@ class NetworkField:
         times = t.to(query.t) if isinstance(t, Tensor) else query.t  # a tensor of times keeps its gradient
         here = self.path(times.expand(len(x)))
         own = self._own_coefficients(here)
-        if own is here and self.convention.prediction == "velocity":
+        if own is here and self.convention.prediction == "velocity" and self.convention.plain_data:
             return self.convention.sign * self._predict(x, here, query, checked)
         wide = x.to(torch.float32 if x.device.type == "mps" else torch.float64)  # mps has no float64
         here, own = (_cast(c, wide) for c in (here, own))
-        state = _rescale(wide, here, own)
+        state = self.convention.state(wide, here, own)
         data = self.convention.data(self._predict(state, own, query, checked), state, own)
         return convert(data, wide, here, "data", "velocity").to(x.dtype)
 
@@ -120,10 +128,10 @@ class NetworkField:
 
     def _own_coefficients(self, here: Coefficients) -> Coefficients:
         """The network's own path at the signal-to-noise ratios of the field's path, or at the nearest that it has."""
-        own = self.convention.own_path()
-        if own == self.path:
+        own, scale = self.convention.own_path(), self.convention.data_scale
+        if own == self.path and scale == 1:
             return here
-        times = own.time_of_snr(here.snr)
+        times = own.time_of_snr(here.snr / scale**2)
         if bool(((times < -TIME_ROUNDING) | (times > 1 + TIME_ROUNDING)).any()):
             self._warn_of_levels(own)
         return own(times.clamp(0, MAX_TIME))
@@ -234,12 +242,6 @@ def _first_float(module: nn.Module) -> Tensor | None:
 
 def _cast(c: Coefficients, x: Tensor) -> Coefficients:
     return Coefficients(*(v.to(x.device, x.dtype) for v in vars(c).values()))
-
-
-def _rescale(x: Tensor, here: Coefficients, own: Coefficients) -> Tensor:
-    """States of the path `here` as states of the path `own`, at the same signal-to-noise ratio."""
-    size = [(c.alpha.square() + c.sigma.square()).sqrt() for c in (own, here)]
-    return x * (size[0] / size[1]).reshape(-1, *[1] * (x.ndim - 1))
 
 
 def _is_hidden(x: Any) -> bool:

@@ -165,13 +165,14 @@ def _check_labels(labels: Labels, y: Tensor, name: str, trained: tuple[int, ...]
             f"y was given, and {name} takes no labels; expected y=None"
             + (" (or classes=... in as_field, if it does take them)" if labels.classes is None else "")
         )
-    wrong = y[(y < 0) | (y >= labels.classes)]
+    named = y if labels.null is None else y[y != labels.null]  # the rest stands for no label
+    wrong = named[(named < 0) | (named >= labels.classes)]
     if len(wrong):
         raise InputError(
             f"y holds the label {wrong[0].item()}, and {name} has {labels.classes} classes; expected labels from 0 to "
             f"{labels.classes - 1}, or None for no label"
         )
-    if trained is not None and len(unseen := y[~torch.isin(y, torch.tensor(trained, device=y.device))]):
+    if trained is not None and len(unseen := named[~torch.isin(named, torch.tensor(trained, device=y.device))]):
         raise InputError(
             f"y holds the label {unseen[0].item()}, and {name} was trained on no point with it: it would answer with "
             f"an embedding as it was drawn; expected labels that it was trained on: {labels_in_words(trained)}"

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from flowscope.fields import VelocityField, evaluations, times_of_rows, unchecked
+from flowscope.fields import VelocityField, at_step, evaluations, times_of_rows, unchecked
 
 
 class Counted:
@@ -24,12 +24,23 @@ class Counted:
     """
 
     def __init__(self, field: VelocityField) -> None:
-        self.field, self.states = field, 0
+        self.field, self._total = field, [0]  # a list, which what `at_step` returns shares
+
+    @property
+    def states(self) -> int:
+        """Evaluations so far, one for each state."""
+        return self._total[0]
 
     def __getattr__(self, name: str) -> Any:
         if name == "field" or name.startswith("__"):  # of an object that is being copied, which has no field yet
             raise AttributeError(name)
         return getattr(self.field, name)
+
+    def at_step(self, t: float) -> "Counted":
+        """The field of a solver's step that starts at t, counted here; see :func:`flowscope.fields.at_step`."""
+        found = Counted(at_step(self.field, t))
+        found._total = self._total
+        return found
 
     def evaluations(self, t: float) -> int:
         """How many the field counts for a call at t."""
@@ -47,4 +58,6 @@ class Counted:
 
     def _count(self, x: Tensor, t: float | Tensor) -> None:
         times, rows = times_of_rows(t, x).unique(return_counts=True)
-        self.states += sum(n * evaluations(self.field, s) for s, n in zip(times.tolist(), rows.tolist(), strict=True))
+        self._total[0] += sum(
+            n * evaluations(self.field, s) for s, n in zip(times.tolist(), rows.tolist(), strict=True)
+        )

@@ -1,5 +1,7 @@
 """Noise that belongs to its sample: number i of a seed is the same however many are drawn and in whatever batches."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -47,3 +49,27 @@ def draw_noise(
     for i in range(count):
         noise[i] = torch.from_numpy(np.asarray(np.random.default_rng((seed, start + i)).standard_normal(sizes)))
     return noise if device is None else noise.to(device)
+
+
+class NoiseStream:
+    """Standard normal noise drawn again and again for some samples, of which each has a stream of its own.
+
+    The streams are others than those of :func:`draw_noise`.
+
+    Args:
+        seed: of all of them.
+        numbers: of the samples.
+        shape: of one sample.
+        use: what for, one of NoiseStream.STEPS and PROBES, which have streams of their own.
+    """
+
+    STEPS, PROBES = 1, 2
+
+    def __init__(self, seed: int, numbers: Iterable[int], shape: tuple[int, ...], use: int = STEPS) -> None:
+        sequences = (np.random.SeedSequence((seed, number), spawn_key=(use,)) for number in numbers)
+        self._streams, self._shape = [np.random.default_rng(sequence) for sequence in sequences], shape
+
+    def draw(self) -> Tensor:
+        """The next (B, *shape), float64 on the CPU."""
+        drawn = [torch.from_numpy(np.asarray(stream.standard_normal(self._shape))) for stream in self._streams]
+        return torch.stack(drawn) if drawn else torch.empty((0, *self._shape), dtype=torch.float64, device="cpu")

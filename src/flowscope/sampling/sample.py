@@ -12,11 +12,12 @@ from flowscope.core.memory import check_memory
 from flowscope.core.settings import check_count, check_seed, check_sizes
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField, check_field, shape_of
-from flowscope.sampling.noise import draw_noise
+from flowscope.sampling.noise import NoiseStream, draw_noise
 from flowscope.sampling.schedules import DEFAULT_STEPS, make_nodes
 from flowscope.sampling.solvers import get_solver
 from flowscope.sampling.span import SpanRows, follow_in_span, split_rows
-from flowscope.sampling.trajectory import check_start, path_of, trajectory
+from flowscope.sampling.stochastic import Diffusion, check_sampler, noisy_method
+from flowscope.sampling.trajectory import Method, check_start, follow, ode_method, path_of
 
 
 def sample(
@@ -31,6 +32,10 @@ def sample(
     y: Any = None,
     seed: int = 0,
     *,
+    sampler: str = "ode",
+    tolerance: float | None = None,
+    diffusion: Diffusion | None = None,
+    first: int = 0,
     dtype: torch.dtype | None = None,
     device: str | torch.device | None = None,
     batch: int | None = None,
@@ -52,6 +57,11 @@ def sample(
         timesteps: the increasing nodes themselves, instead of steps and shift; a last one below 1 ends there.
         y: None, a label for all, or (B,) integer labels.
         seed: of the noise.
+        sampler: "ode"; "sde", by Euler-Maruyama; or "ancestral", DDPM's steps. The last two draw noise at every step.
+        tolerance: absolute and relative, of an adaptive solver; None for 1e-6, or what x0's dtype allows.
+        diffusion: eta^2 of the SDE, a function of the path's Coefficients at one time; None for 2 sigma^2 A, which is
+            2 sigma on the linear path.
+        first: number of the first sample, which its noise belongs to.
         dtype: of drawn samples; None for float32.
         device: where the samples are; None for x0's own, or the field's.
         batch: how many at a time; None for all. Samples depend on it by rounding (dopri5: its tolerance) alone.
@@ -72,11 +82,21 @@ def sample(
     """
     check_field(field, "field")
     get_solver(solver)
-    nodes = make_nodes(steps, shift, timesteps)
-    first = _first_states(field, x0, n, shape, float(nodes[0]), seed, dtype, device)
-    x0, labels = check_start(first, float(nodes[0]), y)
+    check_sampler(sampler, solver, tolerance, diffusion)
+    nodes, start = make_nodes(steps, shift, timesteps), check_count(first, "first", least=0)
+    states = _first_states(field, x0, n, shape, float(nodes[0]), seed, start, dtype, device)
+    x0, labels = check_start(states, float(nodes[0]), y)
     size = max(1, len(x0)) if batch is None else check_count(batch, "batch")
-    return _Run(field, x0, labels, nodes, solver, size, progress).run()
+    ode = ode_method(solver, field, x0.dtype, tolerance)
+
+    def method_of(rows: Tensor) -> Method:
+        if sampler == "ode":
+            return ode
+        noise = NoiseStream(seed, (start + rows).tolist(), tuple(x0.shape[1:]))
+        return noisy_method(sampler, path_of(field), noise, diffusion)
+
+    in_span = solver if sampler == "ode" else None
+    return _Run(field, x0, labels, nodes, in_span, method_of, size, progress).run()
 
 
 class _Run:
@@ -88,12 +108,13 @@ class _Run:
         x0: Tensor,
         labels: Tensor | None,
         nodes: Tensor,
-        solver: str,
+        solver: str | None,
+        method_of: Callable[[Tensor], Method],
         size: int,
         progress: Callable[[int, int], None] | None,
     ) -> None:
         self.field, self.x0, self.labels, self.nodes, self.solver = field, x0, labels, nodes, solver
-        self.size, self.progress = size, progress
+        self.method_of, self.size, self.progress = method_of, size, progress
         self.ends = torch.empty_like(x0)
         self.done = self.total = 0
 
@@ -121,7 +142,7 @@ class _Run:
     def in_span(self, part: SpanRows) -> None:
         """Follow rows of one label in the span of its points, and those for which that is not exact enough again."""
         rows, size = part.rows, min(self.size, part.at_once)
-        self.ends[rows], unsure = follow_in_span(part, self.x0[rows], self.nodes, self.solver, size, self.tick)
+        self.ends[rows], unsure = follow_in_span(part, self.x0[rows], self.nodes, str(self.solver), size, self.tick)
         self.plan(rows[unsure], self.size)
         self.step_by_step(rows[unsure])
 
@@ -130,7 +151,7 @@ class _Run:
         for part in rows.split(self.size) if len(rows) else ():
             x = self.x0[part]
             label = None if self.labels is None else self.labels[part]
-            for step in trajectory(self.field, x, self.nodes, self.solver, label):
+            for step in follow(self.field, x, self.nodes, self.method_of(part), label):
                 x = step.x
                 if step.index:
                     self.tick()
@@ -138,12 +159,12 @@ class _Run:
 
 
 def _first_states(
-    field: VelocityField, x0: Any, n: Any, shape: Any, t: float, seed: int, dtype: Any, device: Any
+    field: VelocityField, x0: Any, n: Any, shape: Any, t: float, seed: int, first: int, dtype: Any, device: Any
 ) -> Any:
     """(B, *shape) x0 as given, or drawn, on the device where the samples are to be."""
     check_seed(seed)
     if x0 is None:
-        x0 = _drawn(field, n, shape, t, seed, dtype)
+        x0 = _drawn(field, n, shape, t, seed, first, dtype)
         home = torch.device(getattr(field, "device", None) or "cpu")
         return x0.to(resolve_device(device if device is not None else home if home.type == "cuda" else "cpu"))
     if n is not None:
@@ -159,7 +180,7 @@ def _first_states(
     return x0.to(resolve_device(x0.device if device is None else device))
 
 
-def _drawn(field: VelocityField, n: Any, shape: Any, t: float, seed: int, dtype: Any) -> Tensor:
+def _drawn(field: VelocityField, n: Any, shape: Any, t: float, seed: int, first: int, dtype: Any) -> Tensor:
     """(n, *shape) states of pure noise."""
     if n is None:
         raise InputError("neither x0 nor n is given; expected the first states x0, or how many to draw: n=16")
@@ -175,5 +196,5 @@ def _drawn(field: VelocityField, n: Any, shape: Any, t: float, seed: int, dtype:
     if known not in (None, wanted):
         raise InputError(f"shape is {shape!r} and the field's samples are {known}; expected the same: leave shape out")
     check_memory(8 * check_count(n, "n") * math.prod(wanted), f"noise for {n} samples", "draw fewer at a time")
-    noise = draw_noise(n, wanted, seed, dtype=torch.float32 if dtype is None else dtype)
+    noise = draw_noise(n, wanted, seed, first, dtype=torch.float32 if dtype is None else dtype)
     return (float(path_of(field)(0.0).sigma) * noise.to(torch.float64)).to(noise.dtype)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from flowscope.core.settings import check_count
-from flowscope.errors import InputError
+from flowscope.errors import InputError, unknown_name
 from flowscope.fields import check_interval
 from flowscope.paths import Path, get_path
 
@@ -86,14 +86,31 @@ def to_diffusers_shift(s: float) -> float:
     return 1 / check_shift(s)
 
 
-def from_mu(mu: float) -> float:
-    """s of diffusers' dynamic `mu` with exponential time shift (FLUX): its shift is exp(mu). Power parameter 1."""
+TIME_SHIFTS = ("exponential", "linear")  # diffusers' time_shift_type
+
+
+def from_mu(mu: float, kind: str = "exponential") -> float:
+    """s of diffusers' dynamic `mu`, power parameter 1.
+
+    Args:
+        mu: which a pipeline makes of the size of its image.
+        kind: its scheduler's time_shift_type. The shift s_d is exp(mu) with "exponential" (FLUX), mu with "linear".
+
+    Raises:
+        InputError: mu or kind is not usable.
+    """
+    if kind not in TIME_SHIFTS:
+        raise unknown_name("kind", kind, TIME_SHIFTS)
+    if kind == "linear":
+        return 1 / check_shift(mu, "mu")
     return check_shift(_exp(-_number(mu, "mu")), "exp(-mu)")
 
 
-def to_mu(s: float) -> float:
-    """diffusers' `mu` of s: -log s."""
-    return -math.log(check_shift(s))
+def to_mu(s: float, kind: str = "exponential") -> float:
+    """diffusers' `mu` of s: -log s, or 1/s of a linear time shift."""
+    if kind not in TIME_SHIFTS:
+        raise unknown_name("kind", kind, TIME_SHIFTS)
+    return 1 / check_shift(s) if kind == "linear" else -math.log(check_shift(s))
 
 
 def from_log_snr(change: float) -> float:
@@ -138,7 +155,9 @@ def early_share(nodes: Any, until: float = EARLY_UNTIL) -> float:
     return float((check_nodes(nodes)[:-1] <= _number(until, "until")).to(torch.float64).mean())
 
 
-def make_nodes(steps: int = DEFAULT_STEPS, shift: float = 1.0, timesteps: Any = None) -> Tensor:
+def make_nodes(
+    steps: int = DEFAULT_STEPS, shift: float = 1.0, timesteps: Any = None, *, num_steps: int | None = None
+) -> Tensor:
     """The nodes of a schedule, (steps+1,) float64: uniform times from 0 to 1, moved by the shift; or `timesteps`.
 
     Uniform nodes are k/steps, rounded once: 0.1 is a node of 50 steps exactly.
@@ -147,6 +166,7 @@ def make_nodes(steps: int = DEFAULT_STEPS, shift: float = 1.0, timesteps: Any = 
         steps: how many.
         shift: s of :func:`shift_time`.
         timesteps: the nodes themselves, instead of steps and shift.
+        num_steps: how many nodes, instead of steps: what SiT and LightningDiT call so. 250 of them are 249 steps.
 
     Raises:
         InputError: steps or shift is not usable, or timesteps are no increasing times in [0, 1], or come with a number
@@ -160,6 +180,10 @@ def make_nodes(steps: int = DEFAULT_STEPS, shift: float = 1.0, timesteps: Any = 
         [0.0, 0.75, 1.0]
     """
     count, s = check_count(steps, "steps"), check_shift(shift)
+    if num_steps is not None:
+        if timesteps is not None or count != DEFAULT_STEPS:
+            raise InputError(f"num_steps is {num_steps!r} beside steps or timesteps; expected one of the three")
+        count = check_count(num_steps, "num_steps", least=2) - 1
     if timesteps is None:
         nodes = shift_time(torch.arange(count + 1, dtype=torch.float64, device="cpu") / count, s)
         if not bool((nodes.diff() > 0).all()):

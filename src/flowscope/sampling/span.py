@@ -49,7 +49,7 @@ class SpanRows(NamedTuple):
 
 
 def split_rows(
-    field: VelocityField, x0: Tensor, y: Tensor | None, steps: int, solver: str
+    field: VelocityField, x0: Tensor, y: Tensor | None, steps: int, solver: str | None
 ) -> tuple[list[SpanRows], Tensor]:
     """Divide first states into those to follow in the span of their label's points, and (n,) the others.
 
@@ -58,10 +58,12 @@ def split_rows(
         x0: (B, *shape) the first states.
         y: (B,) labels, or None.
         steps: how many.
-        solver: by name.
+        solver: by name; None for what draws noise on the way, which leaves the span.
     """
     every = torch.arange(len(x0), device=x0.device)
-    if type(field) is not Oracle or solver not in EVALUATIONS or len(x0) == 0:  # a subclass may ask elsewhere
+    if type(field) is not Oracle or len(x0) == 0:  # a subclass may ask elsewhere
+        return [], every
+    if solver is None or solver not in EVALUATIONS:
         return [], every
     if field.device.type != "cpu" or x0.device.type != "cpu":  # the costs of `span_is_cheaper` are those of a CPU
         return [], every

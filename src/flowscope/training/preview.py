@@ -42,18 +42,36 @@ def grid_png(images: np.ndarray, span: tuple[float, float], min_side: int = 48) 
     from PIL import Image
 
     n, channels, height, width = images.shape
-    shown = images if channels == 3 else images[:, :1]
-    low, high = span
-    values = np.round(np.clip((shown - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    values = to_pixels(images if channels == 3 else images[:, :1], span)
     columns = math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
     sheet = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, values.shape[1]), 255, np.uint8)
     for i, image in enumerate(values):
         top, left = (i // columns) * (height + 1), (i % columns) * (width + 1)
         sheet[top : top + height, left : left + width] = np.moveaxis(image, 0, -1)
-    picture = Image.fromarray(sheet[..., 0] if sheet.shape[-1] == 1 else sheet)
+    picture = Image.fromarray(_greys_or_colours(sheet))
     factor = max(1, math.ceil(min_side / max(height, width)))
     picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def to_pixels(images: np.ndarray, span: tuple[float, float]) -> np.ndarray:
+    """Images as uint8, of values that are black and white; others are clipped, and pixels are rounded."""
+    low, high = span
+    return np.round(np.clip((images - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+
+
+def png_of(pixels: np.ndarray) -> bytes:
+    """A PNG of one image (C, H, W) of 1 or 3 channels of uint8."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(_greys_or_colours(np.moveaxis(pixels, 0, -1))).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _greys_or_colours(pixels: np.ndarray) -> np.ndarray:
+    """(H, W) of one channel, (H, W, 3) of three."""
+    return np.ascontiguousarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
