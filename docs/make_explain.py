@@ -66,7 +66,7 @@ PLANS = {
             "mlp": {"width": 256, "steps": 12000},
             "plain-unet": {"width": 32, "steps": 6000},
             "unet": {"width": 32, "steps": 6000},
-            "dit-s": {"width": 128, "steps": 6000, "learning_rate": 5e-4},
+            "dit-s": {"width": 64, "steps": 3000, "learning_rate": 5e-4},
         },
     ),
     "cifar16": Plan(
