@@ -53,7 +53,7 @@ def test_inverting_and_sampling_is_a_round_trip_of_the_solvers_order(solver, kin
 )
 def test_an_oracle_is_inverted_from_its_points_and_comes_back_to_them(path, solver):
     oracle = Oracle(cloud(12, (6,), dtype=torch.float64), path)
-    points, steps = oracle.training_set.points[:4], 8 if solver == "dopri5" else 80
+    points, steps = oracle.training_set.points[:4], 8 if solver == "dopri5" else 40
     found = invert(oracle, points, steps=steps, solver=solver)
     torch.testing.assert_close(sample(oracle, found, steps=steps, solver=solver), points, atol=1e-6, rtol=0)
 
