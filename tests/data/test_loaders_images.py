@@ -84,14 +84,23 @@ def test_options_on_folders_are_options_on_arrays(tmp_path):
     assert load(tmp_path, weights=np.arange(1, 10), classes=1).weights.tolist() == [4, 5, 6]
 
 
-def test_only_chosen_images_are_decoded(tmp_path, monkeypatch):
+def test_only_chosen_images_are_decoded(tmp_path):
     save_classes(tmp_path)
-    seen = []
-    opened = Image.open
-    monkeypatch.setattr(Image, "open", lambda file, **how: (seen.append(file), opened(file, **how))[1])
-    load(tmp_path, classes="dog", subset=2)
-    assert len(seen) == len(set(seen)) == 2
-    assert {file.parent.name for file in seen} == {"dog"}
+    chosen = load(tmp_path, classes="dog", subset=2)
+    for file in tmp_path.rglob("*.*"):
+        if file.relative_to(tmp_path).as_posix() not in chosen.files:
+            file.write_bytes(b"no image")
+    assert load(tmp_path, classes="dog", subset=2).digest == chosen.digest
+    refused(tmp_path, "cannot be read", classes="dog")
+
+
+def test_more_pixels_than_pillow_takes_are_refused_and_large_files_are_read(tmp_path, monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 256, (700, 800, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 1 << 20
+    np.testing.assert_array_equal(load(tmp_path).points, load(noise[None]).points)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500_000)
+    refused(tmp_path, "a.png has 700 x 800 pixels; expected at most 500,000: shrink it")
 
 
 def test_every_kind_of_image_becomes_three_channels(tmp_path):

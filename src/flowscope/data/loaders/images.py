@@ -122,20 +122,22 @@ class EncodedImages:
         """
         channels = 1 if shown.grey else 3
         pixels = None if shown.size is None else _allocate(len(positions), (channels, *shown.size))
-        kept: list[int] = []
+        kept, shape = list[int](), tuple[int, ...]()
         transparent = 0
         for done, position in enumerate(positions.tolist()):
             if progress is not None and done % PROGRESS_IMAGES == 0:
                 progress(done, len(positions))
-            decoded = self._decode_or_skip(position, shown, skip_broken)
-            if decoded is None:
+            try:
+                image, clear = self._decode_one(position, shown)
+            except InputError as error:
+                _refuse_or_leave_out(error, skip_broken)
                 continue
-            image, clear = decoded
             transparent += clear
             if pixels is None:
                 pixels = _allocate(len(positions), image.shape)
-            elif image.shape != pixels.shape[1:]:
-                raise InputError(self._sizes_differ(kept[0], pixels.shape[1:], position, image.shape))
+            shape = shape or pixels.shape[1:]
+            if image.shape != shape:
+                raise InputError(self._sizes_differ(kept[0], shape, position, image.shape))
             pixels[len(kept)] = image
             kept.append(position)
         if pixels is None or not kept:
@@ -145,15 +147,6 @@ class EncodedImages:
             )
         skipped = len(positions) - len(kept)
         return Decoded(pixels[: len(kept)], np.array(kept, dtype=np.int64), skipped, transparent)
-
-    def _decode_or_skip(self, position: int, shown: Shown, skip_broken: bool) -> tuple[np.ndarray, bool] | None:
-        try:
-            return self._decode_one(position, shown)
-        except InputError as error:
-            if not skip_broken:
-                raise InputError(f"{error}, or leave broken images out (skip_broken=True, --skip-broken)") from error
-            logger.warning("left out: %s", error)
-            return None
 
     def _decode_one(self, position: int, shown: Shown) -> tuple[np.ndarray, bool]:
         """One image as (C, H, W) uint8, and whether pixels of it are transparent."""
@@ -166,6 +159,12 @@ class EncodedImages:
             f"images differ in size: {self._describe(first)} is {one[1]}x{one[2]} and {self._describe(position)} is "
             f"{other[1]}x{other[2]} (height x width); expected one size: resize them (resize=N or (H, W), --resize)"
         )
+
+
+def _refuse_or_leave_out(error: InputError, skip_broken: bool) -> None:
+    if not skip_broken:
+        raise InputError(f"{error}, or leave broken images out (skip_broken=True, --skip-broken)") from error
+    logger.warning("left out: %s", error)
 
 
 def _allocate(count: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -6,6 +6,7 @@ channel are refused, never cut. Files and arrays are resized by the same code.
 """
 
 import io
+import os
 import re
 import struct
 import warnings
@@ -32,6 +33,7 @@ MAY_TURN = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif
 PILLOW_PIXEL_BYTES = 4  # of all others
 # canvases of an animation, coefficients of a progressive image, planes of 32 bits
 DECODER_PIXEL_BYTES = {"WEBP": 12, "JPEG": 6, "AVIF": 12, "JPEG2000": 24}
+MAX_READ_AT_ONCE = 1 << 20  # bytes of a file
 LARGE_IMAGE_BYTES = 16 << 20  # of decoding an image, from which on they are asked for
 BACKGROUND = "black"  # on which transparent pixels are shown
 CODESTREAM = re.compile(rb"\xff\x4f\xff\x51.{36}(..)", re.DOTALL)  # of JPEG 2000, up to the number of components
@@ -63,31 +65,41 @@ def decode_picture(item: Any, name: object, shown: Shown) -> tuple[np.ndarray, b
     Raises:
         InputError: it has more than 8 bits a channel, or does not fit into memory; and what Pillow raises.
     """
-    from PIL import Image, ImageOps
+    from PIL.ImageOps import exif_transpose
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of metadata; only pixels matter
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with warnings.catch_warnings(action="ignore"):  # Pillow warns of metadata; only pixels matter
         if is_picture(item):
             _check(item, name, None, shown)
-            return _finish(ImageOps.exif_transpose(item), shown)
+            return _finish(exif_transpose(item), shown)
+        item = _in_memory(item) if isinstance(item, Path) else item
         with _open(item, name) as image:
             _check(image, name, item, shown)
             if image.format != "JPEG" or not MAY_TURN.isdisjoint(image.info):  # a JPEG tells before it is decoded
-                ImageOps.exif_transpose(image, in_place=True)  # an upright image is not copied
+                exif_transpose(image, in_place=True)  # an upright image is not copied
             return _finish(image, shown)
+
+
+def _in_memory(path: Path) -> Path | bytes:
+    """The bytes of a small file, of which Pillow would read a few at a time; a large one stays where it is."""
+    with open(path, "rb", buffering=0) as stream:
+        return stream.readall() if os.fstat(stream.fileno()).st_size <= MAX_READ_AT_ONCE else path
 
 
 def _open(item: Any, name: object) -> Any:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        return Image.open(item if isinstance(item, Path) else io.BytesIO(item), formats=_formats())
+        image = Image.open(item if isinstance(item, Path) else io.BytesIO(item), formats=_formats())
     except UnidentifiedImageError:  # whose own words are those of a stream in memory
         raise InputError(
             f"{name} cannot be read (its bytes are no image of a kind that is read); expected an image: check it or "
             "save it again"
         ) from None
+    most = Image.MAX_IMAGE_PIXELS  # beyond which Pillow warns; it refuses twice as many
+    if most is not None and image.width * image.height > most:
+        image.close()
+        raise InputError(f"{name} has {image.height:,} x {image.width:,} pixels; expected at most {most:,}: shrink it")
+    return image
 
 
 @cache
@@ -166,16 +178,17 @@ def _finish(image: Any, shown: Shown) -> tuple[np.ndarray, bool]:
         plain = plain.convert("L")
     if shown.size is not None:
         plain = resize_picture(plain, shown.size, shown.crop)
-    array = np.asarray(plain)
-    return (array[None] if shown.grey else array.transpose(2, 0, 1)), transparent
+    # quicker than np.asarray, which asks a picture for interfaces that it does not have
+    array = np.frombuffer(plain.tobytes(), np.uint8).reshape(plain.height, plain.width, -1)
+    return array.transpose(2, 0, 1), transparent
 
 
 def _on_background(image: Any) -> tuple[Any, bool]:
     """RGB, and whether a pixel was not opaque."""
-    from PIL import Image
-
     if not image.has_transparency_data:
         return (image if image.mode == "RGB" else image.convert("RGB")), False
+    from PIL import Image
+
     full = image.convert("RGBA")
     alpha = full.getchannel("A")
     if alpha.getextrema()[0] == 255:
