@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ import typer
 from flowscope.auditing import Audit
 from flowscope.auditing import audit as measure
 from flowscope.auditing.result import PAGE_FILES
+from flowscope.auditing.rule import FALSE_ALARMS
 from flowscope.cli import options as o
 from flowscope.cli import parse
 from flowscope.cli.console import between, progress, say, say_settings
@@ -20,8 +22,8 @@ from flowscope.cli.grouped import Text, grouped, use
 from flowscope.cli.study import load_or_answer
 from flowscope.core.files import write_files
 from flowscope.data import TrainingSet
-from flowscope.data.loaders.builtin import is_builtin
-from flowscope.errors import InputError
+from flowscope.errors import FlowscopeWarning, InputError
+from flowscope.metrics.memorised import MEMORISED_RATIO
 from flowscope.sampling import sample
 
 OVER = 3  # exit code: the limit that was asked for is exceeded
@@ -63,6 +65,9 @@ class RuleOptions:
     planted: Annotated[
         int, typer.Option(metavar="N", help="Plant this many copies of each kind."), Text(parse.whole(0))
     ] = 100
+    measures: Annotated[
+        bool, typer.Option("--measures/--no-measures", help="Take AuthPct, C_T, precision, FD and others, too.")
+    ] = True
     fail_above: Annotated[
         float | None,
         typer.Option(metavar="X", help="Exit with 3 if the share is surely above X."),
@@ -111,11 +116,12 @@ def audit(
     if sets.model is not None:
         samples, train, rest = _drawn(sets, train, rest, compute.device)
     with progress("audit") as report:
-        space = {"space": os.path.expanduser(rule.space), "planted": rule.planted, "seed": sets.seed}
-        found = measure(samples, train, rest, **space, device=compute.device, progress=report)  # type: ignore[arg-type]
+        space = {"space": os.path.expanduser(rule.space), "planted": rule.planted, "measure": rule.measures}
+        found = measure(samples, train, rest, **space, seed=sets.seed, device=compute.device, progress=report)  # type: ignore[arg-type]
     if folder is not None:
         write_files(folder, _files(found), alone=True)
     say(json.dumps(found.to_dict(), allow_nan=False) if output.as_json else _summary(found, folder))
+    _check_limit(rule.fail_above, found)
     if rule.fail_above is not None and found.low > rule.fail_above:
         raise typer.Exit(OVER)
 
@@ -129,8 +135,6 @@ def _beside(source: str, options: o.DataOptions, data: TrainingSet) -> TrainingS
         normalise=options.normalise,
         no_cache=options.no_cache,
     )
-    if is_builtin(source) and options.resize is None:
-        own = o.DataOptions(grey=options.grey)
     return load_or_answer(source, own, options, None if options.normalise is None else data.normaliser)[0]
 
 
@@ -149,6 +153,16 @@ def _drawn(
         made = sample(model, n=sets.n, steps=sets.steps, y=y, seed=sets.seed, batch=256, progress=report)
     samples = TrainingSet(made.cpu(), name=f"{sets.n} samples of {model.name}")
     return samples, train, held_out if rest is None else rest
+
+
+def _check_limit(limit: float | None, found: Audit) -> None:
+    """Warn of a limit that a model which copies nothing exceeds by chance."""
+    if limit is not None and limit < FALSE_ALARMS and found.null is not None and found.threshold > MEMORISED_RATIO:
+        warnings.warn(
+            f"--fail-above {limit} is below the share of false alarms, {FALSE_ALARMS}: expected more than that",
+            FlowscopeWarning,
+            stacklevel=2,
+        )
 
 
 def _files(found: Audit) -> dict[str, str | bytes]:
