@@ -78,6 +78,13 @@ def test_copies_among_new_points_are_those_that_were_put_there(of_digits: Audit)
     assert set(of_digits.planted) == set(PICTURE_KINDS)
 
 
+def test_the_oracle_copies(digits: tuple[TrainingSet, TrainingSet]) -> None:
+    few = TrainingSet(digits[0].rows(slice(0, 64)))
+    found = fs.audit(fs.sample(fs.Oracle(few), n=40, steps=20), few, digits[1], planted=0, measure=False)
+    assert found.share == 1 and found.null is not None and found.null.share < 0.05
+    assert len({pair.training for pair in found.pairs}) > 20
+
+
 def test_pairs_are_worst_first_and_the_result_has_the_form_of_the_contract(of_digits: Audit) -> None:
     ratios = [pair.ratio for pair in of_digits.pairs]
     assert ratios == sorted(ratios) and len(ratios) == of_digits.n == 125
@@ -88,6 +95,14 @@ def test_pairs_are_worst_first_and_the_result_has_the_form_of_the_contract(of_di
     assert of_digits.to_files()["copies.csv"].count("\n") == 126
     with pytest.raises(AttributeError):
         of_digits.share = 0.0  # type: ignore[misc]
+
+
+@pytest.mark.slow
+def test_a_result_is_a_frame_a_figure_and_html(of_digits: Audit) -> None:
+    frame = of_digits.to_frame()
+    assert list(frame.columns) == ["sample", "training", "distance", "ratio", "copy"] and len(frame) == 125
+    assert type(of_digits.plot()).__name__ == "Figure"
+    assert "of 125 samples are copies" in of_digits._repr_html_()
 
 
 @pytest.mark.slow
@@ -181,6 +196,8 @@ REFUSED: list[tuple[dict[str, Any], type[FlowscopeError], str]] = [
     ({"space": Means(lambda x: x[:1])}, InputError, r"returned \(1, 48\) for 2 points"),
     ({"space": Means(lambda x: x[:, 0])}, InputError, r"returned \(2,\)"),
     ({"space": Means(lambda x: x @ x)}, InputError, "failed on points .* RuntimeError"),
+    ({"generated": None, "held_out": NEW}, InputError, "generated is None"),
+    ({"generated": None, "space": Means()}, InputError, "generated is None"),
     ({"planted": -1}, InputError, "planted is -1"),
     ({"seed": None}, InputError, "seed is None"),
 ]

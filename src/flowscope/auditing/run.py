@@ -15,11 +15,12 @@ from flowscope.auditing.matches import Index, Matches
 from flowscope.auditing.measures import measures
 from flowscope.auditing.planted import Values, kinds_for, originals, values_of
 from flowscope.auditing.result import Audit, Pair, ShownPairs
-from flowscope.auditing.spaces import make_index
+from flowscope.auditing.spaces import find_space, make_index
 from flowscope.core.settings import check_count, check_seed, versions
 from flowscope.data.pixels import is_image
 from flowscope.data.training_set import TrainingSet
-from flowscope.errors import FlowscopeWarning
+from flowscope.errors import FlowscopeWarning, InputError
+from flowscope.metrics.features import PIXELS
 from flowscope.metrics.memorised import MEMORISED_RATIO
 
 PLANTED = 100  # copies of each kind
@@ -75,6 +76,11 @@ def audit(
     """
     s, seed, planted = with_weight(as_points(training_set)), check_seed(seed), check_count(planted, "planted", 0)
     if generated is None:
+        if held_out is not None or find_space(space) is not PIXELS:
+            raise InputError(
+                "generated is None, for copies within the training set, and held_out or a space is given; expected "
+                "samples with them: leave them out, or give samples"
+            )
         return audit_training_set(s, planted, seed)
     samples, rest = as_points(generated), None if held_out is None else as_points(held_out)
     values = values_of(s)

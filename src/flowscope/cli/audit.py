@@ -93,37 +93,38 @@ def audit(
     points. Plants copies of the training points and says what share of them it finds. Without GENERATED and --model it
     looks for copies within --data. Writes a page of pairs, worst first, copies.csv and audit.json to --out.
     """
-    if sets.data is None:
-        raise InputError("audit is given no --data; expected the points that the model was trained on: --data SOURCE")
-    if generated is not None and sets.model is not None:
-        raise InputError("GENERATED and --model are both given; expected one: samples, or the model that draws them")
-    models = () if sets.model is None else (sets.model,)
-    folder = None if output.out is None else output.folder(sets.data, models, (generated, sets.held_out))
+    source, models = _required(sets, generated)
+    folder = None if output.out is None else output.folder(source, models, (generated, sets.held_out))
     use(output.opened(folder, "audit", PAGE_FILES))
-    train = data.load(sets.data)
+    train = data.load(source)
     rest = None if sets.held_out is None else _beside(sets.held_out, data, train)
-    shown: dict[str, Any] = {
-        "generated": generated,
-        "model": sets.model,
-        "held_out": sets.held_out,
-        "space": rule.space,
-    }
-    shown |= {"points": len(train), "seed": sets.seed, "fail_above": rule.fail_above, "out": folder and str(folder)}
-    say_settings(f"flowscope audit {train.name}", shown, output.as_json, output.dry_run)
     samples = None if generated is None else _beside(generated, data, train)
+    shown: dict[str, Any] = {"generated": generated, "model": sets.model, "held_out": sets.held_out}
+    shown |= {"space": rule.space, "points": len(train), "seed": sets.seed}
+    shown |= {"fail_above": rule.fail_above, "out": folder and str(folder)}
+    say_settings(f"flowscope audit {train.name}", shown, output.as_json, output.dry_run)
     if output.dry_run:
         return
     if sets.model is not None:
         samples, train, rest = _drawn(sets, train, rest, compute.device)
     with progress("audit") as report:
-        space = {"space": os.path.expanduser(rule.space), "planted": rule.planted, "measure": rule.measures}
-        found = measure(samples, train, rest, **space, seed=sets.seed, device=compute.device, progress=report)  # type: ignore[arg-type]
+        how: dict[str, Any] = {"planted": rule.planted, "measure": rule.measures, "seed": sets.seed}
+        found = measure(samples, train, rest, rule.space, **how, device=compute.device, progress=report)
     if folder is not None:
         write_files(folder, _files(found), alone=True)
     say(json.dumps(found.to_dict(), allow_nan=False) if output.as_json else _summary(found, folder))
     _check_limit(rule.fail_above, found)
     if rule.fail_above is not None and found.low > rule.fail_above:
         raise typer.Exit(OVER)
+
+
+def _required(sets: SetOptions, generated: str | None) -> tuple[str, tuple[str, ...]]:
+    """The training data, and the folder of the model if there is one."""
+    if sets.data is None:
+        raise InputError("audit is given no --data; expected the points that the model was trained on: --data SOURCE")
+    if generated is not None and sets.model is not None:
+        raise InputError("GENERATED and --model are both given; expected one: samples, or the model that draws them")
+    return sets.data, () if sets.model is None else (sets.model,)
 
 
 def _beside(source: str, options: o.DataOptions, data: TrainingSet) -> TrainingSet:
