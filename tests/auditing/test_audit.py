@@ -30,20 +30,28 @@ def vectors(n: int, seed: int = 0) -> Tensor:
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_changed_training_images_are_copies_of_what_they_were(name: str) -> None:
-    found = fs.audit(CHANGES[name](TRAIN[:20]), TRAIN, planted=0)
+    found = fs.audit(CHANGES[name](TRAIN[:20]), TRAIN, planted=0, measure=False)
     assert found.copies >= (18 if name == "re-encoded" else 20)  # of low contrast little is left but noise of the codec
     assert all(pair.sample == pair.training for pair in found.pairs)
 
 
 def test_new_images_are_none() -> None:
-    found = fs.audit(NEW, TRAIN, planted=0)
+    found = fs.audit(NEW, TRAIN, planted=0, measure=False)
     assert found.share == 0 and found.null is None and "no held-out points" in found.notes[-1]
 
 
 def test_a_reencoding_of_each_training_image_in_the_set_hides_no_copy() -> None:
     images = photographs()
-    found = fs.audit(images, torch.cat([images, reencoded(images)]), planted=0)
+    found = fs.audit(images, torch.cat([images, reencoded(images)]), planted=0, measure=False)
     assert (found.n, found.share) == (60, 1.0) and found.low == pytest.approx(0.9404, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_shifted_and_cropped_training_images_in_the_set_hide_no_copy() -> None:
+    values = Values(-1.0, 1.0, 0.5)
+    for kind in ("shift3", "crop"):
+        both = torch.cat([IMAGES[:30], PICTURE_KINDS[kind](IMAGES[:30], values)])
+        assert fs.audit(IMAGES[:30], both, planted=0, measure=False).share == 1
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +65,7 @@ def digits() -> tuple[TrainingSet, TrainingSet]:
 def of_digits(digits: tuple[TrainingSet, TrainingSet]) -> Audit:
     train, rest = digits
     samples = torch.cat([rest.rows(slice(0, 100)), train.rows(slice(0, 25))])
-    return fs.audit(samples, train, rest.rows(slice(100, 300)), planted=20)
+    return fs.audit(samples, train, rest.rows(slice(100, 300)), planted=20, measure=False)
 
 
 def test_copies_among_new_points_are_those_that_were_put_there(of_digits: Audit) -> None:
@@ -70,6 +78,13 @@ def test_copies_among_new_points_are_those_that_were_put_there(of_digits: Audit)
     assert set(of_digits.planted) == set(PICTURE_KINDS)
 
 
+def test_the_oracle_copies(digits: tuple[TrainingSet, TrainingSet]) -> None:
+    few = TrainingSet(digits[0].rows(slice(0, 64)))
+    found = fs.audit(fs.sample(fs.Oracle(few), n=40, steps=20), few, digits[1], planted=0, measure=False)
+    assert found.share == 1 and found.null is not None and found.null.share < 0.05
+    assert len({pair.training for pair in found.pairs}) > 20
+
+
 def test_pairs_are_worst_first_and_the_result_has_the_form_of_the_contract(of_digits: Audit) -> None:
     ratios = [pair.ratio for pair in of_digits.pairs]
     assert ratios == sorted(ratios) and len(ratios) == of_digits.n == 125
@@ -80,6 +95,14 @@ def test_pairs_are_worst_first_and_the_result_has_the_form_of_the_contract(of_di
     assert of_digits.to_files()["copies.csv"].count("\n") == 126
     with pytest.raises(AttributeError):
         of_digits.share = 0.0  # type: ignore[misc]
+
+
+@pytest.mark.slow
+def test_a_result_is_a_frame_a_figure_and_html(of_digits: Audit) -> None:
+    frame = of_digits.to_frame()
+    assert list(frame.columns) == ["sample", "training", "distance", "ratio", "copy"] and len(frame) == 125
+    assert type(of_digits.plot()).__name__ == "Figure"
+    assert "of 125 samples are copies" in of_digits._repr_html_()
 
 
 @pytest.mark.slow
@@ -112,7 +135,7 @@ def test_the_nearest_pairs_are_those_of_a_search_through_all() -> None:
 
 def test_vectors_are_compared_by_value_and_have_kinds_of_their_own() -> None:
     train = vectors(200)
-    found = fs.audit(torch.cat([train[:10], vectors(10, 1)]), train, vectors(150, 2), planted=30)
+    found = fs.audit(torch.cat([train[:10], vectors(10, 1)]), train, vectors(150, 2), planted=30, measure=False)
     assert {pair.sample for pair in found.pairs if pair.copy} >= set(range(10)) and found.share <= 0.55
     assert found.planted == {"exact": 1.0, "noise": 1.0}
     assert found.shown is None and found.space["name"] == "values"
@@ -124,7 +147,7 @@ def test_vectors_are_compared_by_value_and_have_kinds_of_their_own() -> None:
 
 
 def test_a_training_set_alone_shows_its_near_copies() -> None:
-    found = fs.audit(None, torch.cat([TRAIN, reencoded(TRAIN[:5]), TRAIN[5:6].flip(-1)]), planted=0)
+    found = fs.audit(None, torch.cat([TRAIN, reencoded(TRAIN[:5]), TRAIN[5:6].flip(-1)]), planted=0, measure=False)
     assert {(pair.sample, pair.training) for pair in found.pairs} == {(40 + k, k) for k in range(6)}
     assert found.share == pytest.approx(6 / 46) and found.of_training_set
     assert fs.audit(None, TRAIN, planted=5).planted["exact"] == 1
@@ -134,7 +157,7 @@ def test_a_training_set_alone_shows_its_near_copies() -> None:
 @pytest.mark.slow
 def test_held_out_points_that_are_in_the_training_set_are_told() -> None:
     with pytest.warns(FlowscopeWarning, match="20 held-out points are also in the training set"):
-        found = fs.audit(NEW, TRAIN, TRAIN[:20], planted=0)
+        found = fs.audit(NEW, TRAIN, TRAIN[:20], planted=0, measure=False)
     assert found.null is not None and found.null.share == 1
 
 
@@ -152,7 +175,7 @@ class Means(nn.Module):
 @pytest.mark.slow
 def test_a_network_as_space_finds_mirrored_copies_too() -> None:
     for space in (Means(), FeatureSpace("Means", Means())):
-        found = fs.audit(torch.cat([TRAIN[:10].flip(-1), NEW]), TRAIN, space=space, planted=10)
+        found = fs.audit(torch.cat([TRAIN[:10].flip(-1), NEW]), TRAIN, space=space, planted=10, measure=False)
         assert {pair.sample for pair in found.pairs if pair.copy} >= set(range(10))
         assert found.space["name"] == "Means" and found.planted["flip"] == 1
 
@@ -173,6 +196,8 @@ REFUSED: list[tuple[dict[str, Any], type[FlowscopeError], str]] = [
     ({"space": Means(lambda x: x[:1])}, InputError, r"returned \(1, 48\) for 2 points"),
     ({"space": Means(lambda x: x[:, 0])}, InputError, r"returned \(2,\)"),
     ({"space": Means(lambda x: x @ x)}, InputError, "failed on points .* RuntimeError"),
+    ({"generated": None, "held_out": NEW}, InputError, "generated is None"),
+    ({"generated": None, "space": Means()}, InputError, "generated is None"),
     ({"planted": -1}, InputError, "planted is -1"),
     ({"seed": None}, InputError, "seed is None"),
 ]
@@ -199,7 +224,10 @@ def test_encoders_come_from_files(tmp_path: Any) -> None:
         "def wrong():\n    return 3\n"
         "def broken():\n    raise KeyError('x')\n"
     )
-    shares = [fs.audit(TRAIN[:5], TRAIN, space=f"{tmp_path}/{name}", planted=0) for name in ("pool.pt", "own.py:make")]
+    shares = [
+        fs.audit(TRAIN[:5], TRAIN, space=f"{tmp_path}/{name}", planted=0, measure=False)
+        for name in ("pool.pt", "own.py:make")
+    ]
     assert shares[0].share == shares[1].share == 1
     for name, said in (
         ("own.py:wrong", "returned a int"),
@@ -208,7 +236,7 @@ def test_encoders_come_from_files(tmp_path: Any) -> None:
         ("weights.pt", "torch.jit.save"),
     ):
         with pytest.raises(InputError, match=said):
-            fs.audit(TRAIN[:5], TRAIN, space=f"{tmp_path}/{name}", planted=0)
+            fs.audit(TRAIN[:5], TRAIN, space=f"{tmp_path}/{name}", planted=0, measure=False)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["own.py", "pool.pt", "weights.pt"]
 
 

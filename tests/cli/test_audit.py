@@ -50,7 +50,15 @@ def test_copies_in_a_folder_are_named_and_shown(
     assert rows[0][:3] == ["sample", "training", "distance"] and len(rows) == 17
     assert rows[1][0].startswith("'=copy")  # no formula for a spreadsheet
     page = Page((out / "index.html").read_text(encoding="utf-8"))
-    for said in ("6 of 16 samples are copies", "=copy0.png", "<b>0.png", "What would be found", "jpeg50"):
+    for said in (
+        "AuthPct",
+        "coverage",
+        "6 of 16 samples are copies",
+        "=copy0.png",
+        "<b>0.png",
+        "What would be found",
+        "jpeg50",
+    ):
         assert said in page.text, said
     assert folders["root"] not in page.text
     assert main([*command, "--fail-above", "0.9", "--json"]) == 0  # its own results may be replaced

@@ -40,7 +40,7 @@ def audit_training_set(s: TrainingSet, planted: int, seed: int) -> Audit:
         threshold=NEAR,
         third=(share, None),
         measures=(),
-        space={"name": "pixels", "method": "blurred pixels, least over mirror images"},
+        space={"name": "pixels", "method": "blurred pixels, least over mirror images", "features": "none"},
         ratios=(np.empty(0), np.empty(0)),
         shown=_shown(s, later[:SHOWN_PAIRS], first[later][:SHOWN_PAIRS], mirrored[:SHOWN_PAIRS]),
         notes=s.notes,

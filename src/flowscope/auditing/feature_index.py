@@ -8,7 +8,7 @@ from flowscope.auditing.pixel_index import check_groups
 from flowscope.data.near_copies import near_copies
 from flowscope.data.pixels import is_image
 from flowscope.data.training_set import TrainingSet
-from flowscope.metrics import FeatureSpace, MemorisationIndex
+from flowscope.metrics import FeatureSpace, MemorisationIndex, features
 from flowscope.metrics.memorised import Ratios
 
 
@@ -31,6 +31,7 @@ class FeatureIndex:
         check_groups(self.group, training_set)
         self._index = MemorisationIndex(training_set, space)
         self._mirror = is_image(training_set.shape)
+        self.described = f"features of {space.name}" if space.module else "values"
         self.method = "Euclidean distance" + (", least over mirror images" if self._mirror else "")
 
     def __call__(self, samples: Tensor) -> Matches:
@@ -39,6 +40,10 @@ class FeatureIndex:
         if not self._mirror:
             return Matches(*plain, torch.zeros(len(samples), dtype=torch.bool))
         return self._joined(plain, self._index(samples.flip(-1)))
+
+    def features(self, points: Tensor | None = None) -> Tensor:
+        """The features (B, d) of points, or (N, d) of the training points."""
+        return self._index.features() if points is None else features(points, self._index.space)
 
     def _joined(self, plain: Ratios, mirror: Ratios) -> Matches:
         """The nearest of samples and of their mirror images; d2 is to another group than the nearest one's."""

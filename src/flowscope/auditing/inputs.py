@@ -52,7 +52,8 @@ def check_comparable(points: TrainingSet, training_set: TrainingSet, what: str, 
             f"{what} points have shape {points.shape}; expected {training_set.shape}, as {training_set.name} has: "
             f"{remedy}"
         )
-    if is_image(points.shape):
+    known = points.normalisation == training_set.normalisation != "none"
+    if is_image(points.shape) and not known:
         _check_range(points, training_set, what, values)
 
 

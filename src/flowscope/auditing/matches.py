@@ -37,13 +37,19 @@ class Index(Protocol):
         group: (N,) int64, the group of near-copies of each training point.
         space: the name of the space.
         method: how points are compared there, in words.
+        described: what other measures are taken of, in words.
     """
 
     training_set: TrainingSet
     group: Tensor
     space: str
     method: str
+    described: str
 
     def __call__(self, samples: Tensor) -> Matches:
         """Match samples (B, *shape)."""
+        ...
+
+    def features(self, points: Tensor | None = None) -> Tensor:
+        """The features (B, d) of points, or (N, d) of the training points, that other measures are taken of."""
         ...

@@ -3,7 +3,7 @@
 Candidates are found by the descriptors of :mod:`flowscope.data.near_copies`, which neither brightness nor contrast
 changes: those of a sample and of its mirror image, as they are and moved by a 16th of an image to each corner. The
 CANDIDATES nearest groups of near-copies are then aligned (:mod:`flowscope.auditing.alignment`), each by its nearest
-image. d1 is the least of these distances, and d2 the next.
+image. d1 is the least of these distances, and d2 the next, but for near-copies that alignment alone shows.
 """
 
 from collections.abc import Iterator
@@ -15,12 +15,13 @@ from torch.nn import functional
 from flowscope.auditing.alignment import aligned_distances, prepare
 from flowscope.auditing.matches import Matches
 from flowscope.core.memory import check_memory
-from flowscope.data.near_copies import SIDE, describe, near_copies, shrink
+from flowscope.data.near_copies import NEAR, SIDE, describe, near_copies, shrink
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError
 
 CANDIDATES = 6  # groups of near-copies that a sample is aligned with
 MOVES = ((0, 0), (0, 2), (2, 0), (2, 2), (1, 1))  # corners of a window in an image with a border of 1 pixel
+TWIN = 0.5  # of the farthest candidate: a second one nearer than that is looked at for a near-copy of the first
 BLOCK_ROWS = 4096  # training images that are described at a time
 DISTANCE_BYTES = 64 << 20  # of distances from samples to all training images that are held at a time
 
@@ -36,6 +37,7 @@ class PixelIndex:
     """
 
     space = "pixels"
+    described = "blurred pixels, at most 16 to a side, without mean and contrast"
     method = "blurred pixels, least over mirror images, shifts, crops, brightness and contrast"
 
     def __init__(self, training_set: TrainingSet) -> None:
@@ -51,16 +53,24 @@ class PixelIndex:
         found = [self._match(part) for part in samples.split(step)]
         return Matches(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
+    def features(self, points: Tensor | None = None) -> Tensor:
+        """The descriptors (B, d) of images, or (N, d) of the training images."""
+        return self._described if points is None else describe(points)[0].flatten(1)
+
     def _match(self, images: Tensor) -> Matches:
         points = self._candidates(images)
         own, near = prepare(images), prepare(self.training_set.rows(points.flatten().numpy()))
         each = own.repeat_interleave(points.shape[1], 0)
         plain, mirrored = (aligned_distances(x, near).reshape(points.shape) for x in (each, each.flip(-1)))
         distances = torch.minimum(plain, mirrored)
-        order = distances.argsort(dim=1, stable=True)[:, :2]
-        first = order[:, :1]
-        d1, d2 = distances.gather(1, order).T
-        return Matches(d1, d2, points.gather(1, first)[:, 0], (mirrored < plain).gather(1, first)[:, 0])
+        first = distances.argmin(1, keepdim=True)  # the first of equal ones
+        nearest = distances.gather(1, first)[:, 0]
+        others = distances.scatter(1, first, torch.inf)
+        hidden = (others.amin(1) < TWIN * distances.amax(1)).nonzero()[:, 0]
+        if len(hidden):
+            images = near.reshape(*points.shape, *near.shape[1:])[hidden]
+            others[hidden] = others[hidden].masked_fill(twins(images, first[hidden, 0]), torch.inf)
+        return Matches(nearest, others.amin(1), *(v.gather(1, first)[:, 0] for v in (points, mirrored < plain)))
 
     def _candidates(self, images: Tensor) -> Tensor:
         """(B, k) the nearest image of each of the nearest groups, in the order of the groups."""
@@ -77,6 +87,23 @@ class PixelIndex:
             distances = torch.cdist(describe(moved)[0].flatten(1), self._described)
             torch.minimum(least, distances, out=least)
         return least
+
+
+def twins(images: Tensor, first: Tensor) -> Tensor:
+    """(B, k) which of the prepared candidates (B, k, C, h, w) are near-copies of the first one once they are aligned.
+
+    The distances e_1 <= e_2 <= ... of the others to it are taken: the last one with e_i < 0.3 e_(i+1) ends them. So
+    training images that were shifted or cropped, which blurred pixels do not tell, hide no copy either.
+    """
+    count, k = images.shape[:2]
+    one = images[torch.arange(count), first].repeat_interleave(k, 0)
+    rest = images.flatten(0, 1)
+    apart = torch.minimum(*(aligned_distances(x, rest).reshape(count, k) for x in (one, one.flip(-1))))
+    ordered = apart.scatter(1, first[:, None], -1).sort(dim=1).values[:, 1:]
+    gap = ordered[:, :-1] < NEAR * ordered[:, 1:]
+    last = torch.where(gap, torch.arange(1, k - 1), 0).amax(1, keepdim=True) if k > 2 else first[:, None] * 0
+    bound = ordered.gather(1, (last - 1).clamp_min(0))
+    return (apart <= bound) & (last > 0) & (torch.arange(k) != first[:, None])
 
 
 def check_groups(group: Tensor, training_set: TrainingSet) -> int:

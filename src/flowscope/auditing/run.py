@@ -12,17 +12,20 @@ from flowscope.auditing import rule
 from flowscope.auditing.duplicates import audit_training_set
 from flowscope.auditing.inputs import about, as_float, as_points, check_comparable, drawn, names, with_weight
 from flowscope.auditing.matches import Index, Matches
+from flowscope.auditing.measures import measures
 from flowscope.auditing.planted import Values, kinds_for, originals, values_of
 from flowscope.auditing.result import Audit, Pair, ShownPairs
-from flowscope.auditing.spaces import make_index
+from flowscope.auditing.spaces import find_space, make_index
 from flowscope.core.settings import check_count, check_seed, versions
 from flowscope.data.pixels import is_image
 from flowscope.data.training_set import TrainingSet
-from flowscope.errors import FlowscopeWarning
+from flowscope.errors import FlowscopeWarning, InputError
+from flowscope.metrics.features import PIXELS
 from flowscope.metrics.memorised import MEMORISED_RATIO
 
 PLANTED = 100  # copies of each kind
 MAX_HELD_OUT = 2000  # points that the null is measured on
+MAX_MEASURED = 1000  # samples, and held-out points, that the other measures are taken of
 ROWS = 256  # samples that are matched between two reports of progress
 SHOWN_PAIRS = 24
 Progress = Callable[[int, int], None]  # called as progress(done, total)
@@ -35,6 +38,7 @@ def audit(
     space: Any = "pixels",
     *,
     planted: int = PLANTED,
+    measure: bool = True,
     seed: int = 0,
     device: str | torch.device | None = None,
     progress: Progress | None = None,
@@ -53,6 +57,7 @@ def audit(
         space: "pixels", "mobilenet:FILE", "taef2:FILE", a TorchScript file, "file.py:make", a torch.nn.Module or a
             FeatureSpace. Networks get points (B, *shape) in the data's own range and return features (B, d).
         planted: copies of each kind that are planted, at most; of small sets fewer.
+        measure: take the other measures, too.
         seed: of the draws of planted copies and of held-out points, where there are more than 2,000.
         device: where a network runs; None for the CPU.
         progress: called as progress(done, total) in points.
@@ -71,6 +76,11 @@ def audit(
     """
     s, seed, planted = with_weight(as_points(training_set)), check_seed(seed), check_count(planted, "planted", 0)
     if generated is None:
+        if held_out is not None or find_space(space) is not PIXELS:
+            raise InputError(
+                "generated is None, for copies within the training set, and held_out or a space is given; expected "
+                "samples with them: leave them out, or give samples"
+            )
         return audit_training_set(s, planted, seed)
     samples, rest = as_points(generated), None if held_out is None else as_points(held_out)
     values = values_of(s)
@@ -78,7 +88,7 @@ def audit(
         if points is not None:
             check_comparable(points, s, what, values)
     run = _Run(make_index(s, space, device), values, seed, progress)
-    return run.audit(samples, rest, planted)
+    return run.audit(samples, rest, planted, measure)
 
 
 class _Run:
@@ -90,7 +100,7 @@ class _Run:
         self.notes: list[str] = []
         self.done = self.total = 0
 
-    def audit(self, samples: TrainingSet, rest: TrainingSet | None, planted: int) -> Audit:
+    def audit(self, samples: TrainingSet, rest: TrainingSet | None, planted: int, measure: bool) -> Audit:
         """Match everything, and say what it comes to."""
         positions = originals(self.s, self.index.group, planted, self.seed)
         null_points = None if rest is None else drawn(rest, MAX_HELD_OUT, self.seed)
@@ -102,6 +112,8 @@ class _Run:
         self.note(samples, rest, null)
         share = rule.share_of(matches.ratio < theta)
         third = rule.share_of(matches.ratio < MEMORISED_RATIO)
+        others, told = self.measures(samples, null_points) if measure else ((), ())
+        self.notes += told
         pairs, order = self.pairs(samples, matches, theta)
         return Audit(
             len(samples),
@@ -112,8 +124,8 @@ class _Run:
             rule=rule.in_words(theta, None if null is None else len(null.ratio)),
             threshold=theta,
             third=(third, None if null is None else rule.share_of(null.ratio < MEMORISED_RATIO)),
-            measures=(),
-            space={"name": self.index.space, "method": self.index.method},
+            measures=others,
+            space={"name": self.index.space, "method": self.index.method, "features": self.index.described},
             ratios=(_ascending(matches), _ascending(null)),
             shown=self.shown(samples, matches, order[:SHOWN_PAIRS]),
             notes=tuple(self.notes),
@@ -131,6 +143,12 @@ class _Run:
             if self.progress is not None:
                 self.progress(self.done, self.total)
         return Matches(*(torch.cat(values) for values in zip(*found, strict=True)))
+
+    def measures(self, samples: TrainingSet, rest: Tensor | None) -> Any:
+        """The other measures, and notes on them."""
+        own = self.index.features(as_float(drawn(samples, MAX_MEASURED, self.seed)))
+        null = None if rest is None else self.index.features(as_float(rest[:MAX_MEASURED]))
+        return measures(self.index.features(), own, null, self.seed)
 
     def recall(self, positions: np.ndarray, theta: float) -> dict[str, float]:
         """The share of planted copies of each kind that the rule finds, as copies of what they were made of."""

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ import typer
 from flowscope.auditing import Audit
 from flowscope.auditing import audit as measure
 from flowscope.auditing.result import PAGE_FILES
+from flowscope.auditing.rule import FALSE_ALARMS
 from flowscope.cli import options as o
 from flowscope.cli import parse
 from flowscope.cli.console import between, progress, say, say_settings
@@ -20,8 +22,8 @@ from flowscope.cli.grouped import Text, grouped, use
 from flowscope.cli.study import load_or_answer
 from flowscope.core.files import write_files
 from flowscope.data import TrainingSet
-from flowscope.data.loaders.builtin import is_builtin
-from flowscope.errors import InputError
+from flowscope.errors import FlowscopeWarning, InputError
+from flowscope.metrics.memorised import MEMORISED_RATIO
 from flowscope.sampling import sample
 
 OVER = 3  # exit code: the limit that was asked for is exceeded
@@ -63,6 +65,9 @@ class RuleOptions:
     planted: Annotated[
         int, typer.Option(metavar="N", help="Plant this many copies of each kind."), Text(parse.whole(0))
     ] = 100
+    measures: Annotated[
+        bool, typer.Option("--measures/--no-measures", help="Take AuthPct, C_T, precision, FD and others, too.")
+    ] = True
     fail_above: Annotated[
         float | None,
         typer.Option(metavar="X", help="Exit with 3 if the share is surely above X."),
@@ -88,36 +93,38 @@ def audit(
     points. Plants copies of the training points and says what share of them it finds. Without GENERATED and --model it
     looks for copies within --data. Writes a page of pairs, worst first, copies.csv and audit.json to --out.
     """
-    if sets.data is None:
-        raise InputError("audit is given no --data; expected the points that the model was trained on: --data SOURCE")
-    if generated is not None and sets.model is not None:
-        raise InputError("GENERATED and --model are both given; expected one: samples, or the model that draws them")
-    models = () if sets.model is None else (sets.model,)
-    folder = None if output.out is None else output.folder(sets.data, models, (generated, sets.held_out))
+    source, models = _required(sets, generated)
+    folder = None if output.out is None else output.folder(source, models, (generated, sets.held_out))
     use(output.opened(folder, "audit", PAGE_FILES))
-    train = data.load(sets.data)
+    train = data.load(source)
     rest = None if sets.held_out is None else _beside(sets.held_out, data, train)
-    shown: dict[str, Any] = {
-        "generated": generated,
-        "model": sets.model,
-        "held_out": sets.held_out,
-        "space": rule.space,
-    }
-    shown |= {"points": len(train), "seed": sets.seed, "fail_above": rule.fail_above, "out": folder and str(folder)}
-    say_settings(f"flowscope audit {train.name}", shown, output.as_json, output.dry_run)
     samples = None if generated is None else _beside(generated, data, train)
+    shown: dict[str, Any] = {"generated": generated, "model": sets.model, "held_out": sets.held_out}
+    shown |= {"space": rule.space, "points": len(train), "seed": sets.seed}
+    shown |= {"fail_above": rule.fail_above, "out": folder and str(folder)}
+    say_settings(f"flowscope audit {train.name}", shown, output.as_json, output.dry_run)
     if output.dry_run:
         return
     if sets.model is not None:
         samples, train, rest = _drawn(sets, train, rest, compute.device)
     with progress("audit") as report:
-        space = {"space": os.path.expanduser(rule.space), "planted": rule.planted, "seed": sets.seed}
-        found = measure(samples, train, rest, **space, device=compute.device, progress=report)  # type: ignore[arg-type]
+        how: dict[str, Any] = {"planted": rule.planted, "measure": rule.measures, "seed": sets.seed}
+        found = measure(samples, train, rest, rule.space, **how, device=compute.device, progress=report)
     if folder is not None:
         write_files(folder, _files(found), alone=True)
     say(json.dumps(found.to_dict(), allow_nan=False) if output.as_json else _summary(found, folder))
+    _check_limit(rule.fail_above, found)
     if rule.fail_above is not None and found.low > rule.fail_above:
         raise typer.Exit(OVER)
+
+
+def _required(sets: SetOptions, generated: str | None) -> tuple[str, tuple[str, ...]]:
+    """The training data, and the folder of the model if there is one."""
+    if sets.data is None:
+        raise InputError("audit is given no --data; expected the points that the model was trained on: --data SOURCE")
+    if generated is not None and sets.model is not None:
+        raise InputError("GENERATED and --model are both given; expected one: samples, or the model that draws them")
+    return sets.data, () if sets.model is None else (sets.model,)
 
 
 def _beside(source: str, options: o.DataOptions, data: TrainingSet) -> TrainingSet:
@@ -129,8 +136,6 @@ def _beside(source: str, options: o.DataOptions, data: TrainingSet) -> TrainingS
         normalise=options.normalise,
         no_cache=options.no_cache,
     )
-    if is_builtin(source) and options.resize is None:
-        own = o.DataOptions(grey=options.grey)
     return load_or_answer(source, own, options, None if options.normalise is None else data.normaliser)[0]
 
 
@@ -149,6 +154,16 @@ def _drawn(
         made = sample(model, n=sets.n, steps=sets.steps, y=y, seed=sets.seed, batch=256, progress=report)
     samples = TrainingSet(made.cpu(), name=f"{sets.n} samples of {model.name}")
     return samples, train, held_out if rest is None else rest
+
+
+def _check_limit(limit: float | None, found: Audit) -> None:
+    """Warn of a limit that a model which copies nothing exceeds by chance."""
+    if limit is not None and limit < FALSE_ALARMS and found.null is not None and found.threshold > MEMORISED_RATIO:
+        warnings.warn(
+            f"--fail-above {limit} is below the share of false alarms, {FALSE_ALARMS}: expected more than that",
+            FlowscopeWarning,
+            stacklevel=2,
+        )
 
 
 def _files(found: Audit) -> dict[str, str | bytes]:

@@ -136,6 +136,10 @@ class MemorisationIndex:
             second[rows] = self._second(self._nearest(queries[rows], k, label))
         return Ratios(found.distances[:, 0], second, found.indices[:, 0])
 
+    def features(self) -> Tensor:
+        """(N, d) the training points in the space, d of them the values in pixels."""
+        return self._nearest.points.rows(slice(None)).flatten(1)
+
     @property
     def copies(self) -> int:
         """How many training points are copies or near-copies of others."""

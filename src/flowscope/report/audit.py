@@ -7,7 +7,7 @@ from flowscope.figures.audit import COLUMNS, pair_gallery, pairs_figure
 from flowscope.report import prose
 from flowscope.report.elements import Cell, Table, figure_and_files, name_cell, number_cell, themed_png
 from flowscope.report.finding import GalleryPart
-from flowscope.report.formatting import number
+from flowscope.report.formatting import number, with_error
 from flowscope.report.page import render
 from flowscope.report.plain_text import without_paths
 from flowscope.report.provenance import NETWORK_COST, provenance
@@ -71,11 +71,10 @@ def _answer(result: Audit) -> str:
     if result.null is None:
         return f"{said} How many of them are false alarms is not known without held-out points."
     null = result.null
-    more = result.low > null.high
-    found = "more than that" if more else "no more than that can explain"
+    found = "clearly above that" if result.low > null.high else "not clearly above that"
     return (
         f"{said} Of held-out points the rule calls {100 * null.share:.1f} % copies ({100 * null.low:.1f} to "
-        f"{100 * null.high:.1f} %), which is how often it is wrong; {found}."
+        f"{100 * null.high:.1f} %), which is how often it is wrong. The share of the samples is {found}."
     )
 
 
@@ -104,7 +103,18 @@ def _planted_table(result: Audit) -> Table | None:
 
 
 def _measure_table(result: Audit) -> Table | None:
-    return None
+    if not result.measures:
+        return None
+    rows = [
+        [
+            name_cell(found["measure"]),
+            Cell(with_error(found["value"], found["error"]), found["value"]),
+            Cell(with_error(found["held_out"], found["held_out_error"]), None),
+            Cell(f"{found['points']:,}", found["points"]),
+        ]
+        for found in result.measures
+    ]
+    return Table(f"In {result.space['features']}", ("measure", "samples", "held-out points", "of samples"), rows)
 
 
 def _pair_table(result: Audit) -> Table:
