@@ -1,5 +1,6 @@
 """Training networks: the loop as a generator, a training into a folder, its models, and the monitor."""
 
+from flowscope.training.estimate import Estimate, estimate
 from flowscope.training.fit import train_to
 from flowscope.training.loop import TrainStep, train
 from flowscope.training.model_store import load_model, snapshot_steps
@@ -7,4 +8,15 @@ from flowscope.training.monitor.measurement import Measurement
 from flowscope.training.monitor.monitor import Monitor
 from flowscope.training.settings import TrainSettings
 
-__all__ = ["Measurement", "Monitor", "TrainSettings", "TrainStep", "load_model", "snapshot_steps", "train", "train_to"]
+__all__ = [
+    "Estimate",
+    "Measurement",
+    "Monitor",
+    "TrainSettings",
+    "TrainStep",
+    "estimate",
+    "load_model",
+    "snapshot_steps",
+    "train",
+    "train_to",
+]

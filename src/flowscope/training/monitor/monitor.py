@@ -111,6 +111,7 @@ class Monitor:
         self._truths: dict[bool, tuple[Probes, Probes | None, Floor]] = {}
         self._stage_times: dict[bool, StageTimes] = {}
         self._index: MemorisationIndex | None = None
+        self._null: Memorised | None = None
         if conditional is not None:
             self._truth(conditional)
 
@@ -178,10 +179,25 @@ class Monitor:
         """
         check_model(model, self.oracle)
         conditional = label_count(model) > 0 if self.conditional is None else self.conditional
+        return self.share_of_copies(draw_own(model, self.oracle, samples, steps, conditional, self.seed, self.batch))
+
+    @property
+    def index(self) -> MemorisationIndex:
+        """Finds the training points nearest to samples; made once."""
         if self._index is None:
             self._index = MemorisationIndex(self.oracle.training_set, device=self.oracle.device)
-        drawn = draw_own(model, self.oracle, samples, steps, conditional, self.seed, self.batch)
-        return memorised(drawn, self._index, self.held_out)
+        return self._index
+
+    def share_of_copies(self, samples: torch.Tensor) -> Memorised:
+        """The share of samples (n, *shape) that are copies of training points, beside that of held-out points.
+
+        Raises:
+            InputError: there are too few distinct training points.
+        """
+        found = memorised(samples, self.index, self.held_out if self._null is None else None)
+        self._null = self._null or found  # that of held-out points is the same at every call
+        null = {name: getattr(self._null, name) for name in ("null_share", "null_low", "null_high", "null_n")}
+        return found._replace(**null)
 
     def _times(self, conditional: bool) -> StageTimes:
         """The ends of the oracle's stages; computed once."""
