@@ -3,7 +3,7 @@
 import json
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from flowscope.core.files import remove_file, write_files
+from flowscope.core.progress import Progress, with_progress
 from flowscope.core.run_folder import run_folder
 from flowscope.data.pixels import is_image
 from flowscope.data.training_set import as_training_set
@@ -45,9 +46,9 @@ from flowscope.training.trainer import Run, custom_name, identity
 from flowscope.training.watch import PAGE_FILES, Page, State, Watch, Watched
 
 SPLIT_SEED = 0  # of the points held out: the same whatever a model's own seed, so that models can be compared
-Progress = Callable[[int, int, str], object]
 
 
+@with_progress
 def train_to(
     training_set: Any,
     settings: TrainSettings,
@@ -81,7 +82,7 @@ def train_to(
         device: as for :func:`train`.
         network: as for :func:`train`.
         tracker: the name of one of accelerate's trackers; None for none.
-        progress: called as progress(done, total, what) after every step; None for none.
+        progress: called as progress(done, total, what) after every step; True for a bar of tqdm, None for none.
         page: makes index.html of what the monitor measures at each checkpoint, such as
             :class:`flowscope.report.TrainingPage`; monitor.json then has the numbers. None for neither.
 
