@@ -12,8 +12,7 @@ import flowscope
 
 ROOMS = (
     *("data", "metrics", "studies", "sampling", "networks", "training", "curve", "oracle", "figures", "report"),
-    "references",
-    "auditing",
+    *("references", "auditing", "integrations.accelerate", "integrations.lightning"),
 )
 
 

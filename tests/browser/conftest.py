@@ -10,7 +10,9 @@ import pytest
 
 import flowscope
 from flowscope.curve.pictures import make_pictures, times_around
-from flowscope.report import ModelPart, write_finding, write_reproduction, write_stages, write_sweep
+from flowscope.report import ModelPart, TrainingPage, write_finding, write_reproduction, write_stages, write_sweep
+from flowscope.training import TrainSettings, train_to
+from flowscope.training.watch import Watched
 from tests.support.fakes import (
     class_curve,
     class_sweep,
@@ -21,6 +23,7 @@ from tests.support.fakes import (
     size_sweep,
     undefined_curve,
 )
+from tests.support.toys import HELD_OUT, toy_set
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [
@@ -47,6 +50,16 @@ def beside_a_model(folder: Path) -> Path:
     return write_stages(digits_curve(), folder, model=ModelPart("small", finding.galleries[0], finding, "switch/"))
 
 
+def training(folder: Path) -> Path:
+    """The page of a training that runs."""
+
+    def page(watched: Watched) -> dict[str, str | bytes]:
+        return TrainingPage(["train", "toy.npz", "--out", "runs/m"], "runs/m")(watched._replace(state="running"))
+
+    settings = TrainSettings(model="mlp", width=8, steps=60, batch=8, checkpoint_every=20)
+    return train_to(toy_set(), settings, folder, held_out=HELD_OUT, tracker=None, page=page) / "index.html"
+
+
 PAGES: dict[str, Callable[[Path], Path]] = {
     "digits": measured,
     "pictures": lambda folder: write_stages(digits_curve(), folder, fake_pictures(channels=3, side=32)),
@@ -56,6 +69,7 @@ PAGES: dict[str, Callable[[Path], Path]] = {
     "class sweep": lambda folder: write_sweep(class_sweep(), folder),
     "finding": lambda folder: write_finding(fake_finding(), folder),
     "model": beside_a_model,
+    "training": training,
     "reproduction": lambda folder: write_reproduction(fake_reproduction(), folder),
 }
 

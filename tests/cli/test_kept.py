@@ -14,7 +14,7 @@ from tests.support.toys import toy_file, toy_model
 
 ROOT = Path(__file__).parents[2]
 CURVE = ["--probes", "4", "--timesteps", "2"]
-TRAIN = ["--model", "mlp", "--width", "8", "--steps", "9", "--batch", "4", "--tracker", "none"]
+TRAIN = ["--model", "mlp", "--width", "8", "--steps", "9", "--batch", "4", "--tracker", "none", "--no-page"]
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from flowscope.cli import main
 
-QUICK = ["--steps", "3", "--batch", "4", "--width", "8", "--snapshots", "2", "--tracker", "none"]
+QUICK = ["--steps", "3", "--batch", "4", "--width", "8", "--snapshots", "2", "--tracker", "none", "--no-page"]
 PROGRESS = r"(?m)^\w+: [\d,]+ of [\d,]+.*\n"  # a slow machine is told how far it is
 VECTORS = "gaussian:N=60,D=3"
 

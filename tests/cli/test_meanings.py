@@ -172,7 +172,7 @@ def test_copies_kept_together_are_said(tmp_path: Path, capsys: pytest.CaptureFix
     twice = np.concatenate([PIXELS, PIXELS])
     np.save(tmp_path / "x.npy", twice)
     train = ["train", str(tmp_path / "x.npy"), "--model", "mlp", "--width", "8", "--steps", "1", "--tracker", "none"]
-    assert main([*train, "--held-out", "7", "--out", str(tmp_path / "net")]) == 0
+    assert main([*train, "--no-page", "--held-out", "7", "--out", str(tmp_path / "net")]) == 0
     said = capsys.readouterr().err
     assert "note: x: 12 points are copies or near-copies of others, and are on the same side of the split" in said
     assert "note: x: 6 points are held out instead of 7" in said

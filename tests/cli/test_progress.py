@@ -81,6 +81,7 @@ def test_commands_tell_their_progress_and_keep_standard_output(
     monkeypatch.setattr("flowscope.report.stages_files", lambda *_: {})
     source, model = str(toy_file(tmp_path)), str(tmp_path / "model")
     trained = ["train", source, "--model", "mlp", "--width", "8", "--steps", "3", "--batch", "4", "--tracker", "none"]
+    trained += ["--no-page"]
     if command == "sample":
         assert main([*trained, "--out", model]) == 0
         capsys.readouterr()

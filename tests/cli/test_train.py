@@ -1,12 +1,14 @@
 """flowscope train: what it prints, leaves and refuses."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from flowscope.cli import main
 from flowscope.training import load_model
+from tests.support.pages import Page
 
 QUICK = ["--steps", "3", "--batch", "4", "--model", "mlp", "--width", "8", "--tracker", "none"]
 
@@ -20,6 +22,8 @@ def test_a_model_is_trained_resumed_at_once_and_said_in_json(
     assert main([*command, "--snapshots", "1"]) == 0
     said = capsys.readouterr().out
     assert "flowscope train digits" in said and "3 steps" in said and "samples.png" in said
+    page = Page((tmp_path / "m" / "index.html").read_text())
+    assert "The network is an expert for t from 0.2 to 0.9" in page.text and "flowscope sample " in page.text
     field = load_model(out, shape=(1, 8, 8))
     assert field.about["settings"]["interval"] == [0.2, 0.9]
     assert (field.about["training_set"]["points"], field.about["held_out"]["count"]) == (1787, 10)
@@ -29,14 +33,20 @@ def test_a_model_is_trained_resumed_at_once_and_said_in_json(
     assert "differs in snapshots (1 there, 0 here)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", "digits", "--out", str(tmp_path / "m"), "--dry-run", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["dry_run"] and said["model"] == "unet" and said["target"] == "cfm"
+    assert said["disk"] == 16 * said["parameters"] and said["seconds"] > 0
     assert main(["train", "mixture:N=20,D=5", "--dry-run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["model"] == "mlp"  # for points that are no images
+    assert main(["train", "mixture:N=20,D=5", "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"parameters +[\d,]+\n", told) and re.search(r"time +about \d+ (s|min|h)", told), told
+    assert re.search(r"disk +[\d.]+ MB, at most [\d.]+ MB", told)
     assert not list(tmp_path.iterdir())
 
 

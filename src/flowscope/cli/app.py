@@ -24,6 +24,7 @@ from flowscope.cli.stages import stages
 from flowscope.cli.study import NAMES, study
 from flowscope.cli.sweep import sweep
 from flowscope.cli.train import train
+from flowscope.cli.words import words_kept
 from flowscope.errors import FlowscopeError, did_you_mean
 
 RENAMED = {"--rate": "--lr", "--dropout": "--label-dropout"}  # options of earlier versions
@@ -70,7 +71,7 @@ def _options(
 def run(arguments: Sequence[str] | None) -> int:
     """Run a command and turn every expected failure into one line on standard error."""
     try:
-        with notes_shown(), sigterm_interrupts() as terminated:
+        with notes_shown(), words_kept(arguments), sigterm_interrupts() as terminated:
             return _run(arguments, terminated)
     finally:
         _settle_output()

@@ -139,6 +139,13 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
 
 
+def size(count: float) -> str:
+    """A number of bytes in three digits: 512 B, 1.23 MB, 45.6 GB."""
+    units = ("B", "kB", "MB", "GB", "TB")
+    power = min(len(units) - 1, int(math.log10(max(count, 1)) // 3))
+    return f"{count / 1000**power:.3g} {units[power]}"
+
+
 def between(value: float, low: float = math.nan, high: float = math.nan) -> str:
     """A number with its interval, if it has one."""
     interval = "" if math.isnan(low) or math.isnan(high) else f" ({low:.4f} to {high:.4f})"

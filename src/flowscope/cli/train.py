@@ -10,16 +10,20 @@ import typer
 
 from flowscope.cli import options as o
 from flowscope.cli import parse
-from flowscope.cli.console import progress, say, say_settings
+from flowscope.cli.console import duration, progress, say, say_settings, size
 from flowscope.cli.grouped import Text, grouped, use
+from flowscope.cli.words import command_words
 from flowscope.core.device import resolve_device
+from flowscope.data import TrainingSet
 from flowscope.data.pixels import is_image
 from flowscope.data.split import check_held_out
+from flowscope.metrics import hold_out
 from flowscope.networks.architectures import check_shape
-from flowscope.training import TrainSettings, train_to
+from flowscope.training import TrainSettings, estimate, train_to
 from flowscope.training.accelerator import check_tracker
 from flowscope.training.checkpoint import check_vacant
 from flowscope.training.model_store import read_about
+from flowscope.training.watch import PAGE, Page
 
 D = TrainSettings()  # the defaults
 
@@ -125,11 +129,15 @@ def train(
     tracker: Annotated[
         str, typer.Option(metavar="NAME", help="Log to this tracker of accelerate, or to none.")
     ] = "tensorboard",
+    no_page: Annotated[
+        bool, typer.Option("--no-page", help="Measure nothing at checkpoints, and draw no index.html.")
+    ] = False,
 ) -> None:
     """Train a network on a data set.
 
-    Leaves the network, its settings, its losses and its samples in --out, for sample and study. Ctrl-C and SIGTERM keep
-    what was done; --resume continues and ends with the same weights. With more --steps it trains a finished model on.
+    Leaves the network, its settings, its losses and its samples in --out, for sample and study; and index.html, drawn
+    again at each checkpoint: keep it open. Ctrl-C and SIGTERM keep what was done; --resume continues and ends with the
+    same weights. With more --steps it trains a finished model on. --dry-run says parameters, time and disk.
     """
     folder = output.folder(source, printed=False)
     choices = asdict(network) | asdict(optimiser) | asdict(target)
@@ -148,15 +156,35 @@ def train(
     about = {"points": f"{len(points)} of shape {points.shape}", "classes": len(points.classes)}
     about |= {"digest": points.digest} | settings.to_dict()
     about |= {"held_out": held_out, "resume": output.resume, "out": folder and str(folder)}
+    if output.dry_run:
+        about |= _estimate(hold_out(points, held_out)[0], settings, compute.device, output.as_json)
     say_settings(f"flowscope train {points.name}", about, output.as_json, output.dry_run)
     if output.dry_run or folder is None:
         return
     how: dict[str, Any] = {"held_out": held_out, "resume": output.resume, "device": compute.device, "tracker": logged}
     how["overwrite"] = output.overwrite
+    page = None if no_page else _page(folder)
     with progress("training") as report:
-        train_to(points, settings, folder, progress=report, **how)
+        train_to(points, settings, folder, progress=report, page=page, **how)
     found = read_about(folder)
     say(json.dumps(found, allow_nan=False) if output.as_json else _summary(found, folder))
+
+
+def _page(folder: Path) -> Page:
+    """What draws the page of a training in this folder, by the command that runs."""
+    from flowscope.report import TrainingPage
+
+    return TrainingPage(command_words(), str(folder))
+
+
+def _estimate(points: TrainingSet, settings: TrainSettings, device: str | None, as_json: bool) -> dict[str, Any]:
+    """What the training will take: as plain numbers for JSON, else in words."""
+    found = estimate(points, settings, device)
+    if as_json:
+        return found._asdict()
+    disk = f"{size(found.disk)}, at most {size(found.disk_peak)} while it is written"
+    time = f"about {duration(found.seconds)}, as a few steps take here and now; pages and checkpoints come on top"
+    return {"parameters": f"{found.parameters:,}", "time": time, "disk": disk}
 
 
 def _summary(about: dict[str, Any], out: Path) -> str:
@@ -165,5 +193,6 @@ def _summary(about: dict[str, Any], out: Path) -> str:
         f"loss        {out / 'loss.csv'}",
         *([f"samples     {out / 'samples.png'}"] if is_image(tuple(about["shape"])) else []),
         f"model       {out}   for flowscope sample and flowscope study",
+        *([f"page        {out / PAGE}"] if (out / PAGE).exists() else []),
     ]
     return "\n".join(lines)

@@ -13,6 +13,7 @@ from annotated_types import Len
 from typing_extensions import TypedDict
 
 from flowscope.core.files import write_files
+from flowscope.core.frames import to_frame
 from flowscope.core.memory import check_memory
 from flowscope.core.schema import ArrayForm, Count, Number, check_arrays, check_form, read_json
 from flowscope.core.serialize import csv_text, json_text, number, to_jsonable
@@ -127,7 +128,7 @@ class FineGrid(NamedTuple):
     gap_high: np.ndarray
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StageCurve:
     """What flow matching asks for along t; all arrays (T,) float64 numpy, means over probes, `*_error` standard errors.
 
@@ -221,12 +222,28 @@ class StageCurve:
         """Everything as plain numbers, lists and dictionaries; NaN and infinity as None."""
         return {"schema": SCHEMA} | {f.name: to_jsonable(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
+    def __repr__(self) -> str:
+        half, saturation = (f"{crossing.t:.3g}" for crossing in (self.half, self.saturation))
+        about = f"{self.training_set.get('name')!r}, {len(self.t)} timesteps"
+        return f"StageCurve({about}: half at t = {half}, saturation at {saturation})"
+
+    def to_frame(self) -> Any:
+        """The arrays as a pandas DataFrame, a row for each timestep.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        return to_frame(self._columns())
+
+    def _columns(self) -> dict[str, list[float]]:
+        """The arrays by name, and the ends of the interval of the gap."""
+        arrays = {name: getattr(self, name).tolist() for name in array_names()}
+        return arrays | dict(zip(INTERVAL_COLUMNS, self.gap_interval.tolist(), strict=True))
+
     def to_files(self) -> dict[str, str]:
         """stages.csv (the arrays) and stages.json (all the rest), by name."""
-        arrays = {name: getattr(self, name).tolist() for name in array_names()}
-        rest = {key: value for key, value in self.to_dict().items() if key not in (*arrays, "gap_interval")}
-        ends = dict(zip(INTERVAL_COLUMNS, self.gap_interval.tolist(), strict=True))
-        return {CSV_NAME: csv_text(arrays | ends), JSON_NAME: json_text(rest)}
+        rest = {key: value for key, value in self.to_dict().items() if key not in (*array_names(), "gap_interval")}
+        return {CSV_NAME: csv_text(self._columns()), JSON_NAME: json_text(rest)}
 
     def save(self, directory: str | Path) -> None:
         """Write `to_files` into a folder, whole or not at all.

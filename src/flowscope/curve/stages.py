@@ -11,7 +11,7 @@ The information and its growth by I-MMSE are also the subject of InfoNoise (arXi
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from flowscope.core.memory import check_memory
+from flowscope.core.progress import Progress, with_progress
 from flowscope.core.schema import ArrayForm
 from flowscope.core.settings import check_count, check_seed, versions
 from flowscope.core.surroundings import undisturbed
@@ -36,12 +37,12 @@ from flowscope.oracle.engines.matmul import ON_CPU, check_library
 from flowscope.oracle.law import ClassLaw
 from flowscope.oracle.plan import plan
 
-Progress = Callable[[int, int], None]
 MAX_TIMESTEPS = 100_000
 SUMS_FORM = 3  # of the sums in a ResumeState: raised where older ones cannot be gone on with
 
 
 @undisturbed
+@with_progress
 def stages(
     oracle_or_training_set: Any,
     timesteps: int | str | Sequence[float] = 64,
@@ -63,7 +64,7 @@ def stages(
         seed: of the probes; the same seed gives the same curve.
         conditional: follow the posterior within the source's class, and report each class. The curve is the mean over
             classes by their weight.
-        progress: called as progress(done, total) after every block of points.
+        progress: called as progress(done, total) after every block of points; True for a bar of tqdm.
         state: keeps what is done, so that an interrupted run can go on.
 
     Raises:

@@ -1,7 +1,7 @@
 """The sweeps of arXiv 2512.02826, Fig. 3: how the two stages move with N, D, class or resolution."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path as FilePath
 from typing import Any
@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from flowscope.core.files import write_files
+from flowscope.core.frames import to_frame
+from flowscope.core.progress import Progress, with_progress
 from flowscope.core.serialize import SCHEMA, csv_text, json_text, to_jsonable
 from flowscope.core.settings import check_count, check_seed, versions
 from flowscope.curve.intervals import mean_reach
@@ -26,7 +28,7 @@ from flowscope.paths import get_path
 SUBSET_DRAWS = 5  # for each number of points: the subset is a draw, too
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Sweep:
     """Measured and predicted boundaries for V variants of a training set; arrays (V,) float64 unless said otherwise.
 
@@ -67,10 +69,25 @@ class Sweep:
             f.name: to_jsonable(getattr(self, f.name)) for f in fields(self) if f.name != "curves"
         }
 
+    def __repr__(self) -> str:
+        return f"Sweep({self.training_set.get('name')!r}, over={self.over!r}, {len(self.values)} values)"
+
+    def to_frame(self) -> Any:
+        """The boundaries as a pandas DataFrame, a row for each value.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        return to_frame(self._columns())
+
+    def _columns(self) -> dict[str, list[Any]]:
+        """The names and arrays, a value for each variant."""
+        arrays = [f.name for f in fields(self) if f.type is np.ndarray]
+        return {"name": list(self.names)} | {name: getattr(self, name).tolist() for name in arrays}
+
     def to_files(self) -> dict[str, str]:
         """sweep.csv (a row for each value), sweep_top1.csv (a column for each value) and sweep.json (all the rest)."""
-        arrays = [f.name for f in fields(self) if f.type is np.ndarray]
-        table = {"name": list(self.names)} | {name: getattr(self, name).tolist() for name in arrays}
+        table = self._columns()
         columns = [curve_folder(self.over, v) for v in self.values.tolist()]  # names may be alike, or "t"
         top1 = {"t": self.curves[0].t.tolist()} | {
             name: c.top1.tolist() for name, c in zip(columns, self.curves, strict=True)
@@ -92,7 +109,14 @@ class Sweep:
 
         return sweep_figure(self)
 
+    def _repr_html_(self) -> str:
+        """The figure, for notebooks."""
+        from flowscope.figures import html_image
 
+        return html_image(self.plot(), f"A sweep of {self.training_set['name']} over {self.over}")
+
+
+@with_progress
 def sweep(
     source: Any,
     over: str,
@@ -107,7 +131,7 @@ def sweep(
     device: str | None = None,
     keep: str | FilePath | None = None,
     resume: bool = False,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> Sweep:
     """Measure the two-stage curve again and again as the training set changes.
 
@@ -123,7 +147,8 @@ def sweep(
         path, memory, device: as in Oracle.
         keep: a folder in which every finished curve is saved.
         resume: take from there the curves that are of the same data, settings and version of flowscope.
-        progress: called as progress(done, total, name) after every curve, and once at the start.
+        progress: called as progress(done, total, name) after every curve, and once at the start; True for a bar of
+            tqdm.
 
     Raises:
         InputError: an argument is not usable, or the sweep does not apply to the source.

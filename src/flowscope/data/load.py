@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from flowscope.core.progress import Progress, with_progress
 from flowscope.core.tensors import check_dense, check_is_array
 from flowscope.data.assemble import Reading, assemble
 from flowscope.data.image_cache import CachePolicy
@@ -67,6 +68,7 @@ FOLDER_READERS: tuple[tuple[Callable[[Path], bool], PartReader, str], ...] = (
 )
 
 
+@with_progress
 def load(
     source: Any,
     *,
@@ -88,7 +90,7 @@ def load(
     posterior: str | None = None,
     seed: int = 0,
     cache: bool | CachePolicy = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> TrainingSet:
     """Make a TrainingSet of nearly anything.
 
@@ -138,7 +140,7 @@ def load(
         seed: of the draws of `subset` and `posterior`.
         cache: keep the decoded images of a large folder or archive in a file of the user's cache, and read them from
             there while neither they nor the options change; the command line does, unless --no-cache is given.
-        progress: called as progress(done, total) after every few images.
+        progress: called as progress(done, total) after every few images; True for a bar of tqdm.
 
     Raises:
         InputError: the source is unknown, missing, damaged or no set of points, or an option does not apply to it.

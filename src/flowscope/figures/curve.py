@@ -49,7 +49,7 @@ def stage_figure(curve: Any, theme: Theme = LIGHT) -> Figure:
         >>> curve = fs.stages(torch.randn(40, 3, generator=torch.Generator().manual_seed(0)), timesteps=6, probes=16)
         >>> from flowscope.figures import stage_figure
         >>> type(stage_figure(curve)).__name__
-        'Figure'
+        'ShownFigure'
     """
     with styled(theme):
         figure = new_figure(6.8, 8.6, layout=None)  # a layout engine would double the time
@@ -93,7 +93,7 @@ def path_figure(curves: Sequence[Any], theme: Theme = LIGHT) -> Figure:
         >>> curve = fs.stages(torch.randn(40, 3, generator=torch.Generator().manual_seed(0)), timesteps=6, probes=16)
         >>> from flowscope.figures import path_figure
         >>> type(path_figure([curve])).__name__
-        'Figure'
+        'ShownFigure'
     """
     with styled(theme):
         figure = new_figure(6.8, 5.6)

@@ -68,7 +68,7 @@ def finding_figure(finding: Any, theme: Theme = LIGHT) -> Figure:
         >>> from flowscope.studies import switch_study
         >>> oracle = fs.Oracle(fs.load("digits", subset=50))
         >>> type(finding_figure(switch_study(oracle, oracle, n=4, steps=4, times=[0.5]))).__name__
-        'Figure'
+        'ShownFigure'
     """
     panels = drawn_panels(finding)
     if not panels:

@@ -36,7 +36,7 @@ def gallery_figure(gallery: Any, theme: Theme = LIGHT, title: str = "") -> Figur
         >>> from flowscope.studies.bench.side_by_side import side_by_side
         >>> oracle = fs.Oracle(fs.load("digits", subset=50))
         >>> type(gallery_figure(side_by_side(oracle, oracle, n=2, steps=3))).__name__
-        'Figure'
+        'ShownFigure'
     """
     images = np.asarray(gallery.images, dtype=np.float64)
     if images.ndim != 5 or 0 in images.shape:

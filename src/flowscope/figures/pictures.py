@@ -30,7 +30,7 @@ def picture_figure(pictures: Any, probe: int, theme: Theme = LIGHT, title: str =
         >>> from flowscope.figures import picture_figure
         >>> pictures = make_pictures(fs.Oracle(fs.load("digits", subset=50)), times=3, probes=1)
         >>> type(picture_figure(pictures, 0)).__name__
-        'Figure'
+        'ShownFigure'
     """
     neighbours = range(pictures.neighbours.shape[2])
     names = ["state", "prediction", *((*NEIGHBOUR_NAMES, f"{k + 1}th")[min(k, 3)] for k in neighbours)]

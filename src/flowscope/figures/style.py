@@ -99,9 +99,16 @@ def styled(theme: Theme) -> Iterator[None]:
 
 def new_figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
     """An empty figure of that many inches, without pyplot."""
-    figure = Figure(figsize=(width, height), layout=layout)
+    figure = ShownFigure(figsize=(width, height), layout=layout)
     FigureCanvasAgg(figure)
     return figure
+
+
+class ShownFigure(Figure):
+    """A Figure that a notebook shows, also where nobody has told it to draw matplotlib's figures."""
+
+    def _repr_png_(self) -> bytes:
+        return to_png(self)
 
 
 def new_canvas(width: float, height: float) -> tuple[Figure, Axes]:

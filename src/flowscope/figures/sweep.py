@@ -51,7 +51,7 @@ def sweep_figure(sweep: Any, theme: Theme = LIGHT) -> Figure:
         >>> from flowscope.figures import sweep_figure
         >>> points = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
         >>> type(sweep_figure(sweep(points, "N", [32, 64], timesteps=6, probes=16))).__name__
-        'Figure'
+        'ShownFigure'
     """
     with styled(theme):
         if sweep.over == "classes":

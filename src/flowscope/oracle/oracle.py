@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from flowscope.core.device import resolve_device
+from flowscope.core.frames import to_frame
 from flowscope.core.memory import check_memory, parse_memory
 from flowscope.core.surroundings import plain_arithmetic, undisturbed
 from flowscope.data.training_set import TrainingSet, as_training_set
@@ -47,7 +48,7 @@ from flowscope.paths import Path, Quantity, get_path
 TIED = 2.0**36  # weights that differ by less than one part in it are equal
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Posterior:
     """The posterior of the data given B states, over the distinct points.
 
@@ -76,6 +77,20 @@ class Posterior:
     effective_size: Tensor
     total_variance: Tensor
     log_density: Tensor
+
+    def __repr__(self) -> str:
+        return f"Posterior(of {len(self.entropy)} states, {self.weights.shape[1]} heaviest points of each)"
+
+    def to_frame(self) -> Any:
+        """The numbers of each state as a pandas DataFrame, with its heaviest point and that point's weight.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        names = ("entropy", "effective_size", "total_variance", "log_density")
+        heaviest = {"index": self.indices[:, 0], "weight": self.weights[:, 0]}
+        columns = heaviest | {name: getattr(self, name) for name in names}
+        return to_frame({name: value.detach().cpu().numpy() for name, value in columns.items()})
 
 
 class Batch(NamedTuple):

@@ -7,9 +7,11 @@ from flowscope.report.model import ModelPart
 from flowscope.report.reproduction import reproduction_files, write_reproduction
 from flowscope.report.stages import stages_files, write_stages
 from flowscope.report.sweep import sweep_files, write_sweep
+from flowscope.report.training import TrainingPage
 
 __all__ = [
     "ModelPart",
+    "TrainingPage",
     "audit_files",
     "finding_files",
     "info_files",

@@ -74,7 +74,7 @@ def finding_files(finding: Any) -> dict[str, bytes | str]:
         image=image,
         errors=draws_errors(finding),
         galleries=galleries,
-        tables=[_table(name, columns) for name, columns in finding.tables.items() if columns],
+        tables=[table_of(name, columns) for name, columns in finding.tables.items() if columns],
         provenance=provenance(finding, NETWORK_COST),
     )
     return {**files, "index.html": html}
@@ -128,7 +128,7 @@ def gallery_part(gallery: Any, what: str = "") -> GalleryPart:
     return GalleryPart(gallery.title, image, of_point, to_png(gallery_figure(gallery, title=what)))
 
 
-def _table(name: str, columns: Mapping[str, Any]) -> Table:
+def table_of(name: str, columns: Mapping[str, Any]) -> Table:
     """A table of a finding; a column of errors or of the ends of intervals is shown beside its values."""
     count = len(next(iter(columns.values())))
     chosen = np.unique(np.linspace(0, count - 1, min(count, MAX_ROWS)).round().astype(int))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from typing_extensions import TypedDict
 
+from flowscope.core.frames import to_frame
 from flowscope.core.schema import Count, check_form, form_of, read_json
 from flowscope.core.serialize import SCHEMA, csv_text, json_text, to_jsonable
 from flowscope.data.loaders.source import reading
@@ -44,7 +45,7 @@ class Row(NamedTuple):
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Reproduction:
     """All findings on one training set.
 
@@ -70,6 +71,17 @@ class Reproduction:
         names = ("models", "training_set", "settings", "provenance")
         parts = {name: to_jsonable(getattr(self, name)) for name in names}
         return {"schema": SCHEMA, "rows": rows, "notes": list(self.notes)} | parts
+
+    def __repr__(self) -> str:
+        return f"Reproduction({self.training_set.get('name')!r}, {len(self.rows)} rows)"
+
+    def to_frame(self) -> Any:
+        """The rows as a pandas DataFrame, one for each figure or table of the paper.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        return to_frame({name: [getattr(row, name) for row in self.rows] for name in Row._fields})
 
     def to_files(self) -> dict[str, str]:
         """The files by name: reproduction.json with everything, reproduction.csv with the rows but their seconds."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from flowscope.core.device import resolve_device
 from flowscope.core.memory import check_memory
+from flowscope.core.progress import Progress, with_progress
 from flowscope.core.settings import check_count, check_seed, check_sizes
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField, check_field, shape_of
@@ -20,6 +21,7 @@ from flowscope.sampling.stochastic import Diffusion, check_sampler, noisy_method
 from flowscope.sampling.trajectory import Method, check_start, follow, ode_method, path_of
 
 
+@with_progress
 def sample(
     field: VelocityField,
     x0: Tensor | None = None,
@@ -39,7 +41,7 @@ def sample(
     dtype: torch.dtype | None = None,
     device: str | torch.device | None = None,
     batch: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Draw samples of a field: (B, *shape) at the last node, in x0's dtype.
 
@@ -65,7 +67,8 @@ def sample(
         dtype: of drawn samples; None for float32.
         device: where the samples are; None for x0's own, or the field's.
         batch: how many at a time; None for all. Samples depend on it by rounding (dopri5: its tolerance) alone.
-        progress: called as progress(done, total) in steps; the total grows where rows have to be followed again.
+        progress: called as progress(done, total) in steps; the total grows where rows have to be followed again. True
+            for a bar of tqdm.
 
     Raises:
         InputError: an argument is not usable, or the field answers with another shape.

@@ -209,13 +209,14 @@ def check_vacant(out: Path, resume: bool, overwrite: bool) -> None:
             )
 
 
-def check_files(folder: RunFolder, further: Iterable[str], resumed: bool) -> None:
+def check_files(folder: RunFolder, further: Iterable[str], resumed: bool, page: Iterable[str] = ()) -> None:
     """Refuse files of the user's that a training would replace.
 
     Args:
         folder: of the model.
         further: names of files besides FILES that will be written.
         resumed: whether what was there was read and is of the same run; without a manifest it is taken over.
+        page: names of files that only runs with a manifest have written.
 
     Raises:
         OutputError: the message names the file.
@@ -223,7 +224,7 @@ def check_files(folder: RunFolder, further: Iterable[str], resumed: bool) -> Non
     names = (*FILES, *further)
     if resumed and not folder.known:
         folder.adopt(names)
-    folder.check(names)
+    folder.check((*names, *page))
 
 
 def clear_model(out: Path) -> None:

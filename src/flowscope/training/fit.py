@@ -3,8 +3,9 @@
 import json
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,9 +13,11 @@ import torch
 from torch import nn
 
 from flowscope.core.files import remove_file, write_files
+from flowscope.core.progress import Progress, with_progress
 from flowscope.core.run_folder import run_folder
 from flowscope.data.pixels import is_image
 from flowscope.data.training_set import as_training_set
+from flowscope.errors import FlowscopeError
 from flowscope.metrics import hold_out
 from flowscope.training.accelerator import check_tracker
 from flowscope.training.checkpoint import (
@@ -37,14 +40,15 @@ from flowscope.training.model_store import (
     read_about,
     to_safetensors,
 )
-from flowscope.training.preview import sample_pictures
+from flowscope.training.preview import display_range, draw_samples, grid_png
 from flowscope.training.settings import TrainSettings
 from flowscope.training.trainer import Run, custom_name, identity
+from flowscope.training.watch import PAGE_FILES, Page, State, Watch, Watched
 
 SPLIT_SEED = 0  # of the points held out: the same whatever a model's own seed, so that models can be compared
-Progress = Callable[[int, int, str], object]
 
 
+@with_progress
 def train_to(
     training_set: Any,
     settings: TrainSettings,
@@ -57,6 +61,7 @@ def train_to(
     network: nn.Module | None = None,
     tracker: str | None = "tensorboard",
     progress: Progress | None = None,
+    page: Page | None = None,
 ) -> Path:
     """Train a network into a folder, for :func:`load_model` and every command that takes a MODEL_DIR.
 
@@ -77,7 +82,9 @@ def train_to(
         device: as for :func:`train`.
         network: as for :func:`train`.
         tracker: the name of one of accelerate's trackers; None for none.
-        progress: called as progress(done, total, what) after every step; None for none.
+        progress: called as progress(done, total, what) after every step; True for a bar of tqdm, None for none.
+        page: makes index.html of what the monitor measures at each checkpoint, such as
+            :class:`flowscope.report.TrainingPage`; monitor.json then has the numbers. None for neither.
 
     Returns:
         The folder, with model.json, model.safetensors, ema.safetensors, loss.csv and, for images, samples.png.
@@ -101,7 +108,7 @@ def train_to(
     folder, whole = Path(out), as_training_set(training_set)
     check_tracker(tracker, folder)  # before anything is computed or deleted
     check_vacant(folder, resume, overwrite)
-    kept, _ = hold_out(whole, held_out, SPLIT_SEED)
+    kept, rest = hold_out(whole, held_out, SPLIT_SEED)
     about_split = {"count": held_out, "seed": SPLIT_SEED, "whole": whole.digest}
     if resume and (folder / ABOUT_FILE).exists() and not (folder / CHECKPOINT_FILE).exists():
         found = read_about(folder)
@@ -111,20 +118,64 @@ def train_to(
     with run_folder(folder, "train", overwrite=overwrite) as opened:
         run = Run(kept, settings, network=network, device=device, held_out=about_split)
         resumed = read_checkpoint(run, folder, resume)
-        check_files(opened, snapshot_names(settings), resumed)
+        check_files(opened, snapshot_names(settings), resumed, () if page is None else PAGE_FILES)
+        previews = Previews(run, folder, page, Watch(run, rest, folder, resumed))
         run.track(tracker, folder)
-        _drive(run, folder, progress)
-        _finish(run, folder)
+        try:
+            _drive(run, folder, progress, previews)
+        except BaseException as error:
+            with suppress(FlowscopeError):  # the page is less than the error
+                previews.ended("interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed")
+            raise
+        _finish(run, folder, previews)
     return folder
 
 
-def _drive(run: Run, out: Path, progress: Progress | None) -> None:
-    """Make all steps that are left, and renew loss.csv and samples.png on the way."""
+@dataclass(frozen=True)
+class Previews:
+    """The files of a run that are renewed at each checkpoint.
+
+    Attributes:
+        run: of which they are.
+        out: its folder.
+        page: makes index.html; None for no page.
+        watch: measures what the page shows.
+    """
+
+    run: Run
+    out: Path
+    page: Page | None
+    watch: Watch
+
+    def files(self, state: State = "running") -> dict[str, str | bytes]:
+        """loss.csv, samples.png where points are images, and the page with its numbers."""
+        files: dict[str, str | bytes] = {LOSSES: self.run.losses.to_csv()}
+        if not is_image(self.run.shape) and self.page is None:
+            return files
+        samples = draw_samples(self.run.field(self.run.ema), self.run.training_set)
+        if is_image(self.run.shape):
+            files[SAMPLES] = grid_png(samples.cpu().numpy(), display_range(self.run.training_set))
+        return files if self.page is None else files | self._page_files(self.page, self.watch(samples, state))
+
+    def ended(self, state: State) -> None:
+        """Let the page say that the training no longer goes on, if there is one."""
+        if self.page is not None and (watched := self.watch.ended(state)) is not None:
+            write_files(self.out, self._page_files(self.page, watched))
+
+    @staticmethod
+    def _page_files(page: Page, watched: Watched) -> dict[str, str | bytes]:
+        return {**watched.to_files(), **page(watched)}
+
+
+def _drive(run: Run, out: Path, progress: Progress | None, previews: Previews) -> None:
+    """Make all steps that are left, and renew the previews on the way."""
+    if previews.page is not None and previews.watch.behind:
+        write_files(out, previews.files())
     steps = iterate(run, out)
     with interrupts() as interrupted:
         for step in steps:
-            if step.step % run.settings.checkpoint_every == 0:
-                write_files(out, _preview_files(run))
+            if step.step % run.settings.checkpoint_every == 0 and step.step < run.settings.steps:
+                write_files(out, previews.files())
             if progress is not None:
                 progress(step.step, run.settings.steps, f"loss {run.losses.last:.4g}")
             if interrupted:
@@ -146,20 +197,12 @@ def _stop(number: int, kept: str) -> NoReturn:
         raise
 
 
-def _preview_files(run: Run) -> dict[str, str | bytes]:
-    """loss.csv, and samples.png where points are images."""
-    files: dict[str, str | bytes] = {LOSSES: run.losses.to_csv()}
-    if is_image(run.shape):
-        files[SAMPLES] = sample_pictures(run.field(run.ema), run.training_set)
-    return files
-
-
-def _finish(run: Run, out: Path) -> None:
+def _finish(run: Run, out: Path, previews: Previews) -> None:
     """Write the files of a finished run, model.json last, and then delete the checkpoint."""
     weights = {MODEL_FILE: to_safetensors(run.network.state_dict()), EMA_FILE: to_safetensors(run.ema.state_dict())}
     about = run.about() | {"digests": {name: digest_of(data) for name, data in weights.items()}}
     files: dict[str, str | bytes] = {**weights, OPTIMIZER_FILE: optimizer_file(run, about["digests"][MODEL_FILE])}
-    files |= _preview_files(run)
+    files |= previews.files("finished")
     remove_file(out / ABOUT_FILE)  # of a model that was trained on: until all is there, the checkpoint counts
     write_files(out, files | {ABOUT_FILE: json.dumps(about, indent=2, allow_nan=False) + "\n"})
     remove_file(out / CHECKPOINT_FILE)

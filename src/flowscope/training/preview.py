@@ -5,14 +5,15 @@ import math
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowscope.data.training_set import TrainingSet
 from flowscope.networks.field import NetworkField
 from flowscope.sampling import sample
 
 
-def sample_pictures(field: NetworkField, training_set: TrainingSet, count: int = 36, steps: int = 25) -> bytes:
-    """A PNG of `count` samples, class by class in turn, always from the same noise, so that two can be compared.
+def draw_samples(field: NetworkField, training_set: TrainingSet, count: int = 36, steps: int = 25) -> Tensor:
+    """Draw `count` samples, class by class in turn, always from the same noise, so that two calls can be compared.
 
     A field that takes no labels, as of a training that drops all of them, is given none.
 
@@ -20,8 +21,7 @@ def sample_pictures(field: NetworkField, training_set: TrainingSet, count: int =
     """
     classes = training_set.classes if field.classes else ()
     y = None if not classes else torch.tensor([classes[i % len(classes)] for i in range(count)], device="cpu")
-    found = sample(field, n=count, shape=training_set.shape, steps=steps, y=y)
-    return grid_png(found.cpu().numpy(), display_range(training_set))
+    return sample(field, n=count, shape=training_set.shape, steps=steps, y=y)
 
 
 def display_range(training_set: TrainingSet) -> tuple[float, float]:

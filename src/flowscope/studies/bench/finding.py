@@ -7,7 +7,7 @@ columns to draw, and its galleries hold images. Code that draws or prints a find
 import html
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NotRequired, get_args
@@ -15,16 +15,17 @@ from typing import Any, Literal, NamedTuple, NotRequired, get_args
 import numpy as np
 
 from flowscope.core.files import write_files
+from flowscope.core.frames import to_frame
+from flowscope.core.progress import Progress as Progress
 from flowscope.core.schema import ArrayForm, check_arrays, check_form, form_of, read_json
 from flowscope.core.serialize import SCHEMA, csv_text, json_text, to_jsonable
 from flowscope.data.loaders.npz import Archive
 from flowscope.data.loaders.source import reading
-from flowscope.errors import InputError
+from flowscope.errors import InputError, unknown_name
 from flowscope.studies.bench.criteria import criteria_version, read_criteria
 
 Verdict = Literal["agrees", "differs", "cannot be tested", "does not tell memory from denoising"]
 TELLS_NOTHING: Verdict = "does not tell memory from denoising"
-Progress = Callable[[int, int], None]  # called as progress(done, total)
 UNVERSIONED = 1  # the version of criteria of results that name none
 MAX_GRIDS = 3  # galleries of a study
 REVIEWERS = "a question of the paper's reviewers"  # the `where` of a study that tests no figure or table
@@ -167,6 +168,21 @@ class Finding:
             "settings": to_jsonable(self.settings),
             "provenance": to_jsonable(self.provenance),
         }
+
+    def to_frame(self, table: str | None = None) -> Any:
+        """A table as a pandas DataFrame.
+
+        Args:
+            table: its name; None for the first, main one.
+
+        Raises:
+            InputError: there is no such table.
+            MissingExtraError: pandas is not installed.
+        """
+        name = next(iter(self.tables), "") if table is None else table
+        if name not in self.tables:
+            raise unknown_name("table", table, self.tables)
+        return to_frame(self.tables[name])
 
     def to_files(self) -> dict[str, str | bytes]:
         """The files of the finding by name: <study>.json, a CSV for each table, and <study>.npz if there are images.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ParamSpec
 
+from flowscope.core.progress import with_progress
 from flowscope.errors import FlowscopeWarning
 from flowscope.studies.bench.finding import Finding
 
@@ -14,6 +15,8 @@ Arguments = ParamSpec("Arguments")
 
 def noted(study: Callable[Arguments, Finding]) -> Callable[Arguments, Finding]:
     """Make of a study one that repeats in its notes each FlowscopeWarning, and those of its models' training.
+
+    Its `progress` may be True, for a bar.
 
     Warnings go their usual way afterwards.
     """
@@ -33,7 +36,7 @@ def noted(study: Callable[Arguments, Finding]) -> Callable[Arguments, Finding]:
         notes = dict.fromkeys(f"{text}." for text in said)
         return replace(finding, notes=(*finding.notes, *notes)) if notes else finding
 
-    return run
+    return with_progress(run)
 
 
 def notes_of(given: Any) -> list[str]:

@@ -5,7 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from flowscope.core.frames import to_frame
 from flowscope.core.serialize import to_jsonable
+
+SHOWN_MEANS = ("loss", "floor", "bound", "excess", "gap")  # of a record in one line
 
 
 class Record:
@@ -16,13 +19,27 @@ class Record:
             if isinstance(value, np.ndarray):
                 value.setflags(write=False)
 
+    def __repr__(self) -> str:
+        total = getattr(self, "total", {})
+        told = ", ".join(f"{name} {total[name]:.3g}" for name in SHOWN_MEANS if name in total)
+        step = f"step {self.step}" if hasattr(self, "step") else ""
+        return f"{type(self).__name__}({': '.join(filter(None, (step, told)))})"
+
+    def to_frame(self) -> Any:
+        """The arrays as a pandas DataFrame, a row for each part of time.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        return to_frame({name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)})
+
     def to_dict(self) -> dict[str, Any]:
         """The record as numbers, lists and dictionaries for JSON; NaN becomes None."""
         values = ((f.name, getattr(self, f.name)) for f in fields(self))  # type: ignore[arg-type]
         return {name: v.to_dict() if isinstance(v, Record) else to_jsonable(v) for name, v in values}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Measured(Record):
     """What is measured of a model on some points; arrays (bins,) float64, `*_error` standard errors.
 
@@ -52,7 +69,7 @@ class Measured(Record):
     mixture_probes: np.ndarray
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class HeldOut(Measured):
     """What is measured on held-out points.
 
@@ -66,7 +83,7 @@ class HeldOut(Measured):
     reference_error: np.ndarray
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Measurement(Measured):
     """A model at a step of its training, by parts of time; a 95 % interval is 1.96 errors to either side.
 
@@ -83,6 +100,8 @@ class Measurement(Measured):
             with held-out points the pre-set contrast, the mean gap from the oracle's half on (with labels, from that
             of the class on): `gap_after_half` with `_error`, `_low` and `_high`, the ends of its 95 % interval by
             Student's t, which cover other points, too; and `half` itself (a time, with labels of the mean curve).
+        floor_bound: (bins,) how far the floor may lie above `floor`, in expectation, where that is of a random subset;
+            None where it is exact.
 
     All others are those of Measured.
 
@@ -108,6 +127,7 @@ class Measurement(Measured):
     gap: np.ndarray | None
     gap_error: np.ndarray | None
     total: dict[str, float]
+    floor_bound: np.ndarray | None = None
 
     @property
     def t_error(self) -> np.ndarray:

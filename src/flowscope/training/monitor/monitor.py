@@ -37,6 +37,7 @@ from flowscope.training.monitor.floor import Floor, loss_floor
 from flowscope.training.monitor.gap import gap_after, gap_by_part, paired, same_class
 from flowscope.training.monitor.generations import draw_own
 from flowscope.training.monitor.measurement import HeldOut, Measurement
+from flowscope.training.monitor.minibatch import GROUPS, MinibatchFloor, draw_points, minibatch_floor
 from flowscope.training.monitor.probes import Probes, draw_probes
 
 TOTALS = ("loss", "floor", "excess", "oracle_loss", "held_out_loss", "gap")
@@ -59,6 +60,9 @@ class Monitor:
         dropout: the chance with which training drops a label: the loss and its floor are then mixtures.
         seed: of the probes.
         batch: how many states the model is given at a time.
+        subset: measure against the oracle of so many points, drawn at random, where a pass over all takes too long; for
+            models without labels. The floor is then too low by at most `floor_bound` in expectation
+            (:func:`flowscope.training.minibatch_floor`). None for all points.
 
     Attributes:
         interval: steps between two calls that keep the monitor under 5 % of training time (benchmarks/monitor.py).
@@ -90,6 +94,7 @@ class Monitor:
         dropout: float = 0.0,
         seed: int = 0,
         batch: int = 256,
+        subset: int | None = None,
     ) -> None:
         check_oracle(oracle)
         self.oracle, self.bins, self.probes = oracle, check_count(bins, "bins"), check_count(probes, "probes")
@@ -108,9 +113,13 @@ class Monitor:
         check_number(dropout, "dropout", 0.0, 1.0, True)
         self.conditional, self.dropout = conditional, float(dropout)
         self.seed, self.batch = check_seed(seed), check_count(batch, "batch")
+        self.subset = None if subset is None else check_count(subset, "subset", 2)
+        self._asked = oracle  # that of the subset, once it is drawn
+        self._bound: MinibatchFloor | None = None
         self._truths: dict[bool, tuple[Probes, Probes | None, Floor]] = {}
         self._stage_times: dict[bool, StageTimes] = {}
         self._index: MemorisationIndex | None = None
+        self._null: Memorised | None = None
         if conditional is not None:
             self._truth(conditional)
 
@@ -152,6 +161,9 @@ class Monitor:
         t = (np.arange(self.bins) + 0.5) / self.bins
         c = self.oracle.path(torch.as_tensor(t))
         parts["log_snr"] = 2 * (c.alpha / c.sigma).log().numpy()
+        if self._bound is not None:
+            parts["floor_bound"] = self._bound.bound
+            total["floor_bound"] = self._bound.total["bound"]
         return Measurement(step=number, t=t, held_out=record, total=total | contrast, **parts)
 
     def memorised(self, model: Any, samples: int = 64, steps: int = 32) -> Memorised:
@@ -178,15 +190,30 @@ class Monitor:
         """
         check_model(model, self.oracle)
         conditional = label_count(model) > 0 if self.conditional is None else self.conditional
+        return self.share_of_copies(draw_own(model, self.oracle, samples, steps, conditional, self.seed, self.batch))
+
+    @property
+    def index(self) -> MemorisationIndex:
+        """Finds the training points nearest to samples; made once."""
         if self._index is None:
             self._index = MemorisationIndex(self.oracle.training_set, device=self.oracle.device)
-        drawn = draw_own(model, self.oracle, samples, steps, conditional, self.seed, self.batch)
-        return memorised(drawn, self._index, self.held_out)
+        return self._index
+
+    def share_of_copies(self, samples: torch.Tensor) -> Memorised:
+        """The share of samples (n, *shape) that are copies of training points, beside that of held-out points.
+
+        Raises:
+            InputError: there are too few distinct training points.
+        """
+        found = memorised(samples, self.index, self.held_out if self._null is None else None)
+        self._null = self._null or found  # that of held-out points is the same at every call
+        null = {name: getattr(self._null, name) for name in ("null_share", "null_low", "null_high", "null_n")}
+        return found._replace(**null)
 
     def _times(self, conditional: bool) -> StageTimes:
         """The ends of the oracle's stages; computed once."""
         if conditional not in self._stage_times:
-            self._stage_times[conditional] = found = stage_times(self.oracle, conditional, self.seed)
+            self._stage_times[conditional] = found = stage_times(self._asked, conditional, self.seed)
             without = [found.names[label] for label, ends in found.by_class.items() if np.isnan(ends.half)]
             if 0 < len(without) < len(found.by_class):
                 warnings.warn(
@@ -200,20 +227,38 @@ class Monitor:
     def _truth(self, conditional: bool) -> tuple[Probes, Probes | None, Floor]:
         """The probes on the training law and on held-out points, and the floor; computed once."""
         if conditional not in self._truths:
+            self._draw_subset(conditional)
             how = self.probes, self.bins, self.seed, conditional, self.dropout
-            training = draw_probes(self.oracle, self.oracle.training_set, *how)
+            training = draw_probes(self._asked, self._asked.training_set, *how)
             held = None if self.held_out is None else self._held_out_probes(self.held_out, training, conditional)
             labels = None if training.y is None else training.y.cpu().numpy()
-            floor = loss_floor(self.oracle, self.probes, self.bins, self.seed, labels, self.dropout)
+            floor = loss_floor(self._asked, self.probes, self.bins, self.seed, labels, self.dropout)
             self._truths[conditional] = training, held, floor
         return self._truths[conditional]
+
+    def _draw_subset(self, conditional: bool) -> None:
+        """Draw the subset whose oracle is asked, and bound the bias of its floor, where a subset is wanted."""
+        s = self.oracle.training_set
+        if self.subset is None or self.subset >= len(s) or self._bound is not None:
+            return
+        if conditional:
+            raise InputError(
+                f"subset is {self.subset}, and the model is given labels; expected no subset: a pass over a class "
+                "reads the points of that class alone; or a model without labels (conditional=False)"
+            )
+        way: dict[str, Any] = {"path": self.oracle.path, "memory": self.oracle.memory, "device": self.oracle.device}
+        self._asked = Oracle(draw_points(s, self.subset, self.seed), **way)
+        count = max(self.probes, GROUPS * self.bins)
+        self._bound = minibatch_floor(
+            s, subset=self.subset, probes=count, groups=GROUPS, bins=self.bins, seed=self.seed, **way
+        )
 
     def _held_out_probes(self, points: TrainingSet, training: Probes, conditional: bool) -> Probes:
         """The training probes with held-out points, of the same classes if labels are given and there are such."""
         for label in points.classes if conditional else ():
-            self.oracle.support.law(label)  # refuses one that the training set does not have
+            self._asked.support.law(label)  # refuses one that the training set does not have
         how = self.probes, self.bins, self.seed, conditional, self.dropout
-        held = draw_probes(self.oracle, points, *how, training)
+        held = draw_probes(self._asked, points, *how, training)
         if apart := int((~same_class(held, training)).sum()):
             warnings.warn(
                 f"{apart} of {self.probes} probes are of a class of which no point is held out: the gap leaves them "
