@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -235,6 +235,26 @@ class DataOptions:
     def given(self) -> bool:
         """Whether any of them is that says what is read."""
         return replace(self, classes=self.classes or None, no_cache=False) != DataOptions()
+
+
+@dataclass(frozen=True)
+class ProjectOptions:
+    """How a model of another project is read."""
+
+    SECTION = "Models of other projects"
+    convention: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Read such models by sit, dit, repa, edm, ...  [default: as they say]"),
+    ] = None
+    extras: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Hand these tensors, such as text embeddings, to every call."),
+    ] = None
+
+    def given(self) -> dict[str, Any]:
+        """As load_model takes them, those that were given."""
+        found = {"convention": self.convention, "extras": self.extras and os.path.expanduser(self.extras)}
+        return {name: value for name, value in found.items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -52,9 +52,9 @@ class PageOptions:
     """What the page shows beside the curve."""
 
     SECTION = "Page"
-    model: Annotated[
-        str | None, typer.Option(metavar="MODEL_DIR", help="Show this trained model beside the oracle.")
-    ] = None
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help="Show this trained model beside the oracle.")] = (
+        None
+    )
     beside: Annotated[
         str | None,
         typer.Option(metavar="DIR", help="Compare with the run there, conditional or not."),
@@ -79,6 +79,7 @@ def stages(
     output: o.ResumableOptions,
     curve: StagesOptions,
     page: PageOptions,
+    project: o.ProjectOptions,
     data: o.DataOptions,
     compute: RankOptions,
 ) -> None:
@@ -88,12 +89,12 @@ def stages(
     Runs on several processes under torchrun.
     """
     folder = output.folder(source, models=() if page.model is None else (page.model,))
-    _check_page(page, folder)
+    _check_page(page, project, folder)
     times, where = curve.times(), own_device(compute.device)
     with job(compute.rank_timeout, where) as ranks:
         leads = ranks is None or ranks.rank == 0  # the one that writes and speaks
         use(output.opened(folder if leads else None, "stages", _names(page)))
-        oracle, given = _oracle(data.load(source), curve, page.model, where, compute.memory, ranks)
+        oracle, given = _oracle(data.load(source), curve, page.model, project, where, compute.memory, ranks)
         beside = None if page.beside is None else _beside(page.beside, oracle, curve.conditional)
         if leads:
             about = _about(oracle) | curve.settings() | {"ranks": None if ranks is None else ranks.size}
@@ -118,8 +119,10 @@ def stages(
         say(json.dumps(found.to_dict(), allow_nan=False) if output.as_json else _summary(found, folder))
 
 
-def _check_page(page: PageOptions, folder: Path | None) -> None:
-    """Refuse a model where it cannot be shown."""
+def _check_page(page: PageOptions, project: o.ProjectOptions, folder: Path | None) -> None:
+    """Refuse a model where it cannot be shown, and what is said of a model where there is none."""
+    if page.model is None and project.given():
+        raise InputError(f"--{next(iter(project.given()))} is given without --model; expected the model it is for")
     if page.model is None:
         return
     if page.no_images or folder is None:
@@ -162,7 +165,13 @@ def _about(oracle: Oracle) -> dict[str, Any]:
 
 
 def _oracle(
-    data: TrainingSet, curve: StagesOptions, model: str | None, device: str | None, memory: str, ranks: Ranks | None
+    data: TrainingSet,
+    curve: StagesOptions,
+    model: str | None,
+    project: o.ProjectOptions,
+    device: str | None,
+    memory: str,
+    ranks: Ranks | None,
 ) -> "tuple[Oracle, StudyInputs | None]":
     """The oracle of the data; with a model, that of the points it was trained on, and both together."""
     if curve.conditional and data.labels is None:
@@ -171,7 +180,7 @@ def _oracle(
         return Oracle(data, curve.path, memory=memory, device=device, ranks=ranks), None
     from flowscope.studies.inputs import load_inputs
 
-    given = load_inputs(data, [os.path.expanduser(model)], device=device, memory=memory)
+    given = load_inputs(data, [os.path.expanduser(model)], device=device, memory=memory, **project.given())
     if given.oracle.path.name != curve.path:
         raise InputError(
             f"the model {model} is on the {given.oracle.path.name} path and --path is {curve.path}; expected one: "
@@ -190,8 +199,10 @@ def _model_part(given: "StudyInputs", seed: int) -> "tuple[ModelPart, dict[str, 
         finding = run_study(SWITCH, given, seed=seed, progress=report)
     model = given.models[0]
     about = model.about
-    name = f"{model.name}, {about['parameters']:,} parameters, {about['step']:,} steps"
-    digest = (about.get("digests") or {}).get("ema.safetensors")  # a run that is not finished has none
+    name = f"{model.name}, {about['parameters']:,} parameters"
+    name += "" if about.get("step") is None else f", {about['step']:,} steps"
+    digests = about.get("digests") or {}  # a run that is not finished has none
+    digest = digests.get("ema.safetensors", next(iter(digests.values()), None))
     name += "" if digest is None else f", weights {digest[:12]}"
     shown = side_by_side(model, given.oracle, seed=seed)
     files = {f"{SWITCH}/{file}": content for file, content in all_files(finding).items()}

@@ -34,12 +34,12 @@ class ModelsOptions:
     models: Annotated[
         list[str] | None,
         typer.Option(
-            "--model", metavar="MODEL_DIR", help="Study this trained model; repeat for further seeds.  [required]"
+            "--model", metavar="MODEL", help="Study this trained model; repeat for further seeds.  [required]"
         ),
     ] = None
     others: Annotated[
         list[str] | None,
-        typer.Option("--other", metavar="MODEL_DIR", help="Compare with this model; repeat for further seeds."),
+        typer.Option("--other", metavar="MODEL", help="Compare with this model; repeat for further seeds."),
     ] = None
     data: Annotated[
         str | None, typer.Option(metavar="SOURCE", help="Take the data that the models were trained on.  [required]")
@@ -75,6 +75,10 @@ class EffortOptions:
         Text(parse.whole(1)),
     ] = None
     seed: o.Seed = 0
+    boundary: Annotated[
+        float | None,
+        typer.Option(metavar="T", help="Let experts take over here.  [default: as they were trained]"),
+    ] = None
     references: Annotated[
         bool | None,
         typer.Option(
@@ -86,7 +90,8 @@ class EffortOptions:
 
     def given(self) -> dict[str, Any]:
         """The options of a study that were given."""
-        options = {"n": self.n, "steps": self.steps, "seed": self.seed, "references": self.references}
+        options: dict[str, Any] = {"n": self.n, "steps": self.steps, "seed": self.seed}
+        options |= {"boundary": self.boundary, "references": self.references}
         return {name: value for name, value in options.items() if value is not None}
 
 
@@ -96,6 +101,7 @@ def study(
     output: o.OutputOptions,
     models: ModelsOptions,
     effort: EffortOptions,
+    project: o.ProjectOptions,
     data: o.DataOptions,
     compute: o.ComputeOptions,
 ) -> None:
@@ -110,7 +116,7 @@ def study(
     trained, further = (*folders, *(models.others or ())), (models.held_out_data, models.foreign, models.more)
     folder = output.folder(source, trained, further)
     use(output.opened(folder, f"study {name}", finding_names(name)))
-    given = _given(data.load(source), folders, models, data, compute, catalogue.find(name).parts)
+    given = _given(data.load(source), folders, models, data, compute, project, catalogue.find(name).parts)
     points = given.oracle.training_set
     about: dict[str, Any] = {"models": ", ".join(m.name for m in given.models)}
     about |= {"others": ", ".join(m.name for m in given.others) or None}
@@ -134,6 +140,7 @@ def _given(
     models: ModelsOptions,
     options: o.DataOptions,
     compute: o.ComputeOptions,
+    project: o.ProjectOptions,
     parts: bool,
 ) -> StudyInputs:
     return load_inputs(
@@ -148,13 +155,16 @@ def _given(
         device=compute.device,
         memory=compute.memory,
         parts=parts,
+        **project.given(),
     )
 
 
 def _required(name: str, models: ModelsOptions) -> tuple[str, list[str]]:
     """The data and the folders of models, without which there is no study."""
     if not models.models:
-        raise InputError(f"study {name} is given no model; expected a folder of flowscope train: --model MODEL_DIR")
+        raise InputError(
+            f"study {name} is given no model; expected a folder, a checkpoint or FILE.py:FUNCTION: --model MODEL"
+        )
     if models.data is None:
         raise InputError(f"study {name} is given no data; expected those the model was trained on: --data SOURCE")
     return models.data, [os.path.expanduser(model) for model in models.models]
