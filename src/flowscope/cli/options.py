@@ -35,6 +35,10 @@ SOURCE is one of
             arrays (.npy, .pt), a point a file"""
 
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="Data set: a name, a file or a folder.")]
+SourceOrModels = Annotated[
+    str | None,
+    typer.Argument(metavar="SOURCE", help="Data set: a name, a file or a folder.  [default: that of --model]"),
+]
 PathName = Annotated[
     str, typer.Option("--path", metavar="NAME", help="Mix data and noise by linear, cosine, vp or ve.")
 ]

@@ -12,6 +12,7 @@ from flowscope.cli import options as o
 from flowscope.cli import parse
 from flowscope.cli.console import progress, say, say_settings
 from flowscope.cli.grouped import Text, grouped, use
+from flowscope.cli.remembered import recall
 from flowscope.core.files import write_files
 from flowscope.data import TrainingSet
 from flowscope.data.loaders.builtin import is_builtin
@@ -42,7 +43,8 @@ class ModelsOptions:
         typer.Option("--other", metavar="MODEL", help="Compare with this model; repeat for further seeds."),
     ] = None
     data: Annotated[
-        str | None, typer.Option(metavar="SOURCE", help="Take the data that the models were trained on.  [required]")
+        str | None,
+        typer.Option(metavar="SOURCE", help="Take these data.  [default: those that flowscope trained on]"),
     ] = None
     held_out_data: Annotated[
         str | None, typer.Option(metavar="SOURCE", help="Replace the points held out in training.")
@@ -111,7 +113,7 @@ def study(
     was found and whether it agrees with the paper.
     """
     options = effort.given()
-    source, folders = _required(name, models)
+    source, folders, data = _required(name, models, data)
     catalogue.check_study(name, len(folders), len(models.others or ()), models.beside(), **options)
     trained, further = (*folders, *(models.others or ())), (models.held_out_data, models.foreign, models.more)
     folder = output.folder(source, trained, further)
@@ -159,15 +161,20 @@ def _given(
     )
 
 
-def _required(name: str, models: ModelsOptions) -> tuple[str, list[str]]:
-    """The data and the folders of models, without which there is no study."""
+def _required(name: str, models: ModelsOptions, data: o.DataOptions) -> tuple[str, list[str], o.DataOptions]:
+    """The data and the folders of models, without which there is no study; data may be those of the training."""
     if not models.models:
+        wanted = "expected a folder, a checkpoint or FILE.py:FUNCTION: --model MODEL"
+        raise InputError(f"study {name} is given no model; {wanted}")
+    folders = [os.path.expanduser(model) for model in models.models]
+    if models.data is not None:
+        return models.data, folders, data
+    known = recall([*folders, *(models.others or ())], data)
+    if known is None:
         raise InputError(
-            f"study {name} is given no model; expected a folder, a checkpoint or FILE.py:FUNCTION: --model MODEL"
+            f"study {name} is given no data, and no model says on which it was trained; expected those: --data SOURCE"
         )
-    if models.data is None:
-        raise InputError(f"study {name} is given no data; expected those the model was trained on: --data SOURCE")
-    return models.data, [os.path.expanduser(model) for model in models.models]
+    return known[0], folders, known[1]
 
 
 def load_beside(source: str | None, data: TrainingSet, options: o.DataOptions) -> TrainingSet | None:

@@ -12,6 +12,7 @@ from flowscope.cli import options as o
 from flowscope.cli import parse
 from flowscope.cli.console import progress, say, say_settings
 from flowscope.cli.grouped import Text, grouped, use
+from flowscope.cli.remembered import remember
 from flowscope.core.device import resolve_device
 from flowscope.data.pixels import is_image
 from flowscope.data.split import check_held_out
@@ -152,7 +153,7 @@ def train(
     if output.dry_run or folder is None:
         return
     how: dict[str, Any] = {"held_out": held_out, "resume": output.resume, "device": compute.device, "tracker": logged}
-    how["overwrite"] = output.overwrite
+    how |= {"overwrite": output.overwrite, "source": remember(source, data)}
     with progress("training") as report:
         train_to(points, settings, folder, progress=report, **how)
     found = read_about(folder)

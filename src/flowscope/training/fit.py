@@ -56,6 +56,7 @@ def train_to(
     device: str | torch.device | None = None,
     network: nn.Module | None = None,
     tracker: str | None = "tensorboard",
+    source: dict[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Train a network into a folder, for :func:`load_model` and every command that takes a MODEL_DIR.
@@ -77,6 +78,7 @@ def train_to(
         device: as for :func:`train`.
         network: as for :func:`train`.
         tracker: the name of one of accelerate's trackers; None for none.
+        source: where the points came from and how they were loaded, kept in model.json; None where that is not known.
         progress: called as progress(done, total, what) after every step; None for none.
 
     Returns:
@@ -109,7 +111,7 @@ def train_to(
         if found["step"] == settings.steps:
             return folder
     with run_folder(folder, "train", overwrite=overwrite) as opened:
-        run = Run(kept, settings, network=network, device=device, held_out=about_split)
+        run = Run(kept, settings, network=network, device=device, held_out=about_split, source=source)
         resumed = read_checkpoint(run, folder, resume)
         check_files(opened, snapshot_names(settings), resumed)
         run.track(tracker, folder)

@@ -81,6 +81,7 @@ class AboutForm(TypedDict):
     step: Count
     labels: NotRequired[list[Whole] | None]
     class_names: NotRequired[dict[LabelText, str] | None]
+    source: NotRequired[dict[str, Any] | None]
     parameters: Count
     seconds: Annotated[float, Ge(0)]
     device: NotRequired[str]
@@ -148,6 +149,11 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], where: objec
     check_fit(network, tensors, where)
     tensors = {plain_name(k): v for k, v in tensors.items()}
     network.load_state_dict({k: tensors[plain_name(k)] for k in network.state_dict()})
+
+
+def is_model_folder(directory: Path) -> bool:
+    """Whether a training of flowscope has left a model in a folder, finished or not."""
+    return any((directory / name).is_file() for name in (ABOUT_FILE, CHECKPOINT_FILE))
 
 
 def read_about(directory: Path) -> dict[str, Any]:
