@@ -15,7 +15,7 @@ from flowscope.cli import main
 from flowscope.errors import FlowscopeWarning
 from flowscope.sampling import make_nodes, sample
 from flowscope.studies.bench.runs import runs_of
-from tests.support.published import write_checkpoint
+from tests.support.published import samples, write_checkpoint
 
 
 def said(capsys: pytest.CaptureFixture[str], code: int, *arguments: object) -> str:
@@ -46,6 +46,25 @@ def test_a_checkpoint_is_sampled(kind: str, tmp_path: Path, capsys: pytest.Captu
     assert torch.equal(torch.from_numpy(np.load(out / "samples.npy")), expected)
     about = json.loads((out / "samples.json").read_text())
     assert about["convention"] == kind and about["model"]["digests"] == field.about["digests"]
+
+
+OWN = {  # the options of the samplers that the numbers were recorded with
+    "sit": ("--guidance", 2),
+    "lightningdit": ("--shift", 0.3, "--guidance", 3, "--interval", 0.11, 1),
+    "repa": (),
+}
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_samples_are_those_of_the_projects_own_sampler(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = write_checkpoint(tmp_path / "tiny.pt", kind), tmp_path / "out"
+    how = ("--n", 2, "--steps", 6, "--class", 0, "--class", 1, *OWN[kind])
+    assert said(capsys, 0, "sample", path, "--out", out, *how) == ""
+    assert torch.allclose(torch.from_numpy(np.load(out / "samples.npy")), samples(kind), atol=1e-4)
+    channels = json.loads((out / "samples.json").read_text())["channels"]
+    assert channels == (None if kind == "repa" else 3)
 
 
 MAKE = """

@@ -38,6 +38,11 @@ def output(kind: str) -> Tensor:
     return torch.tensor(RECORDED[kind]["output"]).reshape(2, -1, 4, 4)
 
 
+def samples(kind: str) -> Tensor:
+    """What the project's own sampler drew of classes 0 and 1 in six steps, from the noise of flowscope's seed 0."""
+    return torch.tensor(RECORDED[kind]["samples"]).reshape(2, 4, 4, 4)
+
+
 def record(kind: str) -> Any:
     """What the project's training writes of itself beside the weights, with the heads that tiny widths leave open."""
     if kind.startswith("lightningdit"):

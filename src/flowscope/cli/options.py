@@ -260,6 +260,15 @@ class ProjectOptions:
         found = {"convention": self.convention, "extras": self.extras and os.path.expanduser(self.extras)}
         return {name: value for name, value in found.items() if value is not None}
 
+    def check(self, model: str | None) -> None:
+        """Refuse what is said of a model where there is none.
+
+        Raises:
+            InputError: there is none.
+        """
+        if model is None and self.given():
+            raise InputError(f"--{next(iter(self.given()))} is given without --model; expected the model it is for")
+
 
 @dataclass(frozen=True)
 class CurveOptions:

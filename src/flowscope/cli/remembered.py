@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +85,13 @@ def recall(models: Sequence[str], data: o.DataOptions) -> tuple[str, o.DataOptio
     check_form(record, SourceForm, folder / ABOUT_FILE, ABOUT_KIND)
     check_form(record["options"], OptionsForm, folder / ABOUT_FILE, ABOUT_KIND)
     _check_there(record["source"], folder)
-    options = {k: tuple(v) if k == "resize" and isinstance(v, list) else v for k, v in record["options"].items()}
+    options: dict[str, Any] = dict(record["options"])
     unknown = sorted(options.keys() - OptionsForm.__annotations__.keys())
     if unknown:
         raise InputError(f"{folder / ABOUT_FILE} names the option {unknown[0]!r}; expected {ABOUT_KIND}")
-    return record["source"], o.DataOptions(**options | ({"no_cache": True} if data.no_cache else {}))
+    if isinstance(options.get("resize"), list):
+        options["resize"] = tuple(options["resize"])
+    return record["source"], replace(o.DataOptions(**options), no_cache=data.no_cache or bool(options.get("no_cache")))
 
 
 def _check_there(source: str, model: Path) -> None:

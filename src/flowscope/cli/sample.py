@@ -190,6 +190,7 @@ def _about(network: NetworkField, sampling: SamplingOptions, guided: GuidanceOpt
         "class": guided.labels,
         "guidance": guided.guidance,
         "interval": guided.interval and list(guided.interval),
+        "channels": guided.guidance and network.about.get("guided_channels"),  # that are guided; null for all
         "seed": sampling.seed,
         "first": sampling.first,
         "batch": sampling.batch,
@@ -237,7 +238,8 @@ def _guided(network: NetworkField, scale: float | None, interval: Any, y: Any) -
         no_label = f"{network.name} has no label for none (train it with --label-dropout)"
         what = "no --class is given" if y is None else no_label
         raise InputError(f"--guidance is given and {what}; expected a class to guide to: --class 3, or --class all")
-    return guide(network, scale, (0.0, 1.0) if interval is None else interval)
+    own = network.about.get("guided_channels")  # DiT, SiT and LightningDiT guide three
+    return guide(network, scale, (0.0, 1.0) if interval is None else interval, channels=own)
 
 
 def _identity(network: NetworkField) -> dict[str, Any]:

@@ -134,8 +134,7 @@ def _source(source: str | None, model: str | None, data: o.DataOptions) -> tuple
 
 def _check_page(page: PageOptions, project: o.ProjectOptions, folder: Path | None) -> None:
     """Refuse a model where it cannot be shown, and what is said of a model where there is none."""
-    if page.model is None and project.given():
-        raise InputError(f"--{next(iter(project.given()))} is given without --model; expected the model it is for")
+    project.check(page.model)
     if page.model is None:
         return
     if page.no_images or folder is None:

@@ -92,7 +92,7 @@ def _convention(found: Checkpoint, given: str | Convention | None) -> Convention
 
 def _about(found: Checkpoint, network: LatentTransformer, convention: Convention) -> dict[str, Any]:
     """What is known of a published network, in the words of model.json."""
-    sizes = network.sizes
+    sizes, guided = network.sizes, GUIDED_CHANNELS.get(convention.name)
     weights = {None: "the file's", True: "averaged", False: "last"}[found.averaged]
     return {
         "parameters": sum(p.numel() for p in network.parameters()),
@@ -100,7 +100,7 @@ def _about(found: Checkpoint, network: LatentTransformer, convention: Convention
         "source": str(found.path),
         "weights": weights,
         "digests": {found.path.name: digest_of_file(found.path)},
-        "guided_channels": GUIDED_CHANNELS.get(convention.name),
+        "guided_channels": guided if guided is None or guided < sizes.channels else None,
         "label_dropout": sizes.dropout,
         "normalise": _normalise(found, convention, sizes.channels),
     }
