@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from flowscope import as_field, load_model
+from flowscope import load_model
 from flowscope.errors import InputError
 from flowscope.networks.published import read_network
 from flowscope.networks.published.network import checkpoint_field
@@ -121,7 +121,9 @@ def test_sit_and_dit_have_the_same_names_and_one_must_be_said(tmp_path: Path) ->
     with pytest.raises(InputError, match="width 12, and neither its weights nor its record say how many heads"):
         load_model(path, convention="sit")
     assert read_network(path, heads=HEADS).sizes.classes == CLASSES
-    field = as_field(read_network(path, heads=HEADS), "sit")
+    with pytest.raises(InputError, match="width 12, and heads are 5; expected a divisor"):
+        load_model(path, convention="sit", heads=5)
+    field = load_model(path, convention="sit", heads=HEADS)
     assert (field.classes, field.null) == (CLASSES, CLASSES)
     torch.save({"ema": weights("sit"), "args": argparse.Namespace(num_heads=HEADS)}, path)
     assert [load_model(path, convention=name).convention.prediction for name in ("SiT", "dit")] == ["velocity", "noise"]

@@ -255,9 +255,19 @@ class ProjectOptions:
         typer.Option(metavar="FILE", help="Hand these tensors, such as text embeddings, to every call."),
     ] = None
 
+    heads: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Take a checkpoint's attention to have N heads.  [default: as it says]"),
+        Text(parse.whole(1)),
+    ] = None
+
     def given(self) -> dict[str, Any]:
         """As load_model takes them, those that were given."""
-        found = {"convention": self.convention, "extras": self.extras and os.path.expanduser(self.extras)}
+        found: dict[str, Any] = {
+            "heads": self.heads,
+            "convention": self.convention,
+            "extras": self.extras and os.path.expanduser(self.extras),
+        }
         return {name: value for name, value in found.items() if value is not None}
 
     def check(self, model: str | None) -> None:

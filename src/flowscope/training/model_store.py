@@ -224,6 +224,7 @@ def load_model(
     shape: tuple[int, ...] | None = None,
     convention: str | Convention | None = None,
     extras: Mapping[str, Any] | str | Path | None = None,
+    heads: int | None = None,
 ) -> NetworkField:
     """Load a network as a field: one of :func:`train_to` or ``flowscope train``, or one of another project.
 
@@ -239,6 +240,7 @@ def load_model(
         shape: of the points that it is wanted for; None for any. A model of other points is refused.
         convention: as for :func:`flowscope.as_field`, for what a model of another project does not say itself.
         extras: keyword arguments of every call of it, such as text embeddings, or a .safetensors file of them.
+        heads: of attention of a checkpoint that does not say how many.
 
     Returns:
         A NetworkField whose `about` is the content of model.json, or what is known of another project's network.
@@ -262,10 +264,11 @@ def load_model(
         if step is not None or network is not None:
             raise InputError(f"{directory} is a model of another project; expected no step and no network with it")
         named = read_extras(extras) if isinstance(extras, (str, Path)) else extras
-        how: dict[str, Any] = {"ema": ema, "device": device, "extras": named, "shape": shape}
+        how: dict[str, Any] = {"ema": ema, "device": device, "extras": named, "shape": shape, "heads": heads}
         return load_published(directory, convention, **how)
-    if convention is not None or extras is not None:
-        _refuse_convention(folder, convention)
+    for name, value in (("convention", convention), ("extras", extras), ("heads", heads)):
+        if value is not None:
+            _refuse_option(folder, name)
     about = read_about(folder)
     own_shape = tuple(about["shape"])
     if shape is not None and tuple(shape) != own_shape:
@@ -280,12 +283,11 @@ def load_model(
     return trained_field(network.to(where).eval(), about, folder.resolve().name)
 
 
-def _refuse_convention(folder: Path, convention: Any) -> None:
-    """Refuse a convention for what is no model of another project."""
+def _refuse_option(folder: Path, name: str) -> None:
+    """Refuse what is said of a model of another project for one of flowscope's own."""
     read_about(folder)  # which refuses what is no model at all
-    given = "--extras is" if convention is None else f"--convention {convention} is"
     raise InputError(
-        f"{given} given, and {folder} is a model of flowscope's own, whose convention is known; leave it out"
+        f"--{name} is given, and {folder} is a model of flowscope's own, whose convention is known; leave it out"
     )
 
 

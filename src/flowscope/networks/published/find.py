@@ -39,6 +39,7 @@ def load_published(
     device: str | torch.device | None = None,
     extras: Mapping[str, Any] | None = None,
     shape: tuple[int, ...] | None = None,
+    heads: int | None = None,
 ) -> NetworkField:
     """Load a model of another project as a field, in eval mode.
 
@@ -50,6 +51,7 @@ def load_published(
         device: where to put the network; None for the CPU, or where the function has put it.
         extras: keyword arguments of every call, such as text embeddings.
         shape: of the points that it is wanted for; None for what the model says.
+        heads: of attention, where a checkpoint does not say.
 
     Raises:
         InputError: it cannot be read, called, or understood without a convention; or it is of other points.
@@ -61,7 +63,7 @@ def load_published(
     elif path.is_dir():
         field = diffusers_field(path, convention, extras=given, shape=shape)
     else:
-        field = checkpoint_field(path, convention, ema=ema)
+        field = checkpoint_field(path, convention, ema=ema, heads=heads)
     if shape is not None and field.shape is not None and field.shape != tuple(shape):
         raise InputError(
             f"{source} is a model of points of shape {field.shape}, the data have {tuple(shape)}; expected one shape"

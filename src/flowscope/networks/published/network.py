@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from flowscope.core.files import digest_of_file
+from flowscope.core.settings import check_count
 from flowscope.errors import InputError, unknown_name
 from flowscope.networks.convention import CONVENTIONS, Convention
 from flowscope.networks.field import NetworkField, as_field
@@ -39,6 +40,7 @@ def read_network(
 
 
 def _build(found: Checkpoint, heads: int | None, variance: bool) -> LatentTransformer:
+    heads = None if heads is None else check_count(heads, "heads")
     tensors = in_one_precision(without_projectors(found.tensors))
     sizes = replace(read_sizes(found, tensors, heads), variance=variance)
     with torch.device("meta"):  # takes no memory: the weights of the file become those of the network
@@ -48,13 +50,15 @@ def _build(found: Checkpoint, heads: int | None, variance: bool) -> LatentTransf
     return network.eval().requires_grad_(True)
 
 
-def checkpoint_field(path: Path, convention: str | Convention | None = None, *, ema: bool = True) -> NetworkField:
+def checkpoint_field(
+    path: Path, convention: str | Convention | None = None, *, ema: bool = True, heads: int | None = None
+) -> NetworkField:
     """A checkpoint of DiT, SiT, REPA or LightningDiT as a field.
 
     Args:
         path: a .pt or .safetensors file.
         convention: a name or a Convention; None for what the file says.
-        ema: as in :func:`read_network`.
+        ema, heads: as in :func:`read_network`.
 
     Returns:
         A NetworkField on the path that the network was trained on, or for DDPM's on the linear one. Its `about` says
@@ -66,7 +70,7 @@ def checkpoint_field(path: Path, convention: str | Convention | None = None, *, 
     found = read_checkpoint_file(path, ema)
     check_parts(found, without_projectors(found.tensors))
     own = _convention(found, convention)
-    network = _build(found, None, own.variance)
+    network = _build(found, heads, own.variance)
     path_name = own.path if own.path in ("cosine", "vp") else "linear"
     return as_field(network, own, path=path_name, name=path.stem, about=_about(found, network, own))
 

@@ -120,17 +120,23 @@ def check_parts(found: Checkpoint, tensors: Mapping[str, Tensor]) -> None:
 def _heads(found: Checkpoint, shapes: Mapping[str, tuple[int, ...]], width: int, given: int | None) -> int:
     """Heads of attention: by what is given, a norm or an angle of one head, the record, or the published widths."""
     size = shapes.get("blocks.0.attn.q_norm.weight", shapes.get("feat_rope.freqs_cos", (0,)))[-1]
-    said = found.record.get("num_heads")
-    known = given or (width // size if size else None) or (said if type(said) is int else HEADS.get(width))
+    known = given or (width // size if size else None) or _said_heads(found.record) or HEADS.get(width)
     if not known:
         raise InputError(
             f"{found.path} has tokens of width {width}, and neither its weights nor its record say how many heads of "
-            f"attention; expected a published width ({', '.join(map(str, HEADS))}), or --model mine.py:make, whose "
-            f"make returns flowscope.networks.published.read_network({found.path.name!r}, heads=N)"
+            f"attention; expected a published width ({', '.join(map(str, HEADS))}), or how many: --heads N "
+            "(heads=N in load_model)"
         )
     if width % known:
         raise InputError(f"{found.path} has tokens of width {width}, and heads are {known}; expected a divisor of it")
     return known
+
+
+def _said_heads(record: Mapping[str, Any]) -> int | None:
+    """The heads that a record names, itself or in a part of it such as "model"; None where it names none."""
+    parts = [record, *(value for value in record.values() if isinstance(value, Mapping))]
+    said = (part.get(name) for part in parts for name in ("num_heads", "heads", "num_attention_heads"))
+    return next((heads for heads in said if type(heads) is int and heads > 0), None)
 
 
 def _head_norm(shapes: Mapping[str, tuple[int, ...]]) -> str:
