@@ -14,7 +14,19 @@ from flowscope.cli.grouped import Sections, Text, grouped
 from flowscope.errors import InputError
 
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
-OWN = {"--help", "--model", "--steps", "--batch", "--n", "--class", "--interval", "--quick", "--device", "--held-out"}
+OWN = {
+    "--help",
+    "--boundary",
+    "--model",
+    "--steps",
+    "--batch",
+    "--n",
+    "--class",
+    "--interval",
+    "--quick",
+    "--device",
+    "--held-out",
+}
 
 
 def options_of(name: str) -> list[Any]:

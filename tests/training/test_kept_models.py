@@ -299,6 +299,30 @@ class Lazy(Theirs):
         self.first = nn.LazyLinear(4)
 
 
+class Counting(Theirs):
+    """A network whose buffer changes in training; with `kept`, state_dict holds it."""
+
+    def __init__(self, kept: bool) -> None:
+        super().__init__("plain")
+        self.register_buffer("scale", torch.ones(()), persistent=kept)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        if self.training:
+            self.scale = self.scale * 0.9 + 0.01
+        return super().forward(x, t) * self.scale
+
+
+def test_a_buffer_that_changes_is_kept_or_refused_before_the_first_step(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"its buffer scale .* leaves that out: .*persistent=True"):
+        to(tmp_path / "lost", tiny(), network=Counting(False))
+    assert not (tmp_path / "lost").exists()
+    whole = to(tmp_path / "whole", tiny(), network=Counting(True))
+    begun(tmp_path / "parts", 5, tiny(), network=Counting(True))
+    to(tmp_path / "parts", tiny(), network=Counting(True), resume=True)
+    assert same_weights(tmp_path / "parts", whole)
+    assert float(load_model(whole, network=Counting(True)).module.scale) < 0.5
+
+
 def test_networks_that_cannot_be_kept_are_refused_with_a_way_out(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"first.weight of the network has no shape yet .*call it, then train it"):
         to(tmp_path / "lazy", tiny(), network=Lazy())

@@ -374,7 +374,9 @@ def test_a_pickle_is_refused_and_never_opened(name: str, tmp_path: Path) -> None
 
     torch.save(Trap(), tmp_path / name)
     for place in (tmp_path, tmp_path / name):
-        with pytest.raises(InputError, match=r"is a pickle.*weights_only=True"):
+        with pytest.raises(
+            InputError, match=r"is a pickle; expected the folder|run code when they are read, and is refused"
+        ):
             load_model(place)
     assert not (tmp_path / "sprung").exists()
 

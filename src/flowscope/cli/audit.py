@@ -19,6 +19,7 @@ from flowscope.cli import options as o
 from flowscope.cli import parse
 from flowscope.cli.console import between, progress, say, say_settings
 from flowscope.cli.grouped import Text, grouped, use
+from flowscope.cli.remembered import recall
 from flowscope.cli.study import load_or_answer
 from flowscope.core.files import write_files
 from flowscope.data import TrainingSet
@@ -37,14 +38,13 @@ class SetOptions:
 
     SECTION = "Points"
     data: Annotated[
-        str | None, typer.Option(metavar="SOURCE", help="Take the data that the models were trained on.  [required]")
+        str | None,
+        typer.Option(metavar="SOURCE", help="Take these data.  [default: those that flowscope trained on]"),
     ] = None
     held_out: Annotated[
         str | None, typer.Option(metavar="SOURCE", help="Measure false alarms on these real points.")
     ] = None
-    model: Annotated[
-        str | None, typer.Option(metavar="MODEL_DIR", help="Draw the samples from this trained model.")
-    ] = None
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help="Draw the samples from this trained model.")] = None
     n: Annotated[int, typer.Option(metavar="N", help="Draw this many samples with --model."), Text(parse.whole(1))] = (
         1000
     )
@@ -84,6 +84,7 @@ def audit(
     output: o.OutputOptions,
     sets: SetOptions,
     rule: RuleOptions,
+    project: o.ProjectOptions,
     data: o.DataOptions,
     compute: o.DeviceOptions,
 ) -> None:
@@ -93,7 +94,11 @@ def audit(
     points. Plants copies of the training points and says what share of them it finds. Without GENERATED and --model it
     looks for copies within --data. Writes a page of pairs, worst first, copies.csv and audit.json to --out.
     """
-    source, models = _required(sets, generated)
+    project.check(sets.model)
+    source, data = _source(sets, data)
+    if generated is not None and sets.model is not None:
+        raise InputError("GENERATED and --model are both given; expected one: samples, or the model that draws them")
+    models = () if sets.model is None else (sets.model,)
     folder = None if output.out is None else output.folder(source, models, (generated, sets.held_out))
     use(output.opened(folder, "audit", PAGE_FILES))
     train = data.load(source)
@@ -106,7 +111,7 @@ def audit(
     if output.dry_run:
         return
     if sets.model is not None:
-        samples, train, rest = _drawn(sets, train, rest, compute.device)
+        samples, train, rest = _drawn(sets, train, rest, project, compute.device)
     with progress("audit") as report:
         how: dict[str, Any] = {"planted": rule.planted, "measure": rule.measures, "seed": sets.seed}
         found = measure(samples, train, rest, rule.space, **how, device=compute.device, progress=report)
@@ -118,13 +123,14 @@ def audit(
         raise typer.Exit(OVER)
 
 
-def _required(sets: SetOptions, generated: str | None) -> tuple[str, tuple[str, ...]]:
-    """The training data, and the folder of the model if there is one."""
-    if sets.data is None:
+def _source(sets: SetOptions, data: o.DataOptions) -> tuple[str, o.DataOptions]:
+    """The points that the model was trained on: those given, else those that it remembers."""
+    if sets.data is not None:
+        return sets.data, data
+    known = None if sets.model is None else recall([sets.model], data)
+    if known is None:
         raise InputError("audit is given no --data; expected the points that the model was trained on: --data SOURCE")
-    if generated is not None and sets.model is not None:
-        raise InputError("GENERATED and --model are both given; expected one: samples, or the model that draws them")
-    return sets.data, () if sets.model is None else (sets.model,)
+    return known
 
 
 def _beside(source: str, options: o.DataOptions, data: TrainingSet) -> TrainingSet:
@@ -140,12 +146,17 @@ def _beside(source: str, options: o.DataOptions, data: TrainingSet) -> TrainingS
 
 
 def _drawn(
-    sets: SetOptions, data: TrainingSet, rest: TrainingSet | None, device: str | None
+    sets: SetOptions,
+    data: TrainingSet,
+    rest: TrainingSet | None,
+    project: o.ProjectOptions,
+    device: str | None,
 ) -> tuple[TrainingSet, TrainingSet, TrainingSet | None]:
     """Samples of the model, the points it was trained on, and those held out then if no others are given."""
-    from flowscope.studies.inputs import load_models, trained_points
+    from flowscope.studies.inputs import load_models, said_of_training, trained_points
 
-    (model,) = load_models([os.path.expanduser(sets.model or "")], device)
+    (model,) = load_models([os.path.expanduser(sets.model or "")], device, data.shape, **project.given())
+    model = said_of_training(model, data)
     train, held_out = trained_points(data, [model])
     y = None
     if model.classes and train.labels is not None:  # labels in the proportions of the training set

@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -35,6 +35,10 @@ SOURCE is one of
             arrays (.npy, .pt), a point a file"""
 
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="Data set: a name, a file or a folder.")]
+SourceOrModels = Annotated[
+    str | None,
+    typer.Argument(metavar="SOURCE", help="Data set: a name, a file or a folder.  [default: that of --model]"),
+]
 PathName = Annotated[
     str, typer.Option("--path", metavar="NAME", help="Mix data and noise by linear, cosine, vp or ve.")
 ]
@@ -235,6 +239,45 @@ class DataOptions:
     def given(self) -> bool:
         """Whether any of them is that says what is read."""
         return replace(self, classes=self.classes or None, no_cache=False) != DataOptions()
+
+
+@dataclass(frozen=True)
+class ProjectOptions:
+    """How a model of another project is read."""
+
+    SECTION = "Models of other projects"
+    convention: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Read such models by sit, dit, repa, edm, ...  [default: as they say]"),
+    ] = None
+    extras: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Hand these tensors, such as text embeddings, to every call."),
+    ] = None
+
+    heads: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Take a checkpoint's attention to have N heads.  [default: as it says]"),
+        Text(parse.whole(1)),
+    ] = None
+
+    def given(self) -> dict[str, Any]:
+        """As load_model takes them, those that were given."""
+        found: dict[str, Any] = {
+            "heads": self.heads,
+            "convention": self.convention,
+            "extras": self.extras and os.path.expanduser(self.extras),
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    def check(self, model: str | None) -> None:
+        """Refuse what is said of a model where there is none.
+
+        Raises:
+            InputError: there is none.
+        """
+        if model is None and self.given():
+            raise InputError(f"--{next(iter(self.given()))} is given without --model; expected the model it is for")
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,13 @@ def size(option: str, text: str) -> int | tuple[int, int]:
     return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
 
 
+def shape(option: str, text: str) -> tuple[int, ...]:
+    """4x32x32: the sides of one state."""
+    if not re.fullmatch(r"[1-9]\d{0,6}([xX][1-9]\d{0,6})*", text, re.ASCII):
+        raise InputError(f"{option} is {text!r}; expected the sides of one state, such as 4x32x32")
+    return tuple(map(int, re.split("[xX]", text)))
+
+
 def whole_numbers(option: str, text: str) -> list[int]:
     """Whole numbers separated by commas."""
     try:

@@ -39,7 +39,7 @@ SHOWN = 100  # samples in the picture
 MAX_LISTED = 12  # class names in a message
 FORMATS = ("npy", "png")
 PIXELS = r"value / \d+(\.\d+)? - 1"  # what a training set does to stored values of which 0 is black and 2 d is white
-Model = Annotated[str, typer.Argument(metavar="MODEL_DIR", help="Folder that flowscope train wrote.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="Model: a folder, a checkpoint, or FILE.py:FUNCTION.")]
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,21 @@ def _image_names(sampling: SamplingOptions) -> list[str]:
     return [f"images/{sampling.seed}-{sampling.first + i:06d}.png" for i in range(sampling.n)]
 
 
+@dataclass(frozen=True)
+class SampledOptions(o.ProjectOptions):
+    """How a model of another project is read, and what its states are."""
+
+    shape: Annotated[
+        tuple[int, ...] | None,
+        typer.Option(metavar="CxHxW", help="Draw states of this shape.  [default: as the model says]"),
+        Text(parse.shape),
+    ] = None
+
+    def given(self) -> dict[str, Any]:
+        """As load_model takes them, those that were given."""
+        return super().given() | ({} if self.shape is None else {"shape": self.shape})
+
+
 @grouped
 def sample(
     model: Model,
@@ -120,6 +135,7 @@ def sample(
     sampling: SamplingOptions,
     guided: GuidanceOptions,
     written: FormatOptions,
+    project: SampledOptions,
     compute: o.DeviceOptions,
 ) -> None:
     """Draw samples from a trained model.
@@ -132,7 +148,7 @@ def sample(
     get_solver(sampling.solver)
     check_sampler(sampling.sampler, sampling.solver, sampling.tolerance, None)
     use(output.opened(folder, "sample", written.files(sampling)))
-    network = load_model(os.path.expanduser(model), ema=not sampling.no_ema, device=compute.device)
+    network = _load(model, sampling, project, compute)
     span = _pixel_range(network, written) if written.format == "png" else None
     y = _labels(guided.labels, network, sampling)
     counted = Counted(_guided(network, guided.guidance, guided.interval, y))
@@ -152,6 +168,15 @@ def sample(
     say(json.dumps(about, allow_nan=False) if output.as_json else _summary(about, folder))
 
 
+def _load(model: str, sampling: SamplingOptions, project: SampledOptions, compute: o.DeviceOptions) -> NetworkField:
+    """The model, once it says the shape of its states."""
+    how: dict[str, Any] = {"ema": not sampling.no_ema, "device": compute.device}
+    network = load_model(os.path.expanduser(model), **how, **project.given())
+    if network.shape is None:
+        raise InputError(f"{model} does not say the shape of its states; expected it: --shape CxHxW, such as 4x32x32")
+    return network
+
+
 def _about(network: NetworkField, sampling: SamplingOptions, guided: GuidanceOptions, steps: int) -> dict[str, Any]:
     """The settings, as they are printed and kept."""
     return {
@@ -165,12 +190,14 @@ def _about(network: NetworkField, sampling: SamplingOptions, guided: GuidanceOpt
         "class": guided.labels,
         "guidance": guided.guidance,
         "interval": guided.interval and list(guided.interval),
+        "channels": guided.guidance and network.about.get("guided_channels"),  # that are guided; null for all
         "seed": sampling.seed,
         "first": sampling.first,
         "batch": sampling.batch,
         "ema": not sampling.no_ema,
         "device": str(network.device),
-        "trained_in": network.about["settings"]["interval"],  # an expert is asked outside it, too
+        "trained_in": (network.about.get("settings") or {}).get("interval"),  # an expert is asked outside it, too
+        "convention": network.convention.name,
     }
 
 
@@ -211,7 +238,8 @@ def _guided(network: NetworkField, scale: float | None, interval: Any, y: Any) -
         no_label = f"{network.name} has no label for none (train it with --label-dropout)"
         what = "no --class is given" if y is None else no_label
         raise InputError(f"--guidance is given and {what}; expected a class to guide to: --class 3, or --class all")
-    return guide(network, scale, (0.0, 1.0) if interval is None else interval)
+    own = network.about.get("guided_channels")  # DiT, SiT and LightningDiT guide three
+    return guide(network, scale, (0.0, 1.0) if interval is None else interval, channels=own)
 
 
 def _identity(network: NetworkField) -> dict[str, Any]:
@@ -233,7 +261,7 @@ def _pixel_range(network: NetworkField, written: FormatOptions) -> tuple[float, 
         )
     if written.range is not None:
         return written.range
-    normalisation = str(network.about["training_set"].get("normalisation"))
+    normalisation = str((network.about.get("training_set") or {}).get("normalisation", "an unknown function"))
     if not re.fullmatch(PIXELS, normalisation):
         raise InputError(
             f"--format is png and the training data were normalised by {normalisation!r}, which does not say which "

@@ -14,6 +14,7 @@ from flowscope.cli import options as o
 from flowscope.cli import parse
 from flowscope.cli.console import between, progress, say, say_settings, with_error
 from flowscope.cli.grouped import Text, grouped, use
+from flowscope.cli.remembered import recall
 from flowscope.cli.study import all_files
 from flowscope.cli.torchrun import ignore_sigterm, job, own_device, ranks_started
 from flowscope.core.files import remove_file, write_files
@@ -52,9 +53,9 @@ class PageOptions:
     """What the page shows beside the curve."""
 
     SECTION = "Page"
-    model: Annotated[
-        str | None, typer.Option(metavar="MODEL_DIR", help="Show this trained model beside the oracle.")
-    ] = None
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help="Show this trained model beside the oracle.")] = (
+        None
+    )
     beside: Annotated[
         str | None,
         typer.Option(metavar="DIR", help="Compare with the run there, conditional or not."),
@@ -75,25 +76,27 @@ class RankOptions(o.ComputeOptions):
 
 @grouped
 def stages(
-    source: o.Source,
     output: o.ResumableOptions,
     curve: StagesOptions,
     page: PageOptions,
+    project: o.ProjectOptions,
     data: o.DataOptions,
     compute: RankOptions,
+    source: o.SourceOrModels = None,
 ) -> None:
     """Find where navigation ends and refinement begins.
 
     Measures the two-stage curve of a data set. Writes a page that explains it, its figures and its numbers to --out.
     Runs on several processes under torchrun.
     """
+    source, data = _source(source, page.model, data)
     folder = output.folder(source, models=() if page.model is None else (page.model,))
-    _check_page(page, folder)
+    _check_page(page, project, folder)
     times, where = curve.times(), own_device(compute.device)
     with job(compute.rank_timeout, where) as ranks:
         leads = ranks is None or ranks.rank == 0  # the one that writes and speaks
         use(output.opened(folder if leads else None, "stages", _names(page)))
-        oracle, given = _oracle(data.load(source), curve, page.model, where, compute.memory, ranks)
+        oracle, given = _oracle(data.load(source), curve, page.model, project, where, compute.memory, ranks)
         beside = None if page.beside is None else _beside(page.beside, oracle, curve.conditional)
         if leads:
             about = _about(oracle) | curve.settings() | {"ranks": None if ranks is None else ranks.size}
@@ -118,8 +121,20 @@ def stages(
         say(json.dumps(found.to_dict(), allow_nan=False) if output.as_json else _summary(found, folder))
 
 
-def _check_page(page: PageOptions, folder: Path | None) -> None:
-    """Refuse a model where it cannot be shown."""
+def _source(source: str | None, model: str | None, data: o.DataOptions) -> tuple[str, o.DataOptions]:
+    """The data, or those that the model was trained on."""
+    if source is not None:
+        return source, data
+    known = None if model is None else recall([model], data)
+    if known is None:
+        also = "" if model is None else f", and {model} does not say on which it was trained"
+        raise InputError(f"stages is given no data{also}; expected the data set: flowscope stages SOURCE")
+    return known
+
+
+def _check_page(page: PageOptions, project: o.ProjectOptions, folder: Path | None) -> None:
+    """Refuse a model where it cannot be shown, and what is said of a model where there is none."""
+    project.check(page.model)
     if page.model is None:
         return
     if page.no_images or folder is None:
@@ -162,7 +177,13 @@ def _about(oracle: Oracle) -> dict[str, Any]:
 
 
 def _oracle(
-    data: TrainingSet, curve: StagesOptions, model: str | None, device: str | None, memory: str, ranks: Ranks | None
+    data: TrainingSet,
+    curve: StagesOptions,
+    model: str | None,
+    project: o.ProjectOptions,
+    device: str | None,
+    memory: str,
+    ranks: Ranks | None,
 ) -> "tuple[Oracle, StudyInputs | None]":
     """The oracle of the data; with a model, that of the points it was trained on, and both together."""
     if curve.conditional and data.labels is None:
@@ -171,7 +192,7 @@ def _oracle(
         return Oracle(data, curve.path, memory=memory, device=device, ranks=ranks), None
     from flowscope.studies.inputs import load_inputs
 
-    given = load_inputs(data, [os.path.expanduser(model)], device=device, memory=memory)
+    given = load_inputs(data, [os.path.expanduser(model)], device=device, memory=memory, **project.given())
     if given.oracle.path.name != curve.path:
         raise InputError(
             f"the model {model} is on the {given.oracle.path.name} path and --path is {curve.path}; expected one: "
@@ -190,8 +211,10 @@ def _model_part(given: "StudyInputs", seed: int) -> "tuple[ModelPart, dict[str, 
         finding = run_study(SWITCH, given, seed=seed, progress=report)
     model = given.models[0]
     about = model.about
-    name = f"{model.name}, {about['parameters']:,} parameters, {about['step']:,} steps"
-    digest = (about.get("digests") or {}).get("ema.safetensors")  # a run that is not finished has none
+    name = f"{model.name}, {about['parameters']:,} parameters"
+    name += "" if about.get("step") is None else f", {about['step']:,} steps"
+    digests = about.get("digests") or {}  # a run that is not finished has none
+    digest = digests.get("ema.safetensors", next(iter(digests.values()), None))
     name += "" if digest is None else f", weights {digest[:12]}"
     shown = side_by_side(model, given.oracle, seed=seed)
     files = {f"{SWITCH}/{file}": content for file, content in all_files(finding).items()}

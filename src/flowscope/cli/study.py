@@ -12,6 +12,7 @@ from flowscope.cli import options as o
 from flowscope.cli import parse
 from flowscope.cli.console import progress, say, say_settings
 from flowscope.cli.grouped import Text, grouped, use
+from flowscope.cli.remembered import recall
 from flowscope.core.files import write_files
 from flowscope.data import TrainingSet
 from flowscope.data.loaders.builtin import is_builtin
@@ -34,15 +35,16 @@ class ModelsOptions:
     models: Annotated[
         list[str] | None,
         typer.Option(
-            "--model", metavar="MODEL_DIR", help="Study this trained model; repeat for further seeds.  [required]"
+            "--model", metavar="MODEL", help="Study this trained model; repeat for further seeds.  [required]"
         ),
     ] = None
     others: Annotated[
         list[str] | None,
-        typer.Option("--other", metavar="MODEL_DIR", help="Compare with this model; repeat for further seeds."),
+        typer.Option("--other", metavar="MODEL", help="Compare with this model; repeat for further seeds."),
     ] = None
     data: Annotated[
-        str | None, typer.Option(metavar="SOURCE", help="Take the data that the models were trained on.  [required]")
+        str | None,
+        typer.Option(metavar="SOURCE", help="Take these data.  [default: those that flowscope trained on]"),
     ] = None
     held_out_data: Annotated[
         str | None, typer.Option(metavar="SOURCE", help="Replace the points held out in training.")
@@ -75,6 +77,10 @@ class EffortOptions:
         Text(parse.whole(1)),
     ] = None
     seed: o.Seed = 0
+    boundary: Annotated[
+        float | None,
+        typer.Option(metavar="T", help="Let experts take over here.  [default: as they were trained]"),
+    ] = None
     references: Annotated[
         bool | None,
         typer.Option(
@@ -86,7 +92,8 @@ class EffortOptions:
 
     def given(self) -> dict[str, Any]:
         """The options of a study that were given."""
-        options = {"n": self.n, "steps": self.steps, "seed": self.seed, "references": self.references}
+        options: dict[str, Any] = {"n": self.n, "steps": self.steps, "seed": self.seed}
+        options |= {"boundary": self.boundary, "references": self.references}
         return {name: value for name, value in options.items() if value is not None}
 
 
@@ -96,6 +103,7 @@ def study(
     output: o.OutputOptions,
     models: ModelsOptions,
     effort: EffortOptions,
+    project: o.ProjectOptions,
     data: o.DataOptions,
     compute: o.ComputeOptions,
 ) -> None:
@@ -105,12 +113,12 @@ def study(
     was found and whether it agrees with the paper.
     """
     options = effort.given()
-    source, folders = _required(name, models)
+    source, folders, data = _required(name, models, data)
     catalogue.check_study(name, len(folders), len(models.others or ()), models.beside(), **options)
     trained, further = (*folders, *(models.others or ())), (models.held_out_data, models.foreign, models.more)
     folder = output.folder(source, trained, further)
     use(output.opened(folder, f"study {name}", finding_names(name)))
-    given = _given(data.load(source), folders, models, data, compute, catalogue.find(name).parts)
+    given = _given(data.load(source), folders, models, data, compute, project, catalogue.find(name).parts)
     points = given.oracle.training_set
     about: dict[str, Any] = {"models": ", ".join(m.name for m in given.models)}
     about |= {"others": ", ".join(m.name for m in given.others) or None}
@@ -134,6 +142,7 @@ def _given(
     models: ModelsOptions,
     options: o.DataOptions,
     compute: o.ComputeOptions,
+    project: o.ProjectOptions,
     parts: bool,
 ) -> StudyInputs:
     return load_inputs(
@@ -148,16 +157,24 @@ def _given(
         device=compute.device,
         memory=compute.memory,
         parts=parts,
+        **project.given(),
     )
 
 
-def _required(name: str, models: ModelsOptions) -> tuple[str, list[str]]:
-    """The data and the folders of models, without which there is no study."""
+def _required(name: str, models: ModelsOptions, data: o.DataOptions) -> tuple[str, list[str], o.DataOptions]:
+    """The data and the folders of models, without which there is no study; data may be those of the training."""
     if not models.models:
-        raise InputError(f"study {name} is given no model; expected a folder of flowscope train: --model MODEL_DIR")
-    if models.data is None:
-        raise InputError(f"study {name} is given no data; expected those the model was trained on: --data SOURCE")
-    return models.data, [os.path.expanduser(model) for model in models.models]
+        wanted = "expected a folder, a checkpoint or FILE.py:FUNCTION: --model MODEL"
+        raise InputError(f"study {name} is given no model; {wanted}")
+    folders = [os.path.expanduser(model) for model in models.models]
+    if models.data is not None:
+        return models.data, folders, data
+    known = recall([*folders, *(models.others or ())], data)
+    if known is None:
+        raise InputError(
+            f"study {name} is given no data, and no model says on which it was trained; expected those: --data SOURCE"
+        )
+    return known[0], folders, known[1]
 
 
 def load_beside(source: str | None, data: TrainingSet, options: o.DataOptions) -> TrainingSet | None:

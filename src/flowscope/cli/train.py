@@ -12,6 +12,7 @@ from flowscope.cli import options as o
 from flowscope.cli import parse
 from flowscope.cli.console import duration, progress, say, say_settings, size
 from flowscope.cli.grouped import Text, grouped, use
+from flowscope.cli.remembered import remember
 from flowscope.cli.words import command_words
 from flowscope.core.device import resolve_device
 from flowscope.data import TrainingSet
@@ -162,7 +163,7 @@ def train(
     if output.dry_run or folder is None:
         return
     how: dict[str, Any] = {"held_out": held_out, "resume": output.resume, "device": compute.device, "tracker": logged}
-    how["overwrite"] = output.overwrite
+    how |= {"overwrite": output.overwrite, "source": remember(source, data)}
     page = None if no_page else _page(folder)
     with progress("training") as report:
         train_to(points, settings, folder, progress=report, page=page, **how)

@@ -8,6 +8,7 @@ has opened the folder (:mod:`flowscope.core.run_folder`), it is asked first: it 
 import contextlib
 import errno
 import glob
+import hashlib
 import os
 import secrets
 from collections.abc import Iterable, Mapping
@@ -146,6 +147,12 @@ def write_stream(path: Path, blocks: Iterable[bytes | memoryview]) -> None:
     finally:
         if not done:
             _remove([beside], made)
+
+
+def digest_of_file(path: Path) -> str:
+    """SHA-256 of a file, which is read piece by piece, in 64 hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def remove_file(path: str | os.PathLike[str]) -> None:

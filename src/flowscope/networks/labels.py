@@ -48,7 +48,8 @@ def read_labels(module: nn.Module, last_is_null: bool) -> Labels:
     if config.get("num_class_embeds"):  # UNet2DModel: a table of embeddings; the last may stand for none
         count = int(config["num_class_embeds"])
         return Labels(count - 1, count - 1) if last_is_null else Labels(count, None)
-    if "num_embeds_ada_norm" in config:  # DiTTransformer2DModel: its table has one embedding more, for none
+    single = config.get("norm_type") == "ada_norm_single"  # PixArt, which has no labels
+    if "num_embeds_ada_norm" in config and not single:  # DiTTransformer2DModel: its table has one more, for none
         return Labels(int(config["num_embeds_ada_norm"]), int(config["num_embeds_ada_norm"]))
     if embedder is not None and isinstance(getattr(embedder, "num_classes", None), int):  # DiT, SiT, LightningDiT, REPA
         table = getattr(getattr(embedder, "embedding_table", None), "num_embeddings", embedder.num_classes + 1)

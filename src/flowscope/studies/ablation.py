@@ -12,7 +12,7 @@ import numpy as np
 
 from flowscope.curve.crossing import Crossing
 from flowscope.curve.stage_times import stage_times
-from flowscope.fields import VelocityField, check_interval, guide
+from flowscope.fields import VelocityField, check_interval
 from flowscope.oracle import Oracle
 from flowscope.studies.bench.criteria import criterion
 from flowscope.studies.bench.finding import REVIEWERS, Finding, Mark, Panel, Progress, Series, Verdict
@@ -35,7 +35,7 @@ from flowscope.studies.bench.probe_bench import (
     table_by_stage,
     transition,
 )
-from flowscope.studies.bench.variants import Models, Variants, oracle_on_path_of, variants
+from flowscope.studies.bench.variants import Models, Variants, guided, oracle_on_path_of, variants
 
 INTERVALS = ((0.0, 1.0), (0.0, 0.1), (0.1, 0.5), (0.5, 1.0))  # parts of time that are guided
 CLAIM = (
@@ -130,7 +130,7 @@ def _guide_first(found: Variants, oracle: Oracle, scale: float, parts: Sequence[
     first = found.all_models[0]
     if not found.conditional or getattr(first, "null", None) is None or oracle_on_path_of(first, oracle) is not oracle:
         return {}
-    return {part: (guide(first, scale, part), guide(oracle, scale, part)) for part in parts}
+    return {part: (guided(first, first, scale, part), guided(oracle, first, scale, part)) for part in parts}
 
 
 def _measure(found: Variants, bench: ProbeBench) -> tuple[list[Row], dict[str, Any]]:

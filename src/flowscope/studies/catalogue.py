@@ -10,7 +10,8 @@ from flowscope.metrics.features import PIXELS
 from flowscope.studies.ablation import ablation_study
 from flowscope.studies.alignment import alignment_study
 from flowscope.studies.bench.finding import REVIEWERS, Finding
-from flowscope.studies.bench.variants import load_snapshots
+from flowscope.studies.bench.runs import earlier, runs_of
+from flowscope.studies.bench.variants import settings_of
 from flowscope.studies.capacity import capacity_study
 from flowscope.studies.convergence import convergence_study
 from flowscope.studies.experts import experts_study, trained_interval
@@ -89,7 +90,7 @@ def _larger(g: StudyInputs) -> tuple[Any, ...]:
 
 
 def _targets(g: StudyInputs) -> tuple[Any, ...]:
-    first, second = (sorted({str(m.about["settings"]["target"]) for m in group}) for group in (g.models, g.others))
+    first, second = (sorted({str(settings_of(m).get("target")) for m in group}) for group in (g.models, g.others))
     if second != ["oracle"] or "oracle" in first:
         raise InputError(
             f"the targets are {', '.join(first)} of --model and {', '.join(second)} of --other; expected "
@@ -100,8 +101,12 @@ def _targets(g: StudyInputs) -> tuple[Any, ...]:
 
 
 def _experts(g: StudyInputs) -> tuple[Any, ...]:
-    first = [m for m in g.others if trained_interval(m)[0] == 0]
-    second = [m for m in g.others if trained_interval(m)[0] > 0]
+    if any("interval" in settings_of(m) for m in g.others):
+        first = [m for m in g.others if trained_interval(m)[0] == 0]
+        second = [m for m in g.others if trained_interval(m)[0] > 0]
+    else:  # of another project: in the order in which they are given, which --boundary belongs to
+        half = len(g.others) // 2
+        first, second = list(g.others[:half]), list(g.others[half:])
     for experts in (first, second):
         if len(experts) != len(g.models):
             raise InputError(
@@ -118,15 +123,21 @@ def _all_kinds(g: StudyInputs) -> tuple[Any, ...]:
 
 
 def _losses(g: StudyInputs) -> tuple[Any, ...]:
-    early = [model for folder in g.folders for _, model in load_snapshots(folder, g.oracle.device)[:-1]]
+    early = [model for folder in g.folders for model in earlier(folder, g.oracle.device)]
     return [*early, *g.models, *g.others], g.oracle, g.held_out
 
 
 def _runs(g: StudyInputs) -> tuple[Any, ...]:
-    return [*g.folders, *g.other_folders], g.oracle
+    return runs_of([*g.folders, *g.other_folders], [*g.models, *g.others]), g.oracle
 
 
 def _trainings(g: StudyInputs) -> tuple[Any, ...]:
+    for model in g.models:
+        if "training_set" not in model.about:
+            raise InputError(
+                f"study memorise counts the points that a model was trained on, and {model.name} does not say which; "
+                "expected models of flowscope train, or memorise_study in Python with a function that trains"
+            )
     return list(g.folders), g.oracle.training_set, g.held_out
 
 
@@ -200,7 +211,7 @@ def check_study(name: str, models: int, others: int, beside: Collection[str] = (
                 f"study {name} takes no {BESIDE[what]}; expected it with {listed(takers)} alone: leave it out"
             )
     if entry.other and not others and not entry.optional:
-        raise InputError(f"study {name} compares two kinds of models; expected {entry.other}: --other MODEL_DIR")
+        raise InputError(f"study {name} compares two kinds of models; expected {entry.other}: --other MODEL")
     if others and not entry.other:
         raise InputError(f"study {name} takes one kind of model; expected no --other: leave it out")
     if models > 1 and not entry.seeds:

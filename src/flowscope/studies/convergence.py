@@ -81,7 +81,8 @@ def convergence_study(
     """Measure the oracle loss by stage, and FD if a space is given, against the steps of training.
 
     Args:
-        runs: folders of `flowscope train`, best with --snapshots; or a mapping from names to lists of (step, field).
+        runs: folders of `flowscope train`, best with --snapshots; or a mapping from names to folders or to lists of
+            (step, field).
         oracle: of the training set and path of all runs.
         space: of the Frechet distance; None to draw no samples.
         samples: to draw for each snapshot.
@@ -174,7 +175,7 @@ def _read_runs(runs: Any, oracle: Oracle) -> list[Run]:
     if not isinstance(runs, (Mapping, list, tuple)) or not runs:
         raise InputError(f"runs are {str(runs)[:60]!r}; expected folders of flowscope train, or a mapping of runs")
     if isinstance(runs, Mapping):
-        return [_listed_run(str(name), snapshots) for name, snapshots in runs.items()]
+        return [_named_run(str(name), run, oracle) for name, run in runs.items()]
     if not all(isinstance(run, (str, Path)) for run in runs):
         raise InputError("a run of the list is no folder; expected folders, or {name: [(step, field), ...]}")
     folders = [Path(run) for run in runs]
@@ -183,6 +184,13 @@ def _read_runs(runs: Any, oracle: Oracle) -> list[Run]:
         Run(name if names.count(name) == 1 else str(folder), list(load_snapshots(folder, oracle.device)), folder)
         for name, folder in zip(names, folders, strict=True)
     ]
+
+
+def _named_run(name: str, run: Any, oracle: Oracle) -> Run:
+    """A run from a folder, or from a list of (step, field)."""
+    if isinstance(run, (str, Path)):
+        return Run(name, list(load_snapshots(run, oracle.device)), Path(run))
+    return _listed_run(name, run)
 
 
 def _listed_run(name: str, snapshots: Any) -> Run:

@@ -174,7 +174,9 @@ def trained_interval(model: VelocityField) -> tuple[float, float]:
     """
     settings = settings_of(model)
     if "interval" not in settings:
-        raise InputError("an expert does not say which part of [0, 1] it was trained on; give the boundary")
+        raise InputError(
+            "an expert does not say which part of [0, 1] it was trained on; expected the boundary: --boundary T"
+        )
     return check_interval(settings["interval"])
 
 

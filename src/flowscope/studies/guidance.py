@@ -16,7 +16,7 @@ from flowscope.core.settings import check_count
 from flowscope.curve.stage_times import Boundaries
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import InputError, listed
-from flowscope.fields import VelocityField, check_interval, guide, is_within
+from flowscope.fields import VelocityField, check_interval, is_within
 from flowscope.metrics import FeatureSpace
 from flowscope.oracle import Oracle
 from flowscope.sampling import make_nodes
@@ -38,7 +38,7 @@ from flowscope.studies.bench.paired import (
     verdict,
 )
 from flowscope.studies.bench.sample_bench import SAMPLES_PER_VARIANT, SampleBench
-from flowscope.studies.bench.variants import Models, as_models, has_null_label
+from flowscope.studies.bench.variants import Models, as_models, guided, has_null_label
 from flowscope.training.monitor.evaluate import label_count
 
 TimeInterval = tuple[float, float]
@@ -112,7 +112,7 @@ def guidance_study(
     bench.variants = len(chosen) * len(models)
     curve = label_curve(oracle, np.append(np.arange(20) / 20, LAST_TIME), probes, seed)
     nodes = make_nodes(steps).numpy()
-    runs: Runs = {i: [bench.measure(guide(m, scale, i), nodes) for m in models] for i in chosen}
+    runs: Runs = {i: [bench.measure(guided(m, m, scale, i), nodes) for m in models] for i in chosen}
     tables = {name: _columns(bench, runs, part, nodes) for name, part in parts.items() if part}
     tables["tenths"] |= label_columns(curve)
     settings = {"scale": scale, "steps": steps, "probes": probes, "seeds": len(models), **bench.boundaries._asdict()}

@@ -3,8 +3,9 @@
 A model was trained on one set. Its oracle is the oracle of that set, so a study takes both together or refuses.
 """
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import torch
 
 from flowscope.data.normaliser import check_one_scale
 from flowscope.data.training_set import TrainingSet
-from flowscope.errors import InputError
+from flowscope.errors import FlowscopeWarning, InputError
 from flowscope.metrics import FeatureSpace, hold_out
 from flowscope.networks import NetworkField
+from flowscope.networks.published import is_published
 from flowscope.oracle import Oracle
 from flowscope.references.ladder import check_contains
 from flowscope.studies.bench.variants import settings_of
@@ -51,14 +53,28 @@ class StudyInputs:
     more: TrainingSet | None = None
 
 
-def load_models(folders: Sequence[str | Path], device: str | torch.device | None = None) -> tuple[NetworkField, ...]:
-    """Load the models of some folders, each named by its folder.
+def load_models(
+    folders: Sequence[str | Path],
+    device: str | torch.device | None = None,
+    shape: tuple[int, ...] | None = None,
+    **project: Any,
+) -> tuple[NetworkField, ...]:
+    """Load models, each named by its folder or file.
+
+    Args:
+        folders: of flowscope train, or other models that load_model takes.
+        device: where to put them.
+        shape: of the points, for models of other projects that do not say it.
+        project: what load_model is told of models of other projects.
 
     Raises:
         InputError: a folder holds no model, or one is given twice.
     """
     check_distinct(folders)
-    return tuple(load_model(folder, device=device) for folder in folders)
+    foreign = [is_published(folder) for folder in folders]
+    unasked = {} if any(foreign) else project  # with flowscope's own models alone, load_model refuses it
+    how = [{"shape": shape, **project} if is_foreign else unasked for is_foreign in foreign]
+    return tuple(load_model(folder, device=device, **named) for folder, named in zip(folders, how, strict=True))
 
 
 def check_distinct(folders: Sequence[str | Path]) -> None:
@@ -122,6 +138,9 @@ def trained_points(data: TrainingSet, models: Sequence[NetworkField]) -> tuple[T
     Raises:
         InputError: the models were trained on another set, or on other parts of it.
     """
+    models = [model for model in models if "training_set" in model.about]
+    if not models:
+        return data, None
     held_out_of = [model.about.get("held_out") or {"count": 0} for model in models]
     parts = {(int(h["count"]), int(h.get("seed", 0))) for h in held_out_of}
     if len(parts) > 1:
@@ -141,6 +160,29 @@ def trained_points(data: TrainingSet, models: Sequence[NetworkField]) -> tuple[T
     return train, held_out
 
 
+def said_of_training(model: NetworkField, data: TrainingSet) -> NetworkField:
+    """A model of another project with the notes that its training set is not known, and how that was scaled.
+
+    They are warned of, too. A model of flowscope train is returned as it is.
+    """
+    if "training_set" in model.about:
+        return model
+    unknown = (
+        f"nobody knows the points that {model.name} was trained on: those of {data.name} are taken for them, and what "
+        "is said of the oracle holds for the network only as far as that is so"
+    )
+    notes = [unknown]
+    wanted = model.about.get("normalise")
+    if wanted is not None and data.normaliser is None and data.normalisation == "none":
+        notes.append(
+            f"{model.name} was trained on latents scaled by {wanted}, and {data.name} is taken as it is stored: unless "
+            f"that is scaled already, load it with --normalise {wanted}"
+        )
+    for note in notes:
+        warnings.warn(note, FlowscopeWarning, stacklevel=2)
+    return replace(model, about={**model.about, "notes": [*(model.about.get("notes") or []), *notes]})
+
+
 def _describe_set(name: Any, count: Any, digest: str) -> str:
     """A set of points in a message."""
     return f"{name or 'points'} ({count} points, digest {digest[:DIGEST_DIGITS]}...)"
@@ -158,8 +200,12 @@ def load_inputs(
     device: str | torch.device | None = None,
     memory: str | int = "512MB",
     parts: bool = False,
+    **project: Any,
 ) -> StudyInputs:
     """Load models from their folders, and make the oracle of the points they were trained on.
+
+    Of a model of another project nobody knows those points: the data are taken for them, and a FlowscopeWarning says
+    so.
 
     Args:
         data: the whole source, as it was loaded for training. Points that were held out then are held out again.
@@ -173,14 +219,16 @@ def load_inputs(
         memory: as in Oracle.
         parts: whether each model was trained on a part of the data. Then the oracle is that of all, and the study
             matches models with their parts.
+        project: what load_model is told of models of other projects: convention, extras.
 
     Raises:
         InputError: the inputs do not fit together; the message says in what, and what to do.
     """
-    check_distinct([*models, *others])
-    first, second = load_models(models, device), load_models(others, device)
+    everyone = load_models([*models, *others], device, data.shape, **project)
+    everyone = tuple(said_of_training(model, data) for model in everyone)
+    first, second = everyone[: len(models)], everyone[len(models) :]
     check_seeds(first)
-    train, rest = (data, None) if parts else trained_points(data, (*first, *second))
+    train, rest = (data, None) if parts else trained_points(data, everyone)
     for name, other in (("held-out", held_out), ("foreign", foreign)):
         if other is not None and other.shape != train.shape:
             raise InputError(f"the {name} points have shape {other.shape}; expected {train.shape}, as {train.name} has")

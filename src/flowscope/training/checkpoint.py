@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowscope.core.files import remove_file, write_atomic, write_files
+from flowscope.core.files import digest_of_file, remove_file, write_atomic, write_files
 from flowscope.core.run_folder import RunFolder, opened_folder, run_folder
 from flowscope.core.schema import ArrayForm, check_arrays
 from flowscope.core.tensors import to_numpy
 from flowscope.errors import InputError, OutputError, ResumeError
+from flowscope.networks.weights import plain_name
 from flowscope.training.losses import BINS, COLUMNS
 from flowscope.training.model_store import (
     ABOUT_FILE,
@@ -22,9 +23,7 @@ from flowscope.training.model_store import (
     MODEL_FILE,
     Tensors,
     checkpoint_about,
-    digest_of_file,
     load_weights,
-    plain_name,
     read_about,
     read_safetensors,
     snapshot_name,

@@ -60,6 +60,7 @@ def train_to(
     device: str | torch.device | None = None,
     network: nn.Module | None = None,
     tracker: str | None = "tensorboard",
+    source: dict[str, Any] | None = None,
     progress: Progress | None = None,
     page: Page | None = None,
 ) -> Path:
@@ -82,6 +83,7 @@ def train_to(
         device: as for :func:`train`.
         network: as for :func:`train`.
         tracker: the name of one of accelerate's trackers; None for none.
+        source: where the points came from and how they were loaded, kept in model.json; None where that is not known.
         progress: called as progress(done, total, what) after every step; True for a bar of tqdm, None for none.
         page: makes index.html of what the monitor measures at each checkpoint, such as
             :class:`flowscope.report.TrainingPage`; monitor.json then has the numbers. None for neither.
@@ -116,7 +118,7 @@ def train_to(
         if found["step"] == settings.steps:
             return folder
     with run_folder(folder, "train", overwrite=overwrite) as opened:
-        run = Run(kept, settings, network=network, device=device, held_out=about_split)
+        run = Run(kept, settings, network=network, device=device, held_out=about_split, source=source)
         resumed = read_checkpoint(run, folder, resume)
         check_files(opened, snapshot_names(settings), resumed, () if page is None else PAGE_FILES)
         previews = Previews(run, folder, page, Watch(run, rest, folder, resumed))

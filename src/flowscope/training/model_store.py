@@ -21,15 +21,17 @@ from torch import Tensor, nn
 from typing_extensions import TypedDict
 
 from flowscope.core.device import resolve_device
+from flowscope.core.files import digest_of_file
 from flowscope.core.memory import check_memory
 from flowscope.core.schema import Count, LabelText, Whole, check_form, form_of, parse_json, read_json
 from flowscope.data.loaders.source import MAX_AXES, reading
 from flowscope.errors import InputError
-from flowscope.fields import FLOATS
 from flowscope.networks.architectures import MAX_CLASSES, build_network
-from flowscope.networks.convention import CONVENTIONS
+from flowscope.networks.convention import CONVENTIONS, Convention
 from flowscope.networks.field import NetworkField, as_field
 from flowscope.networks.labels import read_labels
+from flowscope.networks.published import is_published, load_published, read_extras
+from flowscope.networks.weights import check_fit, plain_name
 from flowscope.training.settings import TrainSettings
 
 SCHEMA = 2  # number of the form of model.json
@@ -42,7 +44,6 @@ RENAMED_SETTINGS = {  # names in schema 1, which is still read, and now
 }
 MODEL_FILE, EMA_FILE = "model.safetensors", "ema.safetensors"
 ABOUT_FILE, CHECKPOINT_FILE = "model.json", "state.safetensors"
-COMPILED_PREFIX = "_orig_mod."  # of the names of a module that torch.compile wrapped
 PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 ABOUT_KIND = "what flowscope train wrote"  # in messages
 MAX_SIDE = 2**31 - 1  # of a point
@@ -80,6 +81,7 @@ class AboutForm(TypedDict):
     step: Count
     labels: NotRequired[list[Whole] | None]
     class_names: NotRequired[dict[LabelText, str] | None]
+    source: NotRequired[dict[str, Any] | None]
     parameters: Count
     seconds: Annotated[float, Ge(0)]
     device: NotRequired[str]
@@ -115,11 +117,6 @@ def to_safetensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | 
     return save(whole, dict(metadata or {}))
 
 
-def plain_name(name: str) -> str:
-    """The name of a tensor without what torch.compile adds to those of compiled modules."""
-    return name.replace(COMPILED_PREFIX, "")
-
-
 def read_safetensors(path: Path, device: torch.device | str = "cpu") -> tuple[Tensors, dict[str, str]]:
     """The tensors and the metadata of a safetensors file.
 
@@ -138,12 +135,6 @@ def digest_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def digest_of_file(path: Path) -> str:
-    """SHA-256 of a file, which is read piece by piece, in 64 hexadecimal digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], where: object) -> None:
     """Load weights into a network that has exactly these.
 
@@ -160,44 +151,9 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], where: objec
     network.load_state_dict({k: tensors[plain_name(k)] for k in network.state_dict()})
 
 
-def check_fit(network: nn.Module, tensors: Mapping[str, Tensor], where: object) -> None:
-    """Refuse weights that are not those of a network.
-
-    Args:
-        network: left as it is; it may be on the device "meta".
-        tensors, where: as in :func:`load_weights`.
-
-    Raises:
-        InputError: as in :func:`load_weights`.
-    """
-    own = {plain_name(k): v for k, v in network.state_dict().items()}
-    tensors = {plain_name(k): v for k, v in tensors.items()}
-    missing, unexpected = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
-    both = [(k, tensors[k], own[k]) for k in sorted(own.keys() & tensors.keys())]
-    shapes = [f"{k} {tuple(got.shape)} instead of {tuple(its.shape)}" for k, got, its in both if got.shape != its.shape]
-    kinds = [f"{k} {got.dtype} instead of {its.dtype}" for k, got, its in both if not _alike(got, its)]
-    if missing or unexpected or shapes or kinds:
-        parts = (
-            ("missing", missing),
-            ("unexpected", unexpected),
-            ("of another shape", shapes),
-            ("of another dtype", kinds),
-        )
-        said = "; ".join(f"{what}: {_first_names(names)}" for what, names in parts if names)
-        raise InputError(
-            f"{where} does not fit the {type(network).__name__}: {said}; expected weights of the same architecture, "
-            "width and image size"
-        )
-
-
-def _alike(got: Tensor, own: Tensor) -> bool:
-    """Whether numbers of one dtype can become those of the other: usual floats may be of other precision."""
-    floats = got.dtype in FLOATS and own.dtype in FLOATS
-    return floats or got.dtype == own.dtype
-
-
-def _first_names(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f", ... ({len(names)} in all)" if len(names) > 5 else "")
+def is_model_folder(directory: Path) -> bool:
+    """Whether a training of flowscope has left a model in a folder, finished or not."""
+    return any((directory / name).is_file() for name in (ABOUT_FILE, CHECKPOINT_FILE))
 
 
 def read_about(directory: Path) -> dict[str, Any]:
@@ -206,12 +162,12 @@ def read_about(directory: Path) -> dict[str, Any]:
     Raises:
         InputError: there is no model, it is a pickle, or it is of another schema.
     """
-    if directory.suffix in PICKLE_SUFFIXES or (not (directory / ABOUT_FILE).exists() and _pickles(directory)):
-        found = directory if directory.suffix in PICKLE_SUFFIXES else _pickles(directory)[0]
+    if directory.suffix in PICKLE_SUFFIXES and not directory.exists():
+        raise InputError(f"{directory} does not exist; expected a checkpoint of another project, or a model's folder")
+    if not (directory / ABOUT_FILE).exists() and (pickles := _pickles(directory)):
         raise InputError(
-            f"{found} is a pickle, which can run code when it is read, and is refused; expected the folder of a model "
-            "that flowscope train wrote: for other networks load the weights with torch.load(path, weights_only=True), "
-            "and hand the module to flowscope's as_field"
+            f"{directory} holds no model of flowscope train, and {pickles[0]} is a pickle; expected the folder of such "
+            f"a model, or a checkpoint of DiT, SiT, REPA or LightningDiT by its file: {pickles[0]}"
         )
     if (directory / ABOUT_FILE).exists():
         return _checked_about(read_json(directory / ABOUT_FILE, dict[str, Any], ABOUT_KIND), directory / ABOUT_FILE)
@@ -266,24 +222,32 @@ def load_model(
     step: int | None = None,
     network: nn.Module | None = None,
     shape: tuple[int, ...] | None = None,
+    convention: str | Convention | None = None,
+    extras: Mapping[str, Any] | str | Path | None = None,
+    heads: int | None = None,
 ) -> NetworkField:
-    """Load a trained network as a field, from the folder that :func:`train_to` or ``flowscope train`` wrote.
+    """Load a network as a field: one of :func:`train_to` or ``flowscope train``, or one of another project.
 
     Of a run that goes on, or was interrupted, the last checkpoint is loaded.
 
     Args:
-        directory: the folder.
+        directory: the folder that a training of flowscope wrote; a folder of diffusers; a .pt or .safetensors
+            checkpoint of DiT, SiT, REPA or LightningDiT; or "FILE.py:FUNCTION", whose function returns a module.
         ema: True for the averaged weights, False for the last ones.
         device: where to put the network; None for the CPU.
         step: a step whose averaged weights were kept as a snapshot; None for the last step.
         network: a network of your own that was trained, to be given its weights; None for one of flowscope's.
         shape: of the points that it is wanted for; None for any. A model of other points is refused.
+        convention: as for :func:`flowscope.as_field`, for what a model of another project does not say itself.
+        extras: keyword arguments of every call of it, such as text embeddings, or a .safetensors file of them.
+        heads: of attention of a checkpoint that does not say how many.
 
     Returns:
-        A NetworkField whose `about` is the content of model.json.
+        A NetworkField whose `about` is the content of model.json, or what is known of another project's network.
 
     Raises:
-        InputError: there is no model, or a file is damaged, a pickle, or of another architecture, shape or schema.
+        InputError: there is no model, or a file is damaged, a pickle, or of another architecture, shape or schema; or
+            the model does not say what it predicts, and there is no convention.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -296,6 +260,15 @@ def load_model(
         ((2,), 2)
     """
     folder, where = Path(directory), resolve_device(device)
+    if is_published(directory):
+        if step is not None or network is not None:
+            raise InputError(f"{directory} is a model of another project; expected no step and no network with it")
+        named = read_extras(extras) if isinstance(extras, (str, Path)) else extras
+        how: dict[str, Any] = {"ema": ema, "device": device, "extras": named, "shape": shape, "heads": heads}
+        return load_published(directory, convention, **how)
+    for name, value in (("convention", convention), ("extras", extras), ("heads", heads)):
+        if value is not None:
+            _refuse_option(folder, name)
     about = read_about(folder)
     own_shape = tuple(about["shape"])
     if shape is not None and tuple(shape) != own_shape:
@@ -308,6 +281,14 @@ def load_model(
         network = _build(about, folder, tensors, path)
     load_weights(network, tensors, path)
     return trained_field(network.to(where).eval(), about, folder.resolve().name)
+
+
+def _refuse_option(folder: Path, name: str) -> None:
+    """Refuse what is said of a model of another project for one of flowscope's own."""
+    read_about(folder)  # which refuses what is no model at all
+    raise InputError(
+        f"--{name} is given, and {folder} is a model of flowscope's own, whose convention is known; leave it out"
+    )
 
 
 def trained_field(network: nn.Module, about: Mapping[str, Any], name: str) -> NetworkField:

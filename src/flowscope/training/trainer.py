@@ -19,6 +19,7 @@ from flowscope.networks.field import NetworkField
 from flowscope.oracle import Oracle
 from flowscope.paths import get_path
 from flowscope.training.accelerator import check_accelerator, make_accelerator, start_tracker, tf32_matmul
+from flowscope.training.buffers import check_buffers
 from flowscope.training.draws import Draw, Draws, seeded_modules, to_device
 from flowscope.training.ema import make_average, update_average, without_compiler
 from flowscope.training.labels import check_labels_arrive, own_label_dropout_off, warn_of_own_dropout
@@ -37,6 +38,7 @@ class Run:
         network: a module to train in place; None to build one.
         device: where to train; None for "cuda" where there is one, else "cpu".
         held_out: what model.json says of points that were set aside.
+        source: where the points came from and how they were loaded, for model.json; None where that is not known.
 
     Attributes:
         classes: one more than the largest label; 0 without labels.
@@ -59,10 +61,11 @@ class Run:
         network: nn.Module | None = None,
         device: str | torch.device | None = None,
         held_out: dict[str, Any] | None = None,
+        source: dict[str, Any] | None = None,
     ) -> None:
         self.settings, self.training_set = settings, as_training_set(training_set)
         self.shape, self.path = self.training_set.shape, get_path(settings.path)
-        self.held_out = held_out or {"count": 0}
+        self.held_out, self.source = held_out or {"count": 0}, source
         self.device = resolve_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.classes = count_classes(self.training_set)
         self.labels = None if len(self.training_set.classes) == self.classes else list(self.training_set.classes)
@@ -77,6 +80,9 @@ class Run:
         self.null = check_labels_arrive(self.network, self.classes, settings.label_dropout, self.shape)
         self.notes = warn_of_own_dropout(self.network, settings.label_dropout) if self.classes else ()
         self.ema = make_average(self.network)
+        if self.custom_network is not None:
+            label = self.null if self.null is not None else 0 if self.classes else None
+            check_buffers(self.network, self.ema, self.shape, label)
         compiled = without_compiler(network) is not network
         self.forward: Any = network if compiled else torch.compile(self.network) if settings.compile else self.network
         weights, decay = self.network.parameters(), settings.weight_decay
@@ -168,6 +174,7 @@ class Run:
             "classes": self.classes,
             "labels": self.labels,
             "notes": list(self.notes),
+            "source": self.source,
             "class_names": None if names is None else {str(label): name for label, name in names.items()},
             "step": self.step,
             "parameters": sum(p.numel() for p in self.network.parameters()),

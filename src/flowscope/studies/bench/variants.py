@@ -6,7 +6,7 @@ from pathlib import Path as Folder
 from typing import Any, NamedTuple
 
 from flowscope.errors import InputError
-from flowscope.fields import VelocityField, check_field
+from flowscope.fields import VelocityField, check_field, guide
 from flowscope.networks import NetworkField
 from flowscope.oracle import Oracle
 from flowscope.paths import Path
@@ -133,6 +133,11 @@ def record_of(model: Any) -> dict[str, Any]:
 def settings_of(model: Any) -> dict[str, Any]:
     """The settings that a model was trained with; empty if it has no record of them."""
     return dict(record_of(model).get("settings") or {})
+
+
+def guided(model: VelocityField, like: VelocityField, scale: float, part: Any) -> VelocityField:
+    """A field guided in the channels that the code of a model's project guides: `like`, the model; else in all."""
+    return guide(model, scale, part, channels=record_of(like).get("guided_channels"))
 
 
 def variant_settings(model: Any) -> dict[str, Any]:
