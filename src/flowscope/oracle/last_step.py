@@ -28,7 +28,7 @@ from flowscope.oracle.equation.posterior import ROUNDING
 from flowscope.oracle.law import Law
 from flowscope.oracle.plan import plan
 from flowscope.oracle.queries import Queries
-from flowscope.paths import Quantity, convert, quantity_weights
+from flowscope.paths import Quantity, quantity_weights
 
 TOLERATED = 1e-7  # rounding, relative to the size, up to which (6d) will do
 HEAVIEST = 16  # points of a state that are summed by themselves, where the rest does not matter
@@ -111,7 +111,8 @@ def _about_the_centre(law: Law, queries: Queries, moments: Moments, target: Quan
     """(6d). Nothing large cancels in it but what the centre itself adds."""
     a, b = quantity_weights(queries.path, target)
     centre = law.support.centre
-    value = convert(moments.mean, queries.z, queries.path, "data", target) + torch.outer(a, centre)
+    noise = (queries.z - queries.alpha[:, None] * moments.mean).div_(queries.sigma[:, None])
+    value = (a[:, None] * moments.mean).addcmul_(b[:, None], noise).add_(torch.outer(a, centre))
     square = torch.linalg.vector_norm(moments.mean, dim=1) ** 2 + moments.total_variance
     far, terms = float(centre.norm()), _terms(law, queries, exact)
     per_state = b.abs() / queries.sigma

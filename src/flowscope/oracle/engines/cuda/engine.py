@@ -104,7 +104,7 @@ class FusedAccumulator(Float32Accumulator):
         """Whether blocks are the points themselves, and not copies."""
         law, positions = self.law, self.law.positions
         whole = int(positions[-1] - positions[0]) == len(law) - 1 and not law.support.streamed
-        return whole and not centred(law) and law.raw_block(0, 1).raw.dtype in self.by.takes
+        return whole and not law.support.transformed and not centred(law) and law.raw_block(0, 1).raw.dtype in self.by.takes
 
     def add(self, block: RawBlock) -> None:
         """Some points of the law."""
