@@ -15,6 +15,7 @@ from flowscope.curve.notes import check_notes, crossing_notes, doubt_notes, find
 from flowscope.curve.prediction import PredictedLaw, information_deficit, plain_snr, predicted_snr, predicted_top1
 from flowscope.curve.result import ClassStages, FineGrid, Information, LossFloor, SelfCheck, StageCurve
 from flowscope.curve.spectrum import CLUSTERS, measure_spectra
+from flowscope.data.training_set import TrainingSet
 from flowscope.oracle import Oracle
 from flowscope.oracle.law import ClassLaw
 from flowscope.paths import Path
@@ -85,18 +86,31 @@ def summarise(
 def describe(oracle: Oracle) -> dict[str, Any]:
     """What names a training set in a result."""
     s = oracle.training_set
-    return {
-        "name": s.name,
-        "digest": s.digest,
-        "N": len(s),
-        "distinct": len(oracle.support.law()),
-        "shape": list(s.shape),
-        "dtype": s.dtype,
-        "classes": len(s.classes),
-        "normalisation": s.normalisation,
-        "weighted": s.weights is not None,
-        "entropy": oracle.support.law().entropy,
-    } | ({"notes": " ".join(s.notes)} if s.notes else {})
+    return (
+        {
+            "name": s.name,
+            "digest": s.digest,
+            "N": len(s),
+            "distinct": len(oracle.support.law()),
+            "shape": list(s.shape),
+            "dtype": s.dtype,
+            "classes": len(s.classes),
+            "normalisation": s.normalisation,
+            "weighted": s.weights is not None,
+            "entropy": oracle.support.law().entropy,
+        }
+        | _law_words(s)
+        | ({"notes": " ".join(s.notes)} if s.notes else {})
+    )
+
+
+def _law_words(s: TrainingSet) -> dict[str, str]:
+    """What the law of a set has besides points; nothing for points alone."""
+    about = {"augmentations": ", ".join(s.augmentations)} if s.augmentations else {}
+    if s.deviations is None:
+        return about
+    shared = f"{s.deviations:g}, of all coordinates"
+    return about | {"deviations": "of each point and coordinate" if s.own_deviations else shared}
 
 
 def _mean_part(path: Path, nodes: Nodes, shares: list[float], parts: list[Part], resampled: np.ndarray) -> Part:

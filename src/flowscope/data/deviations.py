@@ -43,7 +43,7 @@ def check_deviations(deviations: Any, shape: tuple[int, ...]) -> Any:
             deviations = np.asarray(deviations)
         except ValueError:
             raise InputError(f"deviations are no array; {EXPECTED}") from None
-    if tuple(deviations.shape) == ():
+    if tuple(deviations.shape) == () and "float" in str(deviations.dtype):
         return check_deviations(float(deviations), shape)
     floating = deviations.dtype in FLOATS if isinstance(deviations, Tensor) else np.dtype(deviations.dtype).kind == "f"
     if tuple(deviations.shape) != shape or not floating:

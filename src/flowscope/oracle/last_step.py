@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowscope.errors import NumericalError
 from flowscope.oracle.engines.base import Want
 from flowscope.oracle.engines.float64 import Float64Engine
 from flowscope.oracle.equation import double_double as doubled
@@ -85,7 +86,19 @@ def exact_variance(law: Law, queries: Queries, moments: Moments, exact: Float64E
 def _replace(
     step: LastStep, doubtful: Tensor, law: Law, queries: Queries, target: Quantity, exact: Float64Engine
 ) -> LastStep:
-    """The step taken again about the heaviest point, for some of the states."""
+    """The step taken again about the heaviest point, for some of the states.
+
+    Raises:
+        NumericalError: that is not possible, as means are of Gaussians whose deviations differ.
+    """
+    if law.support.own_deviations:
+        if bool(doubtful.any()):
+            raise NumericalError(
+                f"deviations go down to {law.support.training_set.least_deviation:.3g}, and points lie up to "
+                f"{law.radius:.3g} from their mean; expected a least deviation that float64 can tell beside that: "
+                "raise small ones"
+            )
+        return step
     if bool(doubtful.any()):
         again = _about_the_heaviest(law, queries.rows(doubtful), target, exact)
         for column, value in zip(step, again, strict=True):

@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 from flowscope.core.device import resident, upload
-from flowscope.data.augmented import augmented
 from flowscope.data.distinct import find_distinct
 from flowscope.data.rows.prefetch import prefetch
-from flowscope.data.training_set import TrainingSet
+from flowscope.data.training_set import TrainingSet, augmented
 from flowscope.errors import InputError
 
 LARGEST_SQUARE = 1e200  # of a distance from the centre, whose square float64 still holds
@@ -30,7 +29,7 @@ class Support:
     """What is computed once for a training set: its distinct points, their centre and norms.
 
     Attributes:
-        training_set: with the transformations of points as points of its own (data/augmented.py).
+        training_set: with the transformations of points as points of its own.
         first: (G,) position of each distinct point's first copy, ascending.
         group: (N,) which distinct point each point is.
         centre: (D,) float64, the mean of all points that have any weight; of some of them where points lie in a file.
@@ -116,6 +115,11 @@ class Support:
             return self._stored.transformations.apply(chosen, number).reshape(len(positions), -1)
         chosen = self._resident[which if isinstance(which, slice) else torch.as_tensor(which, device=self.device)]
         return chosen.reshape(len(positions), -1)
+
+    @property
+    def own_deviations(self) -> bool:
+        """Whether data are of Gaussians about the points, each with deviations of its own."""
+        return self.training_set.own_deviations
 
     @property
     def transformed(self) -> bool:
@@ -278,6 +282,14 @@ class Law:
         stop = len(self) if stop is None else stop
         raw_blocks = (self.raw_block(low, min(low + rows, stop)) for low in range(start, stop, rows))
         yield from prefetch(raw_blocks) if self.support.streamed else raw_blocks
+
+    def extra_variances(self, start: int, stop: int) -> Tensor:
+        """(n, D) float64 s_i^2 - s^2 of points start..stop of the law, s the least deviation of the set."""
+        s = self.support.training_set
+        if s.least_deviation is None:
+            raise ValueError("extra variances are of a law with deviations")
+        rows = s.deviation_rows(self.positions[start:stop]).flatten(1).to(self.support.device, torch.float64)
+        return (rows**2).sub_(s.least_deviation**2).clamp_min_(0)
 
     def block(self, start: int, stop: int) -> Block:
         """Points start..stop of the law."""

@@ -226,7 +226,16 @@ class Oracle:
         return self._answer(x, t, y, Want(), value)[0]
 
     def certify(self, x: Tensor, t: float | Tensor, y: Any = None) -> tuple[Tensor, Certificate]:
-        """u*(x, t), (B, *shape), with a proof of how far it may be off; what is not left out is done in float64."""
+        """u*(x, t), (B, *shape), with a proof of how far it may be off; what is not left out is done in float64.
+
+        Raises:
+            InputError: points have deviations of their own: of logits that are no products nothing is proven.
+        """
+        if self.support.own_deviations:
+            raise InputError(
+                f"{self.training_set.name} has deviations that differ, and certificates are of points and of one "
+                "shared deviation; expected one number as deviations, or velocity, which is good to 1e-6, unproven"
+            )
 
         def value(batch: Batch) -> tuple[Tensor, ...]:
             step = last_step(*batch, "velocity", self._exact)
