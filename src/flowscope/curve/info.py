@@ -11,7 +11,7 @@ from flowscope.curve.boundaries import predict_by_class, recommend
 from flowscope.curve.measure import LEVELS
 from flowscope.curve.prediction import predicted_snr, threshold
 from flowscope.curve.subsets import MOST_SUBSET_POINTS, predict_from_subsets
-from flowscope.curve.summary import describe, predict, predicted_law
+from flowscope.curve.summary import UNKNOWN, describe, predict, predictable, predicted_law
 from flowscope.data import TrainingSet
 from flowscope.data.channels import channel_statistics
 from flowscope.data.near_copies import near_copies
@@ -46,7 +46,9 @@ def training_set_info(oracle: Oracle, subsets: bool = False, near_duplicates: bo
     s, law = oracle.training_set, oracle.support.law()
     known = predicted_law(oracle, ClassLaw(1.0, None, law))
     clustered, plain = known.spectra
-    expected, snr = predict(oracle.path, [known]), predicted_snr([known], LEVELS[0])
+    expected, snr = UNKNOWN, math.nan
+    if predictable(oracle):
+        expected, snr = predict(oracle.law_path, [known]), predicted_snr([known], LEVELS[0])
     group = oracle.support.group[: len(s)]  # of the points as they are stored
     duplicates = len(s) - len(np.unique(group))
     near, why_not = _near_duplicates(s, group, near_duplicates)
