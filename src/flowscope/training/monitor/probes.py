@@ -88,6 +88,7 @@ def draw_probes(
         raise InputError(
             f"the model is conditional, but {points.name} has no labels; give it labels, or pass conditional=False"
         )
+    points_alone(oracle.training_set, "monitors")
     points = points_alone(points, "monitors")
     row, t, x0, lost = _draw(points, count, bins, seed, beside)
     device = oracle.device
