@@ -70,7 +70,7 @@ class Widened(Coefficients):
     """Coefficients of (alpha, sqrt(sigma^2 + alpha^2 s^2)): the path on which points stand for Gaussians N(m, s^2 I).
 
     On it m has the posterior, the velocity and the score that data N(m, s^2 I) have on the path itself; what the mean
-    says of data and noise differs, (13b).
+    says of data and noise differs, (14b).
 
     Attributes:
         noise: sigma of the path itself.
@@ -91,7 +91,7 @@ class Widened(Coefficients):
         return self.noise / self.sigma
 
     def data_variance(self, variance: Tensor, dimension: int) -> Tensor:
-        """tr Cov(x1|x) of (13d), from the total variance of the posterior of m."""
+        """tr Cov(x1|x) of (14d), from the total variance of the posterior of m."""
         own = self.own_share**2
         return own**2 * variance + dimension * own * self.deviation**2
 

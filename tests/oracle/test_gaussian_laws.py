@@ -7,6 +7,7 @@ import torch
 from flowscope import Oracle, TrainingSet
 from flowscope.errors import InputError, NumericalError
 from flowscope.paths import linear, widen
+from flowscope.sampling import sample
 from tests.reference import alpha_sigma, gaussian_oracles
 from tests.support.cases import PATHS, cloud, expected, flat, states, velocity_error
 from tests.support.engines import small_oracle
@@ -202,3 +203,18 @@ def test_deviations_below_what_float64_can_tell_are_refused_and_not_wrong():
     s[0] = 1e-14
     with pytest.raises(NumericalError, match="deviations go down to 1e-14"):
         Oracle(TrainingSet(POINTS, deviations=s)).score(POINTS[:1], 1.0)
+
+
+@pytest.mark.parametrize("kind", DEVIATIONS)
+def test_samples_are_data_of_the_law(kind):
+    """By short ways through the span of a small law, too: one Gaussian's flow is known, to its spread at the end."""
+    points = cloud(1, (64,), seed=8, dtype=torch.float64)
+    s = torch.as_tensor(DEVIATIONS[kind](points), dtype=torch.float64).expand_as(points)
+    noise = torch.randn(5, 64, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    ends = sample(Oracle(TrainingSet(points, deviations=s)), noise, steps=200, solver="heun")
+    torch.testing.assert_close(ends, points + s * noise, rtol=0, atol=0.02)
+    two = torch.cat([points, -points])
+    law = Oracle(TrainingSet(two, deviations=s.expand_as(two)))
+    near = sample(law, noise, steps=20)
+    by_calls = sample(lambda x, t, y=None: law.velocity(x, t), noise, steps=20)
+    torch.testing.assert_close(near, by_calls, rtol=1e-6, atol=1e-6)

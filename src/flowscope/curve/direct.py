@@ -1,6 +1,6 @@
 """The curve of a law whose deviations differ: the posterior of every probe at every node, by the direct form.
 
-There is no one-pass form: the logits of (13f) depend on t through more than alpha/sigma. So a node costs a pass over
+There is no one-pass form: the logits of (14f) depend on t through more than alpha/sigma. So a node costs a pass over
 all points, and nodes are few.
 """
 
@@ -68,7 +68,7 @@ def _pairs(oracle: Oracle, what: Measurement, c: ClassLaw) -> tuple[Tensor, Tens
 
 
 def _posterior(oracle: Oracle, law: Law, x: Tensor, t: Tensor) -> np.ndarray:
-    """(Q, n) QUANTITIES of states at their times; the total variance is that of y in (13f)."""
+    """(Q, n) QUANTITIES of states at their times; the total variance is that of y in (14f)."""
     query, want, found = Query(x, t, None), Want(), []
     for rows in torch.arange(len(x)).split(max(1, oracle.memory // (8 * 64 * x.shape[1]))):
         queries = Queries.of(query, rows, oracle.support, oracle.law_path).with_error_bound(law)

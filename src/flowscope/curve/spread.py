@@ -1,11 +1,11 @@
-r"""What a curve has besides the points' where data are drawn from Gaussians about them (docs/mathematics.md, (13)).
+r"""What a curve has besides the points' where data are drawn from Gaussians about them (docs/mathematics.md, (14)).
 
-The posterior is that of points on the widened path (13a). Of gap and loss floor it misses what no posterior of points
+The posterior is that of points on the widened path (14a). Of gap and loss floor it misses what no posterior of points
 knows, the spread of the data about their own point:
 
-    gap = A~^2 V / D + W^2 s^2 / (sigma^2 + alpha^2 s^2),    W = alpha' sigma - alpha sigma'              (13h)
+    gap = A~^2 V / D + W^2 s^2 / (sigma^2 + alpha^2 s^2),    W = alpha' sigma - alpha sigma'              (14h)
 
-with A~ of the widened path and V the total variance of the posterior (of y in (13f), where deviations differ).
+with A~ of the widened path and V the total variance of the posterior (of y in (14f), where deviations differ).
 """
 
 import math
@@ -24,7 +24,7 @@ END_SPACING = 0.25  # of log snr, of the nodes towards the end of the widened pa
 
 
 def spread_rate(oracle: Oracle, t: np.ndarray) -> np.ndarray:
-    """(T,) the second term of (13h), by coordinate; 0 for points."""
+    """(T,) the second term of (14h), by coordinate; 0 for points."""
     law_path = oracle.law_path
     if not isinstance(law_path, WidenedPath):
         return np.zeros(len(t))
@@ -34,7 +34,7 @@ def spread_rate(oracle: Oracle, t: np.ndarray) -> np.ndarray:
 
 
 def spread_floor(oracle: Oracle) -> float:
-    """The integral of the second term of (13h) over t in [0, 1); infinite where it has none, as on VP."""
+    """The integral of the second term of (14h) over t in [0, 1); infinite where it has none, as on VP."""
     if not isinstance(oracle.law_path, WidenedPath):
         return 0.0
     before, last = spread_rate(oracle, 1 - np.array(NEAR_END))

@@ -1,11 +1,11 @@
 r"""The direct form of the equation, for data of Gaussians N(m_i, s_i^2) whose deviations differ: one block -> Moments.
 
-With s the least deviation of all, the data are y_i + s n, y_i ~ N(m_i, s_i^2 - s^2), and on the widened path (13a) x_t
+With s the least deviation of all, the data are y_i + s n, y_i ~ N(m_i, s_i^2 - s^2), and on the widened path (14a) x_t
 is alpha y_i + sqrt(sigma^2 + alpha^2 s^2) n. So what is wanted of x1 follows from the moments of y as from those of
-points (docs/mathematics.md, (13f) and (13g)):
+points (docs/mathematics.md, (14f) and (14g)):
 
     v_i = sigma^2 + alpha^2 s_i^2,    l_i = log w_i - sum_k [(x - alpha m_i)_k^2 / (2 v_ik) + log(v_ik / v_k) / 2]
-    E[y|x, i] = m_i + alpha (s_i^2 - s^2) (x - alpha m_i) / v_i                                           (13f)
+    E[y|x, i] = m_i + alpha (s_i^2 - s^2) (x - alpha m_i) / v_i                                           (14f)
 
 with v of the widened path. Differences are taken one by one, so that nothing large cancels in a logit.
 """
