@@ -137,3 +137,64 @@ def oracles(points, x, t, path="linear", weights=None, exact=False):
     calls = zip(x, t, exact, strict=True)
     rows = [oracle(points, row, float(time), path, weights, bool(hard)) for row, time, hard in calls]
     return Answer(*(np.stack([np.asarray(value) for value in column]) for column in zip(*rows, strict=True)))
+
+
+class GaussianAnswer(NamedTuple):
+    """What the oracle of Gaussians N(m_i, s_i^2) should say at one state; sums over coordinates."""
+
+    weights: np.ndarray
+    mean: np.ndarray
+    velocity: np.ndarray
+    noise: np.ndarray
+    score: np.ndarray
+    log_density: float
+    divergence: float
+    total_variance: float
+    scale: float  # sqrt(|u|^2 + Var u_i), what errors are measured against
+
+
+@functools.cache
+def half_variance_rate(path, t):
+    """sigma sigma', which is finite at t = 1 on every path: half of the derivative of sigma^2."""
+    with mpmath.workdps(2 * DIGITS):
+        return mpmath.re(mpmath.diff(lambda s: alpha_sigma(path, s)[1] ** 2, mpmath.mpf(float(t)))) / 2
+
+
+def gaussian_oracle(points, deviations, x, t, path="linear", weights=None):
+    """The answer at one state x (D,) and time t in [0, 1], for Gaussians N(points_i, deviations_i^2).
+
+    Given i the pair (x1, x_t) is jointly Gaussian in every coordinate, and so is (x0, x_t).
+    """
+    points, s2, x = np.asarray(points, np.float64), np.asarray(deviations, np.float64) ** 2, np.asarray(x, np.float64)
+    prior = np.ones(len(points)) if weights is None else np.asarray(weights, np.float64)
+    alpha, sigma = map(float, alpha_sigma(path, mpmath.mpf(float(t))))
+    with mpmath.workdps(2 * DIGITS):
+        d_alpha = float(mpmath.diff(lambda s: alpha_sigma(path, s)[0], mpmath.mpf(float(t))))
+    rate, s2 = float(half_variance_rate(path, float(t))), np.broadcast_to(s2, points.shape)
+    v = alpha**2 * s2 + sigma**2
+    off = x - alpha * points
+    logits = np.log(prior / prior.sum()) - (off**2 / (2 * v) + np.log(2 * math.pi * v) / 2).sum(1)
+    log_density = logits.max() + math.log(np.exp(logits - logits.max()).sum())
+    gamma = np.exp(logits - log_density)
+    data, pull = points + alpha * s2 / v * off, off / v
+    each = d_alpha * data + rate * pull
+    mean, noise, velocity, score = gamma @ data, sigma * (gamma @ pull), gamma @ each, -gamma @ pull
+    slopes = (alpha * d_alpha * s2 + rate) / v
+    between = -gamma @ ((pull + score) * (each - velocity)).sum(1)
+    return GaussianAnswer(
+        weights=gamma,
+        mean=mean,
+        velocity=velocity,
+        noise=noise,
+        score=score,
+        log_density=log_density,
+        divergence=gamma @ slopes.sum(1) + between,
+        total_variance=gamma @ ((s2 * sigma**2 / v).sum(1) + ((data - mean) ** 2).sum(1)),
+        scale=math.sqrt(velocity @ velocity + gamma @ ((each - velocity) ** 2).sum(1)),
+    )
+
+
+def gaussian_oracles(points, deviations, x, t, path="linear", weights=None):
+    """`gaussian_oracle` for states x (B, D) at one time: every field stacked, rows first."""
+    rows = [gaussian_oracle(points, deviations, row, t, path, weights) for row in x]
+    return GaussianAnswer(*(np.stack([np.asarray(value) for value in column]) for column in zip(*rows, strict=True)))

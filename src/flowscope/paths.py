@@ -53,12 +53,47 @@ class Coefficients:
 
     def rows(self, which: slice | Tensor) -> "Coefficients":
         """The coefficients at some of the times (B,)."""
-        return Coefficients(*(v[which] for v in vars(self).values()))
+        return type(self)(*(v[which] for v in vars(self).values()))
 
     def expand(self, ndim: int) -> "Coefficients":
         """The coefficients with trailing axes, to broadcast against x of `ndim` axes."""
         parts = (v.reshape(v.shape + (1,) * (ndim - v.ndim)) for v in vars(self).values())
-        return Coefficients(*parts)
+        return type(self)(*parts)
+
+    def data_variance(self, variance: Tensor, dimension: int) -> Tensor:
+        """tr Cov(x1|x), a sum over coordinates, from the total variance of a posterior; that itself for points."""
+        return variance
+
+
+@dataclass(frozen=True)
+class Widened(Coefficients):
+    """Coefficients of (alpha, sqrt(sigma^2 + alpha^2 s^2)): the path on which points stand for Gaussians N(m, s^2 I).
+
+    On it m has the posterior, the velocity and the score that data N(m, s^2 I) have on the path itself; what the mean
+    says of data and noise differs, (14b).
+
+    Attributes:
+        noise: sigma of the path itself.
+        deviation: s.
+    """
+
+    noise: Tensor
+    deviation: Tensor
+
+    @property
+    def spread_share(self) -> Tensor:
+        """alpha s^2 / sqrt(sigma^2 + alpha^2 s^2), what the data have of the widened noise."""
+        return self.alpha * self.deviation**2 / self.sigma
+
+    @property
+    def own_share(self) -> Tensor:
+        """sigma / sqrt(sigma^2 + alpha^2 s^2), what the noise has of it."""
+        return self.noise / self.sigma
+
+    def data_variance(self, variance: Tensor, dimension: int) -> Tensor:
+        """tr Cov(x1|x) of (14d), from the total variance of the posterior of m."""
+        own = self.own_share**2
+        return own**2 * variance + dimension * own * self.deviation**2
 
 
 EXPECTED = "finite (alpha, sigma, alpha', sigma') for every t in [0, 1)"
@@ -102,10 +137,14 @@ class Path:
         """
         t = _float64(t)
         check_time(t)
+        return Coefficients(t, *(self._checked(value, t) for value in self._values(t)))
+
+    def _values(self, t: Tensor) -> tuple[Any, ...]:
+        """What the formula gives at some times."""
         values = tuple(self.formula(t))
         if len(values) != 4:
             raise InputError(f"the formula of path {self.name!r} gave {len(values)} values; expected 4: {EXPECTED}")
-        return Coefficients(t, *(self._checked(value, t) for value in values))
+        return values
 
     def _checked(self, value: Any, t: Tensor) -> Tensor:
         """A coefficient of the shape of t; a plain number stands for a constant."""
@@ -123,6 +162,59 @@ class Path:
     def time_of_snr(self, snr: float | Tensor) -> Tensor:
         """The time at which (alpha/sigma)^2 equals snr, float64; outside [0, 1) where the path does not reach it."""
         return self.time(_float64(snr))
+
+
+@dataclass(frozen=True)
+class WidenedPath(Path):
+    """The path (alpha, sqrt(sigma^2 + alpha^2 s^2)) of a path (alpha, sigma) and a deviation s; t = 1 is on it.
+
+    Attributes:
+        deviation: s > 0.
+
+    Example:
+        >>> from flowscope.paths import linear, widen
+        >>> c = widen(linear, 0.1)(1.0)
+        >>> c.sigma.item(), c.noise.item()
+        (0.1, 0.0)
+    """
+
+    deviation: float
+
+    def __call__(self, t: float | Tensor) -> Widened:
+        """The coefficients at some times, 0 <= t <= 1; errors as for a Path.
+
+        At t = 1 a value that has no limit there, as sigma' of VP, is taken with its factor sigma, which has: the
+        product is that of the last float64 time before 1.
+        """
+        t = _float64(t)
+        check_time(t, closed=True)
+        alpha, noise, d_alpha, product = self._at(t.clamp_max(math.nextafter(1.0, 0.0)))
+        if bool((t == 1).any()):
+            exact = (torch.as_tensor(v, dtype=torch.float64, device=t.device).expand(t.shape) for v in self._values(t))
+            limits = zip(_with_product(*exact), (alpha, noise, d_alpha, product), strict=True)
+            alpha, noise, d_alpha, product = (torch.where((t == 1) & torch.isfinite(v), v, b) for v, b in limits)
+        s = torch.full_like(t, self.deviation)
+        sigma = torch.hypot(noise, alpha * s)
+        return Widened(t, alpha, sigma, d_alpha, (product + alpha * d_alpha * s**2) / sigma, noise, s)
+
+    def _at(self, t: Tensor) -> tuple[Tensor, ...]:
+        """alpha, sigma, alpha' and sigma sigma' of the path itself, t < 1."""
+        return _with_product(*(self._checked(value, t) for value in self._values(t)))
+
+    def time_of_snr(self, snr: float | Tensor) -> Tensor:
+        """The time at which alpha^2/(sigma^2 + alpha^2 s^2) equals snr; infinite where the path ends before."""
+        inverse = 1 / _float64(snr) - self.deviation**2
+        found = self.time(1 / inverse.clamp_min(torch.finfo(torch.float64).tiny))
+        return torch.where(inverse > 0, found, math.inf)
+
+
+def _with_product(alpha: Tensor, sigma: Tensor, d_alpha: Tensor, d_sigma: Tensor) -> tuple[Tensor, ...]:
+    return alpha, sigma, d_alpha, sigma * d_sigma
+
+
+def widen(path: Path, deviation: float) -> WidenedPath:
+    """The path on which points m have the posterior and the velocity of Gaussians N(m, s^2 I) on the path itself."""
+    return WidenedPath(path.name, path.formula, path.time, deviation)
 
 
 def _float64(value: float | Tensor) -> Tensor:
@@ -286,4 +378,6 @@ def quantity_weights(c: Coefficients, quantity: Quantity) -> tuple[Tensor, Tenso
         "velocity": (c.d_alpha, c.d_sigma),
         "score": (zero, -1 / c.sigma),
     }
+    if isinstance(c, Widened):  # of the mean of m, and of the widened noise
+        table |= {"data": (one, c.spread_share), "noise": (zero, c.own_share)}
     return table[quantity]

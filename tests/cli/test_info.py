@@ -37,7 +37,7 @@ def test_what_was_understood_is_printed_and_on_the_page(
         "folder of images",
         "value / 127.5 - 1",
         "3 x 8 x 8",
-        "<cats>: 12, dogs: 12",
+        "<cats>: 6, dogs: 6",
         "flips                    yes",
         "1 by their ending .txt",
         "near duplicates          0",
@@ -50,7 +50,7 @@ def test_what_was_understood_is_printed_and_on_the_page(
         assert said in page.text, said
     assert str(tmp_path) not in page.text
     found = json.loads((out / "info.json").read_text())
-    assert found["classes"] == {"<cats>": 12, "dogs": 12} and len(found["mean"]) == 3
+    assert found["classes"] == {"<cats>": 6, "dogs": 6} and len(found["mean"]) == 3
     assert main(["info", str(pictures), "--out", str(out), "--json"]) == 0  # its own results may be replaced
     assert json.loads(capsys.readouterr().out)["N"] == 12
 

@@ -24,9 +24,12 @@ from flowscope.oracle.engines.base import Want, select
 from flowscope.oracle.engines.distributed import DistributedEngine
 from flowscope.oracle.engines.float32 import Float32Engine
 from flowscope.oracle.engines.float64 import Float64Engine
+from flowscope.oracle.engines.gaussian import GaussianEngine
 from flowscope.oracle.engines.pruning.engine import PruningEngine
-from tests.support.cases import cloud, expected, states, velocity_error
+from tests.reference import gaussian_oracles
+from tests.support.cases import cloud, expected, flat, states, velocity_error
 from tests.support.engines import queries_of, small_oracle
+from tests.support.laws import DEVIATIONS, all_shifts, gaussian_states
 
 ROOT = Path(__file__).parents[2]
 FRAMES, WRAPPER = 5, 1  # from a public call to the equation, and what an engine that holds others adds
@@ -148,6 +151,49 @@ def test_equals_the_reference(case, stored):
     for t, x in each(case):
         error = velocity_error(case.velocity(TrainingSet(points), x, t), expected(points, x, t))
         assert (error < case.tolerance).all(), f"t = {t}, {x.dtype}: {error}"
+
+
+@pytest.mark.slow_but("float32", "distributed")
+@every_engine
+def test_flips_and_shifts_are_the_set_of_their_images(case):
+    """To rounding, and no more of them is kept than of the images."""
+    images = clusters()[::2].reshape(-1, 1, 4, 6)
+    law = TrainingSet(images, augmentations=("flip", "shift:1"))
+    shifted = all_shifts(images, 1)
+    copies = torch.cat([shifted, shifted.flip(-1)])
+    for t, x in each(case):
+        x = x.reshape(-1, 1, 4, 6)
+        answer = expected(copies, x, t)
+        found = case.velocity(law, x, t)
+        assert (velocity_error(found, answer) < case.tolerance).all()
+
+
+@pytest.mark.slow_but("float32", "at noise")
+@every_engine
+def test_a_shared_deviation_is_a_wider_path(case):
+    points, s = clusters(), 0.05
+    for dtype in case.dtypes:
+        for t in (*case.t, 1.0) if 0.0 not in case.t or len(case.t) > 1 else case.t:
+            x = gaussian_states(points, s, t).to(dtype)
+            answer = gaussian_oracles(flat(points), s, flat(x), t)
+            found = case.velocity(TrainingSet(points, deviations=s), x, t)
+            assert (np.linalg.norm(flat(found) - answer.velocity, axis=1) < case.tolerance * answer.scale).all(), t
+
+
+@pytest.mark.parametrize("kind", [GaussianEngine, NoiseEngine, DistributedEngine])
+def test_deviations_of_their_own_have_an_engine_and_those_that_wrap_it(kind):
+    points = clusters()
+    data = TrainingSet(points, np.arange(192) % 2, deviations=DEVIATIONS["own"](points))
+    engine = Case(kind, t=(0.0,) if kind is NoiseEngine else (0.2, 0.9, 1.0))
+    for dtype in engine.dtypes:
+        for t in engine.t:
+            x = gaussian_states(points, data.deviations, t).to(dtype)
+            for y, own in ((None, slice(None)), (torch.ones(4, dtype=torch.int64), slice(1, None, 2))):
+                answer = gaussian_oracles(flat(points)[own], flat(data.deviations)[own], flat(x), t)
+                for memory in ("512MB", "25KB"):
+                    found = engine.velocity(data, x, t, y, memory=memory)
+                    error = np.linalg.norm(flat(found) - answer.velocity, axis=1)
+                    assert (error < 1e-6 * answer.scale).all()
 
 
 def near(a: Tensor, b: Tensor, answer: Any, case: Case) -> bool:

@@ -306,7 +306,7 @@ def test_points_that_are_mapped_at_once_ask_for_their_memory(monkeypatch: pytest
     with pytest.raises(InputError, match="points of bfloat16 as float32"):
         load(
             torch.zeros(pixels.shape, dtype=torch.bfloat16).expand(40, 3, 16, 16).repeat(2, 1, 1, 1),
-            flips=True,
+            subset=70,
             assume="stored",
         )
 

@@ -52,7 +52,8 @@ def test_bfloat16_tensors_stay_bfloat16():
     got = load(images, subset=4, flips=True, seed=1)
     assert got.dtype == "bfloat16"
     chosen = torch.as_tensor(np.sort(np.random.default_rng(1).choice(12, 4, replace=False)))
-    assert torch.equal(got.points, torch.cat([images[chosen], images[chosen].flip(-1)]))
+    assert torch.equal(got.points, images[chosen])
+    assert torch.equal(got.rows(np.arange(4, 8)), images[chosen].flip(-1))
 
 
 def test_gradients_are_not_carried_along():
@@ -139,12 +140,16 @@ def test_given_labels_and_weights_stand_for_the_whole_source():
     assert other.class_names is None
 
 
-def test_flips_are_mirror_images_behind_the_images():
+def test_flips_are_mirror_images_behind_the_images_made_as_they_are_read():
     got = load(PIXELS, labels=LABELS, weights=np.arange(1, 13), flips=True)
-    np.testing.assert_array_equal(got.points[:12], load(PIXELS).points)
-    np.testing.assert_array_equal(got.points[12:], load(PIXELS).points[..., ::-1])
-    np.testing.assert_array_equal(got.labels, np.concatenate([LABELS, LABELS]))
-    np.testing.assert_array_equal(got.weights[:12], got.weights[12:])
+    assert (len(got), got.augmentations) == (12, ("flip",))
+    np.testing.assert_array_equal(got.points, load(PIXELS).points)
+    np.testing.assert_array_equal(got.rows(np.arange(12, 24)), load(PIXELS).points[..., ::-1])
+    both = np.concatenate([got.points, got.points[..., ::-1]])
+    doubled = TrainingSet(both, np.tile(LABELS, 2), np.tile(np.arange(1, 13), 2), normalisation=got.normalisation)
+    assert got.digest == doubled.digest
+    assert load(got, flips=False).digest == load(PIXELS, labels=LABELS, weights=np.arange(1, 13)).digest
+    assert load(got, subset=4, seed=1).augmentations == ("flip",)
 
 
 def test_grey_gives_what_pillow_gives():

@@ -139,7 +139,7 @@ def test_cifar10_in_jpeg_bytes():
 
 def test_tiny_imagenet_in_jpeg_bytes():
     data = load(real("tinyimagenet64_jpegbytes_val_0.npz"), subset=40, flips=True)
-    assert (len(data), data.shape) == (80, (3, 64, 64))
+    assert (len(data), data.shape) == (40, (3, 64, 64))
     assert len(data.class_names) == 200
 
 

@@ -100,10 +100,10 @@ def test_what_the_command_packs_is_asked_nothing_and_read_by_the_others(
     said = capsys.readouterr().out
     with pytest.warns(FlowscopeWarning, match=r"1 by their ending \.me"):
         direct = load(folder, resize=8, classes="dogs", flips=True)
-    assert f"{file}: 12 points of shape 3 x 8 x 8, float32" in said and f"digest {direct.digest}" in said
+    assert f"{file}: 6 points of shape 3 x 8 x 8, float32" in said and f"digest {direct.digest}" in said
     assert main(["info", str(file), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["digest"] == direct.digest and found["name"] == direct.name and found["classes"] == {"dogs": 12}
+    assert found["digest"] == direct.digest and found["name"] == direct.name and found["classes"] == {"dogs": 6}
     assert "1 by their ending .me" in found["notes"] and found["options"]["packed"] == str(folder)
     positive = tmp_path / "positive.npy"
     np.save(positive, np.abs(np.random.default_rng(0).random((9, 1, 8, 8))))

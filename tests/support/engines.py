@@ -75,8 +75,8 @@ def _watched(
 
 def queries_of(oracle: Oracle, x: Tensor, t: Any, y: Any = None) -> Iterator[tuple[Law, Queries]]:
     """The law and the states that an engine is given for a call, part by part."""
-    query = check_query(x, t, y, oracle.training_set.shape)
-    return Queries.batches(query, oracle.support, oracle.path, oracle.memory)
+    query = check_query(x, t, y, oracle.training_set.shape, oracle.training_set.least_deviation is not None)
+    return Queries.batches(query, oracle.support, oracle.law_path, oracle.memory)
 
 
 class Watched:

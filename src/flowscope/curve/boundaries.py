@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flowscope.curve.result import StageCurve
-from flowscope.curve.summary import Expected, predict, predicted_law
+from flowscope.curve.summary import Expected, predict, predictable, predicted_law
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle
 from flowscope.oracle.law import ClassLaw
@@ -34,11 +34,11 @@ def other_boundary(oracle: Oracle, conditional: bool) -> OtherBoundary | None:
 
     None where there are not two classes. Evaluates no oracle.
     """
-    if len(oracle.training_set.classes) < 2:
+    if len(oracle.training_set.classes) < 2 or not predictable(oracle):
         return None
     if conditional:
         law = predicted_law(oracle, ClassLaw(1.0, None, oracle.support.law()))
-        return OtherBoundary(predict(oracle.path, [law]).half, False)
+        return OtherBoundary(predict(oracle.law_path, [law]).half, False)
     found, note = predict_by_class(oracle)
     return None if found is None else OtherBoundary(found.half, False, note)
 
@@ -65,7 +65,7 @@ def boundary_beside(beside: StageCurve, oracle: Oracle, conditional: bool) -> Ot
 
 def predict_by_class(oracle: Oracle) -> tuple[Expected | None, str]:
     """The boundaries of the mean over classes, and a note where not all were looked at; None without two classes."""
-    if len(oracle.training_set.classes) < 2:
+    if len(oracle.training_set.classes) < 2 or not predictable(oracle):
         return None, ""
     laws = oracle.support.class_laws()
     if len(laws) < 2:
@@ -74,7 +74,7 @@ def predict_by_class(oracle: Oracle) -> tuple[Expected | None, str]:
     total = sum(laws[k].share for k in chosen)
     known = [predicted_law(oracle, laws[k]._replace(share=laws[k].share / total)) for k in chosen]
     note = "" if len(chosen) == len(laws) else f"Predicted from {len(chosen)} of {len(laws):,} classes."
-    return predict(oracle.path, known), note
+    return predict(oracle.law_path, known), note
 
 
 def recommend(by_class: float, whole: float) -> str:

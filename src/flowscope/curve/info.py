@@ -11,7 +11,7 @@ from flowscope.curve.boundaries import predict_by_class, recommend
 from flowscope.curve.measure import LEVELS
 from flowscope.curve.prediction import predicted_snr, threshold
 from flowscope.curve.subsets import MOST_SUBSET_POINTS, predict_from_subsets
-from flowscope.curve.summary import describe, predict, predicted_law
+from flowscope.curve.summary import UNKNOWN, describe, predict, predictable, predicted_law
 from flowscope.data import TrainingSet
 from flowscope.data.channels import channel_statistics
 from flowscope.data.near_copies import near_copies
@@ -46,9 +46,12 @@ def training_set_info(oracle: Oracle, subsets: bool = False, near_duplicates: bo
     s, law = oracle.training_set, oracle.support.law()
     known = predicted_law(oracle, ClassLaw(1.0, None, law))
     clustered, plain = known.spectra
-    expected, snr = predict(oracle.path, [known]), predicted_snr([known], LEVELS[0])
-    duplicates = len(s) - len(np.unique(oracle.support.group))
-    near, why_not = _near_duplicates(s, oracle.support.group, near_duplicates)
+    expected, snr = UNKNOWN, math.nan
+    if predictable(oracle):
+        expected, snr = predict(oracle.law_path, [known]), predicted_snr([known], LEVELS[0])
+    group = oracle.support.group[: len(s)]  # of the points as they are stored
+    duplicates = len(s) - len(np.unique(group))
+    near, why_not = _near_duplicates(s, group, near_duplicates)
     about = _how_read(s) | {"notes": "none"} | describe(oracle) | channel_statistics(s)._asdict()
     about |= {
         "classes": _class_sizes(s),
@@ -86,7 +89,7 @@ def _how_read(s: TrainingSet) -> dict[str, Any]:
 def _near_duplicates(s: TrainingSet, exact: np.ndarray, wanted: bool | None) -> tuple[int | None, str]:
     """How many points are near-copies of others and no exact ones, or None and why that was not looked for.
 
-    Mirror images that were added by `flips` are the second half of the points, and do not count.
+    Codes of mirror images that are stored with those of images are the second half of the points, and do not count.
     """
     if not is_image(s.shape):
         return None, "points are no images"
@@ -94,7 +97,7 @@ def _near_duplicates(s: TrainingSet, exact: np.ndarray, wanted: bool | None) -> 
         return None, "not asked for"
     if wanted is None and len(s) * s.shape[0] > MAX_NEAR_COPY_IMAGES:
         return None, f"{len(s):,} images take long: ask for it (--near-duplicates, near_duplicates=True)"
-    own = len(s) // 2 if s.origin.get("flips") else len(s)
+    own = len(s) // 2 if s.origin.get("flips") and not s.augmentations else len(s)
     return len(np.unique(exact[:own])) - len(np.unique(near_copies(s)[:own])), ""
 
 

@@ -16,6 +16,7 @@ from flowscope.curve.crossing import RESAMPLES, crossing, resample
 from flowscope.curve.intervals import LEAST_PROBES, shape_of
 from flowscope.curve.path_pass import PathSums, add_blocks, join_sums
 from flowscope.curve.probes import draw_probes, stream_of
+from flowscope.curve.spread import end_nodes
 from flowscope.curve.tilted import TiltedPolicy, tilt
 from flowscope.errors import NumericalError
 from flowscope.oracle.distributed.process_group import Ranks
@@ -196,8 +197,8 @@ def place_nodes(
     low, calm, high = np.sqrt([start or policy.lowest / unit, max(entropy, 1e-9) / 2 / unit, policy.highest / unit])
     marks = np.append(r, calm)
     grid = _fill(np.unique([low, *marks[(marks > low) & (marks < high)], high]), 2 * math.log(calm), policy)
-    both, where = np.unique(np.concatenate([[0.0], r, grid]), return_inverse=True)
-    return Nodes(both, where[1 : len(r) + 1], where[len(r) + 1 :])
+    both, where = np.unique(np.concatenate([[0.0], r, grid, end_nodes(path)]), return_inverse=True)
+    return Nodes(both, where[1 : len(r) + 1], where[len(r) + 1 : len(r) + len(grid) + 1])
 
 
 def _fill(marks: np.ndarray, calm: float, policy: GridPolicy) -> np.ndarray:
@@ -233,7 +234,10 @@ def measure(what: Measurement, c: ClassLaw, report: Callable[[int], None]) -> tu
         saved = {}
     if what.state is not None:
         what.state.drop("current")
-    return _summarise(np.concatenate(done, axis=1), what, c)
+    part, resampled = summarise_probes(np.concatenate(done, axis=1), what, c)
+    if what.probes >= LEAST_PROBES and what.tilted.suits(c.law):
+        _take_tilted(part, what, c)
+    return part, resampled
 
 
 def _follow(
@@ -314,7 +318,7 @@ def crossings(path: Path, nodes: Nodes, top1: np.ndarray, resampled: np.ndarray)
     return np.array([crossing(path, log_snr, top1[inside], resampled[:, inside], level) for level in LEVELS])
 
 
-def _summarise(values: np.ndarray, what: Measurement, c: ClassLaw) -> tuple[Part, np.ndarray]:
+def summarise_probes(values: np.ndarray, what: Measurement, c: ClassLaw) -> tuple[Part, np.ndarray]:
     """The part of (Q + 1, n, R) values, and (RESAMPLES, R) bootstrap means of its top-1 weight."""
     rng = np.random.default_rng((what.seed, stream_of(c.label), 2**63))  # no probe has this number
     trace, top1 = values[TRACE], values[TOP1]
@@ -327,10 +331,7 @@ def _summarise(values: np.ndarray, what: Measurement, c: ClassLaw) -> tuple[Part
     skewness, events = np.stack([shape_of(trace), shape_of(1 - top1)], 1)
     if len(c.law) == 1:
         events[:] = math.inf  # all is known of one point
-    part = Part(means, errors, found, integrals, skewness, events, values[-1, :, 0].max(keepdims=True))
-    if what.probes >= LEAST_PROBES and what.tilted.suits(c.law):
-        _take_tilted(part, what, c)
-    return part, resampled
+    return Part(means, errors, found, integrals, skewness, events, values[-1, :, 0].max(keepdims=True)), resampled
 
 
 def _take_tilted(part: Part, what: Measurement, c: ClassLaw) -> None:

@@ -13,6 +13,7 @@ The information and its growth by I-MMSE are also the subject of InfoNoise (arXi
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from flowscope.core.settings import check_count, check_seed, versions
 from flowscope.core.surroundings import undisturbed
 from flowscope.curve.checkpoint import ResumeState, catch_up
 from flowscope.curve.crossing import RESAMPLES
+from flowscope.curve.direct import direct_nodes, measure_direct
 from flowscope.curve.distances import product_library
 from flowscope.curve.measure import QUANTITIES, Measurement, Part, check_saved, measure, place_nodes
 from flowscope.curve.placement import AUTO, place_timesteps
@@ -57,7 +59,8 @@ def stages(
 
     Args:
         oracle_or_training_set: an Oracle (its path, memory budget and device are used), or what Oracle takes. With
-            ranks every rank makes the same call, passes over its own points and returns the same curve.
+            ranks every rank makes the same call, passes over its own points and returns the same curve. Deviations that
+            differ have no one-pass form: every node is a pass over the points. The notes say which form was taken.
         timesteps: a count n >= 1 for t = 0, 1/n, ..., (n-1)/n, explicit times in [0, 1), or "auto" for 64 times, most
             of them where the curve moves by prediction (placement.py).
         probes: how many pairs (x1, x0) are followed; where conditional, in each class.
@@ -91,7 +94,8 @@ def stages(
     laws = oracle.support.class_laws() if conditional else [ClassLaw(1.0, None, oracle.support.law())]
     settings = _times(oracle, laws, timesteps) | settings
     what = _measurement(oracle, laws, settings, state)
-    parts, resampled = _measure_laws(what, laws, progress)
+    how = partial(measure_direct, oracle) if oracle.support.own_deviations else measure
+    parts, resampled = _measure_laws(what, laws, how, progress)
     provenance = _provenance(what, len(laws))
     curve = summarise(oracle, laws, what.nodes, parts, resampled, settings, provenance)
     return replace(curve, provenance=provenance | {"seconds": round(time.perf_counter() - began, 3)})
@@ -101,7 +105,12 @@ def _times(oracle: Oracle, laws: list[ClassLaw], timesteps: Any) -> dict[str, An
     """The timesteps as a setting, with a word on where they come from if they were placed."""
     if not (isinstance(timesteps, str) and timesteps == AUTO):
         return {"timesteps": check_timesteps(timesteps).tolist()}
-    placed = place_timesteps(oracle.path, [[predicted_law(oracle, c) for c in laws]])
+    if oracle.support.own_deviations:
+        raise InputError(
+            f"timesteps are {AUTO!r}, which needs a prediction, and the deviations of {oracle.training_set.name} "
+            "differ; expected a count or times"
+        )
+    placed = place_timesteps(oracle.law_path, [[predicted_law(oracle, c) for c in laws]])
     return {"timesteps": placed.tolist(), "placement": AUTO}
 
 
@@ -125,10 +134,15 @@ def _measurement(
 ) -> Measurement:
     """What is measured of every law, agreed upon with the other ranks and with the run that is resumed."""
     probes, t, whole = settings["probes"], np.array(settings["timesteps"]), oracle.support.law()
-    nodes = place_nodes(oracle.path, t, whole.mean_square, min(c.law.entropy for c in laws))
+    oracle.path(torch.as_tensor(t))  # refuses times outside [0, 1)
+    entropy = min(c.law.entropy for c in laws)
+    if oracle.support.own_deviations:
+        nodes = direct_nodes(oracle, t, entropy)
+    else:
+        nodes = place_nodes(oracle.law_path, t, whole.mean_square, entropy)
     room = 8 * len(nodes.r) * ((len(QUANTITIES) + 1) * (probes + 3 * len(laws)) + 3 * RESAMPLES)
     check_memory(room, f"a curve of {len(nodes.r)} nodes and {probes} probes", "ask for fewer timesteps or probes")
-    what = Measurement(oracle.path, nodes, probes, settings["seed"], oracle.memory, None, state, oracle.ranks)
+    what = Measurement(oracle.law_path, nodes, probes, settings["seed"], oracle.memory, None, state, oracle.ranks)
     return replace(what, library=_begin(oracle, laws, settings, what))
 
 
@@ -166,7 +180,7 @@ def _arithmetic(oracle: Oracle, laws: list[ClassLaw], probes: int) -> dict[str, 
 
 
 def _provenance(what: Measurement, laws: int) -> dict[str, Any]:
-    """Versions, and how many posteriors were evaluated, all of them in one pass."""
+    """Versions, and how many posteriors were evaluated."""
     found: dict[str, Any] = {**versions(), "nfe": what.probes * laws * len(what.nodes.r)}
     return found if what.ranks is None else found | {"ranks": what.ranks.size}
 
@@ -198,7 +212,12 @@ def check_timesteps(timesteps: Any) -> np.ndarray:
     return t
 
 
-def _measure_laws(what: Measurement, laws: list[ClassLaw], progress: Progress | None) -> tuple[list[Part], np.ndarray]:
+def _measure_laws(
+    what: Measurement,
+    laws: list[ClassLaw],
+    how: Callable[[Measurement, ClassLaw, Callable[[int], None]], tuple[Part, np.ndarray]],
+    progress: Progress | None,
+) -> tuple[list[Part], np.ndarray]:
     """Every law's part, and (RESAMPLES, R) the mean over laws of the bootstrap means of the top-1 weight."""
     saved = what.saved("finished")
     resampled = saved.pop("resampled", np.zeros((RESAMPLES, len(what.nodes.r))))
@@ -211,7 +230,7 @@ def _measure_laws(what: Measurement, laws: list[ClassLaw], progress: Progress | 
                 progress(before + at, sum(work))
 
         if k >= len(parts):
-            part, own = measure(what, c, report)
+            part, own = how(what, c, report)
             parts.append(part)
             resampled = resampled + c.share * own
             columns = {name: np.stack([getattr(p, name) for p in parts]) for name in Part._fields}

@@ -78,6 +78,11 @@ def predict_from_subsets(
     points, subsets = check_count(points, "points", LEAST_POINTS), check_count(subsets, "subsets", 2)
     probes, rng = check_count(probes, "probes", 2), np.random.default_rng(check_seed(seed))
     law = oracle.support.law()
+    if oracle.support.own_deviations:
+        raise InputError(
+            f"the deviations of {oracle.training_set.name} differ, and predictions are of points and of one shared "
+            "deviation; expected such a set: measure this one (flowscope stages)"
+        )
     if 2 * points > len(law):
         raise InputError(
             f"subsets of {points} points are asked for of {len(law)} distinct points; expected at most half of them: "
@@ -91,7 +96,7 @@ def predict_from_subsets(
         if progress is not None:
             progress(k + 1, subsets)
     half, saturation = (
-        _moved(oracle.path, predicted_snr([known], level), of) for level, of in zip(LEVELS, offsets.T, strict=True)
+        _moved(oracle.law_path, predicted_snr([known], level), of) for level, of in zip(LEVELS, offsets.T, strict=True)
     )
     return SubsetPrediction(half, saturation, points, subsets)
 
@@ -100,17 +105,20 @@ def _offsets(oracle: Oracle, known: PredictedLaw, chosen: np.ndarray, probes: in
     """(2,) how far the prediction for some of the distinct points is from their half and saturation, in log-snr."""
     law = oracle.support.law()
     points, weights = oracle.training_set.rows(law.positions[chosen]), law.probabilities[chosen]
-    part = Oracle(TrainingSet(points, weights=weights), oracle.path, memory=oracle.memory, device=oracle.device)
+    some = TrainingSet(points, weights=weights, deviations=oracle.training_set.deviations)
+    part = Oracle(some, oracle.path, memory=oracle.memory, device=oracle.device)
     fewer = known._replace(entropy=part.support.law().entropy)
     expected = [predicted_snr([fewer], level) for level in LEVELS]
-    return _log_snr(oracle.path, _measured(part, probes, seed)) - np.log(expected)
+    return _log_snr(oracle.law_path, _measured(part, probes, seed)) - np.log(expected)
 
 
 def _measured(oracle: Oracle, probes: int, seed: int) -> np.ndarray:
     """(2,) the times of half and saturation of a set."""
     law = oracle.support.law()
-    nodes = place_nodes(oracle.path, np.array([0.5]), law.mean_square, law.entropy)
-    what = Measurement(oracle.path, nodes, probes, seed, oracle.memory, oracle.library, tilted=TiltedPolicy(points=0))
+    nodes = place_nodes(oracle.law_path, np.array([0.5]), law.mean_square, law.entropy)
+    what = Measurement(
+        oracle.law_path, nodes, probes, seed, oracle.memory, oracle.library, tilted=TiltedPolicy(points=0)
+    )
     return measure(what, ClassLaw(1.0, None, law), lambda _: None)[0].crossings[:, 0]
 
 

@@ -15,6 +15,8 @@ from flowscope.curve.notes import check_notes, crossing_notes, doubt_notes, find
 from flowscope.curve.prediction import PredictedLaw, information_deficit, plain_snr, predicted_snr, predicted_top1
 from flowscope.curve.result import ClassStages, FineGrid, Information, LossFloor, SelfCheck, StageCurve
 from flowscope.curve.spectrum import CLUSTERS, measure_spectra
+from flowscope.curve.spread import law_notes, spread_floor, spread_rate
+from flowscope.data.training_set import TrainingSet
 from flowscope.oracle import Oracle
 from flowscope.oracle.law import ClassLaw
 from flowscope.paths import Path
@@ -43,15 +45,19 @@ def summarise(
         provenance: how the numbers came about.
     """
     t, conditional = np.array(settings["timesteps"]), settings["conditional"]
-    whole = _mean_part(oracle.path, nodes, [c.share for c in laws], parts, resampled)
+    path = oracle.law_path
+    whole = _mean_part(path, nodes, [c.share for c in laws], parts, resampled)
     half, saturation = (Crossing(*row) for row in whole.crossings.tolist())
-    doubts = find_doubts(oracle.path, nodes, whole, (half, saturation), settings["probes"])
+    doubts = find_doubts(path, nodes, whole, (half, saturation), settings["probes"])
     known = [predicted_law(oracle, c) for c in laws]
-    expected = predict(oracle.path, known)
-    information = _information(oracle.path, nodes, whole, sum(c.share * c.law.entropy for c in laws))
+    expected = predict(path, known) if predictable(oracle) else UNKNOWN
+    information = _information(path, nodes, whole, sum(c.share * c.law.entropy for c in laws))
+    snr = path(torch.as_tensor(t)).snr.numpy()
+    top1 = predicted_top1(known, snr) if predictable(oracle) else np.full(len(t), math.nan)
     notes = [
+        *law_notes(oracle, math.isfinite(half.t + saturation.t)),
         *crossing_notes(whole.means[TOP1], (half, saturation)),
-        *prediction_notes(expected.half, known, [len(c.law) for c in laws]),
+        *(prediction_notes(expected.half, known, [len(c.law) for c in laws]) if predictable(oracle) else ()),
         *probes_note(settings["probes"]),
         *check_notes(whole, nodes, information),
         *doubt_notes(doubts, t, (half, saturation)),
@@ -65,13 +71,13 @@ def summarise(
         saturation=saturation,
         predicted=expected.half,
         predicted_saturation=expected.saturation,
-        predicted_top1=predicted_top1(known, oracle.path(torch.as_tensor(t)).snr.numpy()),
+        predicted_top1=top1,
         predicted_plain=expected.plain,
-        deficit=deficit(oracle.path, known, half.t),
+        deficit=deficit(path, known, half.t) if predictable(oracle) else math.nan,
         fine=_fine_grid(oracle, whole, nodes, known, settings["probes"]),
         information=information,
         self_check=SelfCheck(float(whole.deviation[0]), CheckPolicy().limit),
-        loss_floor=LossFloor(*whole.integrals[1].tolist()),
+        loss_floor=LossFloor(float(whole.integrals[1, 0]) + spread_floor(oracle), float(whole.integrals[1, 1])),
         conditional=conditional,
         per_class=_per_class(oracle, laws, nodes, parts, known, t) if conditional else None,
         notes=tuple(notes),
@@ -85,18 +91,30 @@ def summarise(
 def describe(oracle: Oracle) -> dict[str, Any]:
     """What names a training set in a result."""
     s = oracle.training_set
-    return {
-        "name": s.name,
-        "digest": s.digest,
-        "N": len(s),
-        "distinct": len(oracle.support.law()),
-        "shape": list(s.shape),
-        "dtype": s.dtype,
-        "classes": len(s.classes),
-        "normalisation": s.normalisation,
-        "weighted": s.weights is not None,
-        "entropy": oracle.support.law().entropy,
-    } | ({"notes": " ".join(s.notes)} if s.notes else {})
+    return (
+        {
+            "name": s.name,
+            "digest": s.digest,
+            "N": len(s),
+            "distinct": len(oracle.support.law()),
+            "shape": list(s.shape),
+            "dtype": s.dtype,
+            "classes": len(s.classes),
+            "normalisation": s.normalisation,
+            "weighted": s.weights is not None,
+            "entropy": oracle.support.law().entropy,
+        }
+        | _law_words(s)
+        | ({"notes": " ".join(s.notes)} if s.notes else {})
+    )
+
+
+def _law_words(s: TrainingSet) -> dict[str, str]:
+    """What the law of a set has besides points; nothing for points alone."""
+    about = {"augmentations": ", ".join(s.augmentations)} if s.augmentations else {}
+    if s.deviations is None:
+        return about
+    return about | {"deviations": "of each point and coordinate" if s.own_deviations else f"{s.deviations:g}"}
 
 
 def _mean_part(path: Path, nodes: Nodes, shares: list[float], parts: list[Part], resampled: np.ndarray) -> Part:
@@ -121,19 +139,21 @@ def _mean_part(path: Path, nodes: Nodes, shares: list[float], parts: list[Part],
 
 def _arrays(oracle: Oracle, t: np.ndarray, whole: Part, nodes: Nodes) -> dict[str, np.ndarray]:
     """(T,) the curve's arrays by name, but `t`."""
-    c = oracle.path(torch.as_tensor(t))
+    c = oracle.law_path(torch.as_tensor(t))
     D = oracle.training_set.dimension
     arrays = {}
     for k, name in enumerate(QUANTITIES):
         arrays[name] = whole.means[k, nodes.asked]
         arrays[f"{name}_error"] = whole.errors[k, nodes.asked]
     trace, trace_error = arrays["total_variance"], arrays["total_variance_error"]
+    of_data, above = (c.data_variance(torch.from_numpy(v), D).numpy() for v in (trace, trace + trace_error))
+    arrays |= {"total_variance": of_data, "total_variance_error": above - of_data}
     gap, turn = (c.A**2).numpy() / D, (c.A * c.alpha / c.sigma**2).numpy()
     with np.errstate(divide="ignore"):  # -inf at t = 0 where that is pure noise
-        log_snr = np.log(c.snr.numpy())
+        log_snr = np.log(oracle.path(torch.as_tensor(t)).snr.numpy())
     return arrays | {
         "log_snr": log_snr,
-        "gap": gap * trace,
+        "gap": gap * trace + spread_rate(oracle, t),
         "gap_error": gap * trace_error,
         "divergence": turn * trace + D * c.B.numpy(),
         "divergence_error": np.abs(turn) * trace_error,
@@ -143,19 +163,21 @@ def _arrays(oracle: Oracle, t: np.ndarray, whole: Part, nodes: Nodes) -> dict[st
 def _gap_interval(oracle: Oracle, t: np.ndarray, whole: Part, at: np.ndarray, probes: int) -> np.ndarray:
     """(2, T) the 95 % interval of the gap at the times t, which are the nodes `at`."""
     trace = interval(whole.means[TRACE, at], whole.errors[TRACE, at], whole.skewness[0, at], probes)
-    return (oracle.path(torch.as_tensor(t)).A ** 2).numpy() / oracle.training_set.dimension * trace
+    rate = (oracle.law_path(torch.as_tensor(t)).A ** 2).numpy() / oracle.training_set.dimension
+    return rate * trace + spread_rate(oracle, t)
 
 
 def _fine_grid(oracle: Oracle, whole: Part, nodes: Nodes, known: Sequence[PredictedLaw], probes: int) -> FineGrid:
     """The curve on all nodes of the path, for figures; the gap only where enough probes carry it."""
-    times = oracle.path.time_of_snr(torch.as_tensor(nodes.snr)).numpy()
+    times = oracle.law_path.time_of_snr(torch.as_tensor(nodes.snr)).numpy()
     at = np.flatnonzero((times >= 0) & (times < FINE_END))
     t = times[at]
     enough = whole.events[0, at] >= LEAST_EVENTS
-    c = oracle.path(torch.as_tensor(t))
-    gap = (c.A**2).numpy() / oracle.training_set.dimension * whole.means[TRACE, at]
+    c = oracle.law_path(torch.as_tensor(t))
+    gap = (c.A**2).numpy() / oracle.training_set.dimension * whole.means[TRACE, at] + spread_rate(oracle, t)
     low, high = _gap_interval(oracle, t, whole, at, probes)
-    top1 = whole.means[TOP1, at], whole.errors[TOP1, at], predicted_top1(known, nodes.snr[at])
+    predicted = predicted_top1(known, nodes.snr[at]) if predictable(oracle) else np.full(len(at), math.nan)
+    top1 = whole.means[TOP1, at], whole.errors[TOP1, at], predicted
     return FineGrid(
         t,
         *top1,
@@ -185,6 +207,14 @@ class Expected(NamedTuple):
     plain: float
 
 
+UNKNOWN = Expected(math.nan, math.nan, math.nan)
+
+
+def predictable(oracle: Oracle) -> bool:
+    """Whether a spectrum can tell: of deviations that differ it knows nothing."""
+    return not oracle.support.own_deviations
+
+
 def predicted_law(oracle: Oracle, c: ClassLaw) -> PredictedLaw:
     """What predictions need of a law: its spectra in clusters and plain, from one sample of bounded size."""
     law = c.law
@@ -211,7 +241,7 @@ def _per_class(
     """The curve of every class by itself."""
     entries = []
     for c, part, law in zip(laws, parts, known, strict=True):
-        expected = predict(oracle.path, [law._replace(share=1.0)])
+        expected = predict(oracle.law_path, [law._replace(share=1.0)]) if predictable(oracle) else UNKNOWN
         arrays = _arrays(oracle, t, part, nodes)
         entries.append(
             ClassStages(

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from flowscope.core.memory import check_memory
 from flowscope.core.tensors import check_dense
+from flowscope.data.augmentations import FLIP
+from flowscope.data.deviations import read_rows
 from flowscope.data.image_cache import CachePolicy, decode_cached
 from flowscope.data.loaders.images import Decoded, EncodedImages
 from flowscope.data.loaders.pictures import BACKGROUND, Shown
@@ -20,7 +22,7 @@ from flowscope.data.meaning import find_meaning, refuse_for_pixels
 from flowscope.data.normalise import find_wanted, make_normaliser
 from flowscope.data.normaliser import NONE, Normaliser
 from flowscope.data.options import Options, choose
-from flowscope.data.pixels import chain, mirror, row_functions
+from flowscope.data.pixels import chain, row_functions
 from flowscope.data.posterior import choose_posterior
 from flowscope.data.rows.mapped_rows import MappedRows, RowFunction
 from flowscope.data.training_set import (
@@ -82,7 +84,8 @@ def assemble(source: Source, options: Options, name: str | None, how: Reading = 
         source = replace(source, values=values)
     source, options = _as_stated(source, options)
     points, normalisation, normaliser = _points(source, None if encoded else index, options)
-    labels, weights, files = (_keep(of_each, index, options.flips) for of_each in (labels, weights, files))
+    twins = _has_twins(source, options)
+    labels, weights, files = (_keep(of_each, index, twins) for of_each in (labels, weights, files))
     return TrainingSet(
         points,
         labels,
@@ -94,15 +97,47 @@ def assemble(source: Source, options: Options, name: str | None, how: Reading = 
         files=None if files is None else files.tolist(),
         source=source.where,
         normaliser=source.normaliser if normaliser is None else normaliser,
-        origin={**origin, "flips": origin["flips"] or bool(options.flips)},
+        origin={**origin, "flips": origin["flips"] if options.flips is None else options.flips},
+        deviations=_deviations(source, index, options),
+        augmentations=_augmentations(source, options),
     )
 
 
-def _keep(of_each: np.ndarray | None, index: np.ndarray | None, flips: bool | None) -> np.ndarray | None:
-    """Labels, weights or files of the chosen points, repeated for their mirror images."""
+def _has_twins(source: Source, options: Options) -> bool:
+    """Whether codes of mirror images, which are points of their own, are read with those of the images."""
+    return bool(options.flips) and source.latents
+
+
+def _augmentations(source: Source, options: Options) -> tuple[str, ...]:
+    """Those of the source, with or without flips where the user says so: mirror images are made as they are read."""
+    others = tuple(name for name in source.augmentations if name != FLIP)
+    flips = FLIP in source.augmentations if options.flips is None or source.latents else options.flips
+    return ((FLIP,) if flips else ()) + others
+
+
+def _deviations(source: Source, index: np.ndarray | None, options: Options) -> Any:
+    """The deviations of the chosen points.
+
+    Raises:
+        InputError: the points are scaled or changed in shape, and their deviations are not.
+    """
+    kept: Any = source.deviations
+    if kept is not None and not isinstance(kept, float) and index is not None:
+        kept = read_rows(kept, index)
+    changed = [name for name in ("resize", "grey", "layout", "assume", "normalise") if name in options.in_use]
+    if kept is not None and changed:
+        raise InputError(
+            f"{changed[0]} applies to points, and {source.name} has deviations, which it does not change; expected a "
+            "TrainingSet of the changed points with deviations of their scale"
+        )
+    return kept
+
+
+def _keep(of_each: np.ndarray | None, index: np.ndarray | None, twins: bool) -> np.ndarray | None:
+    """Labels, weights or files of the chosen points, repeated for the codes of their mirror images."""
     if of_each is None:
         return None
-    return np.tile(of_each if index is None else of_each[index], 2 if flips else 1)
+    return np.tile(of_each if index is None else of_each[index], 2 if twins else 1)
 
 
 def _name(source: Source, options: Options) -> str:
@@ -155,16 +190,17 @@ def _points(source: Source, index: np.ndarray | None, options: Options) -> tuple
     values = source.values
     function, normalisation = find_meaning(source, values, options)
     functions, wanted = row_functions(source, options, function), find_wanted(source, options)
-    untouched = index is None and not functions and not options.flips and wanted == NONE
+    twins = _has_twins(source, options)
+    untouched = index is None and not functions and not twins and wanted == NONE
     if untouched and not isinstance(values, MappedRows):
         return values, normalisation, None
-    parts = [values, *([source.flipped if source.latents else None] if options.flips else [])]
+    parts = [values, *([source.flipped] if twins else [])]
     # numpy has neither bfloat16 nor other devices; the way there and back loses nothing
     foreign = isinstance(values, Tensor) and (values.device.type != "cpu" or values.dtype == torch.bfloat16)
     if foreign:
         kept = len(values) if index is None else len(index)
         check_memory(4 * values[:1].numel() * kept, "points of bfloat16 as float32", "take a part of them (subset)")
-        parts, index = [part if part is None else _chosen_array(part, index) for part in parts], None
+        parts, index = [_chosen_array(part, index) for part in parts], None
     rows = _mapped([part.numpy() if isinstance(part, Tensor) else part for part in parts], index, functions)
     normaliser = make_normaliser(wanted, source, rows)
     if normaliser is not None:
@@ -184,13 +220,9 @@ def _chosen_array(values: Tensor, index: np.ndarray | None) -> np.ndarray:
 
 
 def _mapped(parts: list[Any], index: np.ndarray | None, functions: list[RowFunction]) -> MappedRows:
-    """The chosen rows of the values, and behind them their twins, if asked for; None stands for mirror images."""
-    plain = MappedRows(parts[:1], partial(chain, functions), index)
-    if len(parts) == 1:
-        return plain
-    mirrored = [mirror] if parts[1] is None else []
-    rows = parts[0] if parts[1] is None else parts[1]
-    return MappedRows([plain, MappedRows([rows], partial(chain, [*functions, *mirrored]), index)])
+    """The chosen rows of the values, and behind them their twins, if asked for."""
+    each = [MappedRows([part], partial(chain, functions), index) for part in parts]
+    return each[0] if len(each) == 1 else MappedRows(each)
 
 
 def _bytes(rows: MappedRows) -> int:

@@ -30,6 +30,8 @@ def find_distinct(training_set: TrainingSet, rows: int | None = None) -> tuple[n
     for start in range(0, len(shared), rows):
         which = shared[start : start + rows]
         flat = training_set.rows(which).flatten(1).cpu()
+        if training_set.own_deviations:  # points are told apart by them, too
+            flat = torch.cat([flat, training_set.deviation_rows(which).flatten(1).cpu()], 1)
         raw = (flat + 0.0).contiguous().view(torch.uint8).numpy()  # + 0.0 makes one zero of -0 and +0
         for position, row in zip(which.tolist(), raw, strict=True):
             names[position] = np.frombuffer(hashlib.blake2b(row.data, digest_size=16).digest(), np.int64)

@@ -117,9 +117,10 @@ def load(
         crop: "center" for the centre crop of ADM (guided-diffusion) to a square whose side is `resize`: halve by BOX,
             go on by BICUBIC to the short side, cut out the centre.
         grey: turn three channels into one, by ITU-R BT.601.
-        flips: add the horizontal mirror image of every image: 2 N points, the mirror image of point i at N + i; of
-            latents, the codes of mirror images that are stored with them. None for what the format states: both
-            orientations where `latents_flip` is stored (LightningDiT), else none.
+        flips: add the horizontal mirror image of every image to the law: the set has the augmentation "flip", and
+            mirror images are made as they are read; of latents, the codes of mirror images that are stored with them:
+            2 N points. None for what the format states: both orientations where `latents_flip` is stored
+            (LightningDiT), else none.
         subset: how many points to keep, drawn without replacement, in their order in the source.
         classes: keep the points of this class, or of several: an integer is a label, a text a class name. Labels stay
             as they are.
@@ -225,6 +226,8 @@ def _to_source(source: Any, part: Part) -> Source:
             files=source.files,
             where=source.source,
             normaliser=source.normaliser,
+            deviations=source.deviations,
+            augmentations=source.augmentations,
             origin=source.origin,
         )
     if isinstance(source, str):

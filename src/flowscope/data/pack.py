@@ -45,7 +45,8 @@ def pack(
         The path.
 
     Raises:
-        InputError: the name has another ending, the points were changed, or the path lies in their own source.
+        InputError: the name has another ending, the points were changed or have deviations, or the path lies in their
+            own source.
         OutputError: a file is in the way, or it cannot be written.
 
     Example:
@@ -58,6 +59,11 @@ def pack(
         ...     again.digest == digits.digest
         True
     """
+    if training_set.deviations is not None:
+        raise InputError(
+            f"{training_set.name} has deviations, which a packed set does not hold; expected points alone: keep the "
+            "deviations in a file of their own"
+        )
     path = Path(os.path.expanduser(path))
     check_place(path, training_set.source if "format" in training_set.origin else None, overwrite)
     training_set.check_unchanged()
@@ -117,6 +123,7 @@ def _blocks(s: TrainingSet, progress: Callable[[int, int], None] | None) -> Iter
 
 def _about(s: TrainingSet) -> PackForm:
     names = s.class_names
+    augmentations = {"augmentations": list(s.augmentations)} if s.augmentations else {}
     return PackForm(
         schema=SCHEMA,
         name=s.name,
@@ -127,6 +134,7 @@ def _about(s: TrainingSet) -> PackForm:
         origin=to_jsonable(s.origin),
         digest=s.digest,
         normaliser=None if s.normaliser is None else _normaliser(s.normaliser),
+        **augmentations,  # type: ignore[typeddict-item]
     )
 
 

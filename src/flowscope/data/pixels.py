@@ -177,11 +177,6 @@ def _by_plane(block: np.ndarray, size: tuple[int, int], crop: bool) -> np.ndarra
     return np.array(planes, block.dtype).reshape(*block.shape[:2], *size)
 
 
-def mirror(block: np.ndarray) -> np.ndarray:
-    """The horizontal mirror image of each row (n, C, H, W)."""
-    return block[..., ::-1]
-
-
 def chain(functions: list[RowFunction], block: np.ndarray) -> np.ndarray:
     """Apply the functions one after the other."""
     for function in functions:

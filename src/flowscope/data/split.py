@@ -89,4 +89,6 @@ def take(whole: TrainingSet, positions: np.ndarray, name: str, notes: tuple[str,
         source=whole.source,
         normaliser=whole.normaliser,
         origin=whole.origin,
+        deviations=whole.deviation_rows(positions) if whole.own_deviations else whole.deviations,
+        augmentations=whole.augmentations,
     )

@@ -6,9 +6,9 @@ them goes through :meth:`TrainingSet.rows`, so a set larger than memory is never
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from torch import Tensor
 
 from flowscope.core.memory import check_memory
 from flowscope.core.tensors import check_dense, check_is_array, to_numpy
+from flowscope.data.augmentations import Augmentations, check_augmentations
+from flowscope.data.deviations import check_deviations, deviation_bytes, deviation_pieces, read_rows
 from flowscope.data.normaliser import Normaliser
 from flowscope.data.rows.file_rows import as_file_rows
 from flowscope.data.statistics import PIECE_BYTES, Statistics, hash_blocks, measure_statistics, refuse_infinite
@@ -43,6 +45,11 @@ class TrainingSet:
         source: where the points came from: a path, or what stands for it; None for the name.
         normaliser: the function that brought the points to their scale, as `load` applied it; None for none.
         origin: how the source was read, {word: value}, for people to read: its format, and options in use.
+        deviations: s of data N(m_i, s_i^2) that are drawn anew each time, about the points m_i, as from an
+            autoencoder's posterior: one number, or (N, *shape); all above 0. None for points alone.
+        augmentations: what else a network is given of the images (C, H, W): "flip" for their mirror images, "shift:K"
+            for all shifts by up to K pixels each way, edges repeated. They are made as they are read: point k N + i is
+            transformation k of point i.
 
     Raises:
         InputError: an argument is not of this form; the message says which and how.
@@ -67,9 +74,14 @@ class TrainingSet:
         source: str | None = None,
         normaliser: Normaliser | None = None,
         origin: Mapping[str, Any] | None = None,
+        deviations: Any = None,
+        augmentations: Sequence[str] = (),
     ) -> None:
         self.points = check_points(points)
         self.shape: tuple[int, ...] = tuple(int(n) for n in self.points.shape[1:])
+        self.transformations = check_augmentations(augmentations, self.shape)
+        self.augmentations = self.transformations.names
+        self.deviations = None if deviations is None else check_deviations(deviations, (len(self), *self.shape))
         if (vast := WORK_VECTORS * 8 * self.dimension) > PIECE_BYTES:
             check_memory(
                 vast, f"work on points of {self.dimension:,} coordinates", "expected smaller points: resize them"
@@ -85,6 +97,7 @@ class TrainingSet:
         self.normaliser = normaliser
         self.origin = dict(origin or {})
         self._stored = as_file_rows(self.points)
+        self._augmented: TrainingSet | None = None  # the law as a set
         if self.streamed:
             self.statistics = measure_statistics(self, digest=True)  # the one pass refuses what is not finite, too
         else:
@@ -95,7 +108,8 @@ class TrainingSet:
 
     def __repr__(self) -> str:
         classes = "" if self.labels is None else f", {len(self.classes)} classes"
-        return f"TrainingSet({self.name!r}, N={len(self)}, shape={self.shape}, {self.dtype}{classes})"
+        law = "".join(f", {name}" for name in self.augmentations) + (", deviations" * (self.deviations is not None))
+        return f"TrainingSet({self.name!r}, N={len(self)}, shape={self.shape}, {self.dtype}{classes}{law})"
 
     @property
     def dimension(self) -> int:
@@ -121,8 +135,41 @@ class TrainingSet:
         """(N,) float64 weights divided by the largest, so that sums cannot overflow; ones where none are given."""
         return np.ones(len(self)) if self.weights is None else self.weights / self.weights.max()
 
+    @property
+    def own_deviations(self) -> bool:
+        """Whether each point has deviations of its own."""
+        return self.deviations is not None and not isinstance(self.deviations, float)
+
+    @cached_property
+    def least_deviation(self) -> float | None:
+        """The least s of the law; None where data are points."""
+        if self.deviations is None or isinstance(self.deviations, float):
+            return self.deviations
+        return min(float(rows.min()) for _, rows in deviation_pieces(self.deviations))
+
     def rows(self, which: slice | np.ndarray) -> Tensor:
-        """Read the chosen points, and only these, as a tensor (n, *shape) in the stored dtype."""
+        """Read the chosen points, and only these, as a tensor (n, *shape) in the stored dtype.
+
+        Args:
+            which: a slice of the N stored points; or positions, of which k N + i is transformation k of point i.
+        """
+        return self._transformed(self._read, which)
+
+    def deviation_rows(self, which: slice | np.ndarray) -> Tensor:
+        """The deviations of the chosen points, as :meth:`rows` has them, where each point has its own."""
+        return self._transformed(partial(read_rows, self.deviations), which)
+
+    def _transformed(self, read: Callable[[slice | np.ndarray], Tensor], which: slice | np.ndarray) -> Tensor:
+        """Rows as they are read, with their transformations."""
+        if (
+            isinstance(which, slice)
+            or len(self.transformations) == 1
+            or not bool((np.asarray(which) >= len(self)).any())
+        ):
+            return read(which)
+        return self.transformations.apply(read(which % len(self)), which // len(self))
+
+    def _read(self, which: slice | np.ndarray) -> Tensor:
         if isinstance(self.points, Tensor):
             if isinstance(which, slice):
                 return self.points[which]
@@ -131,6 +178,10 @@ class TrainingSet:
             return self.points.index_select(0, chosen) if plain else self.points[chosen]  # twice as fast
         block = np.ascontiguousarray(self._stored[which])
         return torch.from_numpy(block if block.flags.writeable else block.copy())
+
+    def reweighted(self, weights: np.ndarray) -> "TrainingSet":
+        """The points alone, with their labels and augmentations, and with other weights (N,)."""
+        return TrainingSet(self.points, self.labels, weights, self.name, augmentations=self.augmentations)
 
     def check_unchanged(self) -> None:
         """Refuse points that are not those that were measured; a look at 256 numbers, which may miss a small change.
@@ -183,9 +234,14 @@ class TrainingSet:
     def digest(self) -> str:
         """SHA-256 over the hashes of blocks of points, and over shape, dtype, labels, weights and normalisation.
 
+        Transformations of points count as points: a set with "flip" has the digest of the images and their mirror
+        images, one behind the other. Deviations count where there are any.
+
         It does not depend on where the points are kept or on how they are read. It has 64 hexadecimal digits and is
         computed once, on first use.
         """
+        if len(self.transformations) > 1:
+            return augmented(self).digest
         total = hashlib.sha256(f"flowscope-1|{len(self)}|{self.shape}|{self.dtype}|{self.normalisation}|".encode())
         digests = self.statistics.digests if self.streamed else None
         total.update(hash_blocks(self) if digests is None else digests)
@@ -193,6 +249,8 @@ class TrainingSet:
             total.update(tag)
             if values is not None:
                 total.update(hashlib.sha256(values.tobytes()).digest())
+        if self.deviations is not None:
+            total.update(b"|deviations" + deviation_bytes(self.deviations))
         return total.hexdigest()
 
     def _check_finite(self) -> None:
@@ -201,9 +259,89 @@ class TrainingSet:
                 refuse_infinite(self.name, start, piece.flatten(1))
 
 
+class MadeRows(NamedTuple):
+    """What is known of points that are made as they are read."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+
+
+class AugmentedSet(TrainingSet):
+    """The K N transformed points of a set of N, as a set of its own: point k N + i is transformation k of point i.
+
+    Labels and weights are those of the source's points. Nothing of the points is kept.
+
+    Args:
+        source: a set with augmentations.
+    """
+
+    def __init__(self, source: TrainingSet) -> None:
+        copies = len(source.transformations)
+        vars(self).update(
+            (name, value) for name, value in vars(source).items() if name not in ("statistics", "digest", "classes")
+        )
+        self.stored, self._augmented = source, None
+        self.points = MadeRows((copies * len(source), *source.shape), source.points.dtype)
+        self.labels, self.weights = (None if v is None else np.tile(v, copies) for v in (source.labels, source.weights))
+        self.files = None if source.files is None else source.files * copies
+        self.transformations, self.augmentations = Augmentations(), ()
+
+    def reweighted(self, weights: np.ndarray) -> TrainingSet:
+        """The made points with other weights (K N,)."""
+        other = AugmentedSet(self.stored)
+        other.weights = check_weights(weights, len(self))
+        return other
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the stored points lie in a file."""
+        return self.stored.streamed
+
+    def rows(self, which: slice | np.ndarray) -> Tensor:
+        """Make the chosen points, and only these."""
+        return self.stored.rows(np.arange(len(self))[which])
+
+    def deviation_rows(self, which: slice | np.ndarray) -> Tensor:
+        """The deviations of the chosen points, transformed as they are."""
+        return self.stored.deviation_rows(np.arange(len(self))[which])
+
+    def check_unchanged(self) -> None:
+        """Refuse points of the source that were changed in place."""
+        super().check_unchanged()
+        self.stored.check_unchanged()
+
+
 def as_training_set(source: Any) -> TrainingSet:
     """Return a TrainingSet as it is, and make one without labels of an array or a tensor."""
     return source if isinstance(source, TrainingSet) else TrainingSet(source)
+
+
+def augmented(training_set: TrainingSet) -> TrainingSet:
+    """The law of a set as a set: that itself where there are no augmentations; made once."""
+    if len(training_set.transformations) == 1:
+        return training_set
+    if training_set._augmented is None:
+        training_set._augmented = AugmentedSet(training_set)
+    return training_set._augmented
+
+
+def points_alone(training_set: Any, who: str) -> TrainingSet:
+    """The law of a set as a set of points.
+
+    Args:
+        training_set: a TrainingSet, or points.
+        who: asks, in the plural, for the message.
+
+    Raises:
+        InputError: data are drawn from Gaussians about the points.
+    """
+    s = as_training_set(training_set)
+    if s.deviations is not None:
+        raise InputError(
+            f"{s.name} has deviations, and {who} know the law of points alone; expected a set without deviations: give "
+            "samples of its data as points, or ask Oracle and stages, which know them"
+        )
+    return augmented(s)
 
 
 def _printable(name: Any) -> str:

@@ -21,8 +21,8 @@ class Query(NamedTuple):
     y: Tensor | None
 
 
-def check_query(x: Any, t: Any, y: Any, shape: tuple[int, ...]) -> Query:
-    """Check and broadcast the arguments of a field for points of `shape`.
+def check_query(x: Any, t: Any, y: Any, shape: tuple[int, ...], closed: bool = False) -> Query:
+    """Check and broadcast the arguments of a field for points of `shape`; t = 1 is among the times if `closed`.
 
     Raises:
         InputError: x is not a floating-point tensor (B, *shape), t is NaN, outside [0, 1) or not one for each row, or y
@@ -40,24 +40,25 @@ def check_query(x: Any, t: Any, y: Any, shape: tuple[int, ...]) -> Query:
     x = x.detach()
     if not bool(torch.isfinite(x).all()):
         raise InputError("x holds NaN or infinity; expected finite states")
-    return Query(x, times_of_rows(t, x), None if y is None else labels_of_rows(y, x))
+    return Query(x, times_of_rows(t, x, closed), None if y is None else labels_of_rows(y, x))
 
 
-def check_time(t: Tensor) -> None:
-    """Refuse NaN and times outside [0, 1).
+def check_time(t: Tensor, closed: bool = False) -> None:
+    """Refuse NaN and times outside [0, 1), or outside [0, 1] if `closed`.
 
     Raises:
         InputError: the message names the first such time; for t = 1 it says why there is no velocity.
     """
-    if bool(((t >= 0) & (t < 1)).all()):
+    inside = (t >= 0) & ((t <= 1) if closed else (t < 1))
+    if bool(inside.all()):
         return
-    bad = t[~((t >= 0) & (t < 1))].flatten()[0].item()
+    bad = t[~inside].flatten()[0].item()
     why = (
         " (at t = 1 sigma is 0 on most paths, so the posterior and the velocity are not defined there)"
         if bad == 1
         else ""
     )
-    raise InputError(f"t is {bad}; expected 0 <= t < 1{why}: t = 0 is noise, t -> 1 is data")
+    raise InputError(f"t is {bad}; expected 0 <= t {'<=' if closed else '<'} 1{why}: t = 0 is noise, t -> 1 is data")
 
 
 def check_velocity(u: Any, x: Tensor, what: str = "the field", t: float | Tensor | None = None) -> Tensor:
@@ -136,8 +137,8 @@ def check_field(field: Any, what: str) -> None:
         raise InputError(f"{what} is a {type(field).__name__}; expected a velocity field, callable as field(x, t, y)")
 
 
-def times_of_rows(t: Any, x: Tensor) -> Tensor:
-    """Time t as (B,) float64, one number for each row of x (B, *shape).
+def times_of_rows(t: Any, x: Tensor, closed: bool = False) -> Tensor:
+    """Time t as (B,) float64, one number for each row of x (B, *shape); t = 1 is among the times if `closed`.
 
     Raises:
         InputError: x is not a batch, or t is not a number or (B,) numbers in [0, 1).
@@ -155,7 +156,7 @@ def times_of_rows(t: Any, x: Tensor) -> Tensor:
     if t.ndim > 1 or (t.ndim == 1 and len(t) not in (1, len(x))):
         raise InputError(f"t has shape {tuple(t.shape)}; expected a number or ({len(x)},), one for each row of x")
     t = t.to(torch.float64)
-    check_time(t)
+    check_time(t, closed)
     return t.expand(len(x))
 
 

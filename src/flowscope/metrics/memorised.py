@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from flowscope.data.near_copies import near_copies
-from flowscope.data.training_set import TrainingSet, as_training_set
+from flowscope.data.training_set import TrainingSet, as_training_set, augmented
 from flowscope.errors import InputError
 from flowscope.fields import check_query
 from flowscope.metrics.features import PIXELS, FeatureSpace, check_space, features
@@ -87,7 +87,8 @@ class MemorisationIndex:
         self.training_set = as_training_set(training_set)
         self.space, s = space, self.training_set
         self._group = torch.from_numpy(near_copies(s))
-        points = s if space.module is None else TrainingSet(features(s, space), s.labels, s.weights, s.name)
+        law = augmented(s)  # of a mirror image the features are others
+        points = s if space.module is None else TrainingSet(features(law, space), law.labels, law.weights, s.name)
         self._nearest = NearestNeighbours(points, device=device)
 
     def __call__(self, samples: Any, y: Any = None) -> Ratios:
@@ -147,7 +148,7 @@ class MemorisationIndex:
 
     def _second(self, found: Neighbours) -> Tensor:
         """(B,) distances to the nearest point that is in another group than the first; NaN where none was found."""
-        group = self._group.to(found.indices.device)[found.indices]
+        group = self._group.to(found.indices.device)[found.indices % len(self._group)]  # with its transformations
         other = group != group[:, :1]
         place = other.to(torch.int64).argmax(1, keepdim=True)
         return torch.where(other.any(1), found.distances.gather(1, place)[:, 0], torch.nan)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from flowscope.core.settings import check_count
-from flowscope.data.training_set import TrainingSet, as_training_set
+from flowscope.data.training_set import as_training_set
 from flowscope.errors import InputError
 from flowscope.fields import check_query
 from flowscope.oracle import Oracle
@@ -61,8 +61,8 @@ class NearestNeighbours:
 
     def __init__(self, points: Any, memory: str | int = "512MB", device: str | torch.device | None = None) -> None:
         given = as_training_set(points)
-        if given.weights is not None:
-            given = TrainingSet(given.points, given.labels, (given.weights > 0).astype(np.float64), given.name)
+        if given.weights is not None or given.deviations is not None:
+            given = given.reweighted((given.relative_weights > 0).astype(np.float64))
         self.points = given
         self._oracle = Oracle(
             self.points, path=Path("distance", self._coefficients, _no_time), memory=memory, device=device

@@ -14,12 +14,14 @@ since gamma_j |v_j|^2 and gamma_j |x1_j - x1^|^2 are parts of E|v_c|^2 and tr Co
 size sqrt(|v|^2 + (a - b alpha/sigma)^2 tr Cov), over sqrt(gamma_j). docs/mathematics.md has the proof.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from flowscope.errors import NumericalError
 from flowscope.oracle.engines.base import Want
 from flowscope.oracle.engines.float64 import Float64Engine
 from flowscope.oracle.equation import double_double as doubled
@@ -28,9 +30,10 @@ from flowscope.oracle.equation.posterior import ROUNDING
 from flowscope.oracle.law import Law
 from flowscope.oracle.plan import plan
 from flowscope.oracle.queries import Queries
-from flowscope.paths import Quantity, convert, quantity_weights
+from flowscope.paths import Quantity, quantity_weights
 
 TOLERATED = 1e-7  # rounding, relative to the size, up to which (6d) will do
+TOLERATED_ALONE = 1e-6  # the same where there is no (6e), and the oracle refuses
 HEAVIEST = 16  # points of a state that are summed by themselves, where the rest does not matter
 NEGLIGIBLE = 1e-10  # of the size: what the rest may add
 
@@ -66,7 +69,7 @@ def last_step(law: Law, queries: Queries, moments: Moments, target: Quantity, ex
     gain = _gain(queries, target)
     speed = (torch.linalg.vector_norm(step.value, dim=1) - step.error).clamp_min(0)
     size = (speed**2 + gain**2 * (step.total_variance - step.variance_error).clamp_min(0)).sqrt()
-    return _replace(step, step.error > TOLERATED * size, law, queries, target, exact)
+    return _replace(step, step.error > _tolerated(law) * size, law, queries, target, exact)
 
 
 def exact_variance(law: Law, queries: Queries, moments: Moments, exact: Float64Engine) -> Tensor:
@@ -78,19 +81,35 @@ def exact_variance(law: Law, queries: Queries, moments: Moments, exact: Float64E
     step = _about_the_centre(law, queries, moments, "data", exact)
     scale = queries.A * queries.alpha / queries.sigma**2
     size = (scale * step.total_variance + queries.x.shape[1] * queries.B).abs()
-    doubtful = scale.abs() * step.variance_error > TOLERATED * size
+    doubtful = scale.abs() * step.variance_error > _tolerated(law) * size
     return _replace(step, doubtful, law, queries, "data", exact).total_variance
 
 
 def _replace(
     step: LastStep, doubtful: Tensor, law: Law, queries: Queries, target: Quantity, exact: Float64Engine
 ) -> LastStep:
-    """The step taken again about the heaviest point, for some of the states."""
+    """The step taken again about the heaviest point, for some of the states.
+
+    Raises:
+        NumericalError: that is not possible, as means are of Gaussians whose deviations differ.
+    """
+    if law.support.own_deviations:
+        if bool(doubtful.any()):
+            raise NumericalError(
+                f"deviations go down to {law.support.training_set.least_deviation:.3g}, and points lie up to "
+                f"{law.radius:.3g} from their mean; expected a least deviation that float64 can tell beside that: "
+                "raise small ones"
+            )
+        return step
     if bool(doubtful.any()):
         again = _about_the_heaviest(law, queries.rows(doubtful), target, exact)
         for column, value in zip(step, again, strict=True):
             column[doubtful] = value
     return step
+
+
+def _tolerated(law: Law) -> float:
+    return TOLERATED_ALONE if law.support.own_deviations else TOLERATED
 
 
 def _gain(queries: Queries, target: Quantity) -> Tensor:
@@ -100,8 +119,13 @@ def _gain(queries: Queries, target: Quantity) -> Tensor:
 
 
 def _terms(law: Law, queries: Queries, exact: Float64Engine) -> int:
-    """Roundings of a term in a mean, a quotient of two sums; of any order where a device may have halved blocks."""
+    """Roundings of a term in a mean, a quotient of two sums; of any order where a device may have halved blocks.
+
+    Where there is no (6e) for what they make doubtful, as many as there are likely to be.
+    """
     dimension, count = law.support.dimension, len(law)
+    if law.support.own_deviations:
+        return 8 + 2 * math.ceil(math.sqrt(count))
     planned = plan(exact.memory, max(1, len(queries)), count, dimension).terms(count)
     largest = plan(exact.memory, 1, count, dimension).points  # blocks of fewer states are larger
     return 8 + 2 * (planned + largest if law.support.device.type == "cpu" else count)
@@ -111,13 +135,15 @@ def _about_the_centre(law: Law, queries: Queries, moments: Moments, target: Quan
     """(6d). Nothing large cancels in it but what the centre itself adds."""
     a, b = quantity_weights(queries.path, target)
     centre = law.support.centre
-    value = convert(moments.mean, queries.z, queries.path, "data", target) + torch.outer(a, centre)
+    noise = (queries.z - queries.alpha[:, None] * moments.mean).div_(queries.sigma[:, None])
+    value = (a[:, None] * moments.mean).addcmul_(b[:, None], noise).add_(torch.outer(a, centre))
     square = torch.linalg.vector_norm(moments.mean, dim=1) ** 2 + moments.total_variance
     far, terms = float(centre.norm()), _terms(law, queries, exact)
     per_state = b.abs() / queries.sigma
     error = (a.abs() + per_state * queries.alpha) * (terms + 4) * square.sqrt()
     error = error + per_state * (6 * queries.norms.sqrt() + 2 * queries.alpha * far) + 2 * a.abs() * far
-    variance_error = 2 * (terms + 4) * ROUNDING * square
+    summed = moments.total_variance if law.support.own_deviations else square  # there of differences from the mean
+    variance_error = 2 * (terms + 4) * ROUNDING * summed
     again = torch.zeros_like(square, dtype=torch.bool)
     return LastStep(value, ROUNDING * error, moments.total_variance.clone(), variance_error, again)
 

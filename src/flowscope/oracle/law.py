@@ -18,7 +18,7 @@ from torch import Tensor
 from flowscope.core.device import resident, upload
 from flowscope.data.distinct import find_distinct
 from flowscope.data.rows.prefetch import prefetch
-from flowscope.data.training_set import TrainingSet
+from flowscope.data.training_set import TrainingSet, augmented
 from flowscope.errors import InputError
 
 LARGEST_SQUARE = 1e200  # of a distance from the centre, whose square float64 still holds
@@ -29,6 +29,7 @@ class Support:
     """What is computed once for a training set: its distinct points, their centre and norms.
 
     Attributes:
+        training_set: with the transformations of points as points of its own.
         first: (G,) position of each distinct point's first copy, ascending.
         group: (N,) which distinct point each point is.
         centre: (D,) float64, the mean of all points that have any weight; of some of them where points lie in a file.
@@ -37,13 +38,15 @@ class Support:
     """
 
     def __init__(self, training_set: TrainingSet, device: torch.device, memory: int) -> None:
+        self._stored, training_set = training_set, augmented(training_set)
         self.training_set = training_set
         self.device = device
         self._rows = max(1, min(PASS_BYTES, memory // 4) // (8 * training_set.dimension))
         self._resident: Tensor | None = None
         if device.type != "cpu":
-            size = len(training_set) * training_set.dimension * training_set.rows(slice(1)).element_size()
-            self._resident = resident(lambda: training_set.rows(slice(None)), size, device)
+            stored = self._stored
+            size = len(stored) * stored.dimension * stored.rows(slice(1)).element_size()
+            self._resident = resident(lambda: stored.rows(slice(None)), size, device)
         statistics = training_set.statistics
         self.first, self.group = find_distinct(training_set, self._rows)
         self.centre = statistics.centre.to(device)
@@ -64,12 +67,16 @@ class Support:
         self._part: np.ndarray | None = None
 
     def restrict(self, member: np.ndarray) -> "Support":
-        """A support with laws on some of its points, those where `member` (N,) is true; it shares what was computed.
+        """A support with laws on some of its points, those where `member` is true; it shares what was computed.
+
+        Args:
+            member: (N,) of the stored points, of which the law has all transformations.
 
         Raises:
             InputError: it has none of them.
         """
         part = copy.copy(self)
+        member = self.spread_over(member)
         part._laws, part._part = {}, member if self._part is None else member & self._part
         if not part._part.any():
             raise InputError("none of these positions is among those that the oracle is restricted to; expected some")
@@ -102,8 +109,26 @@ class Support:
         which = slice(int(positions[0]), int(positions[-1]) + 1) if whole else positions
         if self._resident is None:
             return upload(self.training_set.rows(which).reshape(len(positions), self.dimension), self.device)
+        if self.transformed:
+            number, at = np.divmod(positions, len(self._stored))
+            chosen = self._resident[torch.as_tensor(at, device=self.device)]
+            return self._stored.transformations.apply(chosen, number).reshape(len(positions), -1)
         chosen = self._resident[which if isinstance(which, slice) else torch.as_tensor(which, device=self.device)]
         return chosen.reshape(len(positions), -1)
+
+    @property
+    def own_deviations(self) -> bool:
+        """Whether data are of Gaussians about the points, each with deviations of its own."""
+        return self.training_set.own_deviations
+
+    @property
+    def transformed(self) -> bool:
+        """Whether points are made of others as they are read, so that blocks of them are copies."""
+        return self.training_set is not self._stored
+
+    def spread_over(self, member: np.ndarray) -> np.ndarray:
+        """(K N,) of the law's points what `member` (N,) says of the stored ones."""
+        return np.tile(member, len(self.training_set) // len(self._stored))
 
     def law(self, label: int | None = None) -> "Law":
         """The law over all points, or over those with a label.
@@ -257,6 +282,14 @@ class Law:
         stop = len(self) if stop is None else stop
         raw_blocks = (self.raw_block(low, min(low + rows, stop)) for low in range(start, stop, rows))
         yield from prefetch(raw_blocks) if self.support.streamed else raw_blocks
+
+    def extra_variances(self, start: int, stop: int) -> Tensor:
+        """(n, D) float64 s_i^2 - s^2 of points start..stop of the law, s the least deviation of the set."""
+        s = self.support.training_set
+        if s.least_deviation is None:
+            raise ValueError("extra variances are of a law with deviations")
+        rows = s.deviation_rows(self.positions[start:stop]).flatten(1).to(self.support.device, torch.float64)
+        return (rows**2).sub_(s.least_deviation**2).clamp_min_(0)
 
     def block(self, start: int, stop: int) -> Block:
         """Points start..stop of the law."""

@@ -43,7 +43,7 @@ from flowscope.oracle.last_step import exact_variance, last_step
 from flowscope.oracle.law import Law, Support
 from flowscope.oracle.plan import plan
 from flowscope.oracle.queries import Queries
-from flowscope.paths import Path, Quantity, get_path
+from flowscope.paths import Path, Quantity, get_path, widen
 
 TIED = 2.0**36  # weights that differ by less than one part in it are equal
 
@@ -65,7 +65,7 @@ class Posterior:
         indices: (B, k) int64, their first positions in the training set; among equal weights the lowest first.
         entropy: (B,) in nats.
         effective_size: (B,) 1 / sum gamma^2.
-        total_variance: (B,) trace of the posterior covariance, a sum over coordinates. Its error is about 1e-15
+        total_variance: (B,) trace of the posterior covariance of x1, a sum over coordinates. Its error is about 1e-15
             of the mean squared distance of the points from their centre, however small the trace itself is.
         log_density: (B,) log p_t(x).
     """
@@ -111,7 +111,8 @@ class Oracle:
     """The exact velocity field that flow matching asks for on a finite training set; a VelocityField.
 
     Every method takes `(x, t, y=None)`: states x (B, *shape) of any float dtype, times t, a float or (B,) with
-    0 <= t < 1, and labels y, None or (B,) integers. Results have x's dtype and device.
+    0 <= t < 1, and labels y, None or (B,) integers. Results have x's dtype and device. Of a set with deviations, whose
+    law has a density, t = 1 is a time like any other, and weights are those of the Gaussians that data are drawn from.
 
     The velocity's error is under 1e-6 of sqrt(|u|^2 + A^2 tr Cov), the size of a conditional velocity, before rounding
     to x's dtype. This holds where the set is less than about 1e8 times as wide as the spread of the points that share
@@ -160,6 +161,8 @@ class Oracle:
             device, library = "cpu", library or APPLE
         self.training_set: TrainingSet = as_training_set(training_set)
         self.path = get_path(path)
+        deviation = self.training_set.least_deviation
+        self.law_path = self.path if deviation is None else widen(self.path, deviation)
         self.memory = parse_memory(memory)
         self.device = resolve_device(device, self.training_set.points)
         plan(self.memory, 1, 1, self.training_set.dimension)  # a budget too small is said now, not at the first call
@@ -238,7 +241,16 @@ class Oracle:
         return self._answer(x, t, y, Want(), value)[0]
 
     def certify(self, x: Tensor, t: float | Tensor, y: Any = None) -> tuple[Tensor, Certificate]:
-        """u*(x, t), (B, *shape), with a proof of how far it may be off; what is not left out is done in float64."""
+        """u*(x, t), (B, *shape), with a proof of how far it may be off; what is not left out is done in float64.
+
+        Raises:
+            InputError: points have deviations of their own: of logits that are no products nothing is proven.
+        """
+        if self.support.own_deviations:
+            raise InputError(
+                f"{self.training_set.name} has deviations that differ, and certificates are of points and of one "
+                "shared deviation; expected one number as deviations, or velocity, which is good to 1e-6, unproven"
+            )
 
         def value(batch: Batch) -> tuple[Tensor, ...]:
             step = last_step(*batch, "velocity", self._exact)
@@ -260,8 +272,9 @@ class Oracle:
 
         def values(batch: Batch) -> tuple[Tensor, ...]:
             m = batch.moments
-            mean = (m.mean + self.support.centre).reshape(-1, *self.training_set.shape)
-            sizes = m.entropy, m.effective_size, m.total_variance, self._log_density(batch)
+            mean = self._shaped(m.mean + self.support.centre) if self._of_points else self._quantity(batch, "data")
+            variance = batch.queries.path.data_variance(m.total_variance, self.training_set.dimension)
+            sizes = m.entropy, m.effective_size, variance, self._log_density(batch)
             mean, weights, *rounded = (v.to(x.dtype) for v in (mean, m.weights, *sizes))
             return mean, *ordered(weights, m.top_index), *rounded
 
@@ -276,8 +289,8 @@ class Oracle:
         Raises:
             InputError: the set has no labels, the results do not fit into memory, or each rank has states of its own.
         """
-        query = check_query(x, t, None, self.training_set.shape)
-        self.training_set.check_unchanged()
+        query = check_query(x, t, None, self.training_set.shape, not self._of_points)
+        self.support.training_set.check_unchanged()
         if self.ranks is not None:
             if self.ranks.queries != "replicated":
                 raise InputError(
@@ -296,7 +309,7 @@ class Oracle:
             return self.conditions(x.to(torch.float32), t).to(x.dtype)
         velocities = x.new_empty(len(x), len(laws), self.training_set.dimension)
         whole, probabilities = x.new_empty(len(x), self.training_set.dimension), x.new_empty(len(x), len(laws))
-        for _, queries in Queries.batches(query, self.support, self.path, self.memory):
+        for _, queries in Queries.batches(query, self.support, self.law_path, self.memory):
             part = slice(int(queries.positions[0]), int(queries.positions[-1]) + 1) if len(queries) else slice(0)
             found_of = self._velocities_of(queries, Want("mean", x.dtype))
             whole[part], probabilities[part] = all_labels(laws, found_of, velocities[part])
@@ -325,6 +338,11 @@ class Oracle:
         """(b, *shape) what the mean of the posterior says of data, noise, velocity or score."""
         return self._shaped(last_step(*batch, target, self._exact).value)
 
+    @property
+    def _of_points(self) -> bool:
+        """Whether data are points, and not drawn from Gaussians about them."""
+        return self.law_path is self.path
+
     def _shaped(self, values: Tensor) -> Tensor:
         return values.reshape(-1, *self.training_set.shape)
 
@@ -352,12 +370,12 @@ class Oracle:
             answer: Callable[..., tuple[Tensor, ...]] = torch.compiler.disable(self._answer)
             return answer(x, t, y, want, values, k)
         with plain_arithmetic():
-            query, own = check_query(x, t, y, self.training_set.shape), slice(None)
-            self.training_set.check_unchanged()
+            query, own = check_query(x, t, y, self.training_set.shape, not self._of_points), slice(None)
+            self.support.training_set.check_unchanged()
             if self.ranks is not None:
                 query, own = shared_query(query, self.ranks)
             order, pieces = [], []
-            for law, queries in Queries.batches(query, self.support, self.path, self.memory):
+            for law, queries in Queries.batches(query, self.support, self.law_path, self.memory):
                 check_k(k, law)
                 moments = select(self.engines, law, queries, want).moments(law, queries, want, k)
                 order.append(queries.positions)

@@ -26,7 +26,8 @@ class Queries:
         x: (B, D) the states.
         z: (B, D) x - alpha c, about the centre of the points.
         norms: (B,) |z|^2.
-        path: the path's coefficients at their times, (B,) each: alpha, sigma, their derivatives, A and B of (6).
+        path: the path's coefficients at their times, (B,) each: alpha, sigma, their derivatives, A and B of (6); of
+            the widened path where data are Gaussians.
         error: (B,) E of (4a), a bound on the error of their logits expanded in float64; of a law.
         points: N, how many points that law has.
         spread: (B,) log of 4 R^2 |A| alpha / (sigma^2 D |B|), what its widest points may add to a divergence.
@@ -95,6 +96,7 @@ class Queries:
         offset = self.x.norm(dim=1) + self.alpha * law.support.centre.norm()
         error = logit_error(norms, offset, self.alpha, self.sigma, law.radius, dimension)
         wide = 4 * law.radius**2 * (self.A * self.alpha).abs() / (self.sigma**2 * dimension * self.B.abs())
+        wide = wide.nan_to_num(nan=0.0)  # A = B = 0, where a widened path neither moves points nor spreads them
         return replace(self, error=error, points=len(law), spread=wide.log())
 
     @classmethod

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from flowscope.core.surroundings import undisturbed
-from flowscope.data.training_set import TrainingSet
+from flowscope.data.training_set import TrainingSet, points_alone
 from flowscope.fields import check_query
 from flowscope.oracle import Oracle
 from flowscope.oracle.law import Law
@@ -48,7 +48,7 @@ class Denoiser(ABC):
         memory: str | int = "512MB",
         device: str | torch.device | None = None,
     ) -> None:
-        self.oracle = Oracle(training_set, path, memory=memory, device=device)
+        self.oracle = Oracle(points_alone(training_set, "references"), path, memory=memory, device=device)
         self.path, self.memory, self.device = self.oracle.path, self.oracle.memory, self.oracle.device
         self.training_set: TrainingSet = self.oracle.training_set
         self.support = self.oracle.support

@@ -169,7 +169,7 @@ class SmoothedOracle:
             s = self.training_set
             key = self._plain.support.group if not by_label else self._pairs()
             weights = _temper(key, s.relative_weights, self.temperature)
-            tempered = TrainingSet(s.points, s.labels, weights, s.name) if weights is not None else None
+            tempered = s.reweighted(weights) if weights is not None else None
             self._tempered[by_label] = self._plain if tempered is None else Oracle(tempered, **self._settings)
         return self._tempered[by_label]
 

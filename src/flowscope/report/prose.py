@@ -133,6 +133,8 @@ def boundaries(curve: Any, other: OtherBoundary | None) -> list[str]:
 def floor(curve: Any) -> list[str]:
     """The loss that no network can beat."""
     value, error = curve.loss_floor
+    if value == math.inf:
+        return ["The loss has no finite floor on this path: what its target has of noise grows too fast towards t = 1."]
     if not math.isfinite(value):
         return ["The floor of the loss could not be computed."]
     below = (

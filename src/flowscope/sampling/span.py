@@ -69,6 +69,8 @@ def split_rows(
         return [], every
     if tuple(x0.shape[1:]) != field.training_set.shape:
         return [], every  # which the field refuses
+    if field.support.own_deviations:  # what moves a state depends on more than its place in the span
+        return [], every
     labels: list[Any] = [None] if y is None else y.unique().tolist()
     found, taken = [], torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
     for label in labels:
@@ -117,7 +119,7 @@ def follow_in_span(
     span, ends, unsure = Span(part.law), [], []
     for states in x0.split(size):
         first = states.to(torch.float64).flatten(1)
-        field = SpanField(span, part.oracle.path, first, torch.finfo(x0.dtype).max)
+        field = SpanField(span, part.oracle.law_path, first, torch.finfo(x0.dtype).max)
         coordinates = span.start(first)
         for step in trajectory(field, coordinates, nodes, solver):
             coordinates = step.x

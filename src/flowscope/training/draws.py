@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowscope.data.training_set import TrainingSet
+from flowscope.data.training_set import TrainingSet, points_alone
 from flowscope.training.densities import draw_times
 from flowscope.training.settings import TrainSettings
 
@@ -80,6 +80,7 @@ class Draws:
         device: torch.device,
         resident_bytes: int = RESIDENT_BYTES,
     ) -> None:
+        training_set = points_alone(training_set, "trainers")
         self.training_set, self.settings, self.device = training_set, settings, device
         weights = training_set.weights
         self._cumulative = None if weights is None else np.cumsum(training_set.relative_weights)

@@ -51,4 +51,5 @@ def stf_oracle(oracle: Oracle, settings: TrainSettings, step: int, batch: np.nda
     """The oracle of `settings.stf_reference` points, drawn without replacement, and of those of the batch."""
     count = len(oracle.training_set)
     rng = generator_at(settings, Stream.REFERENCE, step)
-    return oracle.restrict(np.union1d(rng.choice(count, min(settings.stf_reference, count), replace=False), batch))
+    drawn = rng.choice(count, min(settings.stf_reference, count), replace=False)
+    return oracle.restrict(np.union1d(drawn, batch % count))  # with all transformations of each

@@ -6,7 +6,7 @@ metadata of the header, under the word "flowscope", with the number of its form.
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NotRequired, cast
 
 import numpy as np
 import torch
@@ -45,6 +45,7 @@ class PackForm(TypedDict):
     origin: dict[str, Any]
     digest: str
     normaliser: NormaliserForm | None
+    augmentations: NotRequired[list[str]]
 
 
 def read_packed(path: Path) -> Source | None:
@@ -70,6 +71,7 @@ def read_packed(path: Path) -> Source | None:
             notes=tuple(about["notes"]),
             files=_files(file) if "files" in file.names else None,
             normaliser=_normaliser(about["normaliser"]),
+            augmentations=tuple(about.get("augmentations", ())),
             digest=about["digest"],
             origin={**about["origin"], "packed": about["source"]},
         )

@@ -44,6 +44,7 @@ class Source:
         normaliser: that was applied to the values already, as in TrainingSet.
         posterior: each value is the mean of a posterior and, in as many further channels, its standard deviation.
         scale_question: why a normalisation is needed that the source does not state, and the answers; None for no need.
+        deviations, augmentations: as in TrainingSet.
         digest: that the set must have if it is read as it is, where the source says so.
         origin: how it was read, {word: value}, for people to read: its format, and options in use.
     """
@@ -64,6 +65,8 @@ class Source:
     normaliser: Normaliser | None = None
     posterior: bool = False
     scale_question: str | None = None
+    deviations: Any = None
+    augmentations: tuple[str, ...] = ()
     digest: str | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
 

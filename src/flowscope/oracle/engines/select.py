@@ -16,6 +16,7 @@ from flowscope.oracle.engines.cuda.policy import FusedPolicy
 from flowscope.oracle.engines.distributed import DistributedEngine
 from flowscope.oracle.engines.float32 import Float32Engine
 from flowscope.oracle.engines.float64 import Float64Engine, Float64Policy
+from flowscope.oracle.engines.gaussian import GaussianEngine
 from flowscope.oracle.engines.matmul import MatmulBackend, products
 from flowscope.oracle.engines.pruning.engine import PruningEngine
 from flowscope.oracle.engines.pruning.policy import PruningPolicy
@@ -58,7 +59,9 @@ def make_engines(
     backend, accumulator = _float32_parts(library, support.device, policies.fused)
     float32 = Float32Engine(memory, float64, backend, policies.float32, accumulator)
     engines: tuple[Engine, ...] = (float32, float64)
-    if tolerance is not None:
+    if support.own_deviations:
+        engines = (GaussianEngine(memory),)
+    elif tolerance is not None:
         smallest = max(policies.float32.smallest, policies.pruning.smallest_kept)
         chosen = replace(float32, policy=replace(policies.float32, smallest=smallest))
         pruning = PruningEngine(support, engines, (chosen, float64), tolerance, memory, policies.pruning)

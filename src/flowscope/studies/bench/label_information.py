@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from flowscope.core.settings import check_count, check_seed
+from flowscope.data.training_set import points_alone
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle
 from flowscope.sampling import draw_noise
@@ -57,6 +58,7 @@ def label_curve(oracle: Oracle, t: np.ndarray, probes: int = 256, seed: int = 0)
         InputError: the set has no labels, or an argument cannot be used.
     """
     s = oracle.training_set
+    points_alone(s, "label curves")
     if s.labels is None:
         raise InputError(f"{s.name} has no labels; expected a labelled set, since the curve is of what a label says")
     rows = draw_rows(s, check_count(probes, "probes"), np.random.default_rng((check_seed(seed), 4)))

@@ -16,7 +16,7 @@ from torch import Tensor
 from flowscope.core.settings import check_count, check_seed, versions
 from flowscope.curve.stage_times import Boundaries, StageTimes, stage_times
 from flowscope.curve.summary import describe
-from flowscope.data.training_set import TrainingSet
+from flowscope.data.training_set import TrainingSet, points_alone
 from flowscope.errors import InputError
 from flowscope.fields import VelocityField, evaluations
 from flowscope.metrics import FeatureSpace, MemorisationIndex, features, memorised, precision_recall
@@ -74,6 +74,7 @@ class SampleBench:
         for model in self.models:
             check_model(model, self.oracle)
         s = self.oracle.training_set
+        points_alone(s, "studies of samples")
         if take_labels(self.models) and s.labels is None:
             raise InputError(f"the models take labels, but {s.name} has none; give it those they were trained with")
         if self.held_out is not None and self.held_out.shape != s.shape:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowscope.data.training_set import TrainingSet
+from flowscope.data.training_set import TrainingSet, points_alone
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle
 from flowscope.oracle.law import PASS_BYTES, Law
@@ -88,6 +88,8 @@ def draw_probes(
         raise InputError(
             f"the model is conditional, but {points.name} has no labels; give it labels, or pass conditional=False"
         )
+    points_alone(oracle.training_set, "monitors")
+    points = points_alone(points, "monitors")
     row, t, x0, lost = _draw(points, count, bins, seed, beside)
     device = oracle.device
     x1 = points.rows(row).to(device, torch.float64)

@@ -103,7 +103,8 @@ class FusedAccumulator(Float32Accumulator):
     def _in_place(self) -> bool:
         """Whether blocks are the points themselves, and not copies."""
         law, positions = self.law, self.law.positions
-        whole = int(positions[-1] - positions[0]) == len(law) - 1 and not law.support.streamed
+        stored = not law.support.streamed and not law.support.transformed
+        whole = int(positions[-1] - positions[0]) == len(law) - 1 and stored
         return whole and not centred(law) and law.raw_block(0, 1).raw.dtype in self.by.takes
 
     def add(self, block: RawBlock) -> None:
