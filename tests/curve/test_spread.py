@@ -47,7 +47,7 @@ def test_the_curve_is_the_mean_over_data_of_the_law(path, kind):
     assert curve.gap_interval[0].min() > 0 and (curve.gap_interval[0] <= curve.gap).all()
     form = "in one pass" if kind == "shared" else "in the direct form"
     assert any(form in note for note in curve.notes)
-    assert any("The gap falls as for points and returns" in note for note in curve.notes)
+    assert any("that of a datum's own spread" in note for note in curve.notes)
     assert math.isnan(curve.predicted) == (kind == "own")
     assert curve.training_set["deviations"] == ("0.3" if kind == "shared" else "of each point and coordinate")
     assert curve.information.agrees is (True if kind == "shared" else None)

@@ -65,6 +65,8 @@ def test_positions_beyond_the_points_are_transformations_of_them():
     assert found.indices.flatten().tolist() == [15, 16]  # mirror images of 3 and 4
     assert torch.equal(law.rows(found.indices.flatten().numpy()), IMAGES[3:5].flip(-1))
     assert torch.equal(law.rows(np.array([1, 13, 2])), torch.stack([IMAGES[1], IMAGES[1].flip(-1), IMAGES[2]]))
+    with pytest.raises(IndexError, match="beyond the 2 times 12 points"):
+        law.rows(np.array([3, 24]))
     near = neighbours(IMAGES[7:8].flip(-1), law, k=1)
     assert (near.indices.item(), near.distances.item()) == (19, 0.0)
 
@@ -72,6 +74,17 @@ def test_positions_beyond_the_points_are_transformations_of_them():
 def test_images_that_are_their_own_mirror_image_are_one_point():
     even = torch.cat([IMAGES, IMAGES.flip(-1)], 3)  # each is symmetric
     assert len(Oracle(TrainingSet(even, augmentations=("flip",))).support.law()) == 12
+
+
+@pytest.mark.parametrize("kind", ["points", "own"])
+def test_what_was_changed_in_place_is_refused(kind):
+    images = IMAGES.clone()
+    own = DEVIATIONS["own"](images)
+    law = flipped(images, deviations=own)
+    oracle = Oracle(law)
+    (images if kind == "points" else own)[0] += 1
+    with pytest.raises(InputError, match="changed in place"):
+        oracle.velocity(torch.zeros(1, 2, 4, 6), 0.5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)

@@ -47,6 +47,8 @@ def measure_direct(
         own = oracle.path(min(t, 1 - 2**-53))
         x = own.alpha.to(x1) * x1 + own.sigma.to(x1) * x0
         values[:-1, :, k] = _posterior(oracle, c.law, x, torch.full((len(x),), t, dtype=torch.float64))
+        if what.ranks is not None:
+            what.ranks.beat()
         report(what.work(c.law) * (k + 1) // len(times))
     part, resampled = summarise_probes(values, what, c)
     part.integrals[0] = np.nan  # of information: the pair form of the law alone has an integral

@@ -82,10 +82,10 @@ def law_notes(oracle: Oracle, crossed: bool) -> Iterator[str]:
             "end of that path, to where the means are told apart."
         )
     last = float(spread_rate(oracle, np.array([math.nextafter(1.0, 0.0)]))[0])
-    rises = f"to {last:.3g} a coordinate" if last < 1e6 else "without end"
+    ends = f"is {last:.3g} a coordinate at t = 1" if last < 1e6 else "grows without end towards t = 1"
     yield (
-        "Weights are those of the Gaussians that data are drawn from. The gap falls as for points and returns "
-        f"{rises} at t = 1, since noise and a datum's own spread cannot be told apart there."
+        "Weights are those of the Gaussians that data are drawn from. Beside the gap of their means, which falls, "
+        f"there is that of a datum's own spread, which noise cannot be told from: it {ends}."
     )
     if not crossed:
         end = law_path.deviation**-2

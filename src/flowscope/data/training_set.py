@@ -161,13 +161,14 @@ class TrainingSet:
 
     def _transformed(self, read: Callable[[slice | np.ndarray], Tensor], which: slice | np.ndarray) -> Tensor:
         """Rows as they are read, with their transformations."""
-        if (
-            isinstance(which, slice)
-            or len(self.transformations) == 1
-            or not bool((np.asarray(which) >= len(self)).any())
-        ):
+        if isinstance(which, slice) or len(self.transformations) == 1 or np.asarray(which).dtype == bool:
             return read(which)
-        return self.transformations.apply(read(which % len(self)), which // len(self))
+        number, at = np.divmod(np.asarray(which), len(self))
+        if not number.any():
+            return read(which)
+        if number.min() < 0 or number.max() >= len(self.transformations):
+            raise IndexError(f"positions go beyond the {len(self.transformations)} times {len(self)} points of the law")
+        return self.transformations.apply(read(at), number)
 
     def _read(self, which: slice | np.ndarray) -> Tensor:
         if isinstance(self.points, Tensor):
@@ -197,7 +198,10 @@ class TrainingSet:
 
     def _glance(self) -> tuple[int, bytes]:
         """What tells whether the points were changed in place: their version, and some numbers of 16 points."""
-        some = self.rows(np.unique(np.linspace(0, len(self) - 1, 16).round().astype(np.int64))).flatten()
+        at = np.unique(np.linspace(0, len(self) - 1, 16).round().astype(np.int64))
+        some = self.rows(at).flatten()
+        if self.own_deviations:
+            some = torch.cat([some.to(torch.float64), self.deviation_rows(at).flatten().to(some.device, torch.float64)])
         seen = some[:: max(1, len(some) // 256)].cpu().contiguous().view(torch.uint8).numpy().tobytes()
         tensor = isinstance(self.points, Tensor) and not self.points.is_inference()
         return self.points._version if tensor else 0, seen
@@ -305,10 +309,11 @@ class AugmentedSet(TrainingSet):
         """The deviations of the chosen points, transformed as they are."""
         return self.stored.deviation_rows(np.arange(len(self))[which])
 
-    def check_unchanged(self) -> None:
-        """Refuse points of the source that were changed in place."""
-        super().check_unchanged()
-        self.stored.check_unchanged()
+    def _glance(self) -> tuple[int, bytes]:
+        """What tells whether the points of the source, or these, were changed in place."""
+        version, seen = super()._glance()
+        stored, own = self.stored._glance()
+        return version + stored, seen + own
 
 
 def as_training_set(source: Any) -> TrainingSet:

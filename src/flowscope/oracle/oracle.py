@@ -62,7 +62,8 @@ class Posterior:
     Attributes:
         mean: (B, *shape) E[x1|x].
         weights: (B, k) gamma of the heaviest points, descending.
-        indices: (B, k) int64, their first positions in the training set; among equal weights the lowest first.
+        indices: (B, k) int64, their first positions in the training set; among equal weights the lowest first. Of N
+            points with augmentations, k N + i is transformation k of point i.
         entropy: (B,) in nats.
         effective_size: (B,) 1 / sum gamma^2.
         total_variance: (B,) trace of the posterior covariance of x1, a sum over coordinates. Its error is about 1e-15
@@ -191,7 +192,7 @@ class Oracle:
         """The oracle of some of the points, with their weights, and with what this one has computed.
 
         Args:
-            positions: of the points in the training set; which indices still refer to.
+            positions: of the points in the training set, with all their transformations; which indices still refer to.
 
         Raises:
             InputError: there are none, or one is not a position.
