@@ -77,7 +77,7 @@ MUTANTS = (
     Mutant(
         "never-about-the-heaviest",
         LAST_STEP,
-        "step.error > TOLERATED * size",
+        "step.error > _tolerated(law) * size",
         "step.error > 1e9 * size",
         "(6d) is taken whatever (6f) says.",
         (f"{LAST}::test_no_error_exceeds_what_is_proven[100000.0-None]",),
@@ -101,7 +101,7 @@ MUTANTS = (
     Mutant(
         "variance-about-the-centre",
         LAST_STEP,
-        "scale.abs() * step.variance_error > TOLERATED * size",
+        "scale.abs() * step.variance_error > _tolerated(law) * size",
         "scale.abs() * step.variance_error > 1e9 * size",
         "The divergence is a difference of squares of any size.",
         (f"{LAST}::test_the_divergence_of_a_crowd_beside_an_outlier",),

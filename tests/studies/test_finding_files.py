@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from flowscope.errors import InputError
 from flowscope.reproduction.result import Reproduction, Row
@@ -37,7 +38,7 @@ def test_a_finding_comes_back(tmp_path: Path) -> None:
     again = Finding.load(tmp_path, "demo")
     assert again.to_dict() == finding().to_dict()
     np.testing.assert_array_equal(again.galleries[0].images, IMAGES)
-    assert type(again.plot()).__name__ == "Figure"
+    assert isinstance(again.plot(), Figure)
 
 
 @pytest.mark.parametrize(
