@@ -11,7 +11,7 @@ The information and its growth by I-MMSE are also the subject of InfoNoise (arXi
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
