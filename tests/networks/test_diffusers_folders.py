@@ -201,6 +201,8 @@ def test_the_folder_of_the_network_alone_finds_its_scheduler_beside(tmp_path: Pa
     save("UNet2DModel", tmp_path)
     x = noise(2, 4, 8, 8)
     assert torch.equal(load_model(tmp_path / "unet")(x, 0.4), load_model(tmp_path)(x, 0.4))
+    with pytest.raises(InputError, match=r"lies in a folder of diffusers, .*; expected .*unet$"):
+        load_model(tmp_path / "unet" / "diffusion_pytorch_model.safetensors")
     (tmp_path / "scheduler" / "scheduler_config.json").unlink()
     with pytest.raises(InputError, match="UNet2DModel does not say what it predicts nor on which noise schedule"):
         load_model(tmp_path / "unet")

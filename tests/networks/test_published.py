@@ -1,6 +1,7 @@
 """Checkpoints of DiT, SiT, REPA and LightningDiT: outputs of their own code, what comes along, what is refused."""
 
 import argparse
+import math
 import pickle
 from pathlib import Path
 
@@ -8,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from flowscope import load_model
-from flowscope.errors import InputError
+from flowscope import Monitor, Oracle, TrainingSet, load_model
+from flowscope.errors import FlowscopeWarning, InputError
 from flowscope.networks.published import read_network
 from flowscope.networks.published.network import checkpoint_field
 from tests.support.published import CLASSES, HEADS, KINDS, checkpoint, inputs, output, weights, write_checkpoint
@@ -70,6 +71,22 @@ def test_the_last_weights_can_be_asked_for(tmp_path: Path) -> None:
     averaged, last = (load_model(path, ema=ema).module.state_dict() for ema in (True, False))
     assert all(torch.equal(averaged[k], v) for k, v in weights("sit").items())
     assert all(torch.equal(last[k], v) for k, v in weights("sit", 0.5).items())
+
+
+def test_a_file_without_averaged_weights_says_so(tmp_path: Path) -> None:
+    torch.save({k: v for k, v in checkpoint("repa").items() if k != "ema"}, tmp_path / "x.pt")
+    with pytest.warns(FlowscopeWarning, match="x.pt holds no averaged weights: its last ones are taken"):
+        field = load_model(tmp_path / "x.pt")
+    assert field.about["weights"] == "last" and len(field.about["notes"]) == 1
+    assert load_model(tmp_path / "x.pt", ema=False).about["notes"] == []
+
+
+@pytest.mark.slow
+def test_the_monitor_takes_a_checkpoint(tmp_path: Path) -> None:
+    field = load_model(write_checkpoint(tmp_path / "x.pt", "lightningdit"))
+    points = TrainingSet(torch.cat([inputs("sit")[0], -inputs("sit")[0]]), labels=[0, 1, 2, 0])
+    found = Monitor(Oracle(points), bins=2, probes=8)(field, 1)
+    assert found.step == 1 and math.isfinite(found.total["oracle_loss"])
 
 
 def test_the_path_and_the_prediction_are_those_of_the_record(tmp_path: Path) -> None:
@@ -196,5 +213,8 @@ def test_labels_and_points_of_other_kinds_are_refused(tmp_path: Path) -> None:
         load_model(path, shape=(1, 8, 8))
     with pytest.raises(InputError, match=r"convention is 'sitt'; expected one of .* did you mean 'sit'"):
         checkpoint_field(path, "sitt")
-    with pytest.raises(InputError, match="does not exist"):
-        load_model(tmp_path / "no.pt")
+    for name in ("no.pt", "no.safetensors"):
+        with pytest.raises(InputError, match="does not exist"):
+            load_model(tmp_path / name)
+    with pytest.raises(InputError, match="convention is 3; expected one of"):
+        load_model(path, convention=3)  # type: ignore[arg-type]

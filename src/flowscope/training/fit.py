@@ -64,7 +64,7 @@ def train_to(
     progress: Progress | None = None,
     page: Page | None = None,
 ) -> Path:
-    """Train a network into a folder, for :func:`load_model` and every command that takes a MODEL_DIR.
+    """Train a network into a folder, for :func:`load_model` and every command that takes a model.
 
     Every `settings.checkpoint_every` steps a checkpoint, loss.csv and samples.png are renewed; a first checkpoint comes
     after the first step. Ctrl-C ends the training after the current step, writes a checkpoint and raises

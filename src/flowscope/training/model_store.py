@@ -162,7 +162,7 @@ def read_about(directory: Path) -> dict[str, Any]:
     Raises:
         InputError: there is no model, it is a pickle, or it is of another schema.
     """
-    if directory.suffix in PICKLE_SUFFIXES and not directory.exists():
+    if directory.suffix in (*PICKLE_SUFFIXES, ".safetensors") and not directory.exists():
         raise InputError(f"{directory} does not exist; expected a checkpoint of another project, or a model's folder")
     if not (directory / ABOUT_FILE).exists() and (pickles := _pickles(directory)):
         raise InputError(

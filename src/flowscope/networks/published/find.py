@@ -62,6 +62,8 @@ def load_published(
         field = _function_field(str(source), convention, given, shape)
     elif path.is_dir():
         field = diffusers_field(path, convention, extras=given, shape=shape)
+    elif is_diffusers_folder(path.parent):
+        raise InputError(f"{path} lies in a folder of diffusers, whose config belongs to it; expected {path.parent}")
     else:
         field = checkpoint_field(path, convention, ema=ema, heads=heads)
     if shape is not None and field.shape is not None and field.shape != tuple(shape):

@@ -1,5 +1,6 @@
 """Networks of DiT, SiT, REPA and LightningDiT from their checkpoints, and as fields with what the projects do."""
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import torch
 
 from flowscope.core.files import digest_of_file
 from flowscope.core.settings import check_count
-from flowscope.errors import InputError, unknown_name
+from flowscope.errors import FlowscopeWarning, InputError, unknown_name
 from flowscope.networks.convention import CONVENTIONS, Convention
 from flowscope.networks.field import NetworkField, as_field
 from flowscope.networks.published.checkpoint import Checkpoint, in_one_precision, read_checkpoint_file
@@ -72,7 +73,19 @@ def checkpoint_field(
     own = _convention(found, convention)
     network = _build(found, heads, own.variance)
     path_name = own.path if own.path in ("cosine", "vp") else "linear"
-    return as_field(network, own, path=path_name, name=path.stem, about=_about(found, network, own))
+    notes = _notes(found, ema)
+    about = _about(found, network, own) | {"notes": notes}
+    return as_field(network, own, path=path_name, name=path.stem, about=about)
+
+
+def _notes(found: Checkpoint, ema: bool) -> list[str]:
+    """What was decided for the user in reading a checkpoint, which is warned of, too."""
+    notes = []
+    if ema and found.averaged is False:
+        notes.append(f"{found.path.name} holds no averaged weights: its last ones are taken")
+    for note in notes:
+        warnings.warn(note, FlowscopeWarning, stacklevel=3)
+    return notes
 
 
 def _convention(found: Checkpoint, given: str | Convention | None) -> Convention:
@@ -83,6 +96,8 @@ def _convention(found: Checkpoint, given: str | Convention | None) -> Convention
     """
     if isinstance(given, Convention):
         return given
+    if given is not None and not isinstance(given, str):
+        raise unknown_name("convention", given, CONVENTIONS, "a flowscope.networks.Convention")
     name = project_of(found) if given is None else given.lower().replace("-", "_")
     if name is None:
         raise InputError(
