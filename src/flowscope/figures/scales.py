@@ -23,7 +23,8 @@ def set_scale(axis: Axis, scale: str, values: np.ndarray) -> None:
     change = axis.axes.set_xscale if axis is axis.axes.xaxis else axis.axes.set_yscale
     shown = values[np.isfinite(values)]
     if scale == "symlog":
-        change("symlog", linthresh=1)
+        if np.any(np.abs(shown) > 1):  # else it would be linear with three ticks
+            change("symlog", linthresh=1)
     elif scale == "log" and np.any(shown > 0):
         if np.all(shown > 0):
             change("log", nonpositive="clip")
