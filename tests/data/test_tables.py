@@ -1,6 +1,7 @@
 """HDF5, ADM's .npz, CIFAR's batches and .csv: values arrive exactly, nothing runs, and what is wrong is said."""
 
 import pickle
+import sys
 
 import h5py
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from flowscope.data import load
 from flowscope.data.loaders.hdf5 import load_hdf5
 from flowscope.data.loaders.part import Part
-from flowscope.errors import FlowscopeWarning, InputError
+from flowscope.errors import FlowscopeWarning, InputError, MissingExtraError
 from tests.support import formats
 from tests.support.formats import PIXELS, VECTORS
 from tests.support.refusals import refused
@@ -104,6 +105,13 @@ def test_hdf5_files_that_are_no_points(tmp_path, monkeypatch):
     with h5py.File(tmp_path / "g.h5", "w") as file:  # claims 4 TB and stores nothing
         file.create_dataset("points", (10**6, 10**6), "f4", chunks=(100, 100), compression="gzip")
     refused(tmp_path / "g.h5", "GiB of memory are free")
+
+
+def test_without_the_package_the_extra_is_named(tmp_path, monkeypatch):
+    path = hdf5(tmp_path / "a.h5", points=VECTORS)
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(MissingExtraError, match=r"flowscope\[hdf5\]"):
+        load(path)
 
 
 def test_texts_of_several_lengths_are_names_of_classes(tmp_path):
