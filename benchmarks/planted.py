@@ -116,7 +116,7 @@ def main() -> None:
 
 def by_kind(rows: list[dict[str, Any]]) -> Iterator[list[Any]]:
     """A line for each set, space and way to tell copies, with a column for each kind."""
-    for name, where in dict.fromkeys((row["set"], row["space"]) for row in rows):
+    for name, where in sorted({(row["set"], row["space"]) for row in rows}):
         found = {row["kind"]: row for row in rows if (row["set"], row["space"]) == (name, where)}
         for told, column in WAYS.items():
             yield [name, where, told, *(f"{found[kind][column]:.2f}" for kind in KINDS)]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import flowscope as fs
@@ -101,7 +102,7 @@ def test_pairs_are_worst_first_and_the_result_has_the_form_of_the_contract(of_di
 def test_a_result_is_a_frame_a_figure_and_html(of_digits: Audit) -> None:
     frame = of_digits.to_frame()
     assert list(frame.columns) == ["sample", "training", "distance", "ratio", "copy"] and len(frame) == 125
-    assert type(of_digits.plot()).__name__ == "Figure"
+    assert isinstance(of_digits.plot(), Figure)
     assert "of 125 samples are copies" in of_digits._repr_html_()
 
 

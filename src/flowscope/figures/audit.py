@@ -42,7 +42,7 @@ def pairs_figure(result: Any, theme: Theme = LIGHT) -> Figure:
         >>> from flowscope.figures import pairs_figure
         >>> points = fs.load("digits", subset=50)
         >>> type(pairs_figure(fs.audit(points.rows(slice(0, 3)), points, planted=0))).__name__
-        'Figure'
+        'ShownFigure'
     """
     return gallery_figure(pair_gallery(result), theme)
 
@@ -81,7 +81,7 @@ def ratio_figure(result: Any, theme: Theme = LIGHT) -> Figure:
         >>> from flowscope.figures import ratio_figure
         >>> points = fs.load("gaussian:N=50,D=4")
         >>> type(ratio_figure(fs.audit(points.rows(slice(0, 3)), points))).__name__
-        'Figure'
+        'ShownFigure'
     """
     with styled(theme):
         figure = new_figure(6.4, 3.4)
