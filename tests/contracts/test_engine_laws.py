@@ -180,6 +180,7 @@ def test_a_shared_deviation_is_a_wider_path(case):
             assert (np.linalg.norm(flat(found) - answer.velocity, axis=1) < case.tolerance * answer.scale).all(), t
 
 
+@pytest.mark.slow_but("GaussianEngine", "NoiseEngine")
 @pytest.mark.parametrize("kind", [GaussianEngine, NoiseEngine, DistributedEngine])
 def test_deviations_of_their_own_have_an_engine_and_those_that_wrap_it(kind):
     points = clusters()

@@ -65,6 +65,7 @@ def test_one_gaussian_has_a_known_gap(kind):
     assert curve.loss_floor.value == pytest.approx(expected, rel=1e-6 if kind == "shared" else 0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DEVIATIONS)
 def test_the_loss_floor_is_the_mean_gap(kind):
     data = TrainingSet(POINTS, deviations=DEVIATIONS[kind](POINTS))
@@ -92,6 +93,7 @@ def test_boundaries_need_not_exist(kind):
     assert any("a boundary need not exist" in note for note in curve.notes)
 
 
+@pytest.mark.slow
 def test_small_deviations_give_the_curve_of_the_points():
     points, near = (stages(TrainingSet(POINTS, deviations=s), TIMES, probes=64) for s in (None, 1e-5))
     for name in ("gap", "top1", "entropy", "divergence", "total_variance"):
@@ -100,6 +102,7 @@ def test_small_deviations_give_the_curve_of_the_points():
     assert near.predicted == pytest.approx(points.predicted, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_direct_form_of_one_deviation_is_the_pass():
     nearly = np.full((30, 6), 0.3)
     nearly[0, 0] *= 1 + 1e-13
@@ -140,6 +143,7 @@ def test_what_needs_a_prediction_is_refused_where_deviations_differ():
         stages(shared, [0.5, 1.0])
 
 
+@pytest.mark.slow
 def test_probes_with_shared_deviations_are_states_of_the_law():
     """The mean top-1 weight of data of the law, at a time between nodes of any grid."""
     oracle = Oracle(TrainingSet(POINTS, deviations=0.3))

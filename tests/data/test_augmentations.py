@@ -95,6 +95,7 @@ def test_what_is_stored_stays_as_it_is(dtype):
     assert torch.equal(law.rows(np.arange(24)), torch.cat([images, images.flip(-1)]))
 
 
+@pytest.mark.slow
 def test_memory_does_not_double():
     images = np.random.default_rng(0).standard_normal((300, 1, 32, 32)).astype(np.float32)
     law = TrainingSet(images, augmentations=("flip", "shift:2"))

@@ -59,6 +59,7 @@ def test_the_divergence_is_the_trace_of_the_jacobian_and_the_score_a_gradient(ki
         np.testing.assert_allclose(slope, oracle.score(x, t)[:, 0, 1], rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.slow_but("own")
 @pytest.mark.parametrize("kind", DEVIATIONS)
 def test_it_is_the_mean_over_sets_that_are_drawn_anew(kind):
     """The velocity of many sets of points that are drawn from the Gaussians, together, tends to this at t < 1."""
@@ -84,6 +85,7 @@ def test_small_deviations_are_points_at_fixed_times(kind):
         assert (velocity_error(Oracle(data).velocity(x, t), expected(POINTS, x, t)) < 1e-6).all()
 
 
+@pytest.mark.slow_but("linear")
 @pytest.mark.parametrize("path", PATHS)
 def test_one_gaussian_is_known(path):
     """E[x1|x] of N(m, s^2) is linear in x, and at t = 1 the data are the state."""
@@ -205,13 +207,14 @@ def test_deviations_below_what_float64_can_tell_are_refused_and_not_wrong():
         Oracle(TrainingSet(POINTS, deviations=s)).score(POINTS[:1], 1.0)
 
 
+@pytest.mark.slow_but("shared")
 @pytest.mark.parametrize("kind", DEVIATIONS)
 def test_samples_are_data_of_the_law(kind):
     """By short ways through the span of a small law, too: one Gaussian's flow is known, to its spread at the end."""
     points = cloud(1, (64,), seed=8, dtype=torch.float64)
     s = torch.as_tensor(DEVIATIONS[kind](points), dtype=torch.float64).expand_as(points)
     noise = torch.randn(5, 64, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    ends = sample(Oracle(TrainingSet(points, deviations=s)), noise, steps=200, solver="heun")
+    ends = sample(Oracle(TrainingSet(points, deviations=s)), noise, steps=100, solver="heun")
     torch.testing.assert_close(ends, points + s * noise, rtol=0, atol=0.02)
     two = torch.cat([points, -points])
     law = Oracle(TrainingSet(two, deviations=s.expand_as(two)))
