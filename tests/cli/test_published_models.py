@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from flowscope import load_model
+from flowscope import load, load_model
 from flowscope.cli import main
 from flowscope.errors import FlowscopeWarning
 from flowscope.sampling import make_nodes, sample
 from flowscope.studies.bench.runs import runs_of
+from flowscope.training import train_to
 from tests.support.published import samples, write_checkpoint
+from tests.support.trainings import tiny
 
 
 def said(capsys: pytest.CaptureFixture[str], code: int, *arguments: object) -> str:
@@ -197,7 +199,7 @@ def test_a_convention_for_a_model_that_has_one_is_refused(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own, points = tmp_path / "own", "gaussian:N=20,D=2"
-    said(capsys, 0, "train", points, "--steps", 1, "--width", 8, "--out", own, "--tracker", "none")
+    train_to(load(points), tiny(steps=1), own, tracker=None)
     for command in (("sample", own), ("study", "norm", "--data", points, "--model", own)):
         line = said(capsys, 2, *command, "--convention", "sit", "--out", tmp_path / "out")
         assert "is a model of flowscope's own, whose convention is known; leave it out" in line

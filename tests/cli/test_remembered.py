@@ -1,6 +1,8 @@
 """A model remembers the data that it was trained on: studies and stages need not be told again."""
 
+import contextlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,31 +19,25 @@ def run(capsys: pytest.CaptureFixture[str], code: int, *arguments: object) -> st
     return err if code else out
 
 
-@pytest.fixture
-def model(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A model that was trained on a part of a file, which was named relative to another folder."""
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model in m, trained on a part of a file in data, which was named relative to its folder."""
+    home = tmp_path_factory.mktemp("trained")
     points = np.random.default_rng(0).uniform(-1, 1, (30, 1, 4, 4)).astype(np.float32)
-    (tmp_path / "data").mkdir()
-    np.savez(tmp_path / "data" / "points.npz", points=points, labels=np.arange(30) % 3)
-    monkeypatch.chdir(tmp_path / "data")
-    options = (
-        "--subset",
-        20,
-        "--class",
-        0,
-        "--class",
-        2,
-        "--held-out",
-        4,
-        "--model",
-        "mlp",
-        "--width",
-        8,
-        "--steps",
-        2,
-    )
-    run(capsys, 0, "train", "points.npz", "--out", tmp_path / "m", "--tracker", "none", *options)
-    monkeypatch.chdir(tmp_path)
+    (home / "data").mkdir()
+    np.savez(home / "data" / "points.npz", points=points, labels=np.arange(30) % 3)
+    options = ["--subset", "20", "--class", "0", "--class", "2", "--held-out", "4", "--model", "mlp", "--width", "8"]
+    with contextlib.chdir(home / "data"):
+        assert main(["train", "points.npz", "--out", "../m", "--tracker", "none", "--steps", "2", *options]) == 0
+    return home
+
+
+@pytest.fixture
+def model(trained: Path, tmp_path: Path) -> Path:
+    """The same model as if it had been trained beside a test's own copy of the data."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    about = (tmp_path / "m" / "model.json").read_text()
+    (tmp_path / "m" / "model.json").write_text(about.replace(str(trained), str(tmp_path)))
     return tmp_path / "m"
 
 
@@ -82,8 +78,9 @@ def test_what_a_model_does_not_say_is_asked_for(model: Path, capsys: pytest.Capt
 def test_models_of_several_sources_and_damaged_records_are_refused(
     model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = model.parent / "other"
-    run(capsys, 0, "train", "gaussian:N=20,D=2", "--steps", 1, "--width", 8, "--out", other, "--tracker", "none")
+    other = shutil.copytree(model, model.parent / "other")
+    record = json.loads((other / "model.json").read_text()) | {"source": {"source": "digits", "options": {}}}
+    (other / "model.json").write_text(json.dumps(record))
     study = ("study", "loss", "--dry-run", "--model", model)
     assert "were trained on other sources or options; expected the data" in run(capsys, 2, *study, "--other", other)
     about = json.loads((model / "model.json").read_text())
