@@ -87,6 +87,17 @@ def test_an_adversary_does_not_exceed_the_bound(name: str, path: str) -> None:
     assert (exact.floor <= found.floor + found.bound + reach).all(), (found.floor + found.bound, exact.floor)
 
 
+def test_transformations_are_of_the_law_and_deviations_are_refused() -> None:
+    images = np.random.default_rng(0).standard_normal((12, 1, 2, 3)).astype(np.float32)
+    flipped, both = fs.TrainingSet(images, augmentations=["flip"]), np.concatenate([images, images[..., ::-1]])
+    how: dict[str, Any] = {"subset": 24, "probes": 32, "groups": 2, "bins": 2}
+    np.testing.assert_allclose(minibatch_floor(flipped, **how).floor, minibatch_floor(both, **how).floor, rtol=1e-9)
+    drawn = draw_points(flipped, 60, 0).rows(slice(None)).numpy()
+    assert {next(k for k in range(24) if np.array_equal(both[k], point)) for point in drawn} > set(range(12, 16))
+    with pytest.raises(InputError, match="has deviations, and floors from subsets know the law of points alone"):
+        minibatch_floor(fs.TrainingSet(images, deviations=0.1), **how)
+
+
 @pytest.mark.slow
 def test_the_bias_shrinks_as_subsets_grow() -> None:
     means = [minibatch_floor(DIGITS, subset=n, probes=320, groups=8, bins=2) for n in (4, 40, 400)]

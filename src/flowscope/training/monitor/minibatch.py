@@ -28,7 +28,7 @@ import torch
 
 from flowscope.core.settings import check_count, check_seed
 from flowscope.curve.intervals import student
-from flowscope.data.training_set import TrainingSet, as_training_set
+from flowscope.data.training_set import TrainingSet, points_alone
 from flowscope.errors import InputError
 from flowscope.oracle import Oracle
 from flowscope.paths import Path, get_path
@@ -120,7 +120,8 @@ def minibatch_floor(
         device: where to compute; None for where the points are.
 
     Raises:
-        InputError: an argument is not usable, or the function returns other than so many points.
+        InputError: an argument is not usable, the set has deviations, or the function returns other than so many
+            points.
 
     Example:
         >>> import torch
@@ -182,7 +183,7 @@ def _law(source: Any, label: int | None, n: int) -> tuple[Draw, TrainingSet | No
         if label is not None:
             raise InputError(f"label is {label!r} with a function; expected one that draws this class, and no label")
         return lambda count, seed: _checked(source(count, seed), count), None
-    s = as_training_set(source)
+    s = points_alone(source, "floors from subsets")  # transformations are of the law
     rows = np.flatnonzero(np.ones(len(s), bool) if label is None or s.labels is None else s.labels == label)
     if len(rows) == 0 or (label is not None and s.labels is None):
         known = ", ".join(map(str, s.classes)) or "none"

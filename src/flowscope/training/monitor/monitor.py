@@ -239,7 +239,7 @@ class Monitor:
     def _draw_subset(self, conditional: bool) -> None:
         """Draw the subset whose oracle is asked, and bound the bias of its floor, where a subset is wanted."""
         s = self.oracle.training_set
-        if self.subset is None or self.subset >= len(s) or self._bound is not None:
+        if self.subset is None or self.subset >= len(s) * len(s.transformations) or self._bound is not None:
             return
         if conditional:
             raise InputError(
