@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from torch import Tensor
 
 from flowscope.auditing import Audit
 from flowscope.auditing import audit as measure
@@ -23,6 +24,7 @@ from flowscope.cli.remembered import recall
 from flowscope.cli.study import load_or_answer
 from flowscope.core.files import write_files
 from flowscope.data import TrainingSet
+from flowscope.data.pixels import is_image
 from flowscope.errors import FlowscopeWarning, InputError
 from flowscope.metrics.memorised import MEMORISED_RATIO
 from flowscope.sampling import sample
@@ -163,8 +165,18 @@ def _drawn(
         y = np.random.default_rng((sets.seed, LABELS_STREAM)).choice(train.labels, sets.n).tolist()
     with progress("sampling") as report:
         made = sample(model, n=sets.n, steps=sets.steps, y=y, seed=sets.seed, batch=256, progress=report)
-    samples = TrainingSet(made.cpu(), name=f"{sets.n} samples of {model.name}")
+    samples = TrainingSet(_cut(made.cpu(), train), name=f"{sets.n} samples of {model.name}")
+    if is_image(train.shape):
+        samples.notes += ("Samples of the model were cut to the range of the training images.",)
     return samples, train, held_out if rest is None else rest
+
+
+def _cut(made: Tensor, train: TrainingSet) -> Tensor:
+    """Images cut to the range of the training images, as they would be if they were saved as pixels; else as is."""
+    if not is_image(train.shape):
+        return made
+    ends = [(float(block.min()), float(block.max())) for _, block in train.pieces()]
+    return made.clamp(min(low for low, _ in ends), max(high for _, high in ends))
 
 
 def _check_limit(limit: float | None, found: Audit) -> None:
