@@ -22,7 +22,7 @@ from flowscope.reproduction.runner import is_trained
 from flowscope.studies.bench.finding import Finding, Gallery, Panel, Series
 from flowscope.training import TrainSettings, train, train_to
 from flowscope.training.model_store import load_model
-from tests.support import formats, latent_formats
+from tests.support import array_formats, formats, latent_formats
 
 RNG = np.random.default_rng(0)
 POINTS = RNG.standard_normal((12, 3, 8, 8)).astype(np.float32)
@@ -244,6 +244,7 @@ READERS = (
     writing(formats.write_metadata_csv),
     writing(formats.write_saved),
     writing(formats.write_parquet),
+    writing(array_formats.write_vector_parquet),
     writing(formats.write_hdf5),
     writing(formats.write_hdf5_chunks),
     writing(formats.write_adm_npz),
