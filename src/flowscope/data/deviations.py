@@ -1,5 +1,8 @@
-"""Deviations: data that are drawn anew from Gaussians N(m_i, s_i^2) about the points, as from an autoencoder's
-posterior, and the checks of s_i.
+"""Deviations: data that are drawn anew about the points each time, as from an autoencoder's posterior.
+
+    x1 = m_i + s_i n,    n ~ N(0, I)                                                                      (14)
+
+with i drawn by weight and the product by coordinate. What is checked of s_i, and how it is read, is here.
 """
 
 import hashlib
