@@ -274,3 +274,13 @@ def test_subsets_tell_what_a_gaussian_does_not() -> None:
 def test_subsets_that_tell_nothing_are_refused(settings: dict[str, int], said: str) -> None:
     with pytest.raises(InputError, match=said):
         predict_from_subsets(fs.load("gaussian:N=200,D=4"), **settings)
+
+
+def test_a_level_that_holds_from_the_start_is_not_reached() -> None:
+    """Classes of one to four points, two on average: without a state the mean top-1 weight is 1/2, but for rounding."""
+    sizes = [1, 2, 3, 4, 1, 2, 1, 3, 2, 1]
+    labels = np.repeat(np.arange(10), sizes)
+    points = np.random.default_rng(0).standard_normal((20, 3, 6, 6))
+    curve = fs.stages(fs.TrainingSet(points, labels), timesteps=2, probes=4, conditional=True)
+    assert math.isnan(curve.predicted)
+    assert math.isfinite(curve.predicted_saturation)

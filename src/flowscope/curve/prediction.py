@@ -28,6 +28,7 @@ from flowscope.errors import InputError
 
 REACH, STEP = 12.0, 1 / 16  # of g in (8a), in deviations: the trapezoidal rule errs by less than rounding
 LOG_SNR_REACH, LOG_SNR_NODES = 80.0, 161  # where a boundary is looked for, about the snr of one nat
+TIE = 1e-12  # of a level that is met from the start, but for rounding
 LEAST_POINTS = 2 + 1e-9  # that are told apart, under which half is not predicted: the top-1 weight is never below 1/2
 
 
@@ -142,16 +143,25 @@ def _too_few(laws: Sequence[PredictedLaw]) -> bool:
 
 
 def _first_snr(laws: Sequence[PredictedLaw], excess: Callable[[np.ndarray], Any]) -> float:
-    """The first snr at which a function (R,) -> (R,) of it is no longer negative; NaN where there is none."""
+    """The first snr at which a function (R,) -> (R,) of it is no longer negative; NaN if there is none, or it never is.
+
+    A level that holds from snr 0 on, but for rounding, is not reached anywhere: half of two points a class.
+    """
     largest = max(c.spectra[-1].total_variance for c in laws)
     if _too_few(laws) or largest == 0:
         return math.nan
     from scipy.optimize import brentq
 
     x = np.linspace(-LOG_SNR_REACH, LOG_SNR_REACH, LOG_SNR_NODES)
-    reached = np.flatnonzero(excess(np.exp(x) / largest) >= 0)
-    if len(reached) == 0 or reached[0] == 0:
+    values = excess(np.exp(x) / largest)
+    reached = np.flatnonzero(values >= 0)
+    if len(reached) == 0 or values[0] > -TIE:
         return math.nan
-    k = reached[0]
-    root = brentq(lambda at: float(excess(np.array(math.exp(at) / largest))), x[k - 1], x[k], xtol=1e-12)
-    return math.exp(root) / largest
+    low, high = x[reached[0] - 1], x[reached[0]]
+
+    def at(log_snr: float) -> float:
+        return float(excess(np.array(math.exp(log_snr) / largest)))
+
+    if at(low) >= 0 or at(high) < 0:  # one value rounds otherwise than many
+        return math.exp(low if at(low) >= 0 else high) / largest
+    return math.exp(brentq(at, low, high, xtol=1e-12)) / largest
