@@ -155,6 +155,12 @@ def test_a_training_set_alone_shows_its_near_copies() -> None:
     assert fs.audit(None, vectors(9)).pairs == ()
 
 
+def test_samples_that_are_their_own_null_are_told() -> None:
+    with pytest.warns(FlowscopeWarning, match="10 samples are also among the held-out points"):
+        found = fs.audit(NEW[:10], TRAIN, NEW[:20], planted=0, measure=False)
+    assert any("10 samples are also among" in note for note in found.notes)
+
+
 @pytest.mark.slow
 def test_held_out_points_that_are_in_the_training_set_are_told() -> None:
     with pytest.warns(FlowscopeWarning, match="20 held-out points are also in the training set"):

@@ -44,10 +44,12 @@ def check_comparable(points: TrainingSet, training_set: TrainingSet, what: str, 
         InputError: their shape is another one; or they are images of another range.
     """
     if points.shape != training_set.shape:
-        remedy = "give one sample as x[None]"
+        remedy = "points of different kinds are not compared; one sample is given as x[None]"
         if len(points.shape) == len(training_set.shape) == 3:
             side = min(training_set.shape[1:])
-            remedy = f"bring both to one size and number of channels, as by --resize {side} (resize={side})"
+            remedy = f"bring both to one size, as by --resize {side} (resize={side})"
+            if points.shape[1:] == training_set.shape[1:]:
+                remedy = "bring both to one number of channels, as by --grey (grey=True)"
         raise InputError(
             f"{what} points have shape {points.shape}; expected {training_set.shape}, as {training_set.name} has: "
             f"{remedy}"

@@ -188,6 +188,10 @@ class _Run:
             return
         if len(rest) > len(null.ratio):
             self.notes.append(f"The null is measured on {len(null.ratio)} of {len(rest)} held-out points.")
+        if shared := int(np.isin(samples.statistics.keys, rest.statistics.keys).sum()):
+            told = f"{shared} samples are also among the held-out points: hold out points that are no samples."
+            self.notes.append(told)
+            warnings.warn(f"{rest.name}: {told}", FlowscopeWarning, stacklevel=4)
         if same := int((null.nearest == 0).sum()):
             told = f"{same} held-out points are also in the training set, so the null is too large: hold out others."
             self.notes.append(told)
