@@ -52,7 +52,6 @@ def refused(capsys: pytest.CaptureFixture[str], folder: Path, *arguments: str) -
         ([], "Missing command"),
         (["bogus"], "bogus"),
         (["--bogus"], "--bogus"),
-        (["stages"], "SOURCE"),
         (["stages", G, "--bogus"], "--bogus"),
         (["stages", G, "extra"], "extra"),
         (["stages", G, "--out"], "--out"),

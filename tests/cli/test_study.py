@@ -135,7 +135,7 @@ def test_other_data_are_refused_with_both_digests(room: Path, capsys: pytest.Cap
         (("norm", "small-0", "", "--steps", "3"), "an option of study norm is 'steps'; expected one of n, bins"),
         (("switch", "small-0", "", "--n", "0"), "--n is '0'"),
         (("norm", "nothing"), "expected the folder of a model"),
-        (("norm", ""), "expected a folder of flowscope train: --model"),
+        (("norm", ""), "expected a folder, a checkpoint or FILE.py:FUNCTION: --model"),
         (("refine", "small-0", "", "--foreign", "gaussian:N=30,D=16"), r"foreign points have shape \(16,\)"),
         (("norm", "small-0", "", "--device", "tpu"), "--device is 'tpu'"),
         (

@@ -51,7 +51,7 @@ def estimate(training_set: Any, settings: TrainSettings, device: str | torch.dev
     Example:
         >>> from flowscope.training import TrainSettings, estimate
         >>> found = estimate([[0.0, 1.0], [1.0, 0.0]], TrainSettings(model="mlp", width=8, steps=100, batch=4))
-        >>> found.parameters > 1000, found.seconds > 0, found.disk < found.disk_peak
+        >>> found.parameters > 100, found.seconds > 0, found.disk < found.disk_peak
         (True, True, True)
     """
     run = Run(training_set, settings, device=device)

@@ -1,7 +1,5 @@
 r"""The direct form of the equation, for data of Gaussians N(m_i, s_i^2) whose deviations differ: one block -> Moments.
 
-    x1 = m_i + s_i n',  n' ~ N(0, I),  i drawn by w_i                                                      (14)
-
 With s the least deviation of all, the data are y_i + s n, y_i ~ N(m_i, s_i^2 - s^2), and on the widened path (14a) x_t
 is alpha y_i + sqrt(sigma^2 + alpha^2 s^2) n. So what is wanted of x1 follows from the moments of y as from those of
 points (docs/mathematics.md, (14f) and (14g)):
