@@ -39,8 +39,8 @@ from flowscope.data import load
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 SIGNAL_NAMES = [number.name for number in SIGNALS]
 KILLS_PER_RUN, TRIES = 10, 4  # and runs that are begun for each, at most
-# on a page: JSON to be downloaded, the row of seconds, the last cell of a row, which for a model is its seconds, and the
-# folder in the next command
+# on a page: JSON to be downloaded, the row of seconds, the last cell of a row, which for a model is its seconds, and
+# the folder in the next command
 TIMED = r'href="data:application/json[^"]*"|seconds</th>\s*<td[^>]*>[^<]*</td>|<td[^>]*>[^<]*</td>\s*</tr>|--out \S+'
 MLP = ["--model", "mlp", "--width", "16"]
 RUNS = {  # what is typed, without --out; {model} is a model that was trained before
