@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import h5py
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 
 from flowscope.data import load
 from flowscope.data.loaders.hdf5 import load_hdf5
@@ -297,3 +299,22 @@ def test_columns_that_count_rows_are_asked_about_and_a_target_is_a_label(tmp_pat
 def test_other_separators_are_named(tmp_path):
     for first, word in (("a;b", ";"), ("1,5;2,5", ";"), ("a\tb", "tabs"), ("0.5\t2", "tabs"), ("0.5 2.5", "spaces")):
         refused(text(tmp_path, first, first), f"separated by {word}: expected commas")
+
+
+def test_of_several_arrays_the_line_that_saves_one_alone_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values = np.arange(6.0).reshape(3, 2)
+    both = {"points": values, "latents": values + 1}
+    np.savez(tmp_path / "a.npz", **both)
+    np.savez(tmp_path / "b.npz", x=values, y=values)
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        file["points"], file["latents"] = both.values()
+    tensors = {name: torch.from_numpy(array) for name, array in both.items()}
+    safetensors.torch.save_file(tensors, tmp_path / "d.safetensors")
+    torch.save(tensors, tmp_path / "e.pt")
+    for name in ("a.npz", "b.npz", "c.h5", "d.safetensors", "e.pt"):
+        line = refused(tmp_path / name, "save the one that holds points alone").partition("such as by ")[2]
+        exec(line, {"numpy": np, "h5py": h5py, "torch": torch, "safetensors": safetensors})
+        made = next(tmp_path.glob("points.*"))
+        assert load(made).digest == load(values).digest
+        made.unlink()

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from flowscope.core.text import is_number
@@ -79,7 +80,7 @@ def _may_be_names(cells: Sequence[str], second: Sequence[str] | None) -> bool:
     values = [int(cell) for cell in cells]
     if values == list(range(values[0], values[0] + len(values))) and values[0] in (0, 1):
         return True
-    ascending = len(values) > 1 and all(a < b for a, b in zip(values, values[1:], strict=False))
+    ascending = len(values) > 1 and all(a < b for a, b in pairwise(values))
     return ascending and second is not None and not any(cell.strip().isdecimal() for cell in second)
 
 

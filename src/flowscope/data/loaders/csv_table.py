@@ -1,4 +1,4 @@
-""".csv files of vectors: a row for each point, a header or none, and a column `label` or `target` where the header names one."""
+""".csv files of vectors: a row for each point, a header or none, and labels in a column `label` or `target`."""
 
 import csv
 from array import array
