@@ -64,9 +64,9 @@ def read_index(tree: Tree, index: Sequence[str], images: Sequence[str]) -> Index
         InputError: an index file is damaged, or does not fit the images.
     """
     if index[0] == DATASET_JSON:
-        labels = _read_dataset_json(tree, images)
-        chunks = labels.values is None and any("/" in name for name in images)
-        return Indexed(list(images), labels, (CHUNKS,) if chunks else ())
+        said = _read_dataset_json(tree, images)
+        chunks = said.values is None and any("/" in name for name in images)
+        return Indexed(list(images), said, (CHUNKS,) if chunks else ())
     label_of, notes = dict[str, Any](), list[str]()
     for name in index:
         labels, unread = _read_metadata(tree, name, set(images))
