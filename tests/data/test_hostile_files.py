@@ -236,7 +236,7 @@ def test_an_entry_that_shadows_another_is_not_read(tmp_path: Path) -> None:
 def test_millions_of_equal_offsets_take_no_more_than_was_announced(tmp_path: Path) -> None:
     offsets = np.zeros(2_000_001, np.int64)  # 16 MB; as views of the bytes 300 MB more
     np.savez_compressed(tmp_path / "a.npz", jpeg=np.zeros(10, np.uint8), offsets=offsets)
-    with watched() as peak, pytest.raises(InputError, match=r"image \d+ of .* cannot be read"):
+    with watched() as peak, pytest.raises(InputError, match=r"image 0 of .* has no bytes"):
         load(tmp_path / "a.npz", subset=1)
     assert peak.most - peak.before < 100 * MIB
 
@@ -345,3 +345,14 @@ def test_decoding_takes_what_it_asks_for(
     announced = max(size for what, size in asked if what.startswith("decoding image"))
     assert announced > 16 * MIB
     assert peak.most - peak.before < 1.1 * announced
+
+
+def test_an_image_without_bytes_is_refused_before_any_is_decoded(tmp_path: Path) -> None:
+    for offsets, said in (
+        ([0, 4, 4, 10], "image 1 of .* has no bytes"),
+        ([0, 6, 4], "not ascending"),
+        ([0, 11], "not"),
+    ):
+        np.savez(tmp_path / "a.npz", jpeg=np.zeros(10, np.uint8), offsets=np.array(offsets))
+        with pytest.raises(InputError, match=said):
+            load(tmp_path / "a.npz", skip_broken=True)

@@ -60,14 +60,17 @@ def chunked(root, labels):
 def test_chunks_are_no_classes_where_dataset_json_has_the_labels(tmp_path):
     data = load(chunked(tmp_path, [3, 1, 4, 1, 5, 9]))
     assert data.labels.tolist() == [3, 1, 4, 1, 5, 9] and data.class_names is None
-    assert load(chunked(tmp_path, None)).labels is None
-    np.testing.assert_array_equal(load(tmp_path, classes=None).points, data.points)
+    with pytest.warns(FlowscopeWarning, match="subfolders beside it are chunks, no classes"):
+        plain = load(chunked(tmp_path, None), classes=None)
+    assert plain.labels is None
+    np.testing.assert_array_equal(plain.points, data.points)
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         ('{"labels": [["00000/img00000000.png", 1]]}', "does not list 00000/img00000001.png"),
+        ('{"labels": [["a.png", 1], ["b.png", 1], ["a.png", 2]]}', "lists a.png twice"),
         ('{"labels": {}}', "does not list"),
         ('{"images": 3}', "expected"),
         ("[1, 2]", "expected"),

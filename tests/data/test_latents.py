@@ -74,6 +74,7 @@ def test_chunks_of_posteriors_are_no_classes(tmp_path):
     written = formats.write_repa(tmp_path)
     (written.path / "dataset.json").write_text('{"labels": null}')
     plain = read(written)
+    assert any("subfolders beside it are chunks, no classes" in note for note in plain.notes)
     (written.path / "dataset.json").unlink()
     assert plain.labels is None and read(written).digest == plain.digest
 
@@ -229,3 +230,16 @@ def test_images_with_arrays_beside_them_stay_images(tmp_path):
         (tmp_path / f"{k}.npy").write_bytes(npy(LATENTS[k]))
     with pytest.warns(FlowscopeWarning, match="3 by their ending .npy"):
         assert load(tmp_path).shape == (3, 8, 8)
+
+
+def test_caches_of_text_encoders_without_metadata_are_counted(tmp_path):
+    (tmp_path / "kohya").mkdir()
+    for k in range(2):
+        latents = {"latents_1x6x5_float32": torch.full((4, 1, 6, 5), float(k))}
+        safetensors.torch.save_file(latents, tmp_path / "kohya" / f"im{k:04}_0048x0040_wan.safetensors")
+        text = {"varlen_t5_bfloat16": torch.ones(3, 2).bfloat16()}
+        safetensors.torch.save_file(text, tmp_path / "kohya" / f"im{k:04}_wan_te.safetensors")
+    safetensors.torch.save_file(text, tmp_path / "kohya" / "a_wan_te.safetensors")  # the first by name
+    with pytest.warns(FlowscopeWarning, match="Files were skipped: 3 caches of text encoders"):
+        data = load(tmp_path / "kohya")
+    assert np.asarray(data.points)[:, 0, 0, 0, 0].tolist() == [0, 1]

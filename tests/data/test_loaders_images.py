@@ -112,7 +112,10 @@ def test_every_kind_of_image_becomes_three_channels(tmp_path):
         image.save(tmp_path / f"{i}.png")
     colour.convert("CMYK").save(tmp_path / "7.tiff")
     colour.convert("LA").save(tmp_path / "8.png")
-    with pytest.warns(FlowscopeWarning, match="Transparent pixels are shown on black, in 1 images"):
+    with (
+        pytest.warns(FlowscopeWarning, match="Transparent pixels are shown on black, in 1 images"),
+        pytest.warns(FlowscopeWarning, match="converted from CMYK to RGB without a colour profile, in 1 images"),
+    ):
         data = load(tmp_path)
     assert data.points.shape == (8, 3, 6, 5)
     np.testing.assert_array_equal(data.points[0], data.points[4])
@@ -309,3 +312,18 @@ def test_broken_jpeg_bytes_are_named_by_position(tmp_path):
 )
 def test_jpeg_archives_that_make_no_sense(tmp_path, changes):
     refused(save_jpegs(tmp_path / "j.npz", jpegs(), **changes), "expected|ascending")
+
+
+def test_frames_and_colours_that_are_not_read_are_counted(tmp_path):
+    pictures = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "green")]
+    for name in ("a.gif", "b.webp", "c.png"):
+        pictures[0].save(tmp_path / name, save_all=True, append_images=pictures[1:])
+    pictures[0].save(tmp_path / "d.gif")
+    pictures[0].convert("CMYK").save(tmp_path / "e.jpg")
+    with pytest.warns(FlowscopeWarning) as caught:
+        notes = load(tmp_path).notes
+    assert notes == (
+        "The first frame or page alone was read, of 3 images with several.",
+        "Colours were converted from CMYK to RGB without a colour profile, in 1 images.",
+    )
+    assert len(caught) == 2

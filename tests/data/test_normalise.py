@@ -317,3 +317,11 @@ def test_two_folders_with_statistics_of_their_own_are_refused(tmp_path, capsys):
     assert main([*command, "--held-out-data", str(tmp_path / "b")]) == 2
     assert "expected one scale: --normalise on the command line holds for both" in capsys.readouterr().err
     assert main([*command, "--held-out-data", str(tmp_path / "b"), "--normalise", "lightningdit"]) == 0
+
+
+@pytest.mark.parametrize("normaliser", ["scale:1e300", Normaliser(1.0, np.zeros(4), np.full(4, 1e-40))])
+def test_a_scale_that_leaves_the_numbers_is_blamed_on_the_normalisation(normaliser):
+    with pytest.raises(InputError, match=r"the normalisation .* makes of finite values what float32 cannot hold"):
+        _ = load(LATENTS, normalise=normaliser).digest
+    with pytest.raises(InputError, match="holds nan"):  # of the points themselves
+        _ = load(np.where(LATENTS > 3, np.nan, LATENTS), normalise="scale:2").digest

@@ -168,3 +168,8 @@ def test_a_webdataset_is_its_samples(tmp_path):
     path, expected = formats.write_webdataset(tmp_path)
     stream = webdataset.WebDataset(str(path), shardshuffle=False, empty_check=False).decode("pil").map(sample)
     assert load(stream).digest == expected.digest
+
+
+def test_a_length_beyond_the_items_is_refused():
+    items = Items(lambda i: POINTS[list(range(10))[i]], count=12)
+    refused(items, "item 1[01] of Items raises IndexError, and Items says that it has 12 items")

@@ -2,10 +2,14 @@
 
 import pickle
 import sys
+import warnings
+from contextlib import contextmanager
 
 import h5py
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 
 from flowscope.data import load
 from flowscope.data.loaders.hdf5 import load_hdf5
@@ -26,14 +30,31 @@ WRITERS = [
 ]
 
 
+@contextmanager
+def said_header():
+    """What is said of the header of a .csv is no fault."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*is the names of its columns", FlowscopeWarning)
+        yield
+
+
+def load_table(path, **options):
+    with said_header():
+        return load(path, **options)
+
+
 @pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__name__)
 def test_every_format_is_the_set_that_was_written(write, tmp_path):
     path, expected = write(tmp_path)
     options = {"split": "train"} if "cifar" in write.__name__ else {}
-    data = load(path, **options)
+    with said_header():
+        data = load(path, **options)
     assert data.digest == expected.digest and data.class_names == expected.class_names
-    assert data.notes == () and data.source == str(path)
-    assert load(path, subset=3, **options).digest == load(expected, subset=3).digest
+    named = write is formats.write_csv
+    assert data.notes == ("Line 1 of set.csv is the names of its columns: a, b, c, d, e, label.",) * named
+    assert data.source == str(path)
+    with said_header():
+        assert load(path, subset=3, **options).digest == load(expected, subset=3).digest
 
 
 # ADM
@@ -215,21 +236,21 @@ def text(tmp_path, *lines):
 
 
 def test_headers_labels_and_marks_of_other_programs(tmp_path):
-    bare = load(text(tmp_path, "1,2", "3,4"))
-    assert bare.points.tolist() == [[1, 2], [3, 4]] and bare.labels is None
+    bare = load_table(text(tmp_path, "1,3", "3,4"))
+    assert bare.points.tolist() == [[1, 3], [3, 4]] and bare.labels is None
     (tmp_path / "b.csv").write_bytes('\ufeff"a",label\r\n1.5,3\r\n\r\n2e-1,0\r\n'.encode())
-    data = load(tmp_path / "b.csv")
+    data = load_table(tmp_path / "b.csv")
     assert data.points.tolist() == [[1.5], [0.2]] and data.labels.tolist() == [3, 0] and data.class_names is None
-    assert load(text(tmp_path, "a,b,label", "1,2,0"), columns="b").points.tolist() == [[2]]
+    assert load_table(text(tmp_path, "a,b,label", "1,2,0"), columns="b").points.tolist() == [[2]]
 
 
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
         (["a,b", "1,2", "3,x"], r"line 3, column 2 \(b\) of .* is 'x'; expected a number"),
-        (["1,2", "3,"], r"line 2, column 2 \(2\) of .* is ''"),
-        (["1,2", "3"], "line 2 of .* has 1 cells and the first has 2"),
-        (["1;2", "3;4"], "header|column|line 2"),
+        (["1.0,2", "3,"], r"line 2, column 2 \(2\) of .* is ''"),
+        (["1.0,2", "3"], "line 2 of .* has 1 cells and the first has 2"),
+        (["1;2", "3;4"], "separated by ;: expected commas"),
         ([",a", "0,1"], "column 1 of .* has no name"),
         (["a,a", "0,1"], "two columns 'a'"),
         (["a,label,cls", "0,1,1"], r"several columns of labels \(label and cls\)"),
@@ -244,11 +265,56 @@ def test_headers_labels_and_marks_of_other_programs(tmp_path):
 )
 def test_tables_that_are_no_vectors(lines, said, tmp_path):
     if lines == ["a,label", "0,1", "0,x"]:
-        assert load(text(tmp_path, *lines)).class_names == {0: "1", 1: "x"}  # texts, all of them
+        assert load_table(text(tmp_path, *lines)).class_names == {0: "1", 1: "x"}  # texts, all of them
     elif lines == ["a,label", "0,"]:
-        assert load(text(tmp_path, *lines)).labels is None
+        assert load_table(text(tmp_path, *lines)).labels is None
     elif lines == ["1,nan"]:
         with pytest.raises(InputError, match=said):
             _ = load(text(tmp_path, *lines)).digest
     else:
         refused(text(tmp_path, *lines), said)
+
+
+def test_the_first_row_is_names_or_a_point_and_never_guessed(tmp_path):
+    for first in ("0,1,2", "1,2,3", "0", "3,7,12"):
+        refused(text(tmp_path, first, *[",".join(["0.5"] * len(first.split(",")))] * 3), "name the columns in line 1")
+    assert load_table(text(tmp_path, "0.0,1,2", "0.5,1,3")).points.tolist() == [[0, 1, 2], [0.5, 1, 3]]
+    refused(text(tmp_path, "1.5,2O", "1,2"), r"line 1, column 2 of .* is '2O'")
+    refused(text(tmp_path, "0x10,1_000", "1,2"), r"line 1, column 1 of .* is '0x10'")
+    refused(text(tmp_path, ",1,2", "0,3,4"), r"line 1, column 1 of .* is ''")
+    data = load_table(text(tmp_path, "", "x 1,_b", "1,2"))
+    assert data.points.tolist() == [[1, 2]] and data.notes == ("Line 2 of a.csv is the names of its columns: x 1, _b.",)
+
+
+def test_columns_that_count_rows_are_asked_about_and_a_target_is_a_label(tmp_path):
+    for name in ("id", "Index", "idx", "Unnamed: 0"):
+        refused(text(tmp_path, f"{name},x,y,target", "0,1,2,1"), r"columns='x,y,target' \(--columns\)")
+    data = load_table(text(tmp_path, "id,x,y,target", "0,1,2,1"), columns="x,y,target")
+    assert data.points.tolist() == [[1, 2]] and data.labels.tolist() == [1]
+    assert load_table(text(tmp_path, "x,target", "0,bee", "1,ant")).class_names == {0: "ant", 1: "bee"}
+    refused(text(tmp_path, "x,target", "0,0.5", "1,0.25"), "column target of .* is '0.5'; expected labels")
+    refused(text(tmp_path, "x1,x2,y", "0,1,1"), "'y', which may be a coordinate or a label")
+
+
+def test_other_separators_are_named(tmp_path):
+    for first, word in (("a;b", ";"), ("1,5;2,5", ";"), ("a\tb", "tabs"), ("0.5\t2", "tabs"), ("0.5 2.5", "spaces")):
+        refused(text(tmp_path, first, first), f"separated by {word}: expected commas")
+
+
+def test_of_several_arrays_the_line_that_saves_one_alone_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values = np.arange(6.0).reshape(3, 2)
+    both = {"points": values, "latents": values + 1}
+    np.savez(tmp_path / "a.npz", **both)
+    np.savez(tmp_path / "b.npz", x=values, y=values)
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        file["points"], file["latents"] = both.values()
+    tensors = {name: torch.from_numpy(array) for name, array in both.items()}
+    safetensors.torch.save_file(tensors, tmp_path / "d.safetensors")
+    torch.save(tensors, tmp_path / "e.pt")
+    for name in ("a.npz", "b.npz", "c.h5", "d.safetensors", "e.pt"):
+        line = refused(tmp_path / name, "save the one that holds points alone").partition("such as by ")[2]
+        exec(line, {"numpy": np, "h5py": h5py, "torch": torch, "safetensors": safetensors})
+        made = next(tmp_path.glob("points.*"))
+        assert load(made).digest == load(values).digest
+        made.unlink()

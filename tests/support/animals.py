@@ -385,7 +385,7 @@ TORCH = (
 )
 TABLES = (
     Animal("table.csv", "vectors and labels", inside(formats.write_csv), "ant (4), bee (4), cat (4)", False),
-    Animal("ragged.csv", "rows of two lengths", text("1,2\n3,4,5\n"), "expected"),
+    Animal("ragged.csv", "rows of two lengths", text("1.5,2\n3,4,5\n"), "expected"),
     Animal("gap.csv", "an empty cell", text("a,b\n1,\n2,3\n"), "expected"),
     Animal("words.csv", "words in a column", text("a,b\n1,x\n2,y\n"), "expected"),
     Animal("header.csv", "a header and no rows", text("a,b\n"), "expected"),

@@ -210,7 +210,7 @@ ROWS = (
     ),
     Row(
         "`.csv`",
-        "a point a row, float64; with a header, a column `label` holds labels",
+        "a point a row, float64; with a header, a column `label` or `target` holds labels",
         OWN,
         _set(formats.write_csv),
         (load_csv,),

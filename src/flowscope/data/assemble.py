@@ -72,11 +72,11 @@ def assemble(source: Source, options: Options, name: str | None, how: Reading = 
     called = _name(source, options) if name is None else name
     if encoded:
         refuse_for_pixels(options)  # before the work
-        pixels, index, skipped, transparent = _decode(values, index, options, how)
+        decoded = _decode(values, index, options, how)
+        pixels, index, skipped = decoded.pixels, decoded.positions, decoded.skipped
         called += f" ({skipped} broken left out)" if skipped else ""
         broken = (f"Broken images were left out: {skipped:,}.",) if skipped else ()
-        clear = (f"Transparent pixels are shown on {BACKGROUND}, in {transparent:,} images.",) if transparent else ()
-        source = replace(source, values=pixels, notes=source.notes + broken + clear)
+        source = replace(source, values=pixels, notes=source.notes + broken + _lost(decoded))
         options = replace(options, layout="chw")
     elif options.skip_broken:
         raise InputError("skip_broken applies to image files and JPEG bytes; the source holds plain numbers")
@@ -151,6 +151,16 @@ def _decode(images: EncodedImages, index: np.ndarray | None, options: Options, h
     shown = Shown(options.resize, options.crop, options.grey)
     decode = partial(images.decode, positions, shown, options.skip_broken, progress=how.progress)
     return decode_cached(images, positions, options, how.cache, decode)
+
+
+def _lost(decoded: Decoded) -> tuple[str, ...]:
+    """The notes on what of images is not in the points, counted."""
+    said = {
+        f"Transparent pixels are shown on {BACKGROUND}, in {decoded.transparent:,} images.": decoded.transparent,
+        f"The first frame or page alone was read, of {decoded.frames:,} images with several.": decoded.frames,
+        f"Colours were converted from CMYK to RGB without a colour profile, in {decoded.cmyk:,} images.": decoded.cmyk,
+    }
+    return tuple(note for note, count in said.items() if count)
 
 
 def _check_values(values: Any) -> Any:

@@ -29,7 +29,7 @@ from flowscope.data.loaders.tensor_writer import header_bytes
 from flowscope.data.options import Options
 from flowscope.errors import FlowscopeError, FlowscopeWarning
 
-SCHEMA = 1  # raised where the same options give other pixels, or the file has another form
+SCHEMA = 2  # raised where the same options give other pixels, or the file has another form
 KEY = "flowscope-cache"  # in the metadata
 SUFFIX = ".safetensors"
 BLOCK_BYTES = 16 << 20  # that are hashed and written at a time

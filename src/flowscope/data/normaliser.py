@@ -41,10 +41,20 @@ class Normaliser:
 
     def __call__(self, block: np.ndarray) -> np.ndarray:
         values = block.astype(np.promote_types(block.dtype, np.float32))
+        with np.errstate(all="ignore"):  # what leaves the range of floats is refused
+            found = self._scaled(values).astype(values.dtype, copy=False)
+        if not np.isfinite(found).all() and not np.isfinite(found[np.isfinite(values)]).all():
+            raise InputError(
+                f"the normalisation {self} makes of finite values what {found.dtype} cannot hold; expected values near "
+                "1: choose another normalisation (normalise, --normalise)"
+            )
+        return found
+
+    def _scaled(self, values: np.ndarray) -> np.ndarray:
         if self.mean is None or self.std is None:
             return values * self.factor
-        mean, std = (by_channel.reshape(-1, *(1,) * (block.ndim - 2)) for by_channel in (self.mean, self.std))
-        return ((values - mean) / std * self.factor).astype(values.dtype, copy=False)
+        mean, std = (by_channel.reshape(-1, *(1,) * (values.ndim - 2)) for by_channel in (self.mean, self.std))
+        return (values - mean) / std * self.factor
 
     def __str__(self) -> str:
         """What is done to a value, in words; different statistics have different ones."""

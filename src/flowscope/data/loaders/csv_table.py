@@ -1,15 +1,17 @@
-""".csv files of vectors: a row for each point, a header or none, and a column `label` where the header names one."""
+""".csv files of vectors: a row for each point, a header or none, and labels in a column `label` or `target`."""
 
 import csv
 from array import array
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from flowscope.core.memory import check_memory
 from flowscope.core.text import is_number
-from flowscope.data.loaders.columns import keep_columns, label_names, pick_one
+from flowscope.data.loaders.columns import keep_columns, pick_one
+from flowscope.data.loaders.csv_header import LABEL_COLUMNS, check_columns, find_header, header_note
 from flowscope.data.loaders.labels import Labels, make_labels
 from flowscope.data.loaders.part import Part
 from flowscope.data.loaders.source import MAX_CLASS_NAMES, Source, reading
@@ -24,7 +26,7 @@ def load_csv(path: Path, part: Part) -> Source:
 
     Raises:
         InputError: a cell is no number (the message names line and column), rows differ in length, labels are in
-            several columns, or a column has no name.
+            several columns, or the first row may be a point as well as names.
     """
     part.refuse_split(str(path))
     check_memory(
@@ -32,42 +34,27 @@ def load_csv(path: Path, part: Part) -> Source:
     )
     with reading(path, EXPECTED), path.open(encoding="utf-8-sig", newline="") as stream:
         rows = ((line, row) for line, row in _rows(stream) if row)
-        first = next(rows, None)
+        first, second = next(rows, None), next(rows, None)
         if first is None:
             raise InputError(f"{path} is empty; expected {EXPECTED}")
-        header = None if all(map(is_number, first[1])) else [cell.strip() for cell in first[1]]
-        names = _column_names(header, len(first[1]), path)
+        header = find_header(first[1], None if second is None else second[1], first[0], path)
+        names = header or [str(k) for k in range(1, len(first[1]) + 1)]
         kept = keep_columns(names, part.column_names, path)
-        label = pick_one("labels", label_names(kept) if header else [], path)
+        if part.columns is None:
+            check_columns(names, path)
+        label = pick_one("labels", [name for name in kept if name.lower() in LABEL_COLUMNS], path)
         used = [names.index(name) for name in kept if name != label]
         if not used:
             raise InputError(f"{path} has no column of coordinates; expected {EXPECTED}")
-        points, labels = _read(rows if header else _with(first, rows), names, used, label, path)
-    return Source(points, path.stem, labels.values, class_names=labels.names)
+        read_first = [row for row in ((None if header else first), second) if row is not None]
+        points, labels = _read(chain(read_first, rows), names, used, label, path)
+    notes = () if header is None else (header_note(header, first[0], path),)
+    return Source(points, path.stem, labels.values, class_names=labels.names, notes=notes)
 
 
 def _rows(stream: Iterator[str]) -> Iterator[tuple[int, list[str]]]:
     reader = csv.reader(stream, strict=True)
     return ((reader.line_num, row) for row in reader)
-
-
-def _with(first: tuple[int, list[str]], rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
-    yield first
-    yield from rows
-
-
-def _column_names(header: list[str] | None, count: int, path: Path) -> list[str]:
-    if header is None:
-        return [str(k) for k in range(1, count + 1)]
-    if "" in header:
-        raise InputError(
-            f"column {header.index('') + 1} of {path} has no name; row numbers that were saved along would be taken "
-            "for a coordinate: save it without (pandas: index=False), or name the column"
-        )
-    if len(set(header)) < len(header):
-        twice = next(name for name in header if header.count(name) > 1)
-        raise InputError(f"{path} has two columns {twice!r}; expected each name once")
-    return header
 
 
 def _read(
@@ -98,7 +85,18 @@ def _read(
     if not values:
         raise InputError(f"{path} has a header and no rows; expected {EXPECTED}")
     points = np.frombuffer(values, np.float64).reshape(-1, len(used))
+    _check_labels(list(known), label, path)
     return points, _labels(list(known), np.frombuffer(chosen, np.int64) if column is not None else None, path)
+
+
+def _check_labels(texts: list[str], column: str | None, path: Path) -> None:
+    """Refuse numbers with a fraction as labels: they are a value that is measured, or no names."""
+    wrong = next((text for text in texts if is_number(text) and not text.lstrip("-").isdecimal()), None)
+    if wrong is not None:
+        raise InputError(
+            f"column {column} of {path} is {wrong[:40]!r}; expected labels, whole numbers or names: write them so, or "
+            "leave the column out (columns, --columns), or rename it to make it a coordinate"
+        )
 
 
 def _labels(texts: list[str], chosen: np.ndarray | None, path: Path) -> Labels:

@@ -6,6 +6,7 @@ Only the images that are wanted are decoded; `pictures.py` says how.
 import hashlib
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flowscope.core.memory import check_memory
-from flowscope.data.loaders.pictures import Shown, decode_picture
+from flowscope.data.loaders.pictures import Facts, Shown, decode_picture
 from flowscope.data.loaders.source import reading
 from flowscope.errors import InputError
 
@@ -24,13 +25,16 @@ logger = logging.getLogger("flowscope")
 class Decoded(NamedTuple):
     """Pixels (n, C, H, W) uint8, the positions they come from, ascending, and how many images were left out.
 
-    `transparent` counts images with pixels that are not opaque.
+    `transparent` counts images with pixels that are not opaque, `frames` those with more frames or pages than the
+    first, which alone is read, and `cmyk` those whose colours were converted from CMYK.
     """
 
     pixels: np.ndarray
     positions: np.ndarray
     skipped: int
     transparent: int
+    frames: int
+    cmyk: int
 
 
 class Stamp(NamedTuple):
@@ -123,16 +127,16 @@ class EncodedImages:
         channels = 1 if shown.grey else 3
         pixels = None if shown.size is None else _allocate(len(positions), (channels, *shown.size))
         kept, shape = list[int](), tuple[int, ...]()
-        transparent = 0
+        counts = Counter[str]()
         for done, position in enumerate(positions.tolist()):
             if progress is not None and done % PROGRESS_IMAGES == 0:
                 progress(done, len(positions))
             try:
-                image, clear = self._decode_one(position, shown)
+                image, facts = self._decode_one(position, shown)
             except InputError as error:
                 _refuse_or_leave_out(error, skip_broken)
                 continue
-            transparent += clear
+            counts.update(name for name, is_so in facts._asdict().items() if is_so)
             if pixels is None:
                 pixels = _allocate(len(positions), image.shape)
             shape = shape or pixels.shape[1:]
@@ -146,10 +150,15 @@ class EncodedImages:
                 "expected at least one"
             )
         skipped = len(positions) - len(kept)
-        return Decoded(pixels[: len(kept)], np.array(kept, dtype=np.int64), skipped, transparent)
+        return Decoded(
+            pixels[: len(kept)],
+            np.array(kept, dtype=np.int64),
+            skipped,
+            **{name: counts[name] for name in Facts._fields},
+        )
 
-    def _decode_one(self, position: int, shown: Shown) -> tuple[np.ndarray, bool]:
-        """One image as (C, H, W) uint8, and whether pixels of it are transparent."""
+    def _decode_one(self, position: int, shown: Shown) -> tuple[np.ndarray, Facts]:
+        """One image as (C, H, W) uint8, and what was lost of it."""
         name = _Name(self._describe, position)
         with reading(name, "an image"):
             return decode_picture(self._items[position], name, shown)

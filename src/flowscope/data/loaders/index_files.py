@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import posixpath
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ METADATA = ("metadata.jsonl", "metadata.csv")
 UNREAD_METADATA = "metadata.parquet"
 FILE_KEY = "file_name"
 MAX_LINE_BYTES = 1 << 20
+CHUNKS = f"{DATASET_JSON} has no labels, and subfolders beside it are chunks, no classes: points have no labels."
 
 
 class Indexed(NamedTuple):
@@ -62,7 +64,9 @@ def read_index(tree: Tree, index: Sequence[str], images: Sequence[str]) -> Index
         InputError: an index file is damaged, or does not fit the images.
     """
     if index[0] == DATASET_JSON:
-        return Indexed(list(images), _read_dataset_json(tree, images))
+        said = _read_dataset_json(tree, images)
+        chunks = said.values is None and any("/" in name for name in images)
+        return Indexed(list(images), said, (CHUNKS,) if chunks else ())
     label_of, notes = dict[str, Any](), list[str]()
     for name in index:
         labels, unread = _read_metadata(tree, name, set(images))
@@ -158,7 +162,11 @@ def _read_dataset_json(tree: Tree, images: Sequence[str]) -> Labels:
         labels = json.loads(content)["labels"]
         if labels is None:
             return Labels(None)
-        label_of = {nfc(name): label for name, label in dict(labels).items()}
+        pairs = [(nfc(name), label) for name, label in (labels.items() if isinstance(labels, dict) else labels)]
+    label_of = dict(pairs)
+    if len(label_of) < len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise InputError(f"{path} lists {twice} twice; expected it once: correct that file")
     wrong = next((label for label in label_of.values() if type(label) is not int or not 0 <= label < 2**63), None)
     if wrong is not None:
         raise InputError(f"{path} has the label {str(wrong)[:40]!r}; expected {expected}")

@@ -28,6 +28,7 @@ SUFFIX = ".safetensors"
 PLAIN_KEY = "latents"
 SIZED_KEY = re.compile(r"latents_(\d{1,9})x(\d{1,9})x(\d{1,9})_[a-z0-9]+")
 SIZE_AND_DTYPE = re.compile(r"(_\d+x\d+x\d+)?_[a-z]+\d+$")  # at the end of other keys
+TEXT_ENDING = "_te"  # of the names of caches of text encoders, some of which have no metadata
 SCALES = {"hunyuan_video": "0.476986"}  # by architecture, where the trainer scales what is cached
 
 
@@ -42,9 +43,10 @@ class Item(NamedTuple):
 
 def is_cache(folder: Path) -> bool:
     """Whether the .safetensors of a folder are caches, by the first of them."""
-    first = next(iter(sorted(folder.glob(f"*{SUFFIX}"))), None)
-    if first is None:
+    paths = sorted(folder.glob(f"*{SUFFIX}"))
+    if not paths:
         return False
+    first = next((path for path in paths if not path.stem.endswith(TEXT_ENDING)), paths[0])
     file = TensorFile(first)
     return "architecture" in file.metadata or any(map(SIZED_KEY.fullmatch, file.names))
 
@@ -83,7 +85,7 @@ def _open(path: Path) -> Item | None:
     file = TensorFile(path)
     architecture = file.metadata.get("architecture", "")
     keys = [name for name in file.names if name == PLAIN_KEY or SIZED_KEY.fullmatch(name)]
-    if not keys and architecture:
+    if not keys and (architecture or path.stem.endswith(TEXT_ENDING)):
         return None
     if len(keys) != 1:
         got = listed(keys[:3]) if keys else ", ".join(file.names[:5]) or "nothing"

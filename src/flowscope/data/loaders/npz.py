@@ -159,6 +159,9 @@ def _encoded(arrays: dict[str, np.ndarray], path: Path) -> EncodedImages:
         )
     if offsets[0] < 0 or offsets[-1] > len(stream) or (offsets[1:] < offsets[:-1]).any():
         raise InputError(f"offsets of {path} are not ascending positions within {len(stream):,} bytes: it is damaged")
+    empty = int(np.argmax(offsets[1:] == offsets[:-1]))
+    if offsets[empty] == offsets[empty + 1]:
+        raise InputError(f"image {empty} of {path} has no bytes; expected offsets that increase: it is damaged")
     return EncodedImages(
         _Slices(stream, offsets), lambda i: f"image {i} of {path}", lambda i: stamp_file(path, f"image {i}")
     )

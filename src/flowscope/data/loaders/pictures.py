@@ -25,6 +25,7 @@ OTHER_SUFFIXES = (".png", ".apng", ".bmp", ".gif", ".webp", ".avif", ".tif", ".t
 IMAGE_SUFFIXES = {*JPEG_SUFFIXES, *JPEG_2000_SUFFIXES, *OTHER_SUFFIXES}
 # Pillow reads more formats; some of them (EPS) start other programs
 PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000")
+FRAMED_FORMATS = ("GIF", "WEBP", "PNG", "AVIF", "TIFF")  # of animations, and of pages
 EIGHT_BIT_MODES = frozenset(
     {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "La", "RGBa", "CMYK", "YCbCr", "LAB", "HSV"}
 )
@@ -49,13 +50,21 @@ class Shown(NamedTuple):
     grey: bool = False
 
 
+class Facts(NamedTuple):
+    """What was lost of a picture: pixels that are not opaque, frames behind the first, and the colours of CMYK."""
+
+    transparent: bool = False
+    frames: bool = False
+    cmyk: bool = False
+
+
 def is_picture(item: Any) -> bool:
     """Whether an item is a picture of Pillow's."""
     return hasattr(item, "getbands") and hasattr(item, "transpose")
 
 
-def decode_picture(item: Any, name: object, shown: Shown) -> tuple[np.ndarray, bool]:
-    """A picture as (C, H, W) uint8, and whether pixels of it are transparent.
+def decode_picture(item: Any, name: object, shown: Shown) -> tuple[np.ndarray, Facts]:
+    """A picture as (C, H, W) uint8, and what was lost of it.
 
     Args:
         item: the path of an image file, its bytes, or a picture of Pillow's, which stays as it is.
@@ -70,13 +79,14 @@ def decode_picture(item: Any, name: object, shown: Shown) -> tuple[np.ndarray, b
     with warnings.catch_warnings(action="ignore"):  # Pillow warns of metadata; only pixels matter
         if is_picture(item):
             _check(item, name, None, shown)
-            return _finish(exif_transpose(item), shown)
+            return _finish(exif_transpose(item), shown, _facts(item))
         item = _in_memory(item) if isinstance(item, Path) else item
         with _open(item, name) as image:
             _check(image, name, item, shown)
+            facts = _facts(image)
             if image.format != "JPEG" or not MAY_TURN.isdisjoint(image.info):  # a JPEG tells before it is decoded
                 exif_transpose(image, in_place=True)  # an upright image is not copied
-            return _finish(image, shown)
+            return _finish(image, shown, facts)
 
 
 def _in_memory(path: Path) -> Path | bytes:
@@ -172,7 +182,13 @@ def _is_deep(image: Any, item: Any) -> bool:
     return any((depth & 0x7F) + 1 > 8 for depth in depths)
 
 
-def _finish(image: Any, shown: Shown) -> tuple[np.ndarray, bool]:
+def _facts(image: Any) -> Facts:
+    """Whether a picture has frames and is CMYK; the preview in a photograph (MPO) is no frame."""
+    frames = image.format in FRAMED_FORMATS and bool(getattr(image, "is_animated", False))
+    return Facts(frames=frames, cmyk=image.mode == "CMYK")
+
+
+def _finish(image: Any, shown: Shown, facts: Facts) -> tuple[np.ndarray, Facts]:
     plain, transparent = _on_background(image)
     if shown.grey:
         plain = plain.convert("L")
@@ -180,7 +196,7 @@ def _finish(image: Any, shown: Shown) -> tuple[np.ndarray, bool]:
         plain = resize_picture(plain, shown.size, shown.crop)
     # quicker than np.asarray, which asks a picture for interfaces that it does not have
     array = np.frombuffer(plain.tobytes(), np.uint8).reshape(plain.height, plain.width, -1)
-    return array.transpose(2, 0, 1), transparent
+    return array.transpose(2, 0, 1), facts._replace(transparent=transparent)
 
 
 def _on_background(image: Any) -> tuple[Any, bool]:

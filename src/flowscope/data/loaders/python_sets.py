@@ -126,9 +126,20 @@ def _indexed(dataset: Any, positions: Sequence[int] | None) -> Items:
         if not hasattr(dataset, "__len__"):
             raise InputError(f"{type(dataset).__name__} has no length; expected one, or an IterableDataset")
         positions = range(len(dataset))
-    for i in {round(k * (len(positions) - 1) / READ_TWICE) for k in range(READ_TWICE + 1)} if len(positions) else ():
-        _check_equal(dataset[positions[i]], dataset[positions[i]], i, type(dataset).__name__)
-    return Items(len(positions), lambda i: dataset[positions[i]])
+    count, name = len(positions), type(dataset).__name__
+
+    def read(i: int) -> Any:
+        try:
+            return dataset[positions[i]]
+        except LookupError as error:
+            raise InputError(
+                f"item {positions[i]} of {name} raises {type(error).__name__}, and {name} says that it has {count:,} "
+                "items; expected each of them: correct its __len__, or its items"
+            ) from error
+
+    for i in {round(k * (count - 1) / READ_TWICE) for k in range(READ_TWICE + 1)} if count else ():
+        _check_equal(read(i), read(i), i, name)
+    return Items(count, read)
 
 
 def _iterated(dataset: Any, positions: Sequence[int] | None) -> Items:

@@ -24,6 +24,15 @@ MAX_AXES = 32  # of an array: numpy's limit, in every version
 MAX_BYTES = 2**63 - 1  # of an array, even without those of its sides that are 0
 MAX_CLASS_NAMES = 1_000_000
 MAX_NAME_CHARACTERS = 1_000  # of the name of a class
+SAVE_ALONE = {  # an array of a file, by its ending
+    ".npz": "numpy.save('points.npy', numpy.load({!r})[{!r}])",
+    ".h5": "numpy.save('points.npy', h5py.File({!r})[{!r}][:])",
+    ".hdf5": "numpy.save('points.npy', h5py.File({!r})[{!r}][:])",
+    ".safetensors": "torch.save(safetensors.torch.load_file({!r})[{!r}], 'points.pt')",
+    ".pt": "torch.save(torch.load({!r})[{!r}].clone(), 'points.pt')",
+    ".pth": "torch.save(torch.load({!r})[{!r}].clone(), 'points.pt')",
+}
+NETWORKS = frozenset({".safetensors", ".pt", ".pth"})  # whose arrays may be weights, no points
 POINT_KEYS = ("points", "images", "latents")  # names under which a file may keep points
 
 
@@ -134,7 +143,18 @@ def pick_points(found: Collection[str], where: object) -> str:
         return present[0]
     has = ", ".join(str(name)[:40] for name in sorted(found, key=str)[:12]) or "nothing"
     got = f"holds several sets of points ({', '.join(present)})" if present else f"holds {has}"
-    raise InputError(f"{where} {got}; expected exactly one of points, images, latents (and labels, weights if any)")
+    expected = "expected exactly one of points, images, latents (and labels, weights if any)"
+    raise InputError(f"{where} {got}; {expected}{_recipe(present, found, where)}")
+
+
+def _recipe(present: Sequence[str], found: Collection[str], where: object) -> str:
+    """The line of Python that saves one array of several alone; empty where there are not several."""
+    suffix = where.suffix.lower() if isinstance(where, Path) else ""
+    names = list(present) if present or suffix in NETWORKS else sorted(found, key=str)
+    if suffix not in SAVE_ALONE or len(names) < 2:
+        return ""
+    line = SAVE_ALONE[suffix].format(str(where), names[0])
+    return f": save the one that holds points alone, such as by {line}"
 
 
 def check_class_names(names: Any, labels: Any, where: object) -> list[str]:
