@@ -317,6 +317,7 @@ TURNED[ExifTags.Base.Orientation] = 6
 
 @pytest.mark.filterwarnings("ignore:.*Transparent pixels")
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*Colours were converted from CMYK")
 @pytest.mark.parametrize(
     ("kind", "mode", "options"),
     [
