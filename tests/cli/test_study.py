@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import flowscope
 from flowscope.cli import main
+from flowscope.cli.options import DataOptions
+from flowscope.cli.study import load_beside
 from flowscope.data.split import split
 from flowscope.studies.bench.finding import Finding
 from flowscope.studies.catalogue import CATALOGUE, run_study
@@ -346,3 +349,21 @@ def test_a_model_that_does_not_belong_to_the_stage_page_is_refused(
     assert main(on_stages(room, *more, "--out", str(tmp_path / "out"))) == 2
     assert expected in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_classes_of_held_out_points_are_those_of_their_names(tmp_path: Path) -> None:
+    """A part that lacks a class counts the others from 0."""
+
+    def pictures(folder: str, names: str) -> str:
+        rng = np.random.default_rng(0)
+        for name in names:
+            (tmp_path / folder / name).mkdir(parents=True)
+            for k in range(2):
+                Image.fromarray(rng.integers(0, 256, (6, 6, 3), np.uint8)).save(tmp_path / folder / name / f"{k}.png")
+        return str(tmp_path / folder)
+
+    data, fewer = pictures("data", "abc"), pictures("rest", "bc")
+    found = load_beside(fewer, flowscope.load(data), DataOptions())
+    assert found is not None and found.labels is not None and set(found.labels.tolist()) == {1, 2}
+    other = load_beside(pictures("new", "z"), flowscope.load(data), DataOptions())
+    assert other is not None and other.class_names == {0: "z"}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 from flowscope.cli import options as o
@@ -14,7 +15,7 @@ from flowscope.cli.console import progress, say, say_settings
 from flowscope.cli.grouped import Text, grouped, use
 from flowscope.cli.remembered import recall
 from flowscope.core.files import write_files
-from flowscope.data import TrainingSet
+from flowscope.data import TrainingSet, load
 from flowscope.data.loaders.builtin import is_builtin
 from flowscope.data.normaliser import Normaliser
 from flowscope.errors import InputError
@@ -195,10 +196,22 @@ def load_beside(source: str | None, data: TrainingSet, options: o.DataOptions) -
     )
     normaliser = _normaliser(data, options)
     found, used = load_or_answer(source, own, options, normaliser)
-    if not images or len(found.shape) != 3 or found.shape == data.shape:
+    if images and len(found.shape) == 3 and found.shape != data.shape:
+        grey = found.shape[0] > data.shape[0] == 1
+        found = replace(used, resize=size, crop=options.crop, grey=grey).load(source, normaliser)
+    return _labels_by_name(found, data)
+
+
+def _labels_by_name(found: TrainingSet, data: TrainingSet) -> TrainingSet:
+    """Points whose classes have the labels that the data give to these names; as they are if names are unknown."""
+    if found.labels is None or not found.class_names or not data.class_names:
         return found
-    grey = found.shape[0] > data.shape[0] == 1
-    return replace(used, resize=size, crop=options.crop, grey=grey).load(source, normaliser)
+    number = {name: label for label, name in data.class_names.items()}
+    names = [found.class_names.get(label) for label in found.labels.tolist()]
+    if not all(name in number for name in names):
+        return found
+    labels = np.array([number[str(name)] for name in names], dtype=np.int64)
+    return found if np.array_equal(labels, found.labels) else load(found, labels=labels, name=found.name)
 
 
 def _normaliser(data: TrainingSet, options: o.DataOptions) -> Normaliser | None:
