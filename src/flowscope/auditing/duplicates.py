@@ -5,15 +5,14 @@ import torch
 from torch import Tensor
 
 from flowscope.auditing import rule
-from flowscope.auditing.inputs import about, as_float, names
-from flowscope.auditing.planted import kinds_for, originals, values_of
-from flowscope.auditing.result import Audit, Pair, ShownPairs
+from flowscope.auditing.inputs import about, as_float, names, shown_pairs
+from flowscope.auditing.planted import Values, kinds_for, originals, values_of
+from flowscope.auditing.result import Audit, Pair
 from flowscope.core.settings import versions
 from flowscope.data.near_copies import NEAR, describe, near_copies
 from flowscope.data.pixels import is_image
 from flowscope.data.training_set import TrainingSet
 
-SHOWN_PAIRS = 24
 RULE = (
     f"A point is a near-copy of an earlier one where their distance is below {NEAR} of that to the nearest point that "
     "is none, for both."
@@ -22,7 +21,7 @@ RULE = (
 
 def audit_training_set(s: TrainingSet, planted: int, seed: int) -> Audit:
     """Find copies and near-copies within a set; see :func:`flowscope.data.near_copies.near_copies`."""
-    group = torch.from_numpy(near_copies(s))
+    group, values = torch.from_numpy(near_copies(s)), values_of(s)
     first = torch.from_numpy(np.unique(group.numpy(), return_index=True)[1])[group]
     later = (first != torch.arange(len(s))).nonzero()[:, 0]
     distance, mirrored = _distances(s, later, first[later])
@@ -35,14 +34,14 @@ def audit_training_set(s: TrainingSet, planted: int, seed: int) -> Audit:
         *share,
         null=None,
         pairs=tuple(Pair(a, b, d, float("nan"), True) for a, b, d in zip(*told, strict=True)),
-        planted=_recall(s, group, planted, seed),
+        planted=_recall(s, group, values, planted, seed),
         rule=RULE,
         threshold=NEAR,
         third=(share, None),
         measures=(),
         space={"name": "pixels", "method": "blurred pixels, least over mirror images", "features": "none"},
         ratios=(np.empty(0), np.empty(0)),
-        shown=_shown(s, later[:SHOWN_PAIRS], first[later][:SHOWN_PAIRS], mirrored[:SHOWN_PAIRS]),
+        shown=shown_pairs(s, later, s, first[later], mirrored, values),
         notes=s.notes,
         training_set=about(s),
         settings={"generated": None, "held_out": None, "space": "pixels", "planted": planted, "seed": seed},
@@ -64,9 +63,9 @@ def _distances(s: TrainingSet, points: Tensor, others: Tensor) -> tuple[Tensor, 
     return torch.minimum(plain, mirror), mirror < plain
 
 
-def _recall(s: TrainingSet, group: Tensor, planted: int, seed: int) -> dict[str, float]:
+def _recall(s: TrainingSet, group: Tensor, values: Values, planted: int, seed: int) -> dict[str, float]:
     """The share of planted copies of each kind that are in one group with what they were made of."""
-    kinds, values = kinds_for(s), values_of(s)
+    kinds = kinds_for(s)
     positions = originals(s, group, planted * len(kinds), seed)
     parts = [positions[k :: len(kinds)] for k in range(len(kinds))]  # an image has one planted copy, not eight
     if not planted or not all(len(part) for part in parts):
@@ -79,12 +78,3 @@ def _recall(s: TrainingSet, group: Tensor, planted: int, seed: int) -> dict[str,
         found[kind] = float((both[at : at + len(part)] == both[part]).mean())
         at += len(part)
     return found
-
-
-def _shown(s: TrainingSet, points: Tensor, others: Tensor, mirrored: Tensor) -> ShownPairs | None:
-    if not is_image(s.shape) or not len(points):
-        return None
-    own, near = (s.rows(part.numpy()).cpu().float() for part in (points, others))
-    near = torch.where(mirrored[:, None, None, None], near.flip(-1), near)
-    values = values_of(s)
-    return ShownPairs(own.numpy(), near.numpy(), (values.low, values.high))

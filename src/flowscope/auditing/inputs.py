@@ -9,12 +9,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from flowscope.auditing.planted import Values
+from flowscope.auditing.result import ShownPairs
 from flowscope.data import load
 from flowscope.data.pixels import is_image
 from flowscope.data.split import take
 from flowscope.data.training_set import TrainingSet, as_training_set
 from flowscope.errors import InputError
 
+SHOWN_PAIRS = 24  # as images
 SLACK = 0.5  # of the range of the training points, by which samples may leave it
 
 
@@ -84,6 +86,30 @@ def _range(points: TrainingSet) -> tuple[float, float]:
 def names(points: TrainingSet, positions: Tensor) -> list[str | int]:
     """What points are called: their files where they have such, else their positions."""
     return [int(at) if points.files is None else points.files[at] for at in positions.tolist()]
+
+
+def shown_pairs(
+    samples: TrainingSet, at: Tensor, training_set: TrainingSet, near: Tensor, mirrored: Tensor, values: Values
+) -> ShownPairs | None:
+    """Samples at some positions beside the training images near them, mirrored where that is the match.
+
+    Args:
+        samples: of which `at` (n,) are shown.
+        at: the worst first, of which SHOWN_PAIRS are shown.
+        training_set: of which `near` (n,) lie beside them.
+        near: positions.
+        mirrored: (n,) whether the mirror image of each is shown.
+        values: of the training set.
+
+    Returns:
+        None where points are no images, or there are none.
+    """
+    if not is_image(training_set.shape) or not len(at):
+        return None
+    at, near, mirrored = at[:SHOWN_PAIRS], near[:SHOWN_PAIRS], mirrored[:SHOWN_PAIRS]
+    own, images = (s.rows(part.numpy()).cpu().float() for s, part in ((samples, at), (training_set, near)))
+    images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+    return ShownPairs(own.numpy(), images.numpy(), (values.low, values.high))
 
 
 def about(points: TrainingSet) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import numpy as np
 
 from flowscope.auditing.rule import Share
 from flowscope.core.files import write_files
+from flowscope.core.frames import to_frame
 from flowscope.core.serialize import SCHEMA, csv_text, json_text, to_jsonable
-from flowscope.core.settings import need
 
 FILES = CSV_NAME, JSON_NAME = "copies.csv", "audit.json"
 PAGE_FILES = ("index.html", "pairs.png", "ratios.png", "ratios.svg", *FILES)
@@ -139,7 +139,7 @@ class Audit:
         Raises:
             MissingExtraError: pandas is not installed.
         """
-        return need("pandas", "hub").DataFrame(self._columns())
+        return to_frame(self._columns())
 
     def _columns(self) -> dict[str, list[Any]]:
         return {name: [getattr(pair, name) for pair in self.pairs] for name in Pair._fields}

@@ -10,14 +10,22 @@ from torch import Tensor
 
 from flowscope.auditing import rule
 from flowscope.auditing.duplicates import audit_training_set
-from flowscope.auditing.inputs import about, as_float, as_points, check_comparable, drawn, names, with_weight
+from flowscope.auditing.inputs import (
+    about,
+    as_float,
+    as_points,
+    check_comparable,
+    drawn,
+    names,
+    shown_pairs,
+    with_weight,
+)
 from flowscope.auditing.matches import Index, Matches
 from flowscope.auditing.measures import measures
 from flowscope.auditing.planted import Values, kinds_for, originals, values_of
-from flowscope.auditing.result import Audit, Pair, ShownPairs
+from flowscope.auditing.result import Audit, Pair
 from flowscope.auditing.spaces import find_space, make_index
 from flowscope.core.settings import check_count, check_seed, versions
-from flowscope.data.pixels import is_image
 from flowscope.data.training_set import TrainingSet
 from flowscope.errors import FlowscopeWarning, InputError
 from flowscope.metrics.features import PIXELS
@@ -27,7 +35,6 @@ PLANTED = 100  # copies of each kind
 MAX_HELD_OUT = 2000  # points that the null is measured on
 MAX_MEASURED = 1000  # samples, and held-out points, that the other measures are taken of
 ROWS = 256  # samples that are matched between two reports of progress
-SHOWN_PAIRS = 24
 Progress = Callable[[int, int], None]  # called as progress(done, total)
 
 
@@ -127,7 +134,7 @@ class _Run:
             measures=others,
             space={"name": self.index.space, "method": self.index.method, "features": self.index.described},
             ratios=(_ascending(matches), _ascending(null)),
-            shown=self.shown(samples, matches, order[:SHOWN_PAIRS]),
+            shown=shown_pairs(samples, order, self.s, matches.indices[order], matches.mirrored[order], self.values),
             notes=tuple(self.notes),
             training_set=about(self.s) | {"near_copies": len(self.s) - int(self.index.group.max()) - 1},
             settings=self.settings(samples, rest, len(positions)),
@@ -171,15 +178,6 @@ class _Run:
         numbers = [values[order].tolist() for values in (matches.nearest, matches.ratio, copy)]
         return tuple(Pair(*row) for row in zip(*told, *numbers, strict=True)), order
 
-    def shown(self, samples: TrainingSet, matches: Matches, order: Tensor) -> ShownPairs | None:
-        """These samples beside their training images."""
-        if not is_image(self.s.shape):
-            return None
-        near = self.s.rows(matches.indices[order].numpy()).cpu().float()
-        near = torch.where(matches.mirrored[order][:, None, None, None], near.flip(-1), near)
-        own = samples.rows(order.numpy()).cpu().float()
-        return ShownPairs(own.numpy(), near.numpy(), (self.values.low, self.values.high))
-
     def note(self, samples: TrainingSet, rest: TrainingSet | None, null: Matches | None) -> None:
         """Say what a reader must know of the points."""
         self.notes += [*self.s.notes, *(note for note in samples.notes if note not in self.s.notes)]
@@ -188,13 +186,15 @@ class _Run:
             return
         if len(rest) > len(null.ratio):
             self.notes.append(f"The null is measured on {len(null.ratio)} of {len(rest)} held-out points.")
+        wrong = []
         if shared := int(np.isin(samples.statistics.keys, rest.statistics.keys).sum()):
-            told = f"{shared} samples are also among the held-out points: hold out points that are no samples."
-            self.notes.append(told)
-            warnings.warn(f"{rest.name}: {told}", FlowscopeWarning, stacklevel=4)
+            wrong.append(f"{shared} samples are also among the held-out points: hold out points that are no samples.")
         if same := int((null.nearest == 0).sum()):
-            told = f"{same} held-out points are also in the training set, so the null is too large: hold out others."
-            self.notes.append(told)
+            wrong.append(
+                f"{same} held-out points are also in the training set, so the null is too large: hold out others."
+            )
+        self.notes += wrong
+        for told in wrong:
             warnings.warn(f"{rest.name}: {told}", FlowscopeWarning, stacklevel=4)
 
     def settings(self, samples: TrainingSet, rest: TrainingSet | None, planted: int) -> dict[str, Any]:

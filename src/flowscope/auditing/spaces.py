@@ -3,7 +3,6 @@
 "pixels" needs no file. All else is asked for by the path of a file that the user has; nothing is fetched.
 """
 
-import importlib.util
 import os
 import sys
 import warnings
@@ -25,6 +24,7 @@ from flowscope.data.training_set import TrainingSet
 from flowscope.errors import FlowscopeError, InputError
 from flowscope.metrics import FeatureSpace, features
 from flowscope.metrics.features import PIXELS
+from flowscope.networks.published.function import is_function, load_module
 
 NETWORKS: dict[str, Any] = {"mobilenet": MobileNetV1, "taef2": TAEF2}
 SCRIPTS = (".pt", ".pth", ".ts", ".torchscript")
@@ -87,8 +87,8 @@ def find_space(space: Any, device: str | torch.device | None = None) -> FeatureS
         if not rest:
             raise InputError(f"space is {text!r}; expected the file of its weights, too: {name}:FILE")
         return FeatureSpace(NETWORKS[name].__name__, NETWORKS[name](os.path.expanduser(rest)).to(device or "cpu"))
-    path, _, function = text.rpartition(":")
-    if path.endswith(".py"):
+    if is_function(text):
+        path, _, function = text.rpartition(":")
         return FeatureSpace(function, _made(Path(os.path.expanduser(path)), function).to(device or "cpu"))
     if Path(text).suffix.lower() in SCRIPTS:
         return FeatureSpace(Path(text).stem, _script(Path(os.path.expanduser(text))).to(device or "cpu"))
@@ -107,15 +107,10 @@ def _script(path: Path) -> nn.Module:
 def _made(path: Path, function: str) -> nn.Module:
     """What a function of a Python file returns, called without arguments."""
     _check_there(path)
-    spec = importlib.util.spec_from_file_location(f"flowscope_space_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{path} cannot be loaded; expected a Python file with a function {function}")
-    module = importlib.util.module_from_spec(spec)
     there, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # nothing is left beside the user's file
     try:
         with reading(path, f"a Python file whose function {function}() returns a torch.nn.Module"):
-            spec.loader.exec_module(module)
-            found = getattr(module, function)()
+            found = getattr(load_module(path), function)()
     finally:
         sys.dont_write_bytecode = there
     if not isinstance(found, nn.Module):

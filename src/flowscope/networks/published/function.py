@@ -45,7 +45,7 @@ def call_function(source: str) -> nn.Module | NetworkField:
 
 
 def _function(path: Path, name: str) -> Callable[[], Any]:
-    module = _run(lambda: _load(path), path, str(path))
+    module = _run(lambda: load_module(path), path, str(path))
     make = getattr(module, name, None)
     if not callable(make):
         known = [k for k, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == module.__name__]
@@ -65,7 +65,8 @@ def _is_needed(parameter: inspect.Parameter) -> bool:
     return parameter.default is parameter.empty and parameter.kind not in variable
 
 
-def _load(path: Path) -> ModuleType:
+def load_module(path: Path) -> ModuleType:
+    """Run a Python file of the user's as a module; what it raises is raised."""
     name = f"_flowscope_source_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
