@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from torch import Tensor
 
 from flowscope.auditing import Audit
 from flowscope.auditing import audit as measure
@@ -20,10 +19,11 @@ from flowscope.cli import options as o
 from flowscope.cli import parse
 from flowscope.cli.console import between, progress, say, say_settings
 from flowscope.cli.grouped import Text, grouped, use
-from flowscope.cli.remembered import recall
+from flowscope.cli.remembered import source_of
 from flowscope.cli.study import load_or_answer
 from flowscope.core.files import write_files
 from flowscope.data import TrainingSet
+from flowscope.data.channels import channel_statistics
 from flowscope.data.pixels import is_image
 from flowscope.errors import FlowscopeWarning, InputError
 from flowscope.metrics.memorised import MEMORISED_RATIO
@@ -31,6 +31,7 @@ from flowscope.sampling import sample
 
 OVER = 3  # exit code: the limit that was asked for is exceeded
 SHOWN = 3  # pairs that are printed
+NO_DATA = "audit is given no --data; expected the points that the model was trained on: --data SOURCE"
 LABELS_STREAM = 2  # of random numbers, for labels of drawn samples
 
 
@@ -97,10 +98,10 @@ def audit(
     looks for copies within --data. Writes a page of pairs, worst first, copies.csv and audit.json to --out.
     """
     project.check(sets.model)
-    source, data = _source(sets, data)
+    models = () if sets.model is None else (sets.model,)
+    source, data = source_of(sets.data, models, data, NO_DATA)
     if generated is not None and sets.model is not None:
         raise InputError("GENERATED and --model are both given; expected one: samples, or the model that draws them")
-    models = () if sets.model is None else (sets.model,)
     folder = None if output.out is None else output.folder(source, models, (generated, sets.held_out))
     use(output.opened(folder, "audit", PAGE_FILES))
     train = data.load(source)
@@ -123,16 +124,6 @@ def audit(
     _check_limit(rule.fail_above, found)
     if rule.fail_above is not None and found.low > rule.fail_above:
         raise typer.Exit(OVER)
-
-
-def _source(sets: SetOptions, data: o.DataOptions) -> tuple[str, o.DataOptions]:
-    """The points that the model was trained on: those given, else those that it remembers."""
-    if sets.data is not None:
-        return sets.data, data
-    known = None if sets.model is None else recall([sets.model], data)
-    if known is None:
-        raise InputError("audit is given no --data; expected the points that the model was trained on: --data SOURCE")
-    return known
 
 
 def _beside(source: str, options: o.DataOptions, data: TrainingSet) -> TrainingSet:
@@ -165,18 +156,14 @@ def _drawn(
         y = np.random.default_rng((sets.seed, LABELS_STREAM)).choice(train.labels, sets.n).tolist()
     with progress("sampling") as report:
         made = sample(model, n=sets.n, steps=sets.steps, y=y, seed=sets.seed, batch=256, progress=report)
-    samples = TrainingSet(_cut(made.cpu(), train), name=f"{sets.n} samples of {model.name}")
-    if is_image(train.shape):
-        samples.notes += ("Samples of the model were cut to the range of the training images.",)
+    notes: tuple[str, ...] = ()
+    if is_image(train.shape):  # as they would be cut if they were saved as pixels
+        lows, highs = zip(*channel_statistics(train).range, strict=True)
+        made = made.clamp(min(lows), max(highs))
+        notes = ("Samples of the model were cut to the range of the training images.",)
+    samples = TrainingSet(made.cpu(), name=f"{sets.n} samples of {model.name}")
+    samples.notes += notes
     return samples, train, held_out if rest is None else rest
-
-
-def _cut(made: Tensor, train: TrainingSet) -> Tensor:
-    """Images cut to the range of the training images, as they would be if they were saved as pixels; else as is."""
-    if not is_image(train.shape):
-        return made
-    ends = [(float(block.min()), float(block.max())) for _, block in train.pieces()]
-    return made.clamp(min(low for low, _ in ends), max(high for _, high in ends))
 
 
 def _check_limit(limit: float | None, found: Audit) -> None:

@@ -254,7 +254,6 @@ class ProjectOptions:
         str | None,
         typer.Option(metavar="FILE", help="Hand these tensors, such as text embeddings, to every call."),
     ] = None
-
     heads: Annotated[
         int | None,
         typer.Option(metavar="N", help="Take a checkpoint's attention to have N heads.  [default: as it says]"),

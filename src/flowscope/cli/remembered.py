@@ -56,6 +56,27 @@ def _absolute(text: str) -> str:
     return os.path.abspath(path) if not is_builtin(text) and os.path.exists(path) else text
 
 
+def source_of(
+    source: str | None, models: Sequence[str], data: o.DataOptions, missing: str
+) -> tuple[str, o.DataOptions]:
+    """The source that is given with its options, else those that the models remember.
+
+    Args:
+        source: None where none is given.
+        models, data: as for :func:`recall`.
+        missing: said where the models, if there are any, know no source either.
+
+    Raises:
+        InputError: there is none, or as :func:`recall` says.
+    """
+    if source is not None:
+        return source, data
+    known = recall(models, data)
+    if known is None:
+        raise InputError(missing)
+    return known
+
+
 def recall(models: Sequence[str], data: o.DataOptions) -> tuple[str, o.DataOptions] | None:
     """The source and the options that models were trained with; None where no model says so.
 

@@ -14,7 +14,7 @@ from flowscope.cli import options as o
 from flowscope.cli import parse
 from flowscope.cli.console import between, progress, say, say_settings, with_error
 from flowscope.cli.grouped import Text, grouped, use
-from flowscope.cli.remembered import recall
+from flowscope.cli.remembered import source_of
 from flowscope.cli.study import all_files
 from flowscope.cli.torchrun import ignore_sigterm, job, own_device, ranks_started
 from flowscope.core.files import remove_file, write_files
@@ -89,8 +89,11 @@ def stages(
     Measures the two-stage curve of a data set. Writes a page that explains it, its figures and its numbers to --out.
     Runs on several processes under torchrun.
     """
-    source, data = _source(source, page.model, data)
-    folder = output.folder(source, models=() if page.model is None else (page.model,))
+    models = () if page.model is None else (page.model,)
+    also = "" if page.model is None else f", and {page.model} does not say on which it was trained"
+    missing = f"stages is given no data{also}; expected the data set: flowscope stages SOURCE"
+    source, data = source_of(source, models, data, missing)
+    folder = output.folder(source, models=models)
     _check_page(page, project, folder)
     times, where = curve.times(), own_device(compute.device)
     with job(compute.rank_timeout, where) as ranks:
@@ -119,17 +122,6 @@ def stages(
             remove_file(path_of_state)
     if leads:
         say(json.dumps(found.to_dict(), allow_nan=False) if output.as_json else _summary(found, folder))
-
-
-def _source(source: str | None, model: str | None, data: o.DataOptions) -> tuple[str, o.DataOptions]:
-    """The data, or those that the model was trained on."""
-    if source is not None:
-        return source, data
-    known = None if model is None else recall([model], data)
-    if known is None:
-        also = "" if model is None else f", and {model} does not say on which it was trained"
-        raise InputError(f"stages is given no data{also}; expected the data set: flowscope stages SOURCE")
-    return known
 
 
 def _check_page(page: PageOptions, project: o.ProjectOptions, folder: Path | None) -> None:

@@ -13,7 +13,7 @@ from flowscope.cli import options as o
 from flowscope.cli import parse
 from flowscope.cli.console import progress, say, say_settings
 from flowscope.cli.grouped import Text, grouped, use
-from flowscope.cli.remembered import recall
+from flowscope.cli.remembered import source_of
 from flowscope.core.files import write_files
 from flowscope.data import TrainingSet, load
 from flowscope.data.loaders.builtin import is_builtin
@@ -168,14 +168,9 @@ def _required(name: str, models: ModelsOptions, data: o.DataOptions) -> tuple[st
         wanted = "expected a folder, a checkpoint or FILE.py:FUNCTION: --model MODEL"
         raise InputError(f"study {name} is given no model; {wanted}")
     folders = [os.path.expanduser(model) for model in models.models]
-    if models.data is not None:
-        return models.data, folders, data
-    known = recall([*folders, *(models.others or ())], data)
-    if known is None:
-        raise InputError(
-            f"study {name} is given no data, and no model says on which it was trained; expected those: --data SOURCE"
-        )
-    return known[0], folders, known[1]
+    missing = f"study {name} is given no data, and no model says on which it was trained; expected those: --data SOURCE"
+    source, data = source_of(models.data, [*folders, *(models.others or ())], data, missing)
+    return source, folders, data
 
 
 def load_beside(source: str | None, data: TrainingSet, options: o.DataOptions) -> TrainingSet | None:
