@@ -154,7 +154,5 @@ def _states(x1: Tensor, c: Coefficients, rng: np.random.Generator) -> Tensor:
 
 def _draw(data: TrainingSet, probes: int, rng: np.random.Generator) -> np.ndarray:
     """(P,) positions of points, by their weights and without repetition."""
-    order = data.draw_order
-    law = None if data.weights is None else data.relative_weights[order] / data.relative_weights.sum()
-    there = len(data) if law is None else int((law > 0).sum())
-    return rng.choice(order, size=min(probes, there), replace=False, p=law)
+    there = int((data.relative_weights > 0).sum())
+    return data.draw(min(probes, there), rng, replace=False)

@@ -234,6 +234,12 @@ class TrainingSet:
         labels = np.zeros(len(self), np.int64) if self.labels is None else self.labels
         return self.statistics.draw_order(slice(None), labels, self.relative_weights)
 
+    def draw(self, n: int, rng: np.random.Generator, *, replace: bool = True) -> np.ndarray:
+        """(n,) positions of points drawn by their weights, whatever the order of the set."""
+        order = self.draw_order
+        weights = self.relative_weights[order]
+        return rng.choice(order, n, replace=replace, p=None if self.weights is None else weights / weights.sum())
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the hashes of blocks of points, and over shape, dtype, labels, weights and normalisation.

@@ -49,7 +49,7 @@ from flowscope.studies.bench.marks import mark_stages
 from flowscope.studies.bench.noted import noted
 from flowscope.studies.bench.paired import mean_and_error
 from flowscope.studies.bench.restoration import Source, find_sources, mean_where, restore
-from flowscope.studies.bench.sample_bench import SampleBench, draw_rows
+from flowscope.studies.bench.sample_bench import SampleBench
 from flowscope.studies.bench.wording import noun, shares_in_words
 
 GALLERY_SAMPLES = 8
@@ -290,7 +290,7 @@ def _columns(bench: SampleBench, mixed: Sequence[Mixed], retrieved: Tensor) -> d
 def _usual_distance(bench: SampleBench) -> float:
     """The mean distance of a training image to the nearest other one, as that of a new image to the training set."""
     s = bench.oracle.training_set
-    chosen = draw_rows(s, bench.n, np.random.default_rng((bench.seed, 5)))
+    chosen = s.draw(bench.n, np.random.default_rng((bench.seed, 5)))
     return float(bench.memorisation(s.rows(chosen)).second.mean())
 
 

@@ -19,7 +19,6 @@ from flowscope.errors import InputError
 from flowscope.oracle import Oracle
 from flowscope.sampling import draw_noise
 from flowscope.studies.bench.paired import standard_error
-from flowscope.studies.bench.sample_bench import draw_rows
 
 LAST_TIME = 0.999  # stands for t = 1, where the densities are not defined
 MAX_VELOCITY_VALUES = 1 << 24  # numbers in the velocities of all labels that are held at a time
@@ -61,7 +60,7 @@ def label_curve(oracle: Oracle, t: np.ndarray, probes: int = 256, seed: int = 0)
     points_alone(s, "label curves")
     if s.labels is None:
         raise InputError(f"{s.name} has no labels; expected a labelled set, since the curve is of what a label says")
-    rows = draw_rows(s, check_count(probes, "probes"), np.random.default_rng((check_seed(seed), 4)))
+    rows = s.draw(check_count(probes, "probes"), np.random.default_rng((check_seed(seed), 4)))
     x1 = s.rows(rows).to(oracle.device, torch.float64)
     x0 = draw_noise(probes, s.shape, seed=seed, dtype=torch.float64, device=oracle.device)
     y = torch.as_tensor(s.labels[rows], device=oracle.device)

@@ -32,7 +32,6 @@ from flowscope.oracle import Oracle
 from flowscope.paths import convert
 from flowscope.references.ladder import check_contains
 from flowscope.studies.bench.ladder import Fields, Statistic
-from flowscope.studies.bench.sample_bench import draw_rows
 from flowscope.training.monitor.evaluate import velocities
 from flowscope.training.monitor.probes import Probes, law_mean
 
@@ -182,7 +181,7 @@ def _draw_in(window: Window, s: TrainingSet, n: int, rng: np.random.Generator) -
         InputError: no point has one.
     """
     if not window.by_class or s.labels is None:
-        return draw_rows(s, n, rng), window.low, window.high
+        return s.draw(n, rng), window.low, window.high
     some = np.flatnonzero(np.isin(s.labels, list(window.by_class)))
     if not len(some):
         raise InputError(

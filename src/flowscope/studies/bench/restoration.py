@@ -14,7 +14,7 @@ from flowscope.fields import VelocityField
 from flowscope.metrics.memorised import MEMORISED_RATIO
 from flowscope.sampling import draw_noise, make_nodes, sample
 from flowscope.studies.bench.paired import Interval, mean_and_error
-from flowscope.studies.bench.sample_bench import SampleBench, draw_rows
+from flowscope.studies.bench.sample_bench import SampleBench
 from flowscope.studies.bench.variants import has_null_label
 from flowscope.studies.bench.wording import noun
 
@@ -61,7 +61,7 @@ def find_sources(bench: SampleBench, foreign: TrainingSet | None = None) -> list
     """
     s = bench.oracle.training_set
     rng = np.random.default_rng((bench.seed, 6))
-    sources = [_source("training", s, np.unique(draw_rows(s, bench.n, rng)), bench)]
+    sources = [_source("training", s, np.unique(s.draw(bench.n, rng)), bench)]
     for name, points in (("held-out", bench.held_out), ("foreign", foreign)):
         if points is None:
             continue

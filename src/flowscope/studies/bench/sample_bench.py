@@ -107,7 +107,7 @@ class SampleBench:
         s = self.oracle.training_set
         if not self.conditional or s.labels is None:
             return None
-        rows = draw_rows(s, self.n, np.random.default_rng((self.seed, 1)))
+        rows = s.draw(self.n, np.random.default_rng((self.seed, 1)))
         return torch.as_tensor(s.labels[rows], device=self.oracle.device)
 
     @cached_property
@@ -116,7 +116,7 @@ class SampleBench:
         s = self.oracle.training_set
         if s.weights is None:
             return s.draw_order
-        return draw_rows(s, len(s), np.random.default_rng((self.seed, 2)))
+        return s.draw(len(s), np.random.default_rng((self.seed, 2)))
 
     @cached_property
     def real(self) -> Tensor:
@@ -279,13 +279,6 @@ class SampleBench:
             for name, digest in known
             if digest not in (None, s.digest)
         ]
-
-
-def draw_rows(training_set: TrainingSet, n: int, rng: np.random.Generator) -> np.ndarray:
-    """(n,) rows drawn with replacement by their weights."""
-    order = training_set.draw_order
-    w = training_set.relative_weights[order]
-    return rng.choice(order, n, p=None if training_set.weights is None else w / w.sum())
 
 
 def _share_and_error(values: np.ndarray, n: int) -> tuple[float, float]:
